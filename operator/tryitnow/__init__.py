@@ -1,0 +1,9 @@
+"""try-it-now: freeze a warm application once, thaw a private copy on demand.
+
+The rooms of this house, in the order in which imports may point (never back):
+
+``cli`` → ``controller`` (decides, once per cluster) and ``agent`` (does, once per
+node) → ``doctor`` → ``kubernetes``, ``podman``, ``workqueue`` → ``settings`` → ``api``.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,392 @@
+"""``Checkpoint``: which application to freeze, when it counts as warm, and where copies go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from tryitnow.api.duration import Duration
+from tryitnow.api.meta import Condition, Model, Resource, Time
+
+_LIST_MAP_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+
+class _Spec(Model):
+    # Descriptions of fields double as `kubectl explain` texts.
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class EnvVar(_Spec):
+    """One environment variable of a container."""
+
+    name: Annotated[
+        str, Field(min_length=1, max_length=256, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
+    ]
+    """Name of the variable."""
+
+    value: Annotated[str, Field(max_length=32768)] = ""
+    """Value of the variable. Frozen with the application: do not put secrets here."""
+
+
+class ContainerPort(_Spec):
+    """A TCP port on which the application listens; each demo gets a port of the node for it."""
+
+    name: Annotated[str, Field(max_length=15, pattern=_DNS_LABEL)] | None = None
+    """Name of the port, for people."""
+
+    container_port: Annotated[int, Field(ge=1, le=65535)]
+    """Port inside the container, 1 to 65535."""
+
+
+class Container(_Spec):
+    """The container to start and freeze, with the field names of a Pod's container."""
+
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=_DNS_LABEL)]
+    """Name of the container, a DNS label."""
+
+    image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^\S+$")]
+    """Image to run. It is pinned to its digest when the checkpoint is built, so that
+    all nodes thaw onto the very same layers."""
+
+    command: Annotated[tuple[str, ...], Field(max_length=64)] = ()
+    """Replaces the image's entrypoint."""
+
+    args: Annotated[tuple[str, ...], Field(max_length=64)] = ()
+    """Arguments of the entrypoint; replaces the image's command."""
+
+    env: Annotated[
+        tuple[EnvVar, ...], Field(max_length=256, json_schema_extra=_LIST_MAP_BY_NAME)
+    ] = ()
+    """Environment variables. They are frozen with the application."""
+
+    ports: Annotated[
+        tuple[ContainerPort, ...],
+        Field(
+            min_length=1,
+            max_length=16,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["containerPort"],
+            },
+        ),
+    ]
+    """TCP ports of the application. Each demo gets a port of its node for each of them."""
+
+
+class Template(_Spec):
+    """What runs in each demo."""
+
+    containers: Annotated[
+        tuple[Container, ...],
+        Field(min_length=1, max_length=1, json_schema_extra=_LIST_MAP_BY_NAME),
+    ]
+    """The containers of the application. For now exactly one."""
+
+
+class HTTPGet(_Spec):
+    """The request that tells whether the application is ready."""
+
+    path: Annotated[str, Field(max_length=2048, pattern=r"^/\S*$")] = "/"
+    """Path to request. Defaults to /."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Container port to request; one of the template's ports.
+    Defaults to the first port of the first container."""
+
+    host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^\S+$")] | None = None
+    """Host header to send. Defaults to the node's address and port, as in the demo's URL."""
+
+
+class Readiness(_Spec):
+    """When the application counts as ready, at the build, after a thaw and after a cold start."""
+
+    http_get: HTTPGet = HTTPGet()
+    """The request that tells whether the application is ready."""
+
+    expected_status: Annotated[int, Field(ge=100, le=599)] = 200
+    """HTTP status that means ready. Redirects are not followed. Defaults to 200."""
+
+    expected_body: Annotated[str, Field(max_length=4096)] = ""
+    """Text that the body must contain. Defaults to no condition on the body."""
+
+    timeout: Duration = timedelta(minutes=5)
+    """How long a cold start may take until ready. Defaults to 5m."""
+
+    restore_timeout: Duration = timedelta(seconds=15)
+    """How long a thawed copy may take until ready, before it counts as failed and the
+    instance is started cold. Defaults to 15s."""
+
+
+class WarmUp(_Spec):
+    """Requests that fill the application's caches before it is frozen."""
+
+    paths: Annotated[
+        tuple[
+            Annotated[str, WithJsonSchema({"type": "string", "maxLength": 2048, "pattern": "^/"})],
+            ...,
+        ],
+        Field(min_length=1, max_length=100),
+    ]
+    """Paths to request, in this order. A status of 500 or above fails the build."""
+
+    rounds: Annotated[int, Field(ge=1, le=100)] = 1
+    """How often to go through the paths. Defaults to 1."""
+
+
+class TCPPolicy(StrEnum):
+    """What becomes of TCP connections that are open at the freeze."""
+
+    CLOSE = "Close"
+    ESTABLISHED = "Established"
+
+
+class Compression(StrEnum):
+    """How an archive is compressed."""
+
+    ZSTD = "Zstd"
+    NONE = "None"
+
+
+class CRIUOptions(_Spec):
+    """How CRIU freezes and thaws."""
+
+    tcp: TCPPolicy = TCPPolicy.CLOSE
+    """TCP connections open at the freeze: Close ends them at the thaw (the application
+    reconnects), Established restores them (for connections inside the container).
+    Defaults to Close."""
+
+    file_locks: bool = True
+    """Whether to freeze file locks, as databases hold them. Defaults to true."""
+
+    compression: Compression = Compression.ZSTD
+    """Compression of the archive: Zstd or None. Defaults to Zstd."""
+
+
+class Distribution(_Spec):
+    """Which nodes keep a copy."""
+
+    node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(
+        default={}, json_schema_extra={"maxProperties": 64}
+    )
+    """Labels that a node must have to build, keep and run this checkpoint. Defaults to all nodes
+    that run an agent."""
+
+    copies: Annotated[int, Field(ge=1, le=10000)] | None = None
+    """How many nodes keep a copy. Defaults to all selected nodes."""
+
+
+class CheckpointSpec(_Spec):
+    """The application to freeze."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": (
+                        "!has(self.readiness) || !has(self.readiness.httpGet)"
+                        " || !has(self.readiness.httpGet.port)"
+                        " || self.template.containers.exists(c, c.ports.exists(p,"
+                        " p.containerPort == self.readiness.httpGet.port))"
+                    ),
+                    "message": "readiness.httpGet.port must be one of the ports of template.containers",
+                    "fieldPath": ".readiness.httpGet.port",
+                    "reason": "FieldValueInvalid",
+                }
+            ]
+        }
+    )
+
+    template: Template
+    """What runs in each demo. A change starts a new revision."""
+
+    readiness: Readiness = Readiness()
+    """When the application counts as ready."""
+
+    warm_up: WarmUp | None = None
+    """Requests that fill the application's caches before it is frozen."""
+
+    criu: CRIUOptions = CRIUOptions()
+    """How CRIU freezes and thaws."""
+
+    distribution: Distribution = Distribution()
+    """Which nodes keep a copy."""
+
+    def blueprint(self) -> Blueprint:
+        """Return the part that decides what a frozen image is like."""
+        return Blueprint(
+            template=self.template, readiness=self.readiness, warm_up=self.warm_up, criu=self.criu
+        )
+
+
+class Blueprint(_Spec):
+    """All that is needed to start, freeze and thaw the application; identifies a revision."""
+
+    template: Template
+    """What runs in each demo."""
+
+    readiness: Readiness = Readiness()
+    """When the application counts as ready."""
+
+    warm_up: WarmUp | None = None
+    """Requests made before the freeze."""
+
+    criu: CRIUOptions = CRIUOptions()
+    """How CRIU freezes and thaws."""
+
+    @property
+    def container(self) -> Container:
+        """The container to run."""
+        return self.template.containers[0]
+
+    @property
+    def probe_port(self) -> int:
+        """The container port that readiness asks and that a demo's URL leads to."""
+        return self.readiness.http_get.port or self.container.ports[0].container_port
+
+    def revision(self) -> str:
+        """Return the name of this blueprint: equal for equal content, whatever wrote it."""
+        text = json.dumps(self.to_api(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+class Versions(Model):
+    """The software that took part in a freeze."""
+
+    kernel: str = ""
+    """Linux kernel release."""
+
+    criu: str = ""
+    """CRIU version."""
+
+    podman: str = ""
+    """Podman version."""
+
+    runtime: str = ""
+    """OCI runtime and its version."""
+
+
+class Archive(Model):
+    """One exported checkpoint, the same bytes on every node."""
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """SHA-256 of the archive, in hexadecimal."""
+
+    size_bytes: int
+    """Size of the archive in bytes."""
+
+    image: str
+    """Image that the application was started from, pinned to its digest."""
+
+    created: Time
+    """When the application was frozen."""
+
+    versions: Versions = Versions()
+    """The software that froze it."""
+
+
+class BuildFailure(Model):
+    """Why the last build did not succeed."""
+
+    node_checkpoint_uid: str
+    """UID of the NodeCheckpoint that failed, so that a failure is counted once."""
+
+    node_name: str
+    """Node on which it was tried."""
+
+    reason: str
+    """Why, as one word."""
+
+    message: str
+    """Why, in a sentence, with the tail of CRIU's log where CRIU refused."""
+
+    time: Time
+    """When it failed."""
+
+
+class CheckpointPhase(StrEnum):
+    """Where a Checkpoint stands, for people; programs read the conditions."""
+
+    PENDING = "Pending"
+    BUILDING = "Building"
+    VERIFYING = "Verifying"
+    DISTRIBUTING = "Distributing"
+    READY = "Ready"
+    FAILED = "Failed"
+
+
+class CheckpointStatus(Model):
+    """What became of it. Written by the controller only."""
+
+    observed_generation: int | None = None
+    """The metadata.generation that this status speaks of."""
+
+    phase: CheckpointPhase = CheckpointPhase.PENDING
+    """Pending, Building, Verifying, Distributing, Ready or Failed: for people."""
+
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            }
+        ),
+    ] = ()
+    """Ready: a verified copy serves and no copy is under way. Verified: a test restore of the
+    current revision answered. Distributed: all selected nodes hold a copy. Stalled: nothing more
+    will happen until somebody changes something."""
+
+    current_revision: str | None = None
+    """The revision that new demos are thawed from."""
+
+    candidate_revision: str | None = None
+    """The revision that is being built, until it is verified."""
+
+    archive: Archive | None = None
+    """The frozen image of the current revision."""
+
+    nodes_ready: int = 0
+    """Number of nodes that can thaw the current revision."""
+
+    nodes_desired: int = 0
+    """Number of nodes that are to hold a copy."""
+
+    nodes: str = ""
+    """Nodes ready and desired, such as 2/3."""
+
+    build_attempts: int = 0
+    """Failed builds of the candidate revision so far."""
+
+    last_failure: BuildFailure | None = None
+    """Why the last build did not succeed."""
+
+    retry_at: Time | None = None
+    """When the next build will be tried."""
+
+    build_duration: Duration | None = None
+    """How long the build of the current revision took, from the first pull to verified."""
+
+    ready_since: Time | None = None
+    """Since when Ready is True."""
+
+
+class Checkpoint(Resource):
+    """An application that is started once, frozen when warm, and thawed for each DemoInstance."""
+
+    kind_name: ClassVar[str] = "Checkpoint"
+    plural: ClassVar[str] = "checkpoints"
+
+    kind: Literal["Checkpoint"] = "Checkpoint"
+
+    spec: CheckpointSpec
+    """The application to freeze."""
+
+    status: CheckpointStatus = CheckpointStatus()
+    """What became of it."""

@@ -1,0 +1,69 @@
+"""Durations as people write them in Kubernetes manifests: ``500ms``, ``10s``, ``1h30m``, ``7d``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
+"""What the API server accepts: Go's duration units (without the sub-millisecond ones) and days."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration.
+
+    Raises:
+        ValueError: the text is no duration; the message shows how one looks.
+
+    """
+    if not re.fullmatch(PATTERN, text):
+        msg = f"{text!r} is not a duration; write it like 500ms, 30s, 10m, 1h30m or 7d"
+        raise ValueError(msg)
+    return timedelta(seconds=sum(float(n) * _UNITS[u] for n, u in _PART.findall(text)))
+
+
+def format_duration(value: timedelta) -> str:
+    """Write a duration, to the millisecond and in at most two units.
+
+    Such as ``412ms``, ``1.25s``, ``90s``, ``10m``, ``1h30m``.
+    """
+    seconds = value.total_seconds()
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    if seconds < 100 or seconds % 60:
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+    hours, rest = divmod(int(seconds), 3600)
+    minutes = f"{rest // 60}m" if rest else ""
+    return f"{hours}h{minutes}" if hours else minutes
+
+
+def _validate(value: Any) -> timedelta:  # noqa: ANN401 - pydantic hands over whatever was there
+    if isinstance(value, timedelta):
+        return value
+    return parse_duration(str(value))
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_validate),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 32,
+            "x-kubernetes-validations": [
+                {
+                    "rule": f"self.matches(r'{PATTERN}')",
+                    "message": "must be a duration like 500ms, 30s, 10m, 1h30m or 7d",
+                }
+            ],
+        }
+    ),
+]
+"""A ``timedelta`` in Python, a duration string in the API."""

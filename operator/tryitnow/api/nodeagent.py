@@ -1,0 +1,123 @@
+"""``NodeAgent`` (internal): what the agent of a node says about itself and its node."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tryitnow.api.checkpoint import Versions
+from tryitnow.api.meta import Condition, Model, Resource, Time
+
+HEARTBEAT_INTERVAL = timedelta(seconds=10)
+"""How often an agent reports; the kubelet's interval for its Lease."""
+
+LOST_AFTER = timedelta(seconds=40)
+"""Silence after which a node counts as lost; kube-controller-manager's
+--node-monitor-grace-period was 40 s for years and leaves room for three lost reports."""
+
+
+class Verdict(StrEnum):
+    """How a check of ``tryitnow doctor`` ended."""
+
+    PASS = "Pass"
+    WARN = "Warn"
+    FAIL = "Fail"
+
+
+class Check(Model):
+    """One check of ``tryitnow doctor``."""
+
+    name: str
+    """What was checked."""
+
+    verdict: Verdict
+    """Pass, Warn or Fail."""
+
+    found: str
+    """What was found."""
+
+    remedy: str = ""
+    """How to mend it, where there is something to mend."""
+
+
+class NodeAgentSpec(Model):
+    """Which node it is about."""
+
+    node_name: str
+    """Name of the node."""
+
+
+class NodeAgentStatus(Model):
+    """What the agent reports. Written by that agent only."""
+
+    heartbeat: Time | None = None
+    """When the agent last reported."""
+
+    conditions: Annotated[
+        tuple[Condition, ...],
+        Field(
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            }
+        ),
+    ] = ()
+    """Ready: the agent can run instances. CRIUAvailable: it can freeze and thaw."""
+
+    address: str = ""
+    """Address of the node in the URLs of its demos."""
+
+    transfer_url: str = ""
+    """Where other agents fetch archives from this one."""
+
+    transfer_certificate: str = ""
+    """PEM of the certificate behind transferUrl."""
+
+    versions: Versions = Versions()
+    """The software on the node."""
+
+    capacity: int = 0
+    """Number of instances that the node can hold (its port range and MAX_INSTANCES)."""
+
+    memory_available_bytes: int = 0
+    """Memory that new instances can take, after the reserve."""
+
+    disk_available_bytes: int = 0
+    """Free space of the checkpoint directory."""
+
+    checks: tuple[Check, ...] = ()
+    """The outcome of `tryitnow doctor` on the node."""
+
+
+class NodeAgent(Resource):
+    """The agent of a node: its health, what doctor found there, and its room."""
+
+    kind_name: ClassVar[str] = "NodeAgent"
+    plural: ClassVar[str] = "nodeagents"
+    namespaced: ClassVar[bool] = False
+
+    kind: Literal["NodeAgent"] = "NodeAgent"
+
+    spec: NodeAgentSpec
+    """Which node it is about."""
+
+    status: NodeAgentStatus = NodeAgentStatus()
+    """What the agent reports."""
+
+    def _holds(self, condition: str) -> bool:
+        return any(c.type == condition and c.status == "True" for c in self.status.conditions)
+
+    def is_lost(self, at: datetime) -> bool:
+        """Whether the agent has been silent for too long."""
+        return self.status.heartbeat is None or at - self.status.heartbeat > LOST_AFTER
+
+    def can_run(self, at: datetime) -> bool:
+        """Whether instances may be bound to the node."""
+        return self._holds("Ready") and not self.is_lost(at) and not self.is_deleting
+
+    def can_thaw(self, at: datetime) -> bool:
+        """Whether the node can freeze and thaw."""
+        return self.can_run(at) and self._holds("CRIUAvailable")

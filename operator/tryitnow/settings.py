@@ -1,0 +1,175 @@
+"""Settings of the programs, read once from the environment and handed on.
+
+Names are those that users of the guide know (``CONTAINER_MODE``, ``CRIU_ENABLED``,
+``CHECKPOINT_PATH``). Nothing else in the package reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from tryitnow.api.duration import parse_duration
+
+TRANSFER_AUDIENCE = "tryitnow-agent-transfer"
+"""Audience of the tokens with which agents fetch archives from each other; a token for the
+API server is no good there, and the other way round."""
+
+
+class InvalidSettingError(ValueError):
+    """A setting has a value that cannot be used; the message names it and shows a good one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodmanSettings:
+    """How to reach Podman."""
+
+    socket: str
+    """URL of the REST socket."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerSettings:
+    """Settings of ``tryitnow controller``."""
+
+    namespace: str
+    """Namespace of the operator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentSettings:
+    """Settings of ``tryitnow agent`` and, on a node, of ``tryitnow doctor``."""
+
+    node_name: str
+    node_address: str
+    """Address of the node in the URLs of its demos."""
+
+    namespace: str
+    agent_user: str
+    """User name of the agents' ServiceAccount: whom the transfer server lets in."""
+
+    podman: PodmanSettings
+    criu_enabled: bool
+    checkpoint_path: Path
+    """Directory of the archives, 0700 root."""
+
+    first_port: int
+    last_port: int
+    """Range of the ports that demos are published on, both ends included."""
+
+    max_instances: int
+    """Most instances (and builds) at once on this node."""
+
+    memory_reserve_bytes: int
+    """Memory that must stay available; below it the node takes no new instance."""
+
+    transfer_port: int
+    transfer_token_file: Path
+    scrub_interval: timedelta
+    """How often every archive's digest is checked, used or not."""
+
+    @property
+    def capacity(self) -> int:
+        """Number of instances the node takes."""
+        return min(self.max_instances, self.last_port - self.first_port + 1)
+
+
+def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = env.get(name, str(default)).strip().lower()
+    if text in {"true", "1", "yes", "on"}:
+        return True
+    if text in {"false", "0", "no", "off"}:
+        return False
+    msg = f"{name}={text!r} is neither true nor false; set it to true or false"
+    raise InvalidSettingError(msg)
+
+
+def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = env.get(name, str(default))
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        msg = f"{name}={text!r} is no number from {low} to {high}; the default is {default}"
+        raise InvalidSettingError(msg)
+    return value
+
+
+def _required(env: Mapping[str, str], name: str, what: str) -> str:
+    value = env.get(name, "")
+    if not value:
+        msg = f"{name} is not set; it must hold {what} (manifests/agent.yaml sets it)"
+        raise InvalidSettingError(msg)
+    return value
+
+
+def _ports(env: Mapping[str, str]) -> tuple[int, int]:
+    # Below the range of NodePorts (30000 to 32767) and of Linux' ephemeral ports (from 32768).
+    text = env.get("PORT_RANGE", "20000-20999")
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535):
+        msg = f"PORT_RANGE={text!r} is no range of ports from 1024 to 65535, such as 20000-20999"
+        raise InvalidSettingError(msg)
+    return int(first), int(last)
+
+
+def _duration(env: Mapping[str, str], name: str, default: str) -> timedelta:
+    try:
+        return parse_duration(env.get(name, default))
+    except ValueError as error:
+        msg = f"{name}: {error}"
+        raise InvalidSettingError(msg) from error
+
+
+def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettings:
+    """Read the controller's settings.
+
+    Raises:
+        InvalidSettingError: a value cannot be used.
+
+    """
+    return ControllerSettings(namespace=env.get("POD_NAMESPACE", "tryitnow-system"))
+
+
+def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
+    """Read the agent's settings.
+
+    Raises:
+        InvalidSettingError: a value is missing or cannot be used.
+
+    """
+    mode = env.get("CONTAINER_MODE", "podman")
+    if mode != "podman":
+        msg = f"CONTAINER_MODE={mode!r} is not supported; the only mode is podman"
+        raise InvalidSettingError(msg)
+    namespace = env.get("POD_NAMESPACE", "tryitnow-system")
+    account = env.get("AGENT_SERVICE_ACCOUNT", "tryitnow-agent")
+    first_port, last_port = _ports(env)
+    return AgentSettings(
+        node_name=_required(env, "NODE_NAME", "the name of the node"),
+        node_address=_required(env, "NODE_ADDRESS", "the address at which people reach the node"),
+        namespace=namespace,
+        agent_user=f"system:serviceaccount:{namespace}:{account}",
+        podman=podman_settings(env),
+        criu_enabled=_flag(env, "CRIU_ENABLED", default=True),
+        checkpoint_path=Path(env.get("CHECKPOINT_PATH", "/var/lib/try-it-now/checkpoints")),
+        first_port=first_port,
+        last_port=last_port,
+        # The kubelet's default for pods per node.
+        max_instances=_number(env, "MAX_INSTANCES", 110, 1, 10000),
+        memory_reserve_bytes=_number(env, "MEMORY_RESERVE_MIB", 512, 0, 1 << 30) << 20,
+        transfer_port=_number(env, "TRANSFER_PORT", 9443, 1, 65535),
+        transfer_token_file=Path(
+            env.get("TRANSFER_TOKEN_FILE", "/var/run/secrets/tryitnow/transfer-token")
+        ),
+        scrub_interval=_duration(env, "SCRUB_INTERVAL", "10m"),
+    )
+
+
+def podman_settings(env: Mapping[str, str] = os.environ) -> PodmanSettings:
+    """Read how to reach Podman."""
+    return PodmanSettings(socket=env.get("PODMAN_SOCKET", "unix:///run/podman/podman.sock"))
