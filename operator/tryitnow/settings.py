@@ -111,7 +111,9 @@ def _ports(env: Mapping[str, str]) -> tuple[int, int]:
     # Below the range of NodePorts (30000 to 32767) and of Linux' ephemeral ports (from 32768).
     text = env.get("PORT_RANGE", "20000-20999")
     first, dash, last = text.partition("-")
-    if not (dash and first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535):
+    if not (
+        dash and first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535
+    ):
         msg = f"PORT_RANGE={text!r} is no range of ports from 1024 to 65535, such as 20000-20999"
         raise InvalidSettingError(msg)
     return int(first), int(last)

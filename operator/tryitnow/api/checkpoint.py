@@ -195,7 +195,7 @@ class CheckpointSpec(_Spec):
                         " || self.template.containers.exists(c, c.ports.exists(p,"
                         " p.containerPort == self.readiness.httpGet.port))"
                     ),
-                    "message": "readiness.httpGet.port must be one of the ports of template.containers",
+                    "message": "must be one of the ports in spec.template.containers[].ports",
                     "fieldPath": ".readiness.httpGet.port",
                     "reason": "FieldValueInvalid",
                 }

@@ -82,7 +82,8 @@ class DemoInstanceSpec(Model):
 
     start: StartPolicy = StartPolicy.PREFER_RESTORE
     """PreferRestore thaws, and starts cold where that is impossible. RestoreOnly waits for a copy
-    and fails rather than start cold. ColdStart never thaws. Defaults to PreferRestore. Immutable."""
+    and fails rather than start cold. ColdStart never thaws. Immutable. Defaults to
+    PreferRestore."""
 
 
 class DemoInstancePhase(StrEnum):

@@ -54,6 +54,11 @@ class Model(BaseModel):
         return self.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
+def stored(model: Model) -> dict[str, Any]:
+    """Return the JSON shape that a model was read from: without fields that were not there."""
+    return model.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True)
+
+
 class ConditionStatus(StrEnum):
     """The three answers of a condition."""
 

@@ -1,0 +1,320 @@
+"""Reading and writing objects through ``kubernetes.aio``."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiohttp
+from kubernetes.aio import client as aio
+from kubernetes.aio import config as aio_config
+
+from tryitnow.api.meta import (
+    API_VERSION,
+    GROUP,
+    NODE_FINALIZER,
+    VERSION,
+    Key,
+    Resource,
+    now,
+    stored,
+)
+from tryitnow.kubernetes.errors import (
+    ConflictError,
+    KubernetesError,
+    NotFoundError,
+    RefusedError,
+)
+from tryitnow.kubernetes.merge import merge_patch
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Resource)
+T = TypeVar("T")
+
+_MERGE_PATCH = "application/merge-patch+json"
+
+_TIMEOUT_SECONDS = 15
+"""For one request. The API server itself gives up on a mutating request after 34 s (etcd's
+client default); nothing that we send should come near it."""
+
+
+@dataclass(frozen=True)
+class TokenIdentity:
+    """Whom a token belongs to."""
+
+    username: str
+
+
+def _translate(error: aio.ApiException, what: str) -> KubernetesError:
+    detail = f"{what}: {error.status} {error.reason}: {error.body or ''}".strip()
+    match error.status:
+        case 404:
+            return NotFoundError(detail)
+        case 409:
+            return ConflictError(detail)
+        case 400 | 401 | 403 | 422:
+            return RefusedError(detail)
+        case _:
+            return KubernetesError(detail)
+
+
+class KubernetesApi:
+    """The API server, for our kinds and the few others that we need."""
+
+    def __init__(self, api: aio.ApiClient, component: str) -> None:
+        """Use an open client; ``connect`` makes one. ``component`` names us in Events."""
+        self._custom = aio.CustomObjectsApi(api)
+        self._core = aio.CoreV1Api(api)
+        self._events = aio.EventsV1Api(api)
+        self._authentication = aio.AuthenticationV1Api(api)
+        self._component = component
+        self._event_tasks: set[asyncio.Task[None]] = set()
+
+    async def _call(self, what: str, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except aio.ApiException as error:
+            raise _translate(error, what) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            msg = f"{what}: the API server does not answer: {type(error).__name__} {error}"
+            raise KubernetesError(msg) from error
+
+    @staticmethod
+    def _path(model: type[Resource], key: Key) -> dict[str, Any]:
+        where = {
+            "group": GROUP,
+            "version": VERSION,
+            "plural": model.plural,
+            "_request_timeout": _TIMEOUT_SECONDS,
+        }
+        return {**where, "namespace": key.namespace} if model.namespaced else where
+
+    async def get(self, model: type[R], key: Key) -> R:
+        """Read an object.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            KubernetesError: the API server refused or did not answer.
+
+        """
+        method = (
+            self._custom.get_namespaced_custom_object
+            if model.namespaced
+            else self._custom.get_cluster_custom_object
+        )
+        call = method(name=key.name, **self._path(model, key))
+        return model.model_validate(await self._call(f"get {model.plural} {key}", call))
+
+    async def list_all(self, model: type[R], *, field_selector: str = "") -> list[R]:
+        """Read all objects of a kind, in all namespaces, that the field selector picks."""
+        call = self._custom.list_cluster_custom_object(
+            GROUP,
+            VERSION,
+            model.plural,
+            field_selector=field_selector,
+            _request_timeout=_TIMEOUT_SECONDS,
+        )
+        found: Any = await self._call(f"list {model.plural}", call)
+        return [model.model_validate(item) for item in found["items"]]
+
+    async def create(self, model: type[R], body: dict[str, Any]) -> R:
+        """Create an object from its spec and metadata.
+
+        Raises:
+            ConflictError: it exists already.
+
+        """
+        metadata = body["metadata"]
+        key = Key(metadata.get("namespace", ""), metadata["name"])
+        method = (
+            self._custom.create_namespaced_custom_object
+            if model.namespaced
+            else self._custom.create_cluster_custom_object
+        )
+        whole = {"apiVersion": API_VERSION, "kind": model.kind_name, **body}
+        call = method(body=whole, **self._path(model, key))
+        return model.model_validate(await self._call(f"create {model.plural} {key}", call))
+
+    async def patch(self, model: type[R], key: Key, patch: dict[str, Any]) -> R:
+        """Change metadata or spec of an object by a merge patch."""
+        method = (
+            self._custom.patch_namespaced_custom_object
+            if model.namespaced
+            else self._custom.patch_cluster_custom_object
+        )
+        path = self._path(model, key)
+        call = method(name=key.name, body=patch, _content_type=_MERGE_PATCH, **path)
+        return model.model_validate(await self._call(f"patch {model.plural} {key}", call))
+
+    async def patch_status(
+        self, before: R, status: dict[str, Any], *, only_if_unchanged: bool = False
+    ) -> R:
+        """Bring an object's status to ``status``; writes only what differs, or nothing.
+
+        Args:
+            before: The object as last seen.
+            status: The whole status as it shall be.
+            only_if_unchanged: Refuse when anything about the object changed since.
+
+        Raises:
+            ConflictError: it changed since, and ``only_if_unchanged`` was asked for.
+            NotFoundError: it is gone.
+
+        """
+        model = type(before)
+        patch = merge_patch(stored(before).get("status", {}), status)
+        if not patch:
+            return before
+        body: dict[str, Any] = {"status": patch}
+        if only_if_unchanged:
+            body["metadata"] = {"resourceVersion": before.metadata.resource_version}
+        method = (
+            self._custom.patch_namespaced_custom_object_status
+            if model.namespaced
+            else self._custom.patch_cluster_custom_object_status
+        )
+        key = before.key
+        path = self._path(model, key)
+        call = method(name=key.name, body=body, _content_type=_MERGE_PATCH, **path)
+        what = f"patch status of {model.plural} {key}"
+        return model.model_validate(await self._call(what, call))
+
+    async def delete(self, resource: Resource) -> None:
+        """Delete this very object (not a namesake made later); fine when it is gone already."""
+        model = type(resource)
+        method = (
+            self._custom.delete_namespaced_custom_object
+            if model.namespaced
+            else self._custom.delete_cluster_custom_object
+        )
+        options = aio.V1DeleteOptions(
+            preconditions=aio.V1Preconditions(uid=resource.metadata.uid),
+            propagation_policy="Background",
+        )
+        path = self._path(model, resource.key)
+        call = method(name=resource.metadata.name, body=options, **path)
+        try:
+            await self._call(f"delete {model.plural} {resource.key}", call)
+        except (NotFoundError, ConflictError):
+            # Gone, or another object by now: either way ours is no longer there.
+            return
+
+    async def add_finalizer(self, resource: R) -> R:
+        """Keep the object until the node has let go of what it holds for it."""
+        if resource.has_finalizer:
+            return resource
+        finalizers = [*resource.metadata.finalizers, NODE_FINALIZER]
+        return await self._patch_finalizers(resource, finalizers)
+
+    async def remove_finalizer(self, resource: Resource) -> None:
+        """Let the object go; fine when it is gone already."""
+        if not resource.has_finalizer:
+            return
+        finalizers = [f for f in resource.metadata.finalizers if f != NODE_FINALIZER]
+        try:
+            await self._patch_finalizers(resource, finalizers)
+        except NotFoundError:
+            return
+
+    async def _patch_finalizers(self, resource: R, finalizers: list[str]) -> R:
+        # A merge patch replaces the list: the version makes sure that nobody else's entry is lost.
+        version = resource.metadata.resource_version
+        metadata = {"finalizers": finalizers, "resourceVersion": version}
+        return await self.patch(type(resource), resource.key, {"metadata": metadata})
+
+    async def node_labels(self) -> dict[str, dict[str, str]]:
+        """Return the labels of all nodes, by node name."""
+        call = self._core.list_node(_request_timeout=_TIMEOUT_SECONDS)
+        nodes: Any = await self._call("list nodes", call)
+        return {node.metadata.name: dict(node.metadata.labels or {}) for node in nodes.items}
+
+    async def node_uid(self, name: str) -> str:
+        """Return the UID of a node.
+
+        Raises:
+            NotFoundError: the cluster has no such node.
+
+        """
+        call = self._core.read_node(name, _request_timeout=_TIMEOUT_SECONDS)
+        node: Any = await self._call(f"get node {name}", call)
+        return str(node.metadata.uid)
+
+    async def review_token(self, token: str, audience: str) -> TokenIdentity | None:
+        """Ask the API server whose token this is; None when it is no good for that audience."""
+        review = aio.V1TokenReview(spec=aio.V1TokenReviewSpec(token=token, audiences=[audience]))
+        call = self._authentication.create_token_review(review, _request_timeout=_TIMEOUT_SECONDS)
+        answer: Any = await self._call("review a token", call)
+        status = answer.status
+        # A server that knows nothing of audiences leaves them out: such a token proves nothing.
+        if not status.authenticated or audience not in (status.audiences or []):
+            return None
+        return TokenIdentity(username=status.user.username)
+
+    def event(self, regarding: Resource, reason: str, note: str, *, warning: bool = False) -> None:
+        """Record an Event about an object, in the background; the work does not wait for it."""
+        task = asyncio.create_task(self._record(regarding, reason, note, warning=warning))
+        self._event_tasks.add(task)
+        task.add_done_callback(self._event_tasks.discard)
+
+    async def _record(self, regarding: Resource, reason: str, note: str, *, warning: bool) -> None:
+        at = now()
+        # One Event per object, reason and second: a retry loop cannot flood etcd faster.
+        seed = f"{regarding.metadata.uid}{reason}{at:%s}".encode()
+        name = f"{regarding.metadata.name[:200]}.{hashlib.sha256(seed).hexdigest()[:16]}"
+        # Events about cluster-scoped objects go to "default" (client-go's recorder does so).
+        namespace = regarding.metadata.namespace or "default"
+        event = aio.EventsV1Event(
+            metadata=aio.V1ObjectMeta(name=name, namespace=namespace),
+            action=reason,
+            event_time=at,
+            note=note[:1024],  # the API server's limit
+            reason=reason,
+            regarding=aio.V1ObjectReference(
+                api_version=API_VERSION,
+                kind=type(regarding).kind_name,
+                name=regarding.metadata.name,
+                namespace=regarding.metadata.namespace or None,
+                uid=regarding.metadata.uid,
+            ),
+            reporting_controller=f"{GROUP}/{self._component}",
+            reporting_instance=os.uname().nodename[:128],
+            type="Warning" if warning else "Normal",
+        )
+        call = self._events.create_namespaced_event(
+            namespace, event, _request_timeout=_TIMEOUT_SECONDS
+        )
+        try:
+            await self._call(f"record an Event about {regarding.key}", call)
+        except ConflictError:
+            return  # the same has been said within this second
+        except KubernetesError as error:
+            logger.warning("%s", error)
+
+    async def flush_events(self) -> None:
+        """Wait until all Events so far are recorded."""
+        await asyncio.gather(*self._event_tasks)
+
+
+@asynccontextmanager
+async def connect(component: str) -> AsyncIterator[KubernetesApi]:
+    """Open the API server of ``KUBECONFIG`` or, in a Pod, of its ServiceAccount."""
+    configuration = aio.Configuration()
+    if os.environ.get("KUBECONFIG"):
+        await aio_config.load_kube_config(  # type: ignore[no-untyped-call]
+            client_configuration=configuration
+        )
+    else:
+        aio_config.load_incluster_config(  # type: ignore[no-untyped-call]
+            client_configuration=configuration
+        )
+    async with aio.ApiClient(configuration) as api:
+        kubernetes = KubernetesApi(api, component)
+        yield kubernetes
+        await kubernetes.flush_events()
