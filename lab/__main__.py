@@ -1,0 +1,118 @@
+"""The lab's command line: `python -m lab up`, `exec node-1 -- podman ps`, `down`, …"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from lab import LabError, binaries, cluster, images, network, progress, remains
+from lab.cluster import Cluster
+
+_UNIT_COMMANDS = ("start", "stop", "restart", "kill9")
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except LabError as error:
+        sys.stderr.write(f"lab: {error}\n")
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    command: str = arguments.command
+    if command == "down" and arguments.all:
+        for name in remains.names():
+            _down(Cluster(name))
+        return 0
+    lab = Cluster(arguments.name)
+    if command == "up":
+        Cluster(arguments.name, nodes=arguments.nodes, operator=arguments.operator).up()
+        _out(f'reach it with: eval "$(python -m lab env --name {arguments.name})"')
+    elif command == "down":
+        _down(lab)
+    elif command == "exec":
+        words = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+        entered = lab.enter(arguments.node, words or ["bash"])
+        environment = lab.environment(arguments.node)
+        environment["TERM"] = os.environ.get("TERM", "dumb")
+        return cluster.run_in_foreground(entered, environment)
+    elif command == "status":
+        _status(lab)
+    elif command == "kubeconfig":
+        lab.shape  # noqa: B018 - says so when there is no such lab
+        _out(str(lab.kubeconfig))
+    elif command == "env":
+        _env(lab)
+    elif command == "image":
+        progress.stream = sys.stderr
+        _out(images.ensure(lab, arguments.image))
+    elif command in _UNIT_COMMANDS:
+        getattr(lab, command)(arguments.unit)
+    return 0
+
+
+def _down(lab: Cluster) -> None:
+    with progress.step(f"taking lab {lab.lab.name} down"):
+        lab.down()
+
+
+def _status(lab: Cluster) -> None:
+    for node in lab.node_names:
+        _out(f"{node:24} {lab.node_address(node)}")
+    _out(f"{'registry':24} {lab.registry}")
+    for unit, found in lab.status().items():
+        what = f"pid {found['pid']}" if found["pid"] else "stopped"
+        if not found["pid"] and found["wanted"]:
+            what = "waiting to start"
+        changed = " ".join(f"{name}={value}" for name, value in found["env"].items())
+        _out(f"{unit:24} {what:16} started {found['starts']}x  {changed}".rstrip())
+
+
+def _env(lab: Cluster) -> None:
+    subnet = network.subnet(lab.shape.network)
+    _out(f"export KUBECONFIG={lab.kubeconfig}")
+    _out(f'export PATH="{binaries.kubectl_directory()}:$PATH"')
+    # Where a proxy is set, requests to the lab must not go there.
+    _out(f'export NO_PROXY="{subnet}${{NO_PROXY:+,$NO_PROXY}}" no_proxy="{subnet}"')
+
+
+def _out(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--name", default="demo", help="which lab (default: demo)")
+        return command
+
+    up = add("up", "Make the cluster, or refresh the operator in it.")
+    up.add_argument("--nodes", type=int, default=2, help="how many nodes (default: 2)")
+    up.add_argument(
+        "--without-operator", dest="operator", action="store_false",
+        help="only the cluster: no manifests, no controller, no agents",
+    )  # fmt: skip
+    down = add("down", "Remove the cluster and every trace of it.")
+    down.add_argument("--all", action="store_true", help="all labs of this machine")
+    run = add("exec", "Run a command in a node: exec node-1 -- podman ps")
+    run.add_argument("node", help="node-1, node-2, …, or control")
+    run.add_argument("argv", nargs=argparse.REMAINDER, help="the command (default: bash)")
+    add("status", "Show nodes, addresses and units.")
+    add("kubeconfig", "Print the path of the administrator's kubeconfig.")
+    add("env", "Print shell lines that point kubectl to the lab.")
+    image = add("image", "Build an application's image, push it and print its reference.")
+    image.add_argument("image", help="a name in lab/apps, or a directory of the same layout")
+    for name in _UNIT_COMMANDS:
+        add(name, f"{name} a unit (see status).").add_argument("unit")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

