@@ -1,0 +1,69 @@
+"""The certificate of this agent's transfer server: made at each start, published, never stored.
+
+The other agents learn it through the API server and trust it alone, so no certificate authority
+has to be set up and nothing has to be rotated.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import tempfile
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tryitnow.api.meta import now
+
+LIFETIME = timedelta(days=365)
+"""An agent that runs for longer serves with an expired certificate; updates come sooner."""
+
+_CLOCK_SKEW = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class ServerCertificate:
+    """A self-signed certificate and the TLS context that serves with it."""
+
+    pem: str
+    context: ssl.SSLContext
+
+
+def make_certificate(address: str) -> ServerCertificate:
+    """Make a key and a certificate for a node's address (IP or host name)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "try-it-now agent")])
+    try:
+        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        alternative = x509.DNSName(address)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now() - _CLOCK_SKEW)
+        .not_valid_after(now() + LIFETIME)
+        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # The ssl module loads keys from files only; this one lives for these two lines, 0600.
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(secret + pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return ServerCertificate(pem.decode(), context)

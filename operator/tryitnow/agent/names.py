@@ -1,0 +1,57 @@
+"""Names of the containers that we run, and what they say about their owner.
+
+A restored container carries the labels of the one that was frozen, so only the name can tell
+whose it is. Kubernetes names contain no underscore: the parts can always be told apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.meta import Key
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+
+PREFIX = "tryitnow_"
+"""All our containers begin so; nothing else on the node is ever touched."""
+
+
+class Role(StrEnum):
+    """What a container is there for."""
+
+    DEMO = "demo"
+    BUILD = "build"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True)
+class ContainerName:
+    """Role and owner of one of our containers."""
+
+    role: Role
+    owner: Key
+    tag: str
+    """Tells owners of the same name apart: the start of a UID, or a revision."""
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.role}_{self.owner.namespace}_{self.owner.name}_{self.tag}"
+
+
+def demo_container(instance: DemoInstance) -> ContainerName:
+    """Return the name of the container of an instance."""
+    return ContainerName(Role.DEMO, instance.key, instance.metadata.uid[:8])
+
+
+def work_container(role: Role, copy: NodeCheckpoint) -> ContainerName:
+    """Return the name of the container of a build or of a test restore."""
+    owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+    return ContainerName(role, owner, copy.spec.revision)
+
+
+def parse(name: str) -> ContainerName | None:
+    """Read a container's name; None when it is not one of ours."""
+    parts = name.removeprefix(PREFIX).split("_")
+    if not name.startswith(PREFIX) or len(parts) != 4 or parts[0] not in set(Role):
+        return None
+    return ContainerName(Role(parts[0]), Key(parts[1], parts[2]), parts[3])

@@ -1,0 +1,56 @@
+"""What the agent works with on its node, in one place, handed to every step."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tryitnow.agent.archive import ArchiveStore
+from tryitnow.agent.ports import PortRange
+from tryitnow.api.checkpoint import Versions
+from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.nodeagent import Check
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.kubernetes.view import View
+from tryitnow.podman.client import Podman
+from tryitnow.settings import AgentSettings
+
+
+@dataclass
+class Health:
+    """What doctor found on this node, at the agent's start and from time to time since."""
+
+    can_run: bool = False
+    can_run_message: str = "the node has not been examined yet"
+    criu_available: bool = False
+    criu_message: str = "the node has not been examined yet"
+    checks: tuple[Check, ...] = ()
+    versions: Versions = field(default_factory=Versions)
+
+
+@dataclass
+class Node:
+    """This node: its settings, its tools, and what it was told to hold and to run."""
+
+    settings: AgentSettings
+    kubernetes: KubernetesApi
+    podman: Podman
+    archives: ArchiveStore
+    ports: PortRange
+    http: aiohttp.ClientSession
+    health: Health = field(default_factory=Health)
+    instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
+    copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
+    thaws: asyncio.Semaphore = field(
+        # A thaw keeps about one core busy: more of them at once only make each slower.
+        default_factory=lambda: asyncio.Semaphore(max(2, os.cpu_count() or 1))
+    )
+
+    @property
+    def name(self) -> str:
+        """Name of the node."""
+        return self.settings.node_name
