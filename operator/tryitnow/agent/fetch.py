@@ -40,6 +40,14 @@ async def fetch(node: Node, name: ArchiveName, order: Fetch, blueprint: Blueprin
 
     """
     partial = node.archives.partial(name, order.archive.sha256)
+    free = node.archives.free_bytes()
+    if free < order.archive.size_bytes:
+        msg = (
+            f"{name} has {order.archive.size_bytes >> 20} MiB and {node.archives.directory} only "
+            f"{free >> 20} MiB free; make room there or exclude the node by "
+            "spec.distribution.nodeSelector"
+        )
+        raise FetchError(msg)
     said = []
     for source in order.sources:
         try:
@@ -89,12 +97,15 @@ async def _download(
                 said = (await answer.text())[:200].strip()
                 msg = f"it answered {answer.status}: {said}"
                 raise _SourceError(msg)
-            with partial.open("ab", opener=_private) as file:
+            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            try:
                 async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
                     have += len(chunk)
                     if have > archive.size_bytes:
                         break
-                    await asyncio.to_thread(_append, file.fileno(), digest, chunk)
+                    await asyncio.to_thread(_append, handle, digest, chunk)
+            finally:
+                os.close(handle)
     except (aiohttp.ClientError, TimeoutError) as error:
         msg = f"the connection broke after {have} bytes: {type(error).__name__} {error}"
         raise _SourceError(msg) from error
@@ -123,7 +134,3 @@ def _resume(partial: Path, size_bytes: int) -> tuple[hashlib._Hash, int]:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
         return digest, file.tell()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
