@@ -11,6 +11,14 @@ from lab.state import Lab
 
 _DAYS = "365"
 
+# Python verifies strictly since 3.13 (VERIFY_X509_STRICT): RFC 5280 asks for all of these.
+_LEAF_EXTENSIONS = (
+    "basicConstraints=CA:FALSE\n"
+    "keyUsage=critical,digitalSignature\n"
+    "subjectKeyIdentifier=hash\n"
+    "authorityKeyIdentifier=keyid\n"
+)
+
 
 def make(lab: Lab, address: str) -> None:
     """Make the authority, the API server's and the administrators' certificates."""
@@ -20,6 +28,7 @@ def make(lab: Lab, address: str) -> None:
     run(
         "openssl", "req", "-x509", "-new", "-key", home / "ca.key", "-out", home / "ca.crt",
         "-days", _DAYS, "-subj", f"/CN=lab {lab.name}",
+        "-addext", "keyUsage=critical,keyCertSign,cRLSign",
     )  # fmt: skip
     names = (
         f"IP:{address},IP:127.0.0.1,DNS:localhost,"
@@ -91,7 +100,7 @@ def _sign(home: Path, name: str, subject: str, extension: str) -> None:
     _key(home / f"{name}.key")
     request = run("openssl", "req", "-new", "-key", home / f"{name}.key", "-subj", subject)
     extensions = home / f"{name}.ext"
-    extensions.write_text(extension + "\n")
+    extensions.write_text(_LEAF_EXTENSIONS + extension + "\n")
     run(
         "openssl", "x509", "-req", "-in", "/dev/stdin", "-CA", home / "ca.crt",
         "-CAkey", home / "ca.key", "-CAcreateserial", "-days", _DAYS,
