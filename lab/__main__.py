@@ -20,6 +20,10 @@ def main(argv: list[str]) -> int:
     except LabError as error:
         sys.stderr.write(f"lab: {error}\n")
         return 1
+    except BrokenPipeError:
+        # `… | head` has seen enough. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ from lab import (
 from lab.api import Api
 from lab.nodes import Ground
 from lab.progress import say, step
-from lab.shell import CLEAN_ENVIRONMENT
+from lab.shell import CLEAN_ENVIRONMENT, CommandFailedError
 from lab.state import Lab, Shape
 from lab.supervise import Unit
 
@@ -113,9 +113,9 @@ class Cluster:
         timeout: float | None = 120,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in a node with the agent's environment, and wait for its end."""
-        return subprocess.run(
+        done = subprocess.run(
             self.enter(node, argv),
-            check=check,
+            check=False,
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
             capture_output=True,
@@ -123,6 +123,9 @@ class Cluster:
             timeout=timeout,
             env=self.environment(node),
         )
+        if check and done.returncode != 0:
+            raise CommandFailedError(list(argv), done.returncode, done.stdout + done.stderr)
+        return done
 
     def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401
         """Start a command in a node; killing the process kills what runs in the node."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 
-from lab import binaries, cache, control_plane, network
+from lab import LabError, binaries, cache, control_plane, network
 from lab.state import Lab
 from lab.supervise import Unit
 
@@ -42,5 +42,7 @@ def has(number: int, name: str, tag: str) -> bool:
     try:
         connection.request("HEAD", f"/v2/{name}/manifests/{tag}", headers={"Accept": kinds})
         return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError as error:
+        raise LabError(f"No registry answers at {location(number)}: {error}") from error
     finally:
         connection.close()
