@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from lab import (
     node_image,
     nodes,
     processes,
+    programs,
     registry,
     remains,
     state,
@@ -35,11 +35,6 @@ from lab.state import Lab, Shape
 from lab.supervise import Unit
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-
-# The controller runs in a namespace like a node's, with the same Python and packages as the
-# agents, as they would share one image.
-CONTROLLER = "controller"
-_CONTROLLER_HOME = "control"
 
 _NODE_UP_WITHIN_S = 20.0
 
@@ -142,7 +137,9 @@ class Cluster:
 
     def environment(self, node: str) -> dict[str, str]:
         """What a program in that node finds in its environment."""
-        own = self._controller_env() if node == _CONTROLLER_HOME else self._agent_env(node)
+        if node == programs.CONTROLLER_HOME:
+            return {**CLEAN_ENVIRONMENT, **programs.controller_environment()}
+        own = programs.agent_environment(node, self.node_address(node))
         return {**CLEAN_ENVIRONMENT, **own}
 
     # -- units -----------------------------------------------------------------------------------
@@ -189,7 +186,7 @@ class Cluster:
         """Make the cluster; where it is up already, bring manifests and code up to date."""
         started = time.monotonic()
         host_packages.ensure()
-        tree, programs = node_image.root_file_system(), binaries.control_plane()
+        tree, built = node_image.root_file_system(), binaries.control_plane()
         binaries.registry()
         binaries.kubectl_directory()
         wanted_nodes, operator = self._wanted
@@ -206,13 +203,13 @@ class Cluster:
                 network.build(self.lab, number, self.node_names)
                 control_plane.prepare(self.lab, number)
                 supervise.launch(self.lab)
-                for unit in control_plane.units(self.lab, number, programs):
+                for unit in control_plane.units(self.lab, number, built):
                     supervise.define(self.lab, unit)
                 supervise.define(self.lab, registry.unit(self.lab, number))
                 self._start_nodes(tree, ground)
             with step("control plane"):
                 control_plane.wait_ready(self.lab, self.api)
-                manager = control_plane.controller_manager(self.lab, programs)
+                manager = control_plane.controller_manager(self.lab, built)
                 supervise.define(self.lab, manager)
                 for node in self.node_names:
                     control_plane.create_node(self.api, node, self.node_address(node))
@@ -248,7 +245,7 @@ class Cluster:
 
     def _start_nodes(self, tree: Path, ground: Ground) -> None:
         namespaces = {node: self.lab.node_namespace(node) for node in self.node_names}
-        namespaces[_CONTROLLER_HOME] = self.lab.namespace
+        namespaces[programs.CONTROLLER_HOME] = self.lab.namespace
         for node, namespace in namespaces.items():
             nodes.prepare(self.lab, node, ground)
             argv = nodes.hold_argv(self.lab, node, tree, namespace)
@@ -263,60 +260,22 @@ class Cluster:
         number = self.shape.network
         with step("operator: manifests and identities"):
             identity.apply_manifests(self.lab, CHECKOUT)
-            home = self.lab.node_directory(_CONTROLLER_HOME) / "secrets"
+            home = self.lab.node_directory(programs.CONTROLLER_HOME) / "secrets"
             identity.write_controller(self.lab, self.api, number, home)
             for node in self.node_names:
                 home = self.lab.node_directory(node) / "secrets"
                 identity.write_agent(self.lab, self.api, number, home, node)
         with step("operator: controller and agents"):
-            for unit in self._operator_units():
+            addresses = {node: self.node_address(node) for node in self.node_names}
+            for unit in programs.units(self.lab, addresses, CHECKOUT):
                 fresh = unit.name not in self.status()
                 supervise.define(self.lab, unit)
                 if not fresh:
                     self.restart(unit.name)
 
-    def _operator_units(self) -> list[Unit]:
-        argv = ["tryitnow", "controller"]
-        own_python = os.environ.get("LAB_PYTHON")
-        if own_python:
-            # For a debugger or a coverage tool: the controller on this machine's Python.
-            command = control_plane.in_lab(self.lab, [own_python, "-m", *argv])
-            secrets = self.lab.node_directory(_CONTROLLER_HOME) / "secrets"
-            env = {
-                **self._controller_env(),
-                "KUBECONFIG": str(secrets / "kubeconfig"),
-                "PYTHONPATH": str(CHECKOUT / "operator"),
-            }
-            units = [Unit(CONTROLLER, command, env)]
-        else:
-            units = [Unit(CONTROLLER, argv, self._controller_env(), node=_CONTROLLER_HOME)]
-        for node in self.node_names:
-            agent = ["tryitnow", "agent"]
-            units.append(Unit(f"agent-{node}", agent, self._agent_env(node), node=node))
-        return units
-
-    def _controller_env(self) -> dict[str, str]:
-        return {
-            "KUBECONFIG": f"{nodes.SECRETS}/kubeconfig",
-            "POD_NAMESPACE": identity.NAMESPACE,
-        }
-
-    def _agent_env(self, node: str) -> dict[str, str]:
-        return {
-            "NODE_NAME": node,
-            "NODE_ADDRESS": self.node_address(node),
-            "KUBECONFIG": f"{nodes.SECRETS}/kubeconfig",
-            "TRANSFER_TOKEN_FILE": f"{nodes.SECRETS}/transfer-token",
-            "POD_NAMESPACE": identity.NAMESPACE,
-            "PODMAN_SOCKET": nodes.SOCKET,
-            "CHECKPOINT_PATH": "/var/lib/try-it-now/checkpoints",
-            "CONTAINER_MODE": "podman",
-            "CRIU_ENABLED": "true",
-        }
-
     def _wait_if_node(self, unit: str) -> None:
         """Wait until a node that was switched on is complete."""
-        if unit not in [*self.node_names, _CONTROLLER_HOME]:
+        if unit not in [*self.node_names, programs.CONTROLLER_HOME]:
             return
         deadline = time.monotonic() + _NODE_UP_WITHIN_S
         while not nodes.holder(self.lab, unit):
