@@ -45,6 +45,9 @@ class Node:
     health: Health = field(default_factory=Health)
     instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
     copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
+    failed_starts: dict[str, int] = field(default_factory=dict)
+    """Failed starts in a row by the instance's UID; a restarted agent gives each a new chance."""
+
     thaws: asyncio.Semaphore = field(
         # A thaw keeps about one core busy: more of them at once only make each slower.
         default_factory=lambda: asyncio.Semaphore(max(2, os.cpu_count() or 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
@@ -185,6 +185,11 @@ class Resource(Model):
     def key(self) -> Key:
         """Namespace and name."""
         return Key(self.metadata.namespace, self.metadata.name)
+
+    @staticmethod
+    def key_of(metadata: Mapping[str, Any]) -> Key:
+        """Return namespace and name from raw metadata."""
+        return Key(metadata.get("namespace") or "", metadata["name"])
 
     @property
     def is_deleting(self) -> bool:

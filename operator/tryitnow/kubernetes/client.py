@@ -32,6 +32,7 @@ from tryitnow.kubernetes.errors import (
     RefusedError,
 )
 from tryitnow.kubernetes.merge import merge_patch
+from tryitnow.kubernetes.view import Listing
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ class KubernetesApi:
         call = method(name=key.name, **self._path(model, key))
         return model.model_validate(await self._call(f"get {model.plural} {key}", call))
 
-    async def list_all(self, model: type[R], *, field_selector: str = "") -> list[R]:
+    async def list_all(self, model: type[R], *, field_selector: str = "") -> Listing[R]:
         """Read all objects of a kind, in all namespaces, that the field selector picks."""
         call = self._custom.list_cluster_custom_object(
             GROUP,
@@ -122,7 +123,10 @@ class KubernetesApi:
             _request_timeout=_TIMEOUT_SECONDS,
         )
         found: Any = await self._call(f"list {model.plural}", call)
-        return [model.model_validate(item) for item in found["items"]]
+        return Listing(
+            items=[model.model_validate(item) for item in found["items"]],
+            resource_version=int(found["metadata"]["resourceVersion"]),
+        )
 
     async def create(self, model: type[R], body: dict[str, Any]) -> R:
         """Create an object from its spec and metadata.

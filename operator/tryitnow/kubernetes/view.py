@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -17,6 +18,20 @@ class UnreadableObjectError(ValueError):
 
     The CRD refuses most of these; what remains was stored under another version of it.
     """
+
+
+@dataclass(frozen=True)
+class Listing(Generic[R]):
+    """All objects of a kind at one moment."""
+
+    items: list[R]
+    resource_version: int
+
+
+def _version(resource: Resource) -> int:
+    # Comparing versions as numbers is sanctioned since Kubernetes 1.35 (KEP-5504), and was true
+    # of etcd's before.
+    return int(resource.metadata.resource_version or 0)
 
 
 class View(Generic[R]):
@@ -44,15 +59,13 @@ class View(Generic[R]):
     def take(self, resource: R) -> R:
         """Take in an object; an older state than the known one is ignored.
 
-        Comparing versions as numbers is sanctioned since Kubernetes 1.35 (KEP-5504) and was true
-        of etcd's before. Without it, the event of our last but one write would undo the last.
+        Without that, the event of our last but one write would undo the last.
         """
         known = self._objects.get(resource.key)
         if (
             known is not None
             and known.metadata.uid == resource.metadata.uid
-            and int(known.metadata.resource_version or 0)
-            > int(resource.metadata.resource_version or 0)
+            and _version(known) > _version(resource)
         ):
             return known
         self._objects[resource.key] = resource
@@ -64,13 +77,20 @@ class View(Generic[R]):
         if known is not None and (uid is None or known.metadata.uid == uid):
             del self._objects[key]
 
-    def replace(self, listed: list[R]) -> set[Key]:
-        """Make a fresh list the truth; return what was known and is not in it."""
-        present = {resource.key for resource in listed}
-        gone = set(self._objects) - present
+    def replace(self, listing: Listing[R]) -> set[Key]:
+        """Make a fresh list the truth; return the keys that were known and are gone.
+
+        What was seen after the list was made stays.
+        """
+        present = {resource.key for resource in listing.items}
+        gone = {
+            key
+            for key, known in self._objects.items()
+            if key not in present and _version(known) <= listing.resource_version
+        }
         for key in gone:
             del self._objects[key]
-        for resource in listed:
+        for resource in listing.items:
             self.take(resource)
         return gone
 

@@ -1,0 +1,102 @@
+"""Bringing what Podman runs and what the cluster wants together again, whatever happened between.
+
+Containers and archives of ours that nobody owns are removed; instances whose container ended are
+looked at again. Nothing outside our own names is ever touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable
+
+from tryitnow.agent.names import PREFIX, ContainerName, Role, demo_container, parse, work_container
+from tryitnow.agent.node import Node
+from tryitnow.agent.restore import archive_name
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.meta import Key
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.podman.client import ContainerState
+from tryitnow.workqueue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 30.0
+"""Between two full looks, cluster included."""
+
+PODMAN_EVERY_SECONDS = 3.0
+"""Between two looks at Podman alone: how late we notice that a demo's container ended."""
+
+_ARCHIVE_FILE = re.compile(
+    r"\.?(?P<stem>[a-z0-9.-]+_[a-z0-9.-]+_[0-9a-f]{10})\.(?:md|tar)(?:\.zst)?"
+    r"(?:\.[0-9a-f]{16}\.partial)?"
+)
+"""Names that ``ArchiveStore`` gives; a person's own files in that directory match none of them."""
+
+
+async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
+    """Compare everything with everything, and remove what is nobody's.
+
+    Raises:
+        KubernetesError: the cluster does not answer: then nothing is removed.
+        PodmanError: Podman does not answer.
+
+    """
+    # The order matters: what is listed by Podman first can only have been made for an object that
+    # the later list of objects contains, unless that object is gone.
+    containers = await node.podman.list_containers(PREFIX)
+    files = await asyncio.to_thread(node.archives.names)
+    wanted = await node.kubernetes.list_all(
+        DemoInstance, field_selector=f"status.nodeName={node.name}"
+    )
+    held = await node.kubernetes.list_all(
+        NodeCheckpoint, field_selector=f"spec.nodeName={node.name}"
+    )
+    node.instances.replace(wanted)
+    node.copies.replace(held)
+    for name in orphans(containers, wanted.items, held.items):
+        logger.warning("removing container %s: nobody owns it", name)
+        await node.podman.remove(name)
+        node.ports.release(name)
+    for file in orphaned_files(files, held.items):
+        logger.warning("removing archive file %s: no NodeCheckpoint owns it", file)
+        (node.archives.directory / file).unlink(missing_ok=True)
+    for key in ended(node.instances, containers):
+        instances.add(key)
+    for instance in wanted.items:
+        if instance.is_deleting or instance.status.phase is DemoInstancePhase.STARTING:
+            instances.add(instance.key)
+    for copy in held.items:
+        if copy.status.phase is not NodeCheckpointPhase.PREPARED or copy.is_deleting:
+            copies.add(copy.key)
+
+
+def orphans(
+    containers: list[ContainerState], wanted: list[DemoInstance], held: list[NodeCheckpoint]
+) -> list[str]:
+    """Return the names of our containers that no object accounts for."""
+    owned: set[ContainerName] = {demo_container(instance) for instance in wanted}
+    for copy in held:
+        if copy.status.phase is not NodeCheckpointPhase.PREPARED:
+            owned |= {work_container(role, copy) for role in (Role.BUILD, Role.VERIFY)}
+    found = [(c.name, parse(c.name)) for c in containers]
+    return [name for name, parsed in found if parsed is not None and parsed not in owned]
+
+
+def orphaned_files(files: set[str], held: list[NodeCheckpoint]) -> list[str]:
+    """Return the archive files that no NodeCheckpoint accounts for."""
+    owned = {archive_name(copy).stem for copy in held}
+    matches = [(file, _ARCHIVE_FILE.fullmatch(file)) for file in sorted(files)]
+    return [file for file, match in matches if match and match["stem"] not in owned]
+
+
+def ended(instances: Iterable[DemoInstance], containers: list[ContainerState]) -> list[Key]:
+    """Return the ready instances whose container does not run."""
+    running = {c.name for c in containers if c.running}
+    return [
+        instance.key
+        for instance in instances
+        if instance.status.phase is DemoInstancePhase.READY
+        and str(demo_container(instance)) not in running
+    ]

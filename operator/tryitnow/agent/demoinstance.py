@@ -1,0 +1,275 @@
+"""The life of an instance on this node: started, kept running, removed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import datetime, timedelta
+
+from tryitnow.agent.names import demo_container
+from tryitnow.agent.node import Node
+from tryitnow.agent.nodecheckpoint import (
+    note_restore_failure,
+    note_restore_success,
+    quarantine_damaged,
+)
+from tryitnow.agent.ports import NoPortError
+from tryitnow.agent.probe import NotReadyError, wait_ready
+from tryitnow.agent.restore import discard, is_running, probe_target
+from tryitnow.agent.start import Outcome, ThawImpossibleError, blueprint_of, find_copy, start
+from tryitnow.api.demoinstance import (
+    DemoInstance,
+    DemoInstancePhase,
+    DemoInstanceStatus,
+    PublishedPort,
+    StartedBy,
+    Timings,
+)
+from tryitnow.api.meta import ConditionStatus, Key, now, set_condition
+from tryitnow.kubernetes.errors import NotFoundError
+from tryitnow.podman.client import ContainerState
+from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
+
+logger = logging.getLogger(__name__)
+
+Phase = DemoInstancePhase
+
+MAX_STARTS = 3
+"""Failed starts after which an instance is given up: an application that never answered three
+times will not the fourth time, and each try takes a slot of the node."""
+
+FIRST_BACKOFF = timedelta(seconds=5)
+LAST_BACKOFF = timedelta(minutes=5)
+"""The kubelet's cap for its image pull and crash loop back-off."""
+
+
+async def reconcile_instance(node: Node, key: Key) -> timedelta | None:
+    """Bring one instance to where it shall be; returns when to look again."""
+    instance = node.instances.get(key)
+    if instance is None:
+        return None
+    if instance.is_deleting:
+        await _remove(node, instance)
+        return None
+    if instance.status.node_name != node.name or instance.status.phase is Phase.FAILED:
+        return None
+    container = await node.podman.inspect(str(demo_container(instance)))
+    if instance.status.phase is Phase.READY:
+        if container is not None and container.running:
+            return None
+        return await _recover(node, instance, container)
+    return await _start(node, await _hold(node, instance))
+
+
+async def _hold(node: Node, instance: DemoInstance) -> DemoInstance:
+    return node.instances.take(await node.kubernetes.add_finalizer(instance))
+
+
+async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
+    began = time.monotonic()
+    try:
+        outcome = await start(node, instance)
+    except PodmanUnreachableError as error:
+        await _not_ready(node, instance, "PodmanUnreachable", str(error))
+        raise
+    except NoPortError as error:
+        await _not_ready(node, instance, "NoPort", str(error))
+        return FIRST_BACKOFF
+    except ImagePullError as error:
+        await _not_ready(node, instance, "ImagePullFailed", str(error))
+        return _backoff(node, instance)
+    except NotFoundError:
+        message = f"spec.checkpointRef.name: Checkpoint {instance.spec.checkpoint_ref.name} is gone"
+        await _give_up(node, instance, "CheckpointNotFound", message)
+        return None
+    except ThawImpossibleError as error:
+        await _note_copy(node, instance, error)
+        return await _try_later(node, instance, str(error.reason), str(error))
+    except NotReadyError as error:
+        return await _try_later(node, instance, "ApplicationNotReady", str(error))
+    except PodmanError as error:
+        return await _try_later(node, instance, "StartFailed", str(error))
+    node.failed_starts.pop(instance.metadata.uid, None)
+    await _ready(node, instance, outcome, timedelta(seconds=time.monotonic() - began))
+    await _note_copy(node, instance, outcome.fallback, thawed=outcome.started_by)
+    return None
+
+
+async def _note_copy(
+    node: Node,
+    instance: DemoInstance,
+    failure: ThawImpossibleError | None,
+    *,
+    thawed: StartedBy | None = None,
+) -> None:
+    """Tell the copy's story what this start learned about it."""
+    copy = find_copy(node, instance)
+    if copy is None:
+        return
+    if failure is not None and failure.copy_is_bad:
+        await quarantine_damaged(node, copy, str(failure))
+    elif failure is not None and failure.copy_failed:
+        await note_restore_failure(node, copy, str(failure))
+    elif thawed is StartedBy.RESTORE:
+        await note_restore_success(node, copy)
+
+
+async def _recover(
+    node: Node, instance: DemoInstance, container: ContainerState | None
+) -> timedelta | None:
+    """Bring a ready instance back whose container ended, with its files where they still exist."""
+    ready_at = instance.status.ready_at or now()
+    wait = _recovery_wait(instance.status.restarts, ready_at, now())
+    what = f"ended with exit code {container.exit_code}" if container else "is gone"
+    if wait:
+        message = f"the container {what}; next start in {wait.total_seconds():.0f} s"
+        await _not_ready(node, instance, "ContainerGone", message, phase=Phase.READY)
+        return wait
+    message = f"the container {what}; starting it again"
+    node.kubernetes.event(instance, "ContainerGone", message, warning=True)
+    instance = await _not_ready(node, instance, "ContainerGone", message, restarted=True)
+    if container is not None and await _start_again(node, instance, container):
+        return None
+    return await _start(node, instance)
+
+
+async def _start_again(node: Node, instance: DemoInstance, container: ContainerState) -> bool:
+    """Start the ended container itself, with the files that its user left in it."""
+    name = demo_container(instance)
+    blueprint = await blueprint_of(node, instance, find_copy(node, instance))
+    ports = list(container.ports)
+    try:
+        await node.podman.start(str(name))
+        probe = await wait_ready(
+            node.http,
+            probe_target(node, blueprint, ports),
+            blueprint.readiness.timeout,
+            lambda: is_running(node, name),
+        )
+    except (PodmanError, NotReadyError) as error:
+        logger.warning("%s does not start again: %s; starting anew", instance.key, error)
+        await discard(node, name)
+        return False
+    timings = Timings(probe=probe)
+    outcome = Outcome(StartedBy.COLD_START, ports, blueprint.probe_port, timings)
+    await _ready(node, instance, outcome, probe)
+    return True
+
+
+def _recovery_wait(restarts: int, ready_at: datetime, at: datetime) -> timedelta | None:
+    if restarts == 0:
+        return None
+    pause = min(FIRST_BACKOFF * 2 ** min(restarts, 10), LAST_BACKOFF)
+    left: timedelta = ready_at + pause - at
+    return left if left > timedelta() else None
+
+
+async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: timedelta) -> None:
+    host_port = next(p.host_port for p in outcome.ports if p.container_port == outcome.probe_port)
+    address = node.settings.node_address
+    url = f"http://[{address}]:{host_port}" if ":" in address else f"http://{address}:{host_port}"
+    bind = instance.status.timings.bind if instance.status.timings else None
+    total = took + (bind or timedelta())
+    timings = outcome.timings.model_copy(update={"bind": bind, "total": total})
+    how = "thawed" if outcome.started_by is StartedBy.RESTORE else "started cold"
+    message = f"{how} on {node.name} in {total.total_seconds():.2f} s"
+    if outcome.fallback is not None:
+        message += f" ({outcome.fallback.reason})"
+    status = _with_ready(instance, ConditionStatus.TRUE, str(outcome.started_by), message)
+    update = {
+        "phase": Phase.READY,
+        "host_port": host_port,
+        "ports": tuple(
+            PublishedPort(container_port=p.container_port, host_port=p.host_port)
+            for p in outcome.ports
+        ),
+        "url": url,
+        "started_by": outcome.started_by,
+        "fallback_reason": outcome.fallback.reason if outcome.fallback else None,
+        "fallback_message": str(outcome.fallback)[:2048] if outcome.fallback else None,
+        "timings": timings,
+        "ready_at": now(),
+    }
+    await _write(node, instance, status.model_copy(update=update))
+    logger.info("%s: %s, %s", instance.key, message, url)
+    if outcome.fallback is not None:
+        note = f"{outcome.fallback.reason}: {outcome.fallback}"
+        node.kubernetes.event(instance, "ColdStartFallback", note, warning=True)
+    node.kubernetes.event(instance, "Ready", f"{message}: {url}")
+
+
+async def _try_later(
+    node: Node, instance: DemoInstance, reason: str, message: str
+) -> timedelta | None:
+    failed = node.failed_starts.get(instance.metadata.uid, 0) + 1
+    if failed >= MAX_STARTS:
+        await _give_up(node, instance, reason, f"{message}\nGiven up after {failed} tries.")
+        return None
+    await _not_ready(node, instance, reason, message)
+    return _backoff(node, instance)
+
+
+def _backoff(node: Node, instance: DemoInstance) -> timedelta:
+    uid = instance.metadata.uid
+    node.failed_starts[uid] = node.failed_starts.get(uid, 0) + 1
+    pause: timedelta = FIRST_BACKOFF * 2 ** min(node.failed_starts[uid] - 1, 10)
+    return min(pause, LAST_BACKOFF)
+
+
+async def _give_up(node: Node, instance: DemoInstance, reason: str, message: str) -> None:
+    status = _with_ready(instance, ConditionStatus.FALSE, reason, message)
+    conditions = set_condition(
+        status.conditions,
+        "Stalled",
+        ConditionStatus.TRUE,
+        reason,
+        f"{message}\nDelete this DemoInstance and create another once the cause is mended.",
+        generation=instance.metadata.generation,
+    )
+    update = {"phase": Phase.FAILED, "conditions": tuple(conditions)}
+    await _write(node, instance, status.model_copy(update=update))
+    logger.error("%s: %s: %s", instance.key, reason, message)
+    node.kubernetes.event(instance, reason, message, warning=True)
+
+
+async def _not_ready(
+    node: Node,
+    instance: DemoInstance,
+    reason: str,
+    message: str,
+    *,
+    phase: Phase = Phase.STARTING,
+    restarted: bool = False,
+) -> DemoInstance:
+    status = _with_ready(instance, ConditionStatus.FALSE, reason, message)
+    update = {"phase": phase, "restarts": status.restarts + restarted}
+    logger.warning("%s: %s: %s", instance.key, reason, message)
+    if not restarted:
+        node.kubernetes.event(instance, reason, message, warning=True)
+    return await _write(node, instance, status.model_copy(update=update))
+
+
+def _with_ready(
+    instance: DemoInstance, ready: ConditionStatus, reason: str, message: str
+) -> DemoInstanceStatus:
+    conditions = set_condition(
+        instance.status.conditions,
+        "Ready",
+        ready,
+        reason,
+        message,
+        generation=instance.metadata.generation,
+    )
+    return instance.status.model_copy(update={"conditions": tuple(conditions)})
+
+
+async def _write(node: Node, instance: DemoInstance, status: DemoInstanceStatus) -> DemoInstance:
+    return node.instances.take(await node.kubernetes.patch_status(instance, status.to_api()))
+
+
+async def _remove(node: Node, instance: DemoInstance) -> None:
+    await discard(node, demo_container(instance))
+    node.failed_starts.pop(instance.metadata.uid, None)
+    await node.kubernetes.remove_finalizer(instance)
+    node.instances.forget(instance.key, instance.metadata.uid)
+    logger.info("%s: removed", instance.key)

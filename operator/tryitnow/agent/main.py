@@ -1,0 +1,130 @@
+"""``tryitnow agent``: one per node, privileged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+import kopf
+
+from tryitnow.agent.archive import ArchiveStore
+from tryitnow.agent.certificate import make_certificate
+from tryitnow.agent.collect import EVERY_SECONDS, PODMAN_EVERY_SECONDS, collect, ended
+from tryitnow.agent.demoinstance import reconcile_instance
+from tryitnow.agent.handlers import register
+from tryitnow.agent.names import PREFIX
+from tryitnow.agent.node import Node
+from tryitnow.agent.nodecheckpoint import reconcile_copy
+from tryitnow.agent.ports import PortRange
+from tryitnow.agent.probe import open_session
+from tryitnow.agent.report import Reporter, examine_node
+from tryitnow.agent.serve import TransferServer
+from tryitnow.kubernetes.client import connect
+from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.kubernetes.watching import watch
+from tryitnow.podman.client import Podman
+from tryitnow.podman.errors import PodmanError
+from tryitnow.settings import AgentSettings
+from tryitnow.workqueue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+_EXPECTED = (KubernetesError, PodmanError, OSError)
+
+BUILDS_AT_ONCE = 2
+"""Builds and downloads at once: each keeps a core or the network busy."""
+
+
+@contextlib.asynccontextmanager
+async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
+    """Connect to everything that the agent works with."""
+    archives = ArchiveStore(settings.checkpoint_path)
+    await asyncio.to_thread(archives.open)
+    podman = Podman(settings.podman)
+    try:
+        async with connect("agent") as kubernetes, open_session() as http:
+            yield Node(
+                settings=settings,
+                kubernetes=kubernetes,
+                podman=podman,
+                archives=archives,
+                ports=PortRange(settings.first_port, settings.last_port),
+                http=http,
+            )
+    finally:
+        await asyncio.to_thread(podman.close)
+
+
+async def run(settings: AgentSettings) -> None:
+    """Run the agent until the process is asked to stop. Running demos are left alone."""
+    async with open_node(settings) as node:
+        instances = WorkQueue(
+            "DemoInstance",
+            lambda key: reconcile_instance(node, key),
+            expected=_EXPECTED,
+            concurrency=settings.max_instances,
+        )
+        copies = WorkQueue(
+            "NodeCheckpoint",
+            lambda key: reconcile_copy(node, key),
+            expected=_EXPECTED,
+            concurrency=BUILDS_AT_ONCE,
+        )
+        registry = kopf.OperatorRegistry()
+        register(registry, node, instances, copies)
+        await examine_node(node)
+        await _adopt_running(node)
+        certificate = make_certificate(settings.node_address)
+        server = TransferServer(node)
+        runner = await server.start(certificate)
+        reporter = Reporter(node, server.url, certificate)
+        background = [
+            asyncio.create_task(reporter.keep_reporting()),
+            asyncio.create_task(_keep_collecting(node, instances, copies)),
+            asyncio.create_task(_keep_watching_podman(node, instances)),
+        ]
+        logger.info("agent of %s: %s", node.name, node.health.criu_message or "CRIU works")
+        try:
+            await watch(registry)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await instances.close()
+            await copies.close()
+            await runner.cleanup()
+
+
+async def _adopt_running(node: Node) -> None:
+    """Learn which ports are taken before any is given out; waits for Podman as long as it takes."""
+    while True:
+        try:
+            node.ports.adopt(await node.podman.list_containers(PREFIX))
+        except PodmanError as error:
+            logger.warning("waiting for Podman: %s", error)
+            await asyncio.sleep(1)
+        else:
+            return
+
+
+async def _keep_collecting(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
+    while True:
+        try:
+            await collect(node, instances, copies)
+        except (KubernetesError, PodmanError, OSError) as error:
+            logger.warning("cannot compare the node with the cluster: %s", error)
+        await asyncio.sleep(EVERY_SECONDS)
+
+
+async def _keep_watching_podman(node: Node, instances: WorkQueue) -> None:
+    while True:
+        await asyncio.sleep(PODMAN_EVERY_SECONDS)
+        try:
+            containers = await node.podman.list_containers(PREFIX)
+        except PodmanError as error:
+            logger.warning("cannot look at the containers: %s", error)
+            continue
+        for key in ended(node.instances, containers):
+            instances.add(key)

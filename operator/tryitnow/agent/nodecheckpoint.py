@@ -1,0 +1,237 @@
+"""The life of a copy on this node: built or fetched, prepared, watched over, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import timedelta
+
+from tryitnow.agent.archive import ArchiveError
+from tryitnow.agent.build import BuildError, build
+from tryitnow.agent.fetch import FetchError, fetch
+from tryitnow.agent.names import Role, work_container
+from tryitnow.agent.node import Node
+from tryitnow.agent.restore import archive_name, discard
+from tryitnow.agent.verify import verify
+from tryitnow.api.checkpoint import Archive
+from tryitnow.api.meta import ConditionStatus, Key, find_condition, set_condition
+from tryitnow.api.nodecheckpoint import (
+    Fetch,
+    NodeCheckpoint,
+    NodeCheckpointPhase,
+    NodeCheckpointStatus,
+)
+from tryitnow.podman.errors import ImagePullError
+
+logger = logging.getLogger(__name__)
+
+Phase = NodeCheckpointPhase
+
+MAX_RESTORE_FAILURES = 2
+"""Failed thaws in a row that quarantine a copy: one can be the node's bad moment."""
+
+RETRY_QUARANTINED = timedelta(minutes=10)
+"""After what time a copy that would not thaw is tried again by a test restore."""
+
+RETRY_FETCH = timedelta(seconds=5)
+
+DIGEST_MISMATCH = "DigestMismatch"
+RESTORE_FAILED = "RestoreFailed"
+
+
+async def reconcile_copy(node: Node, key: Key) -> timedelta | None:
+    """Bring one copy to where its spec wants it; returns when to look again."""
+    copy = node.copies.get(key)
+    if copy is None:
+        return None
+    if copy.is_deleting:
+        await _remove(node, copy)
+        return None
+    match copy.status.phase:
+        case Phase.FAILED:
+            return None
+        case Phase.PREPARED:
+            return await _watch_over(node, copy)
+        case Phase.QUARANTINED if _reason(copy) == RESTORE_FAILED:
+            return await _try_again(node, copy)
+        case _ if copy.spec.fetch is not None:
+            return await _fetch(node, copy, copy.spec.fetch)
+        case Phase.QUARANTINED:
+            # The controller names nodes that hold a good one, or has it built anew.
+            return None
+        case _:
+            return await _build(node, copy)
+
+
+async def note_restore_failure(node: Node, copy: NodeCheckpoint, message: str) -> None:
+    """Count a failed thaw; the second in a row quarantines the copy on this node."""
+    failures = copy.status.restore_failures + 1
+    status = copy.status.model_copy(update={"restore_failures": failures})
+    if failures >= MAX_RESTORE_FAILURES:
+        await _quarantine(node, copy, RESTORE_FAILED, message, status)
+    else:
+        await _write(node, copy, status)
+
+
+async def note_restore_success(node: Node, copy: NodeCheckpoint) -> None:
+    """Forget failed thaws: the copy works."""
+    if copy.status.restore_failures:
+        await _write(node, copy, copy.status.model_copy(update={"restore_failures": 0}))
+
+
+async def quarantine_damaged(node: Node, copy: NodeCheckpoint, message: str) -> None:
+    """Take a damaged archive out of service and off the disk."""
+    await asyncio.to_thread(node.archives.remove, archive_name(copy))
+    await _quarantine(node, copy, DIGEST_MISMATCH, message, copy.status)
+
+
+async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
+    began = time.monotonic()
+    latest = copy
+
+    async def tell(progress: str, phase: Phase = Phase.BUILDING) -> None:
+        nonlocal latest
+        latest = await _progress(node, latest, phase, progress)
+
+    if not node.health.criu_available:
+        msg = f"CRIU is not available on {node.name}: {node.health.criu_message}"
+        await _fail(node, latest, "CRIUNotAvailable", msg)
+        return None
+    try:
+        archive = await build(node, copy, tell)
+        await tell("test restore", Phase.VERIFYING)
+        await verify(node, copy, archive)
+    except BuildError as error:
+        await asyncio.to_thread(node.archives.remove, archive_name(copy))
+        await _fail(node, latest, error.reason, str(error))
+        return None
+    took = timedelta(seconds=time.monotonic() - began)
+    message = f"frozen and verified by a test restore in {took.total_seconds():.1f} s"
+    await _prepared(node, latest, archive, message, took)
+    return node.settings.scrub_interval
+
+
+async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | None:
+    if not order.sources:
+        return None
+    name = archive_name(copy)
+    sources = ", ".join(source.node_name for source in order.sources)
+    copy = await _progress(node, copy, Phase.DOWNLOADING, f"copying from {sources}")
+    try:
+        await fetch(node, name, order, copy.spec.blueprint)
+        await node.podman.ensure_image(order.archive.image)
+    except (FetchError, ImagePullError, OSError) as error:
+        reason = "ImagePullFailed" if isinstance(error, ImagePullError) else "FetchFailed"
+        await _not_ready(node, copy, reason, str(error))
+        return RETRY_FETCH
+    await _prepared(node, copy, order.archive, f"copied from {sources}", None)
+    return node.settings.scrub_interval
+
+
+async def _watch_over(node: Node, copy: NodeCheckpoint) -> timedelta | None:
+    archive = copy.status.archive
+    order = copy.spec.fetch
+    if archive is None or (order is not None and order.archive.sha256 != archive.sha256):
+        return await _fetch(node, copy, order) if order is not None else None
+    try:
+        await asyncio.to_thread(node.archives.check, archive_name(copy), archive)
+    except ArchiveError as error:
+        await quarantine_damaged(node, copy, str(error))
+        return None
+    return node.settings.scrub_interval
+
+
+async def _try_again(node: Node, copy: NodeCheckpoint) -> timedelta | None:
+    condition = find_condition(copy.status.conditions, "Ready")
+    archive = copy.status.archive
+    if condition is None or archive is None:
+        return None
+    since = time.time() - condition.last_transition_time.timestamp()
+    if since < RETRY_QUARANTINED.total_seconds():
+        return RETRY_QUARANTINED - timedelta(seconds=since)
+    try:
+        await verify(node, copy, archive)
+    except BuildError as error:
+        logger.warning("%s stays in quarantine: %s", copy.key, error)
+        return RETRY_QUARANTINED
+    await _prepared(node, copy, archive, "a test restore worked again", None)
+    return node.settings.scrub_interval
+
+
+async def _remove(node: Node, copy: NodeCheckpoint) -> None:
+    for role in (Role.BUILD, Role.VERIFY):
+        await discard(node, work_container(role, copy))
+    await asyncio.to_thread(node.archives.remove, archive_name(copy))
+    await node.kubernetes.remove_finalizer(copy)
+    node.copies.forget(copy.key, copy.metadata.uid)
+
+
+def _reason(copy: NodeCheckpoint) -> str:
+    condition = find_condition(copy.status.conditions, "Ready")
+    return condition.reason if condition else ""
+
+
+async def _write(node: Node, copy: NodeCheckpoint, status: NodeCheckpointStatus) -> NodeCheckpoint:
+    status = status.model_copy(update={"observed_generation": copy.metadata.generation})
+    return node.copies.take(await node.kubernetes.patch_status(copy, status.to_api()))
+
+
+def _with_ready(
+    copy: NodeCheckpoint, ready: ConditionStatus, reason: str, message: str
+) -> NodeCheckpointStatus:
+    conditions = set_condition(
+        copy.status.conditions, "Ready", ready, reason, message, generation=copy.metadata.generation
+    )
+    return copy.status.model_copy(update={"conditions": tuple(conditions)})
+
+
+async def _progress(
+    node: Node, copy: NodeCheckpoint, phase: Phase, progress: str
+) -> NodeCheckpoint:
+    logger.info("%s: %s", copy.key, progress)
+    status = _with_ready(copy, ConditionStatus.FALSE, str(phase), progress)
+    return await _write(
+        node, copy, status.model_copy(update={"phase": phase, "progress": progress})
+    )
+
+
+async def _prepared(
+    node: Node, copy: NodeCheckpoint, archive: Archive, message: str, took: timedelta | None
+) -> None:
+    logger.info("%s: %s", copy.key, message)
+    status = _with_ready(copy, ConditionStatus.TRUE, "Prepared", message)
+    update = {
+        "phase": Phase.PREPARED,
+        "progress": "",
+        "archive": archive,
+        "verified": True,
+        "restore_failures": 0,
+        "build_duration": took or copy.status.build_duration,
+    }
+    await _write(node, copy, status.model_copy(update=update))
+    node.kubernetes.event(copy, "Prepared", message)
+
+
+async def _not_ready(node: Node, copy: NodeCheckpoint, reason: str, message: str) -> None:
+    logger.warning("%s: %s: %s", copy.key, reason, message)
+    await _write(node, copy, _with_ready(copy, ConditionStatus.FALSE, reason, message))
+    node.kubernetes.event(copy, reason, message, warning=True)
+
+
+async def _fail(node: Node, copy: NodeCheckpoint, reason: str, message: str) -> None:
+    logger.error("%s: %s: %s", copy.key, reason, message)
+    status = _with_ready(copy, ConditionStatus.FALSE, reason, message)
+    await _write(node, copy, status.model_copy(update={"phase": Phase.FAILED, "progress": ""}))
+    node.kubernetes.event(copy, reason, message, warning=True)
+
+
+async def _quarantine(
+    node: Node, copy: NodeCheckpoint, reason: str, message: str, status: NodeCheckpointStatus
+) -> None:
+    logger.error("%s: quarantined: %s: %s", copy.key, reason, message)
+    marked = _with_ready(
+        copy.model_copy(update={"status": status}), ConditionStatus.FALSE, reason, message
+    )
+    await _write(node, copy, marked.model_copy(update={"phase": Phase.QUARANTINED, "progress": ""}))
+    node.kubernetes.event(copy, f"Quarantined{reason}", message, warning=True)

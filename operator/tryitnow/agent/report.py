@@ -1,0 +1,150 @@
+"""What this node tells the cluster about itself: doctor's verdict, its room, and that it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from tryitnow.agent.certificate import ServerCertificate
+from tryitnow.agent.names import PREFIX
+from tryitnow.agent.node import Health, Node
+from tryitnow.api.meta import ConditionStatus, Key, now, set_condition
+from tryitnow.api.nodeagent import HEARTBEAT_INTERVAL, NodeAgent, NodeAgentStatus
+from tryitnow.doctor import examine
+from tryitnow.doctor.report import can_run, criu_available
+from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
+from tryitnow.podman.errors import PodmanError
+
+logger = logging.getLogger(__name__)
+
+EXAMINE_EVERY_SECONDS = 300.0
+EXAMINE_BROKEN_EVERY_SECONDS = 30.0
+"""Between two examinations of the node; sooner while something is wrong, for whoever mends it."""
+
+
+async def examine_node(node: Node) -> None:
+    """Have doctor look at the node, and remember what it found."""
+    examination = await examine(node.settings)
+    run, run_message = can_run(examination.checks)
+    criu, criu_message = criu_available(examination.checks)
+    if not criu and (node.health.criu_available or not node.health.checks):
+        logger.warning("CRIU not available - will use cold start: %s", criu_message)
+    node.health = Health(
+        can_run=run,
+        can_run_message=run_message,
+        criu_available=criu,
+        criu_message=criu_message,
+        checks=examination.checks,
+        versions=examination.versions,
+    )
+
+
+class Reporter:
+    """Keeps this node's NodeAgent object true."""
+
+    def __init__(self, node: Node, transfer_url: str, certificate: ServerCertificate) -> None:
+        self._node = node
+        self._transfer_url = transfer_url
+        self._certificate = certificate
+        self._examined = time.monotonic()
+        self._seen: NodeAgent | None = None
+
+    async def report(self) -> None:
+        """Write the node's state once.
+
+        Raises:
+            KubernetesError: the API server refused or did not answer.
+
+        """
+        healthy = self._node.health.can_run and self._node.health.criu_available
+        every = EXAMINE_EVERY_SECONDS if healthy else EXAMINE_BROKEN_EVERY_SECONDS
+        if time.monotonic() - self._examined > every:
+            await examine_node(self._node)
+            self._examined = time.monotonic()
+        await self._ping_podman()
+        before = self._seen or await self._find()
+        try:
+            self._seen = await self._node.kubernetes.patch_status(
+                before, (await self._status(before)).to_api()
+            )
+        except NotFoundError:
+            # Somebody deleted it, or the Node it belonged to: the next report makes it anew.
+            self._seen = None
+            raise
+
+    async def keep_reporting(self) -> None:
+        """Report for ever; an API server that is away is told as soon as it is back."""
+        while True:
+            try:
+                await self.report()
+            except KubernetesError as error:
+                logger.warning("cannot report this node: %s", error)
+            await asyncio.sleep(HEARTBEAT_INTERVAL.total_seconds())
+
+    async def _find(self) -> NodeAgent:
+        kubernetes, name = self._node.kubernetes, self._node.name
+        try:
+            return await kubernetes.get(NodeAgent, Key("", name))
+        except NotFoundError:
+            # Owned by the Node: when that is removed from the cluster, so is this.
+            owner = {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "name": name,
+                "uid": await kubernetes.node_uid(name),
+            }
+            body = {
+                "metadata": {"name": name, "ownerReferences": [owner]},
+                "spec": {"nodeName": name},
+            }
+            return await kubernetes.create(NodeAgent, body)
+
+    async def _ping_podman(self) -> None:
+        health = self._node.health
+        try:
+            await self._node.podman.list_containers(PREFIX)
+        except PodmanError as error:
+            health.can_run, health.can_run_message = False, str(error)
+        else:
+            if not health.can_run:
+                await examine_node(self._node)
+
+    async def _status(self, before: NodeAgent) -> NodeAgentStatus:
+        node, health = self._node, self._node.health
+        conditions = set_condition(
+            before.status.conditions,
+            "Ready",
+            ConditionStatus.TRUE if health.can_run else ConditionStatus.FALSE,
+            "PodmanWorks" if health.can_run else "NodeUnfit",
+            health.can_run_message,
+        )
+        conditions = set_condition(
+            conditions,
+            "CRIUAvailable",
+            ConditionStatus.TRUE if health.criu_available else ConditionStatus.FALSE,
+            "CRIUWorks" if health.criu_available else "CRIUNotAvailable",
+            health.criu_message,
+        )
+        memory = await asyncio.to_thread(available_memory_bytes)
+        return NodeAgentStatus(
+            heartbeat=now(),
+            conditions=tuple(conditions),
+            address=node.settings.node_address,
+            transfer_url=self._transfer_url,
+            transfer_certificate=self._certificate.pem,
+            versions=health.versions,
+            capacity=node.settings.capacity,
+            memory_available_bytes=max(0, memory - node.settings.memory_reserve_bytes),
+            disk_available_bytes=await asyncio.to_thread(node.archives.free_bytes),
+            checks=health.checks,
+        )
+
+
+def available_memory_bytes() -> int:
+    """Return what new processes can have without swapping (MemAvailable of proc_meminfo(5))."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0

@@ -1,0 +1,151 @@
+"""The ladder: thaw where that is possible, else start cold, and say why."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tryitnow.agent.archive import ArchiveError
+from tryitnow.agent.coldstart import cold_start
+from tryitnow.agent.names import demo_container
+from tryitnow.agent.node import Node
+from tryitnow.agent.probe import NotReadyError
+from tryitnow.agent.restore import archive_name, thaw
+from tryitnow.api.checkpoint import Blueprint, Checkpoint
+from tryitnow.api.demoinstance import (
+    DemoInstance,
+    FallbackReason,
+    StartedBy,
+    StartPolicy,
+    Timings,
+)
+from tryitnow.api.meta import Key
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, node_checkpoint_name
+from tryitnow.podman.client import PortMapping
+from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
+
+logger = logging.getLogger(__name__)
+
+
+class ThawImpossibleError(Exception):
+    """This rung cannot be taken.
+
+    Attributes:
+        reason: Why, for programs.
+        copy_is_bad: Whether the archive is damaged.
+        copy_failed: Whether it is whole, but could not be thawed.
+
+    """
+
+    def __init__(self, reason: FallbackReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.copy_is_bad = reason is FallbackReason.COPY_CORRUPT
+        self.copy_failed = reason in {
+            FallbackReason.RESTORE_FAILED,
+            FallbackReason.RESTORE_NOT_READY,
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A running instance, and how it came to be."""
+
+    started_by: StartedBy
+    ports: list[PortMapping]
+    probe_port: int
+    timings: Timings
+    fallback: ThawImpossibleError | None = None
+
+
+def find_copy(node: Node, instance: DemoInstance) -> NodeCheckpoint | None:
+    """Return this node's copy of the revision that the instance was bound to."""
+    revision = instance.status.revision
+    if revision is None:
+        return None
+    name = node_checkpoint_name(instance.spec.checkpoint_ref.name, revision, node.name)
+    return node.copies.get(Key(instance.metadata.namespace, name))
+
+
+async def start(node: Node, instance: DemoInstance) -> Outcome:
+    """Start an instance by the best way that works, and wait until it answers.
+
+    Raises:
+        ThawImpossibleError: only a thaw is allowed, and it is not possible.
+        ImagePullError, NotReadyError, NoPortError, PodmanError: the cold start failed as well.
+        NotFoundError: the Checkpoint is gone.
+
+    """
+    copy = find_copy(node, instance)
+    began = time.monotonic()
+    fallback: ThawImpossibleError | None = None
+    if instance.spec.start is not StartPolicy.COLD_START:
+        try:
+            return await _thaw(node, instance, copy)
+        except ThawImpossibleError as error:
+            if instance.spec.start is StartPolicy.RESTORE_ONLY:
+                raise
+            fallback = error
+            logger.warning("%s: %s: %s", instance.key, error.reason, error)
+    lost = timedelta(seconds=time.monotonic() - began) if fallback else None
+    blueprint = await blueprint_of(node, instance, copy)
+    started = await cold_start(node, demo_container(instance), blueprint)
+    return Outcome(
+        started_by=StartedBy.COLD_START,
+        ports=started.ports,
+        probe_port=blueprint.probe_port,
+        timings=Timings(
+            prepare=started.prepare,
+            cold_start=started.cold_start,
+            probe=started.probe,
+            fallback=lost,
+        ),
+        fallback=fallback,
+    )
+
+
+async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None) -> Outcome:
+    if not node.health.criu_available:
+        msg = f"CRIU not available - will use cold start: {node.health.criu_message}"
+        raise ThawImpossibleError(FallbackReason.CRIU_NOT_AVAILABLE, msg)
+    if copy is None or not copy.is_prepared or copy.status.archive is None:
+        msg = f"no verified copy of {instance.spec.checkpoint_ref.name} lies on {node.name}"
+        raise ThawImpossibleError(FallbackReason.NO_COPY, msg)
+    name = demo_container(instance)
+    await node.podman.remove(str(name))
+    blueprint = copy.spec.blueprint
+    try:
+        thawed = await thaw(node, name, archive_name(copy), copy.status.archive, blueprint)
+    except ArchiveError as error:
+        raise ThawImpossibleError(FallbackReason.COPY_CORRUPT, str(error)) from error
+    except NotReadyError as error:
+        msg = f"the thawed copy did not answer: {error}"
+        raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
+    except PodmanUnreachableError:
+        raise
+    except PodmanError as error:
+        raise ThawImpossibleError(FallbackReason.RESTORE_FAILED, str(error)) from error
+    return Outcome(
+        started_by=StartedBy.RESTORE,
+        ports=thawed.ports,
+        probe_port=blueprint.probe_port,
+        timings=Timings(prepare=thawed.prepare, restore=thawed.restore, probe=thawed.probe),
+    )
+
+
+async def blueprint_of(
+    node: Node, instance: DemoInstance, copy: NodeCheckpoint | None
+) -> Blueprint:
+    """Return what the instance runs: its revision's definition or, without one, the Checkpoint's.
+
+    Raises:
+        NotFoundError: there is neither.
+
+    """
+    if copy is not None:
+        return copy.spec.blueprint
+    owner = Key(instance.metadata.namespace, instance.spec.checkpoint_ref.name)
+    checkpoint = await node.kubernetes.get(Checkpoint, owner)
+    return checkpoint.spec.blueprint()

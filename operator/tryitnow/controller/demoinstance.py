@@ -1,0 +1,144 @@
+"""An instance's way to a node, and its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus, Timings
+from tryitnow.api.meta import ConditionStatus, Key, now, set_condition
+from tryitnow.controller.bind import Binding, Refusal, bind
+from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.distribute import selected
+from tryitnow.kubernetes.client import KubernetesApi
+
+logger = logging.getLogger(__name__)
+
+Phase = DemoInstancePhase
+
+LOOK_AGAIN = timedelta(seconds=10)
+"""For an instance that waits: whatever it waits for also queues it, but nodes fall silent
+without saying so."""
+
+
+async def reconcile_instance(
+    kubernetes: KubernetesApi, cluster: Cluster, key: Key
+) -> timedelta | None:
+    """Bring one instance on; returns when to look again."""
+    began = time.monotonic()
+    instance = cluster.instances.get(key)
+    if instance is None or instance.is_deleting:
+        return None
+    expires_at = instance.expires_at()
+    if expires_at is not None and expires_at <= now():
+        kubernetes.event(instance, "Expired", f"its ttl ended at {expires_at:%H:%M:%S} UTC")
+        logger.info("%s: expired", key)
+        await kubernetes.delete(instance)
+        return None
+    if instance.status.node_name is None:
+        instance = await _bind(kubernetes, cluster, instance, began)
+    elif _expiry_changed(instance):
+        instance = await _write(kubernetes, cluster, instance, _base(instance))
+    waits = instance.status.node_name is None
+    due = [LOOK_AGAIN] if waits else []
+    if expires_at is not None:
+        due.append(max(expires_at - now(), timedelta()))
+    return min(due, default=None)
+
+
+def _base(instance: DemoInstance) -> DemoInstanceStatus:
+    """Return the status with the fields that are the controller's for the whole life."""
+    return instance.status.model_copy(
+        update={
+            "observed_generation": instance.metadata.generation,
+            "expires_at": instance.expires_at(),
+        }
+    )
+
+
+def _expiry_changed(instance: DemoInstance) -> bool:
+    status = instance.status
+    return (
+        status.expires_at != instance.expires_at()
+        or status.observed_generation != instance.metadata.generation
+    )
+
+
+async def _bind(
+    kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance, began: float
+) -> DemoInstance:
+    decision = _decide(cluster, instance)
+    if isinstance(decision, Refusal):
+        is_missing = decision.reason == "CheckpointNotFound"
+        ready = ConditionStatus.FALSE if is_missing else ConditionStatus.UNKNOWN
+        status = _with_ready(instance, ready, decision.reason, decision.message)
+        if status.conditions != instance.status.conditions:
+            kubernetes.event(instance, decision.reason, decision.message, warning=True)
+        return await _write(kubernetes, cluster, instance, status)
+    status = _with_ready(
+        instance, ConditionStatus.UNKNOWN, "Bound", f"bound to {decision.node_name}; starting"
+    )
+    update = {
+        "phase": Phase.STARTING,
+        "node_name": decision.node_name,
+        "revision": decision.revision,
+        "timings": Timings(bind=timedelta(seconds=time.monotonic() - began)),
+    }
+    cluster.assumed[instance.metadata.uid] = decision.node_name
+    try:
+        # Only if nobody touched it: an instance is bound once in its life.
+        bound = await _write(
+            kubernetes, cluster, instance, status.model_copy(update=update), exclusive=True
+        )
+    finally:
+        del cluster.assumed[instance.metadata.uid]
+    kubernetes.event(instance, "Bound", f"bound to node {decision.node_name}")
+    return bound
+
+
+def _decide(cluster: Cluster, instance: DemoInstance) -> Binding | Refusal:
+    name = instance.spec.checkpoint_ref.name
+    checkpoint = cluster.checkpoints.get(Key(instance.metadata.namespace, name))
+    if checkpoint is None or checkpoint.is_deleting:
+        return Refusal(
+            "CheckpointNotFound",
+            f"spec.checkpointRef.name: there is no Checkpoint {name!r} in namespace "
+            f"{instance.metadata.namespace}; create it, or delete this DemoInstance and create "
+            "one with the right name",
+        )
+    distribution = checkpoint.spec.distribution
+    return bind(
+        instance,
+        checkpoint,
+        cluster.copies_of(checkpoint.key),
+        selected(distribution, cluster.agents, cluster.node_labels),
+        cluster.load(),
+        now(),
+    )
+
+
+def _with_ready(
+    instance: DemoInstance, ready: ConditionStatus, reason: str, message: str
+) -> DemoInstanceStatus:
+    conditions = set_condition(
+        instance.status.conditions,
+        "Ready",
+        ready,
+        reason,
+        message,
+        generation=instance.metadata.generation,
+    )
+    return _base(instance).model_copy(update={"conditions": tuple(conditions)})
+
+
+async def _write(
+    kubernetes: KubernetesApi,
+    cluster: Cluster,
+    instance: DemoInstance,
+    status: DemoInstanceStatus,
+    *,
+    exclusive: bool = False,
+) -> DemoInstance:
+    written = await kubernetes.patch_status(instance, status.to_api(), only_if_unchanged=exclusive)
+    return cluster.instances.take(written)

@@ -1,0 +1,102 @@
+"""Which nodes build and hold a Checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from tryitnow.api.checkpoint import Archive, Checkpoint, Distribution
+from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, Source
+
+MAX_SOURCES = 5
+"""Agents named to a node that is to fetch: enough that one is there, few enough to read."""
+
+
+def selected(
+    distribution: Distribution,
+    agents: Iterable[NodeAgent],
+    labels: Mapping[str, Mapping[str, str]],
+) -> list[NodeAgent]:
+    """Return the agents on nodes that the node selector picks, healthy or not."""
+    wanted = distribution.node_selector.items()
+    return [
+        agent
+        for agent in agents
+        if not agent.is_deleting
+        and agent.metadata.name in labels
+        and all(labels[agent.metadata.name].get(key) == value for key, value in wanted)
+    ]
+
+
+def preference(seed: str, node_name: str) -> str:
+    """Return a sort key that spreads different checkpoints over the nodes, the same each time.
+
+    Rendezvous hashing: when a node comes or goes, the others keep what they hold.
+    """
+    return hashlib.sha256(f"{seed}/{node_name}".encode()).hexdigest()
+
+
+def choose_builder(
+    checkpoint: Checkpoint, candidates: list[NodeAgent], at: datetime, avoid: str | None
+) -> NodeAgent | None:
+    """Return the agent that is to build: one that can freeze, if possible not the one that failed.
+
+    A build needs memory for the application twice (once frozen, once in the test restore), so
+    memory decides before chance does.
+    """
+    able = [agent for agent in candidates if agent.can_thaw(at)]
+    return min(
+        able,
+        key=lambda agent: (
+            agent.metadata.name == avoid,
+            # In steps of a gigabyte, or the noise of a few pages would decide.
+            -(agent.status.memory_available_bytes >> 30),
+            preference(checkpoint.metadata.uid, agent.metadata.name),
+        ),
+        default=None,
+    )
+
+
+def holders(
+    checkpoint: Checkpoint,
+    candidates: list[NodeAgent],
+    holding: set[str],
+    at: datetime,
+) -> list[NodeAgent]:
+    """Return the agents that are to hold a copy: those that do already first, then by hash."""
+    ranked = sorted(
+        candidates,
+        key=lambda agent: (
+            agent.metadata.name not in holding,
+            not agent.can_thaw(at),
+            preference(checkpoint.metadata.uid, agent.metadata.name),
+        ),
+    )
+    return ranked[: checkpoint.spec.distribution.copies]
+
+
+def order_for(
+    node_name: str,
+    archive: Archive,
+    good: list[NodeCheckpoint],
+    agents: Mapping[str, NodeAgent],
+    at: datetime,
+) -> Fetch:
+    """Return where a node is to fetch the archive from."""
+    sources = [
+        Source(
+            node_name=copy.spec.node_name,
+            url=agent.status.transfer_url,
+            certificate=agent.status.transfer_certificate,
+        )
+        for copy in sorted(good, key=lambda c: preference(node_name, c.spec.node_name))
+        if copy.spec.node_name != node_name
+        and copy.status.archive is not None
+        and copy.status.archive.sha256 == archive.sha256
+        and (agent := agents.get(copy.spec.node_name)) is not None
+        and not agent.is_lost(at)
+        and agent.status.transfer_url
+    ]
+    return Fetch(archive=archive, sources=tuple(sources[:MAX_SOURCES]))

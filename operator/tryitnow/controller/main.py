@@ -1,0 +1,85 @@
+"""``tryitnow controller``: one per cluster, unprivileged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import kopf
+
+from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.meta import now
+from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.controller.checkpoint import reconcile_checkpoint
+from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.demoinstance import reconcile_instance
+from tryitnow.controller.handlers import register
+from tryitnow.controller.lost import sweep
+from tryitnow.kubernetes.client import KubernetesApi, connect
+from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.kubernetes.watching import watch
+from tryitnow.workqueue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+SWEEP_EVERY_SECONDS = 10.0
+RESYNC_EVERY_SWEEPS = 6
+"""A watch that broke off may have missed a deletion; a fresh list each minute makes up for it."""
+
+
+async def run() -> None:
+    """Run the controller until the process is asked to stop."""
+    cluster = Cluster()
+    async with connect("controller") as kubernetes:
+        checkpoints = WorkQueue(
+            "Checkpoint",
+            lambda key: reconcile_checkpoint(kubernetes, cluster, key),
+            expected=(KubernetesError,),
+        )
+        instances = WorkQueue(
+            "DemoInstance",
+            lambda key: reconcile_instance(kubernetes, cluster, key),
+            expected=(KubernetesError,),
+        )
+        registry = kopf.OperatorRegistry()
+        register(registry, cluster, checkpoints, instances)
+        sweeping = asyncio.create_task(_keep_sweeping(kubernetes, cluster, checkpoints, instances))
+        logger.info("controller started")
+        try:
+            await watch(registry)
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+            await checkpoints.close()
+            await instances.close()
+
+
+async def _keep_sweeping(
+    kubernetes: KubernetesApi, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
+) -> None:
+    rounds = 0
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_SECONDS)
+        rounds += 1
+        try:
+            if rounds % RESYNC_EVERY_SWEEPS == 0:
+                await _resync(kubernetes, cluster, checkpoints, instances)
+            await sweep(kubernetes, cluster, now())
+        except KubernetesError as error:
+            logger.warning("cannot look after lost nodes: %s", error)
+
+
+async def _resync(
+    kubernetes: KubernetesApi, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
+) -> None:
+    cluster.agents.replace(await kubernetes.list_all(NodeAgent))
+    cluster.copies.replace(await kubernetes.list_all(NodeCheckpoint))
+    cluster.checkpoints.replace(await kubernetes.list_all(Checkpoint))
+    cluster.instances.replace(await kubernetes.list_all(DemoInstance))
+    cluster.node_labels = await kubernetes.node_labels()
+    for checkpoint in cluster.checkpoints:
+        checkpoints.add(checkpoint.key)
+    for instance in cluster.instances:
+        instances.add(instance.key)

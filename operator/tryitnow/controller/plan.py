@@ -1,0 +1,333 @@
+"""The plan for one Checkpoint: a pure function from what is to what to do.
+
+Written once, read by every step: what is built, what is copied where, what is dropped, and what
+the status says. Nothing is remembered between two plans but what stands in the objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tryitnow.api.checkpoint import Archive, BuildFailure, Checkpoint, CheckpointPhase
+from tryitnow.api.meta import (
+    CHECKPOINT_LABEL,
+    NODE_FINALIZER,
+    REVISION_LABEL,
+    Key,
+    find_condition,
+)
+from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.api.nodecheckpoint import (
+    Fetch,
+    NodeCheckpoint,
+    NodeCheckpointPhase,
+    NodeCheckpointSpec,
+    node_checkpoint_name,
+)
+from tryitnow.controller.distribute import choose_builder, holders, order_for
+from tryitnow.controller.retry import is_final, pause
+
+Phase = NodeCheckpointPhase
+
+LOOK_AGAIN = timedelta(seconds=20)
+"""Silence of a node is no event: it must be looked for."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a plan is made from."""
+
+    checkpoint: Checkpoint
+    copies: list[NodeCheckpoint]
+    selected: list[NodeAgent]
+    """Agents of the nodes that the Checkpoint selects."""
+
+    agents: Mapping[str, NodeAgent]
+    """All agents by node name."""
+
+    starting: frozenset[str]
+    """Revisions that instances are just being started from."""
+
+    at: datetime
+
+
+@dataclass
+class Plan:
+    """What to do, and what to say."""
+
+    create: list[NodeCheckpointSpec] = field(default_factory=list)
+    reorder: list[tuple[NodeCheckpoint, Fetch]] = field(default_factory=list)
+    delete: list[NodeCheckpoint] = field(default_factory=list)
+    events: list[tuple[str, str, bool]] = field(default_factory=list)
+    """Reason, note, and whether it is a warning."""
+
+    # What the status is written from:
+    phase: CheckpointPhase = CheckpointPhase.PENDING
+    message: str = ""
+    reason: str = ""
+    serving: str | None = None
+    candidate: str | None = None
+    archive: Archive | None = None
+    build_duration: timedelta | None = None
+    nodes_ready: int = 0
+    nodes_desired: int = 0
+    copying: bool = False
+    missing: tuple[str, ...] = ()
+    attempts: int = 0
+    failure: BuildFailure | None = None
+    retry_at: datetime | None = None
+    stalled: bool = False
+    look_again: timedelta = LOOK_AGAIN
+
+
+def plan(observed: Observed) -> Plan:
+    """Decide what is to be done for a Checkpoint, and what its status is."""
+    status = observed.checkpoint.status
+    wanted = observed.checkpoint.spec.blueprint().revision()
+    result = Plan(
+        serving=status.current_revision,
+        archive=status.archive,
+        build_duration=status.build_duration,
+    )
+    # A freshly wanted revision starts with a clean slate of failures.
+    if status.candidate_revision == wanted or status.current_revision == wanted:
+        result.attempts = status.build_attempts
+        result.failure = status.last_failure
+        result.retry_at = status.retry_at
+    good = _good(observed.copies, wanted)
+    if good:
+        _serve(result, wanted, good)
+    else:
+        result.candidate = wanted
+        if not _good(observed.copies, result.serving):
+            result.serving = result.archive = None
+        _build(observed, result, wanted)
+    _distribute(observed, result)
+    _drop_old(observed, result, wanted)
+    return result
+
+
+def _good(copies: list[NodeCheckpoint], revision: str | None) -> list[NodeCheckpoint]:
+    return [
+        c
+        for c in copies
+        if c.spec.revision == revision and c.is_prepared and c.status.archive is not None
+    ]
+
+
+def _serve(result: Plan, revision: str, good: list[NodeCheckpoint]) -> None:
+    """The wanted revision is verified: demos are thawed from it."""
+    first = next((c for c in good if c.spec.fetch is None), good[0])
+    known = result.archive.sha256 if result.archive and result.serving == revision else None
+    digests = {c.status.archive.sha256 for c in good if c.status.archive is not None}
+    if known not in digests:
+        result.archive = first.status.archive
+        result.build_duration = first.status.build_duration
+        took = first.status.build_duration
+        said = f" in {took.total_seconds():.1f} s" if took else ""
+        result.events.append(
+            (
+                "Verified",
+                f"revision {revision} was built on {first.spec.node_name}{said}, and a "
+                "test restore of it answered",
+                False,
+            )
+        )
+    result.serving = revision
+    result.attempts, result.failure, result.retry_at = 0, None, None
+
+
+def _build(observed: Observed, result: Plan, revision: str) -> None:
+    """No good copy of the wanted revision exists: see that somebody builds it."""
+    name = observed.checkpoint.metadata.name
+    mine = [c for c in observed.copies if c.spec.revision == revision]
+    building = [c for c in mine if c.spec.fetch is None and not c.is_deleting]
+    for copy in building:
+        if copy.status.phase is Phase.FAILED:
+            condition = find_condition(copy.status.conditions, "Ready")
+            reason = condition.reason if condition else "BuildFailed"
+            _failed(observed, result, copy, reason, condition.message if condition else "")
+        elif copy.status.phase is Phase.QUARANTINED:
+            reason, message = "CopiesLost", f"the last copy, on {copy.spec.node_name}, is damaged"
+            _failed(observed, result, copy, reason, message)
+        elif (a := observed.agents.get(copy.spec.node_name)) is None or a.is_lost(observed.at):
+            message = f"node {copy.spec.node_name} fell silent during the build"
+            _failed(observed, result, copy, "NodeLost", message)
+        else:
+            verifying = copy.status.phase is Phase.VERIFYING
+            result.phase = CheckpointPhase.VERIFYING if verifying else CheckpointPhase.BUILDING
+            result.reason = str(result.phase)
+            doing = copy.status.progress or "waiting for its agent"
+            result.message = f"on {copy.spec.node_name}: {doing}"
+            result.look_again = timedelta(seconds=5)
+            return
+    if any(c.is_deleting for c in mine) or building:
+        result.phase, result.reason = CheckpointPhase.PENDING, "CleaningUp"
+        result.message = "waiting until what an earlier build left is removed"
+        _say_failure(observed, result)
+        return
+    # Copies that only fetch cannot be served any more: there is nobody left to fetch from.
+    result.delete += mine
+    if result.failure and is_final(result.failure.reason, result.attempts):
+        _say_failure(observed, result)
+        return
+    if result.retry_at and result.retry_at > observed.at:
+        _say_failure(observed, result)
+        result.look_again = result.retry_at - observed.at
+        return
+    avoid = result.failure.node_name if result.failure else None
+    builder = choose_builder(observed.checkpoint, observed.selected, observed.at, avoid)
+    if builder is None:
+        result.phase = CheckpointPhase.PENDING
+        result.reason, result.message = _nobody_builds(observed)
+        return
+    node = builder.metadata.name
+    result.create.append(
+        NodeCheckpointSpec(
+            checkpoint=name,
+            revision=revision,
+            node_name=node,
+            blueprint=observed.checkpoint.spec.blueprint(),
+        )
+    )
+    result.phase, result.reason = CheckpointPhase.BUILDING, "Building"
+    result.message = f"on {node}: ordered"
+    result.events.append(("Building", f"building revision {revision} on {node}", False))
+
+
+def _failed(
+    observed: Observed, result: Plan, copy: NodeCheckpoint, reason: str, message: str
+) -> None:
+    """Count a failed build once, and clear it away for the next."""
+    result.delete.append(copy)
+    if result.failure and result.failure.node_checkpoint_uid == copy.metadata.uid:
+        return
+    result.attempts += 1
+    result.failure = BuildFailure(
+        node_checkpoint_uid=copy.metadata.uid,
+        node_name=copy.spec.node_name,
+        reason=reason,
+        message=message,
+        time=observed.at,
+    )
+    final = is_final(reason, result.attempts)
+    result.retry_at = None if final else observed.at + pause(result.attempts)
+    result.events.append((reason, f"on {copy.spec.node_name}: {message}", True))
+
+
+def _say_failure(observed: Observed, result: Plan) -> None:
+    if result.failure is None:
+        return
+    final = is_final(result.failure.reason, result.attempts)
+    result.reason = result.failure.reason
+    result.stalled = final
+    result.phase = CheckpointPhase.FAILED if final else CheckpointPhase.PENDING
+    if final:
+        ahead = f"Given up after {result.attempts} tries: change the spec to try again."
+    else:
+        left = (result.retry_at - observed.at).total_seconds() if result.retry_at else 0
+        ahead = f"Next try in {max(left, 0):.0f} s." if left > 0 else "Trying again."
+    result.message = f"{result.failure.message}\n{ahead} (node {result.failure.node_name})"
+
+
+def _nobody_builds(observed: Observed) -> tuple[str, str]:
+    if not observed.selected:
+        return "NoNode", (
+            "no node runs an agent and matches spec.distribution.nodeSelector; "
+            "see `kubectl get nodeagents`"
+        )
+    why = []
+    for agent in observed.selected:
+        criu = find_condition(agent.status.conditions, "CRIUAvailable")
+        ready = find_condition(agent.status.conditions, "Ready")
+        if agent.is_lost(observed.at):
+            said = "is silent"
+        elif ready is None or ready.status != "True":
+            said = ready.message if ready else "has not reported yet"
+        else:
+            said = criu.message if criu else "has not reported yet"
+        why.append(f"{agent.metadata.name}: {said}")
+    return "CRIUNotAvailable", (
+        "no selected node can freeze it; demos start cold until one can. " + "; ".join(why)
+    )
+
+
+def _distribute(observed: Observed, result: Plan) -> None:
+    """Copies of the revision that serves go to every node that is to hold one."""
+    revision, archive = result.serving, result.archive
+    chosen = holders(
+        observed.checkpoint,
+        observed.selected,
+        {c.spec.node_name for c in _good(observed.copies, revision)},
+        observed.at,
+    )
+    result.nodes_desired = len(chosen)
+    if revision is None or archive is None:
+        return
+    good = _good(observed.copies, revision)
+    present = {c.spec.node_name: c for c in observed.copies if c.spec.revision == revision}
+    blueprint = good[0].spec.blueprint
+    missing = []
+    for agent in chosen:
+        node = agent.metadata.name
+        copy = present.get(node)
+        if copy is not None and copy.is_prepared:
+            result.nodes_ready += 1
+            continue
+        missing.append(node)
+        if agent.is_lost(observed.at):
+            continue
+        order = order_for(node, archive, good, observed.agents, observed.at)
+        if copy is None:
+            result.create.append(
+                NodeCheckpointSpec(
+                    checkpoint=observed.checkpoint.metadata.name,
+                    revision=revision,
+                    node_name=node,
+                    blueprint=blueprint,
+                    fetch=order,
+                )
+            )
+            result.copying = True
+        elif not copy.is_deleting:
+            if copy.spec.fetch != order:
+                result.reorder.append((copy, order))
+            result.copying |= copy.status.phase in {Phase.PENDING, Phase.DOWNLOADING}
+    result.missing = tuple(missing)
+    if result.serving == observed.checkpoint.spec.blueprint().revision():
+        done = not result.copying
+        result.phase = CheckpointPhase.READY if done else CheckpointPhase.DISTRIBUTING
+        result.reason = str(result.phase)
+        result.message = f"demos are thawed on {result.nodes_ready} of {result.nodes_desired} nodes"
+        if missing:
+            result.message += f"; without a copy: {', '.join(missing)}"
+    # A node that is no longer to hold a copy gives its space back.
+    names = {agent.metadata.name for agent in chosen}
+    for node, copy in present.items():
+        if node not in names and not copy.is_deleting and len(good) > 1:
+            result.delete.append(copy)
+
+
+def _drop_old(observed: Observed, result: Plan, wanted: str) -> None:
+    """Revisions that neither serve nor come next are dropped, once nobody is starting from them."""
+    kept = {result.serving, wanted} | observed.starting
+    result.delete += [c for c in observed.copies if c.spec.revision not in kept]
+    unique: dict[Key, NodeCheckpoint] = {c.key: c for c in result.delete if not c.is_deleting}
+    result.delete = list(unique.values())
+
+
+def creation(checkpoint: Checkpoint, spec: NodeCheckpointSpec) -> dict[str, object]:
+    """Return the NodeCheckpoint to create, as the API server takes it."""
+    return {
+        "metadata": {
+            "name": node_checkpoint_name(spec.checkpoint, spec.revision, spec.node_name),
+            "namespace": checkpoint.metadata.namespace,
+            "labels": {CHECKPOINT_LABEL: spec.checkpoint, REVISION_LABEL: spec.revision},
+            "ownerReferences": [checkpoint.owner_reference().to_api()],
+            # From the first moment: the agent may hold something before it could say so.
+            "finalizers": [NODE_FINALIZER],
+        },
+        "spec": spec.to_api(),
+    }

@@ -1,0 +1,64 @@
+"""How our programs use Kopf: as the watcher that tells them that something changed.
+
+Kopf's own persistence (annotations on the objects), finalizers and retries are not used: our
+handlers are ``on.event`` only, state lives in each object's status, retries in the work queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import kopf
+
+from tryitnow.api.meta import Resource
+from tryitnow.kubernetes.view import UnreadableObjectError, View
+from tryitnow.workqueue import WorkQueue
+
+logger = logging.getLogger(__name__)
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Set Kopf up for a program that only watches."""
+    # Events are posted by KubernetesApi.event, with our component's name on them.
+    settings.posting.enabled = False
+    # Our CRDs are installed with us; watching all CRDs and namespaces would need more rights.
+    settings.scanning.disabled = True
+    # Kopf's peering is for operators that would step on each other's objects.
+    settings.peering.standalone = True
+    # A dead connection is noticed after this time; 70 s is Kopf's default for quiet clusters.
+    settings.watching.inactivity_timeout = 70
+    settings.watching.reconnect_backoff = 0.1
+
+
+def take(event: kopf.RawEvent, view: View[Any], queue: WorkQueue | None) -> None:
+    """Feed one watch event into the view of its kind, and have its object looked at.
+
+    Work that a deletion makes pointless is interrupted.
+    """
+    metadata = event["object"]["metadata"]
+    key = Resource.key_of(metadata)
+    if event["type"] == "DELETED":
+        view.forget(key, metadata["uid"])
+        if queue is not None:
+            queue.interrupt(key)
+        return
+    before = view.get(key)
+    try:
+        after = view.observe(event["object"])
+    except UnreadableObjectError as error:
+        logger.error("%s %s cannot be read: %s", event["object"]["kind"], key, error)
+        return
+    if queue is None:
+        return
+    if after.is_deleting and before is not None and not before.is_deleting:
+        queue.interrupt(key)
+    else:
+        queue.add(key)
+
+
+async def watch(registry: kopf.OperatorRegistry) -> None:
+    """Run Kopf until the process is asked to stop (SIGTERM, SIGINT)."""
+    stop = asyncio.Event()
+    await kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
