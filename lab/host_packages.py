@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from lab import LabError, cache
@@ -18,7 +20,6 @@ _NEEDED = {
     "nsenter": "util-linux",
     "unshare": "util-linux",
     "mount": "mount",
-    "unzip": "unzip",
 }
 
 _NONINTERACTIVE = {"DEBIAN_FRONTEND": "noninteractive"}
@@ -57,6 +58,18 @@ def unpacked(package: str) -> Path:
                 archive.unlink()
 
     return cache.entry(f"deb-{package}", cache.key(package, release()), make)
+
+
+def pip() -> list[str]:
+    """This interpreter's pip, or the machine's: either can install for another Python."""
+    probe = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True)
+    if probe.returncode == 0:
+        return [sys.executable, "-m", "pip"]
+    if shutil.which("pip"):
+        return ["pip"]
+    raise LabError(
+        "The lab needs pip: install it (Debian: python3-pip) or use a Python that has it."
+    )
 
 
 def release() -> str:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
-from lab import LabError, cache, debian
+from lab import LabError, cache, debian, host_packages
 from lab.progress import step
 from lab.shell import run_watched
 
@@ -61,15 +59,9 @@ def site_packages(pyproject: Path, version: str) -> Path | None:
     def make(target: Path) -> None:
         with step(f"installing {len(wanted)} Python packages", usually="20 s") as current:
             run_watched(
-                *_pip(), "install", "--target", target, "--python-version", version,
+                *host_packages.pip(), "install", "--target", target, "--python-version", version,
                 "--only-binary=:all:", "--no-compile", "--no-warn-script-location",
                 *wanted, step=current,
             )  # fmt: skip
 
     return cache.entry("site-packages", cache.key("1", version, platform.machine(), *wanted), make)
-
-
-def _pip() -> list[str]:
-    """This interpreter's pip, or the machine's: either can install for another Python."""
-    probe = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True)
-    return [sys.executable, "-m", "pip"] if probe.returncode == 0 else ["pip"]

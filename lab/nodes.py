@@ -33,18 +33,21 @@ class Ground:
     operator: Path
     site_packages: Path | None
     bytecode: Path
-    registry: str
-    addresses: dict[str, str]
+
+    @property
+    def made_from(self) -> list[str]:
+        """What a running node cannot change to."""
+        return [str(self.tree), str(self.operator), str(self.site_packages)]
 
 
-def prepare(lab: Lab, node: str, ground: Ground) -> None:
+def prepare(lab: Lab, node: str, ground: Ground, registry: str, addresses: dict[str, str]) -> None:
     """Make the directories and configuration of a node, before it is held for the first time."""
     home = lab.node_directory(node)
     for name in ("upper", "work", "root", "containers", "data", "secrets"):
         (home / name).mkdir(parents=True, exist_ok=True)
     (home / "secrets").chmod(0o700)
     (home / "data").chmod(0o700)
-    for path, content in _files(node, ground).items():
+    for path, content in _files(node, registry, addresses).items():
         target = home / "upper" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
@@ -127,18 +130,18 @@ def _lowest_nr_open() -> int | None:
     return hard if 0 <= hard < _USUAL_NR_OPEN else None
 
 
-def _files(node: str, ground: Ground) -> dict[str, str]:
+def _files(node: str, registry: str, addresses: dict[str, str]) -> dict[str, str]:
     """Path in the node -> content, of all that differs from plain Debian."""
-    hosts = [f"{address} {name}\n" for name, address in sorted(ground.addresses.items())]
+    hosts = [f"{address} {name}\n" for name, address in sorted(addresses.items())]
     alias = REGISTRY_ALIAS.partition(":")[0]
-    hosts.append(f"{ground.registry.partition(':')[0]} {alias}\n")
+    hosts.append(f"{registry.partition(':')[0]} {alias}\n")
     return {
         "etc/hostname": f"{node}\n",
         "etc/hosts": "127.0.0.1 localhost\n" + "".join(hosts),
         # No name server can be reached from here: without this file each lookup asks localhost.
         "etc/resolv.conf": "options timeout:1 attempts:1\n",
         "etc/containers/containers.conf": _containers_conf(),
-        "etc/containers/registries.conf": _registries_conf(ground.registry),
+        "etc/containers/registries.conf": _registries_conf(registry),
         # The other modes of CRIU fail beside cgroup v1 hierarchies. After a restore all processes
         # but the first are then in the wrong cgroup, which the agent puts right everywhere.
         "etc/criu/crun.conf": "manage-cgroups=ignore\n",

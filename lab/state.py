@@ -80,7 +80,7 @@ class Shape:
 
     network: int
     nodes: int
-    operator: bool
+    made_from: list[str]  # the cache's entries below it
 
     def save(self, lab: Lab) -> None:
         """Write it down."""
@@ -95,8 +95,10 @@ class Shape:
 def shape(lab: Lab) -> Shape | None:
     """What is written down about a lab, or None where there is none (or only half of one)."""
     try:
-        return Shape(**json.loads((lab.directory / "lab.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        written = json.loads((lab.directory / "lab.json").read_text())
+        # A lab that an older or newer checkout made has to be found too, to be taken down.
+        return Shape(written["network"], written["nodes"], written.get("made_from", []))
+    except (OSError, ValueError, KeyError):
         return None
 
 

@@ -25,6 +25,7 @@ from lab.state import Lab
 
 _BACK_OFF_S = 1.0  # systemd's RestartSec for such units, and about what a kubelet needs
 _GRACE_S = 10.0  # from SIGTERM to SIGKILL
+_ANSWER_WITHIN_S = 3 * _GRACE_S  # a restart may need the grace twice
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def ask(lab: Lab, **request: Any) -> Any:  # noqa: ANN401 - JSON
     """Send one request to the supervisor of a lab."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(60)
+            connection.settimeout(_ANSWER_WITHIN_S)
             connection.connect(str(lab.control_socket))
             with connection.makefile("rw") as stream:
                 stream.write(json.dumps(request) + "\n")
