@@ -21,6 +21,9 @@ class Cluster:
     copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
     agents: View[NodeAgent] = field(default_factory=lambda: View(NodeAgent))
     node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    listed: bool = False
+    """Whether every kind has been listed once."""
+
     assumed: dict[str, str] = field(default_factory=dict)
     """Node names by instance UID, of binds that are being written: they count already."""
 

@@ -1,11 +1,12 @@
 """All Kopf registrations of the controller. Thin: take the object in, and queue whom it concerns.
 
 Every kind is indexed as well: Kopf calls no event handler before all indexed kinds are listed, so
-no decision is ever made from half of the cluster.
+no decision is ever made from half of the cluster. The index functions fill the views until then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import kopf
@@ -16,6 +17,7 @@ from tryitnow.api.meta import GROUP, VERSION, Key
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.cluster import Cluster
+from tryitnow.kubernetes.view import View
 from tryitnow.kubernetes.watching import configure, take
 from tryitnow.workqueue import WorkQueue
 
@@ -27,63 +29,76 @@ def register(
     instances: WorkQueue,
 ) -> None:
     """Watch all kinds, in all namespaces."""
-    api = {"group": GROUP, "version": VERSION, "registry": registry}
 
     @kopf.on.startup(registry=registry)
     async def settings_of_kopf(settings: kopf.OperatorSettings, **_: Any) -> None:
         configure(settings)
 
-    @kopf.index(plural=Checkpoint.plural, **api)
-    async def known_checkpoints(event: kopf.RawEvent, **_: Any) -> None:
-        take(event, cluster.checkpoints, None)
+    @kopf.index(GROUP, VERSION, Checkpoint.plural, registry=registry)
+    async def known_checkpoints(body: kopf.Body, **_: Any) -> None:
+        fill(body, cluster.checkpoints)
 
-    @kopf.index(plural=DemoInstance.plural, **api)
-    async def known_instances(event: kopf.RawEvent, **_: Any) -> None:
-        take(event, cluster.instances, None)
+    @kopf.index(GROUP, VERSION, DemoInstance.plural, registry=registry)
+    async def known_instances(body: kopf.Body, **_: Any) -> None:
+        fill(body, cluster.instances)
 
-    @kopf.index(plural=NodeCheckpoint.plural, **api)
-    async def known_copies(event: kopf.RawEvent, **_: Any) -> None:
-        take(event, cluster.copies, None)
+    @kopf.index(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
+    async def known_copies(body: kopf.Body, **_: Any) -> None:
+        fill(body, cluster.copies)
 
-    @kopf.index(plural=NodeAgent.plural, **api)
-    async def known_agents(event: kopf.RawEvent, **_: Any) -> None:
-        take(event, cluster.agents, None)
+    @kopf.index(GROUP, VERSION, NodeAgent.plural, registry=registry)
+    async def known_agents(body: kopf.Body, **_: Any) -> None:
+        fill(body, cluster.agents)
 
     @kopf.index("", "v1", "nodes", registry=registry)
-    async def known_nodes(event: kopf.RawEvent, **_: Any) -> None:
-        take_node(event, cluster)
+    async def known_nodes(body: kopf.Body, **_: Any) -> None:
+        if not cluster.listed:
+            take_node(body["metadata"], cluster)
 
-    @kopf.on.event(plural=Checkpoint.plural, **api)
+    def fill(body: kopf.Body, view: View[Any]) -> None:
+        if not cluster.listed:
+            take({"type": "ADDED", "object": {**body}}, view, None)
+
+    @kopf.on.event(GROUP, VERSION, Checkpoint.plural, registry=registry)
     async def checkpoint(event: kopf.RawEvent, **_: Any) -> None:
+        cluster.listed = True
         take(event, cluster.checkpoints, checkpoints)
         metadata = event["object"]["metadata"]
         queue_waiting(Key(metadata["namespace"], metadata["name"]))
 
-    @kopf.on.event(plural=DemoInstance.plural, **api)
+    @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:
+        cluster.listed = True
         take(event, cluster.instances, instances)
 
-    @kopf.on.event(plural=NodeCheckpoint.plural, **api)
+    @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
+        cluster.listed = True
         take(event, cluster.copies, None)
         metadata = event["object"]["metadata"]
         owner = Key(metadata["namespace"], event["object"]["spec"]["checkpoint"])
         checkpoints.add(owner)
         queue_waiting(owner)
 
-    @kopf.on.event(plural=NodeAgent.plural, **api)
+    @kopf.on.event(GROUP, VERSION, NodeAgent.plural, registry=registry)
     async def nodeagent(event: kopf.RawEvent, **_: Any) -> None:
-        before = cluster.agents.get(Key("", event["object"]["metadata"]["name"]))
+        cluster.listed = True
+        name = event["object"]["metadata"]["name"]
+        before = cluster.agent(name)
         take(event, cluster.agents, None)
-        after = cluster.agents.get(Key("", event["object"]["metadata"]["name"]))
+        after = cluster.agent(name)
         # Most reports only say that the agent lives.
         if before is None or after is None or _abilities(before) != _abilities(after):
             queue_all()
 
     @kopf.on.event("", "v1", "nodes", registry=registry)
     async def node(event: kopf.RawEvent, **_: Any) -> None:
+        cluster.listed = True
         before = dict(cluster.node_labels)
-        take_node(event, cluster)
+        if event["type"] == "DELETED":
+            cluster.node_labels.pop(event["object"]["metadata"]["name"], None)
+        else:
+            take_node(event["object"]["metadata"], cluster)
         if before != cluster.node_labels:
             queue_all()
 
@@ -104,10 +119,6 @@ def _abilities(agent: NodeAgent) -> tuple[object, ...]:
     return conditions, status.capacity, status.transfer_url, status.transfer_certificate
 
 
-def take_node(event: kopf.RawEvent, cluster: Cluster) -> None:
-    """Remember which nodes there are, and their labels."""
-    metadata = event["object"]["metadata"]
-    if event["type"] == "DELETED":
-        cluster.node_labels.pop(metadata["name"], None)
-    else:
-        cluster.node_labels[metadata["name"]] = dict(metadata.get("labels") or {})
+def take_node(metadata: Mapping[str, Any], cluster: Cluster) -> None:
+    """Remember that there is a node, and its labels."""
+    cluster.node_labels[metadata["name"]] = dict(metadata.get("labels") or {})

@@ -1,0 +1,1 @@
+"""The ``tryitnow`` command: the programs of the cluster, and those for people."""
