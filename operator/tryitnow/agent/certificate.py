@@ -15,7 +15,7 @@ from datetime import timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tryitnow.api.meta import now
 
@@ -23,6 +23,18 @@ LIFETIME = timedelta(days=365)
 """An agent that runs for longer serves with an expired certificate; updates come sooner."""
 
 _CLOCK_SKEW = timedelta(hours=1)
+
+_SIGNS_ONLY = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,14 @@ class ServerCertificate:
     context: ssl.SSLContext
 
 
+def trust_only(pem: str) -> ssl.SSLContext:
+    """Return a context that accepts this one certificate and no other."""
+    context = ssl.create_default_context(cadata=pem)
+    # The certificate is its own anchor, though it is no authority (default since Python 3.13).
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
 def make_certificate(address: str) -> ServerCertificate:
     """Make a key and a certificate for a node's address (IP or host name)."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -41,6 +61,7 @@ def make_certificate(address: str) -> ServerCertificate:
         alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(address))
     except ValueError:
         alternative = x509.DNSName(address)
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -50,7 +71,15 @@ def make_certificate(address: str) -> ServerCertificate:
         .not_valid_before(now() - _CLOCK_SKEW)
         .not_valid_after(now() + LIFETIME)
         .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        # Python 3.13 and later verify strictly (RFC 5280), and ask for all of these.
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_SIGNS_ONLY, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(identifier, critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
+            critical=False,
+        )
         .sign(key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM)

@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import logging
 import os
-import ssl
 from pathlib import Path
 
 import aiohttp
 
 from tryitnow.agent.archive import CHUNK_BYTES, ArchiveName
+from tryitnow.agent.certificate import trust_only
 from tryitnow.agent.node import Node
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.nodecheckpoint import Fetch, Source
@@ -86,7 +86,7 @@ async def _download(
     headers = {"Authorization": f"Bearer {token}"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    trust = ssl.create_default_context(cadata=source.certificate)
+    trust = trust_only(source.certificate)
     url = f"{source.url}/{archive.sha256}"
     try:
         async with (

@@ -57,7 +57,7 @@ def register(
 
     def fill(body: kopf.Body, view: View[Any]) -> None:
         if not cluster.listed:
-            take({"type": "ADDED", "object": {**body}}, view, None)
+            view.observe(dict(body))
 
     @kopf.on.event(GROUP, VERSION, Checkpoint.plural, registry=registry)
     async def checkpoint(event: kopf.RawEvent, **_: Any) -> None:

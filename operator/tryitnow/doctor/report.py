@@ -1,0 +1,137 @@
+"""What the checks come to, for people, for programs, and for a condition."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from tryitnow.api.nodeagent import Check, Verdict
+from tryitnow.doctor.checks import CheckName
+
+_ESSENTIAL = frozenset({CheckName.LINUX, CheckName.ROOT, CheckName.PODMAN})
+"""Without these not even a cold start works; every other check is about freezing and thawing."""
+
+_NOT_EXAMINED = "the node has not been examined yet"
+
+_WIDTH = 80
+_MARKS = {Verdict.PASS: "ok", Verdict.WARN: "warn", Verdict.FAIL: "FAIL"}
+
+# Stands for a space that must not become a line's end.
+_GLUE = "\N{NO-BREAK SPACE}"
+
+
+def summary(checks: Sequence[Check]) -> Verdict:
+    """Return the worst verdict; Fail when nothing was checked."""
+    for verdict in (Verdict.FAIL, Verdict.WARN, Verdict.PASS):
+        if any(check.verdict is verdict for check in checks):
+            return verdict
+    return Verdict.FAIL
+
+
+def can_run(checks: Sequence[Check]) -> tuple[bool, str]:
+    """Return whether containers can be started at all, and why (not), for a condition."""
+    if not checks:
+        return False, _NOT_EXAMINED
+    failed = [check for check in _failed(checks) if check.name in _ESSENTIAL]
+    if failed:
+        return False, _reasons(failed)
+    return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name == CheckName.PODMAN)
+
+
+def criu_available(checks: Sequence[Check]) -> tuple[bool, str]:
+    """Return whether the node can freeze and thaw, and why (not), for a condition."""
+    if not checks:
+        return False, _NOT_EXAMINED
+    failed = _failed(checks)
+    switched_off = [check for check in failed if check.name == CheckName.CRIU_ENABLED]
+    if failed:
+        # Who switched it off need not hear what else there would be to mend.
+        return False, _reasons(switched_off or failed)
+    told = (CheckName.CRIU_VERSION, CheckName.RUNTIME)
+    return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name in told)
+
+
+def exit_status(checks: Sequence[Check]) -> int:
+    """Return 0 when all works, 1 when demos can only start cold, 2 when none can start."""
+    if not can_run(checks)[0]:
+        return 2
+    return 0 if criu_available(checks)[0] else 1
+
+
+def render_text(checks: Sequence[Check]) -> str:
+    """Return the report for a terminal; commands to copy are never broken over two lines."""
+    width = max((len(check.name) for check in checks), default=0)
+    lines = [line for check in checks for line in _lines(check, width)]
+    return "\n".join([*lines, "", _conclusion(checks), ""])
+
+
+def render_json(checks: Sequence[Check], node_name: str) -> str:
+    """Return the report for programs; the keys never change, and are all always there."""
+    runs, runs_message = can_run(checks)
+    thaws, thaws_message = criu_available(checks)
+    report = {
+        "node": node_name,
+        "verdict": summary(checks).value,
+        "exitStatus": exit_status(checks),
+        "canRun": {"status": runs, "message": runs_message},
+        "criuAvailable": {"status": thaws, "message": thaws_message},
+        "checks": [
+            {
+                "name": check.name,
+                "verdict": check.verdict.value,
+                "found": check.found,
+                "remedy": check.remedy,
+            }
+            for check in checks
+        ],
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False)
+
+
+def _failed(checks: Sequence[Check]) -> list[Check]:
+    return [check for check in checks if check.verdict is Verdict.FAIL]
+
+
+def _reasons(failed: Sequence[Check]) -> str:
+    return "; ".join(
+        f"{check.name}: {check.found}" + (f" (to mend it: {check.remedy})" if check.remedy else "")
+        for check in failed
+    )
+
+
+def _lines(check: Check, width: int) -> Iterator[str]:
+    head = f"{_MARKS[check.verdict]:<4}  {check.name:<{width}}  "
+    yield _wrap(check.found, head, " " * len(head))
+    if check.remedy:
+        yield _wrap(check.remedy, " " * len(head) + "→ ", " " * (len(head) + 2))
+
+
+def _wrap(text: str, first: str, following: str) -> str:
+    wrapped = textwrap.fill(
+        _glue_commands(text),
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=following,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return wrapped.replace(_GLUE, " ")
+
+
+def _glue_commands(text: str) -> str:
+    # Commands stand in backticks: every second part.
+    parts = text.split("`")
+    parts[1::2] = [part.replace(" ", _GLUE) for part in parts[1::2]]
+    return "`".join(parts)
+
+
+def _conclusion(checks: Sequence[Check]) -> str:
+    warned = sum(check.verdict is Verdict.WARN for check in checks)
+    warnings = f" Warnings: {warned}." if warned else ""
+    ends = (
+        "This node can freeze and thaw demos.",
+        "Demos start cold on this node: it cannot freeze and thaw them.",
+        "No demo can start on this node.",
+    )
+    return ends[exit_status(checks)] + warnings
