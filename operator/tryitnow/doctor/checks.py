@@ -86,7 +86,8 @@ def _checks(facts: NodeFacts) -> Iterator[Check]:
         yield _criu_check(facts)
     yield _network_lock(facts)
     yield _cgroups(facts)
-    yield _directory(facts)
+    if not (facts.directory.problem and facts.user != 0):
+        yield _directory(facts)
     yield _free_space(facts)
 
 
@@ -271,15 +272,15 @@ def _directory(facts: NodeFacts) -> Check:
         return _fail(name, f"{path} is no directory", "set CHECKPOINT_PATH to one")
     mend = []
     if found.owner != 0:
-        mend.append(f"chown root:root {path}")
+        mend.append(f"`chown root:root {path}`")
     if found.mode & _OPEN_TO_OTHERS:
-        mend.append(f"chmod 0700 {path}")
+        mend.append(f"`chmod 0700 {path}`")
     if mend:
         return _fail(
             name,
             f"{path} is {found.mode:04o} and user {found.owner}'s; archives hold the "
             "application's memory, secrets included, and must be root's alone",
-            f"`{' && '.join(mend)}`",
+            ", then ".join(mend),
         )
     if not found.writable:
         return _fail(name, f"{path} cannot be written to", f"`touch {path}/x` says why, as root")

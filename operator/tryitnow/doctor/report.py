@@ -63,7 +63,7 @@ def render_text(checks: Sequence[Check]) -> str:
     """Return the report for a terminal; commands to copy are never broken over two lines."""
     width = max((len(check.name) for check in checks), default=0)
     lines = [line for check in checks for line in _lines(check, width)]
-    return "\n".join([*lines, "", _conclusion(checks), ""])
+    return "\n".join([*lines, "", _conclusion(checks)])
 
 
 def render_json(checks: Sequence[Check], node_name: str) -> str:

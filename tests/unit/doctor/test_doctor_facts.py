@@ -1,0 +1,239 @@
+"""Looking at a node: what is missing is recorded, and nothing raises."""
+
+import http.server
+import json
+import socket
+import socketserver
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tryitnow.doctor import examine, versions
+from tryitnow.doctor.checks import judge
+from tryitnow.doctor.facts import gather
+from tryitnow.doctor.host import Host
+from tryitnow.settings import agent_settings
+
+LIMIT = timedelta(seconds=5)
+
+INFO = {
+    "host": {
+        "ociRuntime": {"name": "crun", "path": "crun", "version": "crun version 1.28\n+CRIU"},
+        "security": {"rootless": False},
+    },
+    "store": {"graphDriverName": "overlay"},
+    "version": {"Version": "5.8.6"},
+}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    def make(**changes):
+        env = {
+            "NODE_NAME": "node-1",
+            "NODE_ADDRESS": "192.0.2.1",
+            "PODMAN_SOCKET": f"unix://{tmp_path}/podman.sock",
+            "CHECKPOINT_PATH": f"{tmp_path}/checkpoints",
+            **changes,
+        }
+        return agent_settings(env)
+
+    return make
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Puts a made-up program on the node."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+
+    def make(name, script):
+        path = directory / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    return make
+
+
+@pytest.fixture
+def bare_host(tmp_path):
+    """A node without any program but those that a test puts there."""
+    return Host(root=tmp_path, path=str(tmp_path / "bin"))
+
+
+@pytest.fixture
+def podman_service(tmp_path):
+    """Answers Podman's /info at the socket of the settings."""
+    servers = []
+
+    def serve(status=200, body=INFO):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                content = json.dumps(body).encode() if status == 200 else b"out of order"
+                self.send_response(status if self.path.endswith("/libpod/info") else 404)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def address_string(self):
+                return "unix"
+
+            def log_message(self, *args):
+                pass
+
+        server = socketserver.ThreadingUnixStreamServer(str(tmp_path / "podman.sock"), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+async def test_this_very_machine_can_be_looked_at_whatever_it_lacks(settings):
+    examination = await examine(settings())
+    assert examination.checks
+    assert examination.versions.kernel
+    names = [check.name for check in examination.checks]
+    assert len(names) == len(set(names))
+
+
+async def test_a_machine_with_nothing_on_it_is_described_and_judged(settings, bare_host):
+    facts = await gather(settings(), bare_host)
+    assert facts.podman is None
+    assert "there is no socket at" in facts.podman_problem
+    assert facts.criu.missing
+    assert facts.podman_command.missing
+    assert facts.iptables.missing
+    assert facts.distribution == ()
+    assert judge(facts)
+
+
+async def test_what_podman_says_is_taken_from_its_socket(
+    settings, bare_host, podman_service, program, tmp_path
+):
+    podman_service()
+    program("criu", "echo Version: 4.2.1")
+    (tmp_path / "etc/criu").mkdir(parents=True)
+    (tmp_path / "etc/os-release").write_text('ID=ubuntu\nID_LIKE="debian"\nNAME="U = 1"\n')
+    (tmp_path / "etc/criu/crun.conf").write_text("manage-cgroups=ignore\n")
+    facts = await gather(settings(), bare_host)
+    assert facts.podman_problem == ""
+    assert facts.podman is not None
+    assert facts.podman.version == "5.8.6"
+    assert facts.podman.storage_driver == "overlay"
+    assert facts.distribution == ("ubuntu", "debian")
+    assert facts.criu_config == "manage-cgroups=ignore\n"
+    found = versions(facts)
+    assert (found.criu, found.podman, found.runtime) == ("4.2.1", "5.8.6", "crun 1.28")
+
+
+async def test_a_podman_that_answers_with_an_error_is_a_problem_and_no_crash(
+    settings, bare_host, podman_service
+):
+    podman_service(status=500)
+    facts = await gather(settings(), bare_host)
+    assert facts.podman is None
+    assert "out of order" in facts.podman_problem
+
+
+@pytest.mark.parametrize("body", [[], {}, {"host": None}, {"version": "5"}])
+async def test_an_answer_of_another_shape_is_judged_and_no_crash(
+    settings, bare_host, podman_service, body
+):
+    podman_service(body=body)
+    assert judge(await gather(settings(), bare_host))
+
+
+async def test_a_socket_that_nobody_listens_at_is_told_from_none(settings, bare_host, tmp_path):
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(tmp_path / "podman.sock"))
+    facts = await gather(settings(), bare_host)
+    assert facts.podman_problem.startswith("nobody listens at the socket")
+
+
+async def test_the_wrong_kind_of_url_is_a_problem_and_no_crash(settings, bare_host):
+    facts = await gather(settings(PODMAN_SOCKET="ftp://example.com"), bare_host)
+    assert facts.podman is None
+    assert "ftp" in facts.podman_problem
+
+
+async def test_a_missing_directory_is_measured_where_it_would_be(settings, bare_host, tmp_path):
+    found = (await gather(settings(CHECKPOINT_PATH=f"{tmp_path}/a/b/c"), bare_host)).directory
+    assert not found.exists
+    assert found.writable
+    assert found.free_bytes
+    assert not (tmp_path / "a").exists()
+
+
+async def test_the_directorys_permissions_are_seen(settings, bare_host, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints").chmod(0o750)
+    found = (await gather(settings(), bare_host)).directory
+    assert (found.exists, found.is_directory, found.mode) == (True, True, 0o750)
+
+
+async def test_a_path_below_a_file_is_a_problem_and_no_crash(settings, bare_host, tmp_path):
+    (tmp_path / "file").touch()
+    facts = await gather(settings(CHECKPOINT_PATH=f"{tmp_path}/file/x"), bare_host)
+    assert facts.directory.problem == "Not a directory"
+
+
+@pytest.mark.parametrize(
+    ("ldconfig", "ldd", "has_it"),
+    [
+        ("echo '  libcriu.so.2 (libc6,x86-64) => /usr/lib/libcriu.so.2'", "exit 0", True),
+        ("echo '  libc.so.6 => /usr/lib/libc.so.6'", "exit 0", False),
+        # A static runtime holds the library itself.
+        ("echo '  libc.so.6 => /usr/lib/libc.so.6'", "exit 1", True),
+        # musl's ldconfig cannot tell: then nothing is claimed to be missing.
+        ("exit 1", "exit 0", True),
+    ],
+)
+async def test_whether_the_runtime_has_libcriu(
+    settings, bare_host, podman_service, program, ldconfig, ldd, has_it
+):
+    podman_service()
+    program("ldconfig", ldconfig)
+    program("ldd", ldd)
+    assert (await gather(settings(), bare_host)).libcriu is has_it
+
+
+# -- running programs of the node ------------------------------------------------------------------
+
+
+def test_output_of_both_streams_and_the_status_are_kept(bare_host, program):
+    program("criu", "echo one; echo two >&2; exit 3")
+    outcome = bare_host.run("criu", limit=LIMIT)
+    assert (outcome.status, outcome.output, outcome.ok) == (3, "one\ntwo", False)
+
+
+def test_a_program_that_hangs_is_ended(bare_host, program):
+    program("criu", "exec /bin/sleep 30")
+    started = time.monotonic()
+    outcome = bare_host.run("criu", limit=timedelta(seconds=0.1))
+    assert time.monotonic() - started < 5
+    assert (outcome.status, outcome.output) == (None, "criu did not end within 0.1 s")
+    assert not outcome.missing
+
+
+def test_a_program_that_may_not_be_run_is_not_called_missing(bare_host, program, tmp_path):
+    program("criu", "")
+    (tmp_path / "bin/criu").chmod(0o600)
+    outcome = bare_host.run("criu", limit=LIMIT)
+    assert outcome.output == "criu cannot be run: Permission denied"
+    assert not outcome.missing
+
+
+def test_from_inside_a_container_a_missing_program_is_told_from_a_missing_way_out(tmp_path):
+    # env(1) ends as nsenter(1) does when there is no such program.
+    inside = Host(root=Path("/proc/1/root"), enter=("/usr/bin/env",), path=str(tmp_path))
+    assert inside.run("criu", limit=LIMIT).missing
+    locked_in = Host(enter=("nsenter",), path=str(tmp_path))
+    outcome = locked_in.run("criu", limit=LIMIT)
+    assert outcome.output == "nsenter is missing, so criu cannot be reached"
+    assert not outcome.missing
