@@ -10,7 +10,7 @@ from tryitnow.agent.node import Node
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import GROUP, VERSION
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.kubernetes.watching import configure, take
+from tryitnow.kubernetes.watching import take
 from tryitnow.workqueue import WorkQueue
 
 
@@ -20,8 +20,7 @@ def register(
     """Watch this node's objects only: the API server filters by ``selectableFields``."""
 
     @kopf.on.startup(registry=registry)
-    async def settings_of_kopf(settings: kopf.OperatorSettings, **_: Any) -> None:
-        configure(settings)
+    async def only_mine(settings: kopf.OperatorSettings, **_: Any) -> None:
         mine = settings.watching.field_selectors
         mine[GROUP, VERSION, DemoInstance.plural] = f"status.nodeName={node.name}"
         mine[GROUP, VERSION, NodeCheckpoint.plural] = f"spec.nodeName={node.name}"

@@ -7,8 +7,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
-import kopf
-
 from tryitnow.agent.archive import ArchiveStore
 from tryitnow.agent.certificate import make_certificate
 from tryitnow.agent.collect import EVERY_SECONDS, PODMAN_EVERY_SECONDS, collect, ended
@@ -23,7 +21,7 @@ from tryitnow.agent.report import Reporter, examine_node
 from tryitnow.agent.serve import TransferServer
 from tryitnow.kubernetes.client import connect
 from tryitnow.kubernetes.errors import KubernetesError
-from tryitnow.kubernetes.watching import watch
+from tryitnow.kubernetes.watching import new_registry, watch
 from tryitnow.podman.client import Podman
 from tryitnow.podman.errors import PodmanError
 from tryitnow.settings import AgentSettings
@@ -72,7 +70,7 @@ async def run(settings: AgentSettings) -> None:
             expected=_EXPECTED,
             concurrency=BUILDS_AT_ONCE,
         )
-        registry = kopf.OperatorRegistry()
+        registry = new_registry()
         register(registry, node, instances, copies)
         await examine_node(node)
         await _adopt_running(node)

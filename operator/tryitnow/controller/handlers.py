@@ -18,7 +18,7 @@ from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.cluster import Cluster
 from tryitnow.kubernetes.view import View
-from tryitnow.kubernetes.watching import configure, take
+from tryitnow.kubernetes.watching import take
 from tryitnow.workqueue import WorkQueue
 
 
@@ -29,10 +29,6 @@ def register(
     instances: WorkQueue,
 ) -> None:
     """Watch all kinds, in all namespaces."""
-
-    @kopf.on.startup(registry=registry)
-    async def settings_of_kopf(settings: kopf.OperatorSettings, **_: Any) -> None:
-        configure(settings)
 
     @kopf.index(GROUP, VERSION, Checkpoint.plural, registry=registry)
     async def known_checkpoints(body: kopf.Body, **_: Any) -> None:

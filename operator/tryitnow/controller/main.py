@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import kopf
-
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import now
@@ -19,7 +17,7 @@ from tryitnow.controller.handlers import register
 from tryitnow.controller.lost import sweep
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.errors import KubernetesError
-from tryitnow.kubernetes.watching import watch
+from tryitnow.kubernetes.watching import new_registry, watch
 from tryitnow.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ async def run() -> None:
             lambda key: reconcile_instance(kubernetes, cluster, key),
             expected=(KubernetesError,),
         )
-        registry = kopf.OperatorRegistry()
+        registry = new_registry()
         register(registry, cluster, checkpoints, instances)
         sweeping = asyncio.create_task(_keep_sweeping(kubernetes, cluster, checkpoints, instances))
         logger.info("controller started")

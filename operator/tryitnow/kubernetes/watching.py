@@ -19,8 +19,22 @@ from tryitnow.workqueue import WorkQueue
 logger = logging.getLogger(__name__)
 
 
-def configure(settings: kopf.OperatorSettings) -> None:
-    """Set Kopf up for a program that only watches."""
+def new_registry() -> kopf.OperatorRegistry:
+    """Return a registry for a program that only watches."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return await asyncio.to_thread(kopf.login_via_client, **kwargs)
+
+    @kopf.on.startup(registry=registry)
+    async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        _configure(settings)
+
+    return registry
+
+
+def _configure(settings: kopf.OperatorSettings) -> None:
     # Events are posted by KubernetesApi.event, with our component's name on them.
     settings.posting.enabled = False
     # Our CRDs are installed with us; watching all CRDs and namespaces would need more rights.

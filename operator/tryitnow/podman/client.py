@@ -243,7 +243,9 @@ class Podman:
                 "fileLocks": options.file_locks,
             }
             path = f"/containers/{name}/checkpoint"
-            with api.post(path, params=params, stream=True, timeout=_FREEZE_SECONDS) as answer:
+            with contextlib.closing(
+                api.post(path, params=params, stream=True, timeout=_FREEZE_SECONDS)
+            ) as answer:
                 answer.raise_for_status()
                 return consume(answer.iter_content(_CHUNK_BYTES))
 
@@ -311,7 +313,9 @@ def _translate(error: APIError) -> PodmanError:
 def _pull(api: Any, reference: str, policy: str) -> Image:  # noqa: ANN401
     params = {"reference": reference, "policy": policy, "quiet": True}
     try:
-        with api.post("/images/pull", params=params, stream=True, timeout=_PULL_SECONDS) as answer:
+        with contextlib.closing(
+            api.post("/images/pull", params=params, stream=True, timeout=_PULL_SECONDS)
+        ) as answer:
             answer.raise_for_status()
             last: dict[str, Any] = {}
             for line in answer.iter_lines():
