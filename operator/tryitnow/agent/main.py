@@ -80,6 +80,7 @@ async def run(settings: AgentSettings) -> None:
         reporter = Reporter(node, server.url, certificate)
         background = [
             asyncio.create_task(reporter.keep_reporting()),
+            asyncio.create_task(reporter.keep_examining()),
             asyncio.create_task(_keep_collecting(node, instances, copies)),
             asyncio.create_task(_keep_watching_podman(node, instances)),
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from pathlib import Path
 
 from tryitnow.agent.certificate import ServerCertificate
@@ -48,7 +47,6 @@ class Reporter:
         self._node = node
         self._transfer_url = transfer_url
         self._certificate = certificate
-        self._examined = time.monotonic()
         self._seen: NodeAgent | None = None
 
     async def report(self) -> None:
@@ -58,11 +56,6 @@ class Reporter:
             KubernetesError: the API server refused or did not answer.
 
         """
-        healthy = self._node.health.can_run and self._node.health.criu_available
-        every = EXAMINE_EVERY_SECONDS if healthy else EXAMINE_BROKEN_EVERY_SECONDS
-        if time.monotonic() - self._examined > every:
-            await examine_node(self._node)
-            self._examined = time.monotonic()
         await self._ping_podman()
         before = self._seen or await self._find()
         try:
@@ -82,6 +75,15 @@ class Reporter:
             except KubernetesError as error:
                 logger.warning("cannot report this node: %s", error)
             await asyncio.sleep(HEARTBEAT_INTERVAL.total_seconds())
+
+    async def keep_examining(self) -> None:
+        """Examine the node for ever; apart from the reports, as a hanging tool takes its time."""
+        while True:
+            health = self._node.health
+            healthy = health.can_run and health.criu_available
+            pause = EXAMINE_EVERY_SECONDS if healthy else EXAMINE_BROKEN_EVERY_SECONDS
+            await asyncio.sleep(pause)
+            await examine_node(self._node)
 
     async def _find(self) -> NodeAgent:
         kubernetes, name = self._node.kubernetes, self._node.name
