@@ -74,5 +74,4 @@ def take(event: kopf.RawEvent, view: View[Any], queue: WorkQueue | None) -> None
 
 async def watch(registry: kopf.OperatorRegistry) -> None:
     """Run Kopf until the process is asked to stop (SIGTERM, SIGINT)."""
-    stop = asyncio.Event()
-    await kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
+    await kopf.operator(registry=registry, clusterwide=True, standalone=True)
