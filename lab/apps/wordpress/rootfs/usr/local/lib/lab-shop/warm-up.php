@@ -1,0 +1,32 @@
+<?php
+/**
+ * Renders every page once before the shop is ready, as shops do that keep a cache: the compiled code
+ * and the database's pages are in memory then, also in the copies thawed later.
+ */
+
+declare( strict_types=1 );
+
+const SHOP = 'http://127.0.0.1';
+
+function page( string $path ): string {
+	$html = file_get_contents( SHOP . $path );
+	if ( false === $html ) {
+		fwrite( STDERR, "lab-shop: a page failed: $path\n" );
+		exit( 1 );
+	}
+	return $html;
+}
+
+$waiting = array( '/' );
+$seen    = array( '/' => true );
+while ( $waiting ) {
+	// The shop's own links, as a visitor finds them.
+	preg_match_all( '#href="(?:' . SHOP . ')?(/[a-z0-9/-]*)"#', page( array_shift( $waiting ) ), $links );
+	foreach ( $links[1] as $path ) {
+		if ( ! isset( $seen[ $path ] ) && ! preg_match( '#^/(wp-|feed|comments)|/feed/#', $path ) ) {
+			$seen[ $path ] = true;
+			$waiting[]     = $path;
+		}
+	}
+}
+echo 'lab-shop: rendered ' . count( $seen ) . " pages\n";

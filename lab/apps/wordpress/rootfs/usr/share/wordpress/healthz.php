@@ -1,0 +1,23 @@
+<?php
+/**
+ * Ready means: installed, warmed up, and the database answers a query.
+ */
+
+header( 'Content-Type: text/plain' );
+header( 'Cache-Control: no-store' );
+
+function not_ready( string $why ): never {
+	http_response_code( 503 );
+	exit( "$why\n" );
+}
+
+if ( ! file_exists( '/run/lab-shop.ready' ) ) {
+	not_ready( 'starting' );
+}
+try {
+	$database = new mysqli( 'localhost', 'root', '', 'shop', 0, '/run/mysqld/mysqld.sock' );
+	$posts    = $database->query( 'SELECT COUNT(*) FROM wp_posts' )->fetch_row()[0];
+} catch ( mysqli_sql_exception $failure ) {
+	not_ready( $failure->getMessage() );
+}
+echo $posts > 0 ? "ok\n" : not_ready( 'no posts' );
