@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
@@ -25,7 +25,7 @@ from tryitnow.api.demoinstance import (
     StartedBy,
     Timings,
 )
-from tryitnow.api.meta import ConditionStatus, Key, now, set_condition
+from tryitnow.api.meta import ConditionStatus, Key, find_condition, now, set_condition
 from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.podman.client import ContainerState
 from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
@@ -38,10 +38,6 @@ MAX_STARTS = 3
 """Failed starts after which an instance is given up: an application that never answered three
 times will not the fourth time, and each try takes a slot of the node."""
 
-FIRST_BACKOFF = timedelta(seconds=5)
-LAST_BACKOFF = timedelta(minutes=5)
-"""The kubelet's cap for its image pull and crash loop back-off."""
-
 
 async def reconcile_instance(node: Node, key: Key) -> timedelta | None:
     """Bring one instance to where it shall be; returns when to look again."""
@@ -53,6 +49,8 @@ async def reconcile_instance(node: Node, key: Key) -> timedelta | None:
         return None
     if instance.status.node_name != node.name or instance.status.phase is Phase.FAILED:
         return None
+    if wait := node.backoff.remaining(instance.metadata.uid):
+        return wait
     container = await node.podman.inspect(str(demo_container(instance)))
     if instance.status.phase is Phase.READY:
         if container is not None and container.running:
@@ -73,23 +71,22 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
         await _not_ready(node, instance, "PodmanUnreachable", str(error))
         raise
     except NoPortError as error:
-        await _not_ready(node, instance, "NoPort", str(error))
-        return FIRST_BACKOFF
+        return await _retry(node, instance, "NoPort", str(error))
     except ImagePullError as error:
-        await _not_ready(node, instance, "ImagePullFailed", str(error))
-        return _backoff(node, instance)
+        return await _retry(node, instance, "ImagePullFailed", str(error))
     except NotFoundError:
         message = f"spec.checkpointRef.name: Checkpoint {instance.spec.checkpoint_ref.name} is gone"
         await _give_up(node, instance, "CheckpointNotFound", message)
         return None
     except ThawImpossibleError as error:
         await _note_copy(node, instance, error)
-        return await _try_later(node, instance, str(error.reason), str(error))
+        return await _retry(node, instance, str(error.reason), str(error), most=MAX_STARTS)
     except NotReadyError as error:
-        return await _try_later(node, instance, "ApplicationNotReady", str(error))
+        return await _retry(node, instance, "ApplicationNotReady", str(error), most=MAX_STARTS)
     except PodmanError as error:
-        return await _try_later(node, instance, "StartFailed", str(error))
-    node.failed_starts.pop(instance.metadata.uid, None)
+        return await _retry(node, instance, "StartFailed", str(error), most=MAX_STARTS)
+    if not instance.status.restarts:
+        node.backoff.forget(instance.metadata.uid)
     await _ready(node, instance, outcome, timedelta(seconds=time.monotonic() - began))
     await _note_copy(node, instance, outcome.fallback, thawed=outcome.started_by)
     return None
@@ -118,15 +115,10 @@ async def _recover(
     node: Node, instance: DemoInstance, container: ContainerState | None
 ) -> timedelta | None:
     """Bring a ready instance back whose container ended, with its files where they still exist."""
-    ready_at = instance.status.ready_at or now()
-    wait = _recovery_wait(instance.status.restarts, ready_at, now())
     what = f"ended with exit code {container.exit_code}" if container else "is gone"
-    if wait:
-        message = f"the container {what}; next start in {wait.total_seconds():.0f} s"
-        await _not_ready(node, instance, "ContainerGone", message, phase=Phase.READY)
-        return wait
     message = f"the container {what}; starting it again"
-    node.kubernetes.event(instance, "ContainerGone", message, warning=True)
+    # One that ends again soon has to wait longer each time before it comes here.
+    node.backoff.failed(instance.metadata.uid)
     instance = await _not_ready(node, instance, "ContainerGone", message, restarted=True)
     if container is not None and await _start_again(node, instance, container):
         return None
@@ -154,14 +146,6 @@ async def _start_again(node: Node, instance: DemoInstance, container: ContainerS
     outcome = Outcome(StartedBy.COLD_START, ports, blueprint.probe_port, timings)
     await _ready(node, instance, outcome, probe)
     return True
-
-
-def _recovery_wait(restarts: int, ready_at: datetime, at: datetime) -> timedelta | None:
-    if restarts == 0:
-        return None
-    pause = min(FIRST_BACKOFF * 2 ** min(restarts, 10), LAST_BACKOFF)
-    left: timedelta = ready_at + pause - at
-    return left if left > timedelta() else None
 
 
 async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: timedelta) -> None:
@@ -198,22 +182,20 @@ async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: tim
     node.kubernetes.event(instance, "Ready", f"{message}: {url}")
 
 
-async def _try_later(
-    node: Node, instance: DemoInstance, reason: str, message: str
+async def _retry(
+    node: Node, instance: DemoInstance, reason: str, message: str, *, most: int | None = None
 ) -> timedelta | None:
-    failed = node.failed_starts.get(instance.metadata.uid, 0) + 1
-    if failed >= MAX_STARTS:
-        await _give_up(node, instance, reason, f"{message}\nGiven up after {failed} tries.")
-        return None
-    await _not_ready(node, instance, reason, message)
-    return _backoff(node, instance)
-
-
-def _backoff(node: Node, instance: DemoInstance) -> timedelta:
+    """Say what failed, and when it is tried again; after ``most`` failures it is given up."""
     uid = instance.metadata.uid
-    node.failed_starts[uid] = node.failed_starts.get(uid, 0) + 1
-    pause: timedelta = FIRST_BACKOFF * 2 ** min(node.failed_starts[uid] - 1, 10)
-    return min(pause, LAST_BACKOFF)
+    failures = node.backoff.failed(uid)
+    if most is not None and failures >= most:
+        node.backoff.forget(uid)
+        await _give_up(node, instance, reason, f"{message}\nGiven up after {failures} tries.")
+        return None
+    wait = node.backoff.remaining(uid)
+    seconds = wait.total_seconds() if wait else 0
+    await _not_ready(node, instance, reason, f"{message}\nNext try in {seconds:.0f} s.")
+    return wait
 
 
 async def _give_up(node: Node, instance: DemoInstance, reason: str, message: str) -> None:
@@ -243,8 +225,9 @@ async def _not_ready(
 ) -> DemoInstance:
     status = _with_ready(instance, ConditionStatus.FALSE, reason, message)
     update = {"phase": phase, "restarts": status.restarts + restarted}
-    logger.warning("%s: %s: %s", instance.key, reason, message)
-    if not restarted:
+    said = find_condition(instance.status.conditions, "Ready")
+    if said is None or said.reason != reason:
+        logger.warning("%s: %s: %s", instance.key, reason, message)
         node.kubernetes.event(instance, reason, message, warning=True)
     return await _write(node, instance, status.model_copy(update=update))
 
@@ -269,7 +252,7 @@ async def _write(node: Node, instance: DemoInstance, status: DemoInstanceStatus)
 
 async def _remove(node: Node, instance: DemoInstance) -> None:
     await discard(node, demo_container(instance))
-    node.failed_starts.pop(instance.metadata.uid, None)
+    node.backoff.forget(instance.metadata.uid)
     await node.kubernetes.remove_finalizer(instance)
     node.instances.forget(instance.key, instance.metadata.uid)
     logger.info("%s: removed", instance.key)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from tryitnow.agent.archive import ArchiveStore
+from tryitnow.agent.backoff import Backoff
 from tryitnow.agent.ports import PortRange
 from tryitnow.api.checkpoint import Versions
 from tryitnow.api.demoinstance import DemoInstance
@@ -45,8 +46,7 @@ class Node:
     health: Health = field(default_factory=Health)
     instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
     copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
-    failed_starts: dict[str, int] = field(default_factory=dict)
-    """Failed starts in a row by the instance's UID; a restarted agent gives each a new chance."""
+    backoff: Backoff = field(default_factory=Backoff)
 
     thaws: asyncio.Semaphore = field(
         # A thaw keeps about one core busy: more of them at once only make each slower.

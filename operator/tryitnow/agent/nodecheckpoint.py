@@ -34,8 +34,6 @@ MAX_RESTORE_FAILURES = 2
 RETRY_QUARANTINED = timedelta(minutes=10)
 """After what time a copy that would not thaw is tried again by a test restore."""
 
-RETRY_FETCH = timedelta(seconds=5)
-
 DIGEST_MISMATCH = "DigestMismatch"
 RESTORE_FAILED = "RestoreFailed"
 
@@ -115,6 +113,8 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
 async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | None:
     if not order.sources:
         return None
+    if wait := node.backoff.remaining(copy.metadata.uid):
+        return wait
     name = archive_name(copy)
     sources = ", ".join(source.node_name for source in order.sources)
     copy = await _progress(node, copy, Phase.DOWNLOADING, f"copying from {sources}")
@@ -123,8 +123,10 @@ async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | 
         await node.podman.ensure_image(order.archive.image)
     except (FetchError, ImagePullError, OSError) as error:
         reason = "ImagePullFailed" if isinstance(error, ImagePullError) else "FetchFailed"
+        node.backoff.failed(copy.metadata.uid)
         await _not_ready(node, copy, reason, str(error))
-        return RETRY_FETCH
+        return node.backoff.remaining(copy.metadata.uid)
+    node.backoff.forget(copy.metadata.uid)
     await _prepared(node, copy, order.archive, f"copied from {sources}", None)
     return node.settings.scrub_interval
 
@@ -163,6 +165,7 @@ async def _remove(node: Node, copy: NodeCheckpoint) -> None:
     for role in (Role.BUILD, Role.VERIFY):
         await discard(node, work_container(role, copy))
     await asyncio.to_thread(node.archives.remove, archive_name(copy))
+    node.backoff.forget(copy.metadata.uid)
     await node.kubernetes.remove_finalizer(copy)
     node.copies.forget(copy.key, copy.metadata.uid)
 
