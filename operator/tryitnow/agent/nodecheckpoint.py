@@ -113,7 +113,7 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
 async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | None:
     if not order.sources:
         return None
-    if wait := node.backoff.remaining(copy.metadata.uid):
+    if wait := node.backoff.remaining(_order_id(copy)):
         return wait
     name = archive_name(copy)
     sources = ", ".join(source.node_name for source in order.sources)
@@ -123,10 +123,10 @@ async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | 
         await node.podman.ensure_image(order.archive.image)
     except (FetchError, ImagePullError, OSError) as error:
         reason = "ImagePullFailed" if isinstance(error, ImagePullError) else "FetchFailed"
-        node.backoff.failed(copy.metadata.uid)
+        node.backoff.failed(_order_id(copy))
         await _not_ready(node, copy, reason, str(error))
-        return node.backoff.remaining(copy.metadata.uid)
-    node.backoff.forget(copy.metadata.uid)
+        return node.backoff.remaining(_order_id(copy))
+    node.backoff.forget(_order_id(copy))
     await _prepared(node, copy, order.archive, f"copied from {sources}", None)
     return node.settings.scrub_interval
 
@@ -165,9 +165,14 @@ async def _remove(node: Node, copy: NodeCheckpoint) -> None:
     for role in (Role.BUILD, Role.VERIFY):
         await discard(node, work_container(role, copy))
     await asyncio.to_thread(node.archives.remove, archive_name(copy))
-    node.backoff.forget(copy.metadata.uid)
+    node.backoff.forget(_order_id(copy))
     await node.kubernetes.remove_finalizer(copy)
     node.copies.forget(copy.key, copy.metadata.uid)
+
+
+def _order_id(copy: NodeCheckpoint) -> str:
+    # Another order, with other sources, need not wait for the pause of the last.
+    return f"{copy.metadata.uid}/{copy.metadata.generation}"
 
 
 def _reason(copy: NodeCheckpoint) -> str:
