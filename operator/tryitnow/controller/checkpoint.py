@@ -110,7 +110,7 @@ def _conditions(checkpoint: Checkpoint, result: Plan) -> list[Condition]:
         # The first copies are still on their way; from then on a missing one changes nothing.
         ready = ConditionStatus.FALSE
     else:
-        ready = ConditionStatus.TRUE
+        ready = ConditionStatus.TRUE if result.nodes_ready else ConditionStatus.FALSE
     say("Ready", ready, result.reason or "Pending", result.message)
     verified = result.serving is not None
     say(

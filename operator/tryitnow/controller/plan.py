@@ -269,12 +269,15 @@ def _distribute(observed: Observed, result: Plan) -> None:
     good = _good(observed.copies, revision)
     present = {c.spec.node_name: c for c in observed.copies if c.spec.revision == revision}
     blueprint = good[0].spec.blueprint
-    missing = []
+    missing, unable = [], []
     for agent in chosen:
         node = agent.metadata.name
         copy = present.get(node)
         if copy is not None and copy.is_prepared:
-            result.nodes_ready += 1
+            if agent.can_thaw(observed.at):
+                result.nodes_ready += 1
+            else:
+                unable.append(node)
             continue
         missing.append(node)
         if agent.is_lost(observed.at):
@@ -301,6 +304,12 @@ def _distribute(observed: Observed, result: Plan) -> None:
         result.phase = CheckpointPhase.READY if done else CheckpointPhase.DISTRIBUTING
         result.reason = str(result.phase)
         result.message = f"demos are thawed on {result.nodes_ready} of {result.nodes_desired} nodes"
+        if not result.nodes_ready and done:
+            result.phase, result.reason = CheckpointPhase.PENDING, "NoNodeCanThaw"
+        if unable:
+            result.message += (
+                f"; silent or without CRIU: {', '.join(unable)} (see `kubectl get nodeagents`)"
+            )
         if missing:
             result.message += f"; without a copy: {', '.join(missing)}"
     # A node that is no longer to hold a copy gives its space back.
