@@ -119,12 +119,27 @@ def _ports(env: Mapping[str, str]) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def _directory(env: Mapping[str, str]) -> Path:
+    path = Path(env.get("CHECKPOINT_PATH", "/var/lib/try-it-now/checkpoints"))
+    if not path.is_absolute() or path == Path("/"):
+        msg = (
+            f"CHECKPOINT_PATH={str(path)!r} is not a directory of its own; give an absolute path "
+            "such as /var/lib/try-it-now/checkpoints"
+        )
+        raise InvalidSettingError(msg)
+    return path
+
+
 def _duration(env: Mapping[str, str], name: str, default: str) -> timedelta:
     try:
-        return parse_duration(env.get(name, default))
+        value = parse_duration(env.get(name, default))
     except ValueError as error:
         msg = f"{name}: {error}"
         raise InvalidSettingError(msg) from error
+    if value < timedelta(seconds=1):
+        msg = f"{name}={env.get(name)!r} is too short; give at least 1s, the default is {default}"
+        raise InvalidSettingError(msg)
+    return value
 
 
 def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettings:
@@ -158,7 +173,7 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         agent_user=f"system:serviceaccount:{namespace}:{account}",
         podman=podman_settings(env),
         criu_enabled=_flag(env, "CRIU_ENABLED", default=True),
-        checkpoint_path=Path(env.get("CHECKPOINT_PATH", "/var/lib/try-it-now/checkpoints")),
+        checkpoint_path=_directory(env),
         first_port=first_port,
         last_port=last_port,
         # The kubelet's default for pods per node.
@@ -173,5 +188,17 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
 
 
 def podman_settings(env: Mapping[str, str] = os.environ) -> PodmanSettings:
-    """Read how to reach Podman."""
-    return PodmanSettings(socket=env.get("PODMAN_SOCKET", "unix:///run/podman/podman.sock"))
+    """Read how to reach Podman.
+
+    Raises:
+        InvalidSettingError: the socket's URL cannot be used.
+
+    """
+    socket = env.get("PODMAN_SOCKET", "unix:///run/podman/podman.sock")
+    if not socket.startswith("unix:///"):
+        msg = (
+            f"PODMAN_SOCKET={socket!r} is no URL of a Unix socket; "
+            "write it like unix:///run/podman/podman.sock"
+        )
+        raise InvalidSettingError(msg)
+    return PodmanSettings(socket=socket)

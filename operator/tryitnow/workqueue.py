@@ -30,6 +30,7 @@ class _Entry:
     dirty: bool = False
     failures: int = 0
     timer: asyncio.TimerHandle | None = None
+    again: timedelta | None = None
 
 
 class WorkQueue:
@@ -72,7 +73,11 @@ class WorkQueue:
         if entry.task is not None:
             entry.dirty = True
             return
+        entry.again = None
         entry.task = asyncio.create_task(self._work(key, entry), name=f"{self._name} {key}")
+        # Not at the end of the work itself: work that is cancelled before its first step never
+        # gets there.
+        entry.task.add_done_callback(lambda _: self._ended(key, entry))
 
     def interrupt(self, key: Key) -> None:
         """Cancel what is being done for the key, and look at it anew.
@@ -91,29 +96,27 @@ class WorkQueue:
         entry.timer = loop.call_later(delay.total_seconds(), self.add, key)
 
     async def _work(self, key: Key, entry: _Entry) -> None:
-        again: timedelta | None = None
         try:
             async with self._slots:
-                again = await self._reconcile(key)
+                entry.again = await self._reconcile(key)
             entry.failures = 0
-        except asyncio.CancelledError:
-            if self._closed:
-                raise
         except self._expected as error:
-            again = self._next_retry(entry)
-            logger.warning("%s %s: %s (again in %s)", self._name, key, error, again)
+            entry.again = self._next_retry(entry)
+            logger.warning("%s %s: %s (again in %s)", self._name, key, error, entry.again)
         except Exception:
             # Not swallowed: logged as the bug that it is, and tried again with back-off.
-            again = self._next_retry(entry)
-            logger.exception("%s %s: unexpected error (again in %s)", self._name, key, again)
+            entry.again = self._next_retry(entry)
+            logger.exception("%s %s: unexpected error (again in %s)", self._name, key, entry.again)
+
+    def _ended(self, key: Key, entry: _Entry) -> None:
         entry.task = None
         if self._closed:
             return
         if entry.dirty:
             entry.dirty = False
             self.add(key)
-        elif again is not None:
-            self._add_later(key, entry, again)
+        elif entry.again is not None:
+            self._add_later(key, entry, entry.again)
         else:
             del self._entries[key]
 

@@ -208,4 +208,7 @@ class DemoInstance(Resource):
         created = self.metadata.creation_timestamp
         if self.spec.ttl is None or created is None:
             return None
-        return created + self.spec.ttl
+        try:
+            return created + self.spec.ttl
+        except OverflowError:
+            return None  # beyond the year 9999

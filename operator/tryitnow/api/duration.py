@@ -11,12 +11,15 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
+LONGEST = timedelta(days=36500)
+"""Anything longer is cut to this: nobody waits for it, and no calendar overflows."""
+
 PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 """What the API server accepts: Go's duration units (without the sub-millisecond ones) and days."""
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a duration.
+    """Read a duration; one of more than a hundred years counts as a hundred years.
 
     Raises:
         ValueError: the text is no duration; the message shows how one looks.
@@ -25,7 +28,8 @@ def parse_duration(text: str) -> timedelta:
     if not re.fullmatch(PATTERN, text):
         msg = f"{text!r} is not a duration; write it like 500ms, 30s, 10m, 1h30m or 7d"
         raise ValueError(msg)
-    return timedelta(seconds=sum(float(n) * _UNITS[u] for n, u in _PART.findall(text)))
+    seconds = sum(float(n) * _UNITS[u] for n, u in _PART.findall(text))
+    return timedelta(seconds=min(seconds, LONGEST.total_seconds()))
 
 
 def format_duration(value: timedelta) -> str:

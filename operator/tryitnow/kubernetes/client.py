@@ -32,7 +32,7 @@ from tryitnow.kubernetes.errors import (
     RefusedError,
 )
 from tryitnow.kubernetes.merge import merge_patch
-from tryitnow.kubernetes.view import Listing
+from tryitnow.kubernetes.view import Listing, UnreadableObjectError, read
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +123,16 @@ class KubernetesApi:
             _request_timeout=_TIMEOUT_SECONDS,
         )
         found: Any = await self._call(f"list {model.plural}", call)
+        items = []
+        for item in found["items"]:
+            try:
+                items.append(read(model, item))
+            except UnreadableObjectError as error:
+                # One strange object must not hide all others.
+                name = Resource.key_of(item["metadata"])
+                logger.error("%s %s cannot be read: %s", model.kind_name, name, error)
         return Listing(
-            items=[model.model_validate(item) for item in found["items"]],
+            items=items,
             resource_version=int(found["metadata"]["resourceVersion"]),
         )
 

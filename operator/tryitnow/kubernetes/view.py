@@ -20,6 +20,22 @@ class UnreadableObjectError(ValueError):
     """
 
 
+def read(model: type[R], body: Mapping[str, Any]) -> R:
+    """Read an object as the API server sent it.
+
+    Raises:
+        UnreadableObjectError: it does not fit the model.
+
+    """
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        fields = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()
+        )
+        raise UnreadableObjectError(fields) from error
+
+
 @dataclass(frozen=True)
 class Listing(Generic[R]):
     """All objects of a kind at one moment."""
@@ -48,13 +64,7 @@ class View(Generic[R]):
             UnreadableObjectError: it does not fit the model.
 
         """
-        try:
-            return self.take(self._model.model_validate(body))
-        except ValidationError as error:
-            fields = "; ".join(
-                f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()
-            )
-            raise UnreadableObjectError(fields) from error
+        return self.take(read(self._model, body))
 
     def take(self, resource: R) -> R:
         """Take in an object; an older state than the known one is ignored.
@@ -62,11 +72,7 @@ class View(Generic[R]):
         Without that, the event of our last but one write would undo the last.
         """
         known = self._objects.get(resource.key)
-        if (
-            known is not None
-            and known.metadata.uid == resource.metadata.uid
-            and _version(known) > _version(resource)
-        ):
+        if known is not None and _version(known) > _version(resource):
             return known
         self._objects[resource.key] = resource
         return resource
