@@ -17,6 +17,11 @@ function page( string $path ): string {
 	return $html;
 }
 
+// The web server was started a moment ago and may not listen yet.
+for ( $attempt = 0; $attempt < 250 && ! @fsockopen( '127.0.0.1', 80 ); $attempt++ ) {
+	usleep( 20000 );
+}
+
 $waiting = array( '/' );
 $seen    = array( '/' => true );
 while ( $waiting ) {
