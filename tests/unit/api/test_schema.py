@@ -1,0 +1,138 @@
+"""The CustomResourceDefinitions, as they are generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tryitnow.api.schema import DEFINITIONS, Definition, crd, rendered
+
+CRDS = Path(__file__).parents[3] / "crds"
+
+Schema = dict[str, Any]
+
+
+def _nodes(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
+    """Walk through all schemas below one, with the path that a user would write."""
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from _nodes(child, f"{path}.{name}")
+    if "items" in schema:
+        yield from _nodes(schema["items"], f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from _nodes(schema["additionalProperties"], f"{path}[*]")
+
+
+def _root(definition: Definition) -> Schema:
+    root: Schema = crd(definition)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return root
+
+
+by_kind = pytest.mark.parametrize(
+    "definition", DEFINITIONS, ids=[d.model.kind_name for d in DEFINITIONS]
+)
+
+
+def test_the_files_in_crds_are_what_the_models_say() -> None:
+    found = {p.name: p.read_text() for p in CRDS.glob("tryitnow.dev_*.yaml")}
+    assert found == rendered(), "run `make crds`"
+
+
+def test_kustomize_installs_all_of_them() -> None:
+    listed = yaml.safe_load((CRDS / "kustomization.yaml").read_text())["resources"]
+    assert sorted(listed) == sorted(rendered())
+
+
+@by_kind
+def test_every_field_is_described(definition: Definition) -> None:
+    silent = [
+        path
+        for path, schema in _nodes(_root(definition), definition.model.kind_name)
+        # Items are described with their list; metadata is Kubernetes' own.
+        if not path.endswith(("]", ".metadata")) and not schema.get("description")
+    ]
+    assert silent == []
+
+
+@by_kind
+def test_the_schema_is_structural_and_defaults_nothing(definition: Definition) -> None:
+    forbidden = {"default", "$ref", "anyOf", "oneOf", "allOf", "title", "const", "nullable"}
+    types = {"object", "array", "string", "integer", "boolean"}
+    for path, schema in _nodes(_root(definition), definition.model.kind_name):
+        assert schema.get("type") in types, path
+        assert not forbidden & schema.keys(), path
+
+
+@by_kind
+def test_a_list_says_what_it_holds_and_what_tells_its_items_apart(definition: Definition) -> None:
+    for path, schema in _nodes(_root(definition), definition.model.kind_name):
+        if schema["type"] != "array":
+            continue
+        assert "items" in schema, path
+        if schema.get("x-kubernetes-list-type") == "map":
+            keys = set(schema["x-kubernetes-list-map-keys"])
+            assert keys <= set(schema["items"]["required"]), path
+
+
+@by_kind
+def test_what_agents_and_people_select_by_is_a_field(definition: Definition) -> None:
+    version = crd(definition)["spec"]["versions"][0]
+    paths = [f["jsonPath"] for f in version.get("selectableFields", [])]
+    assert paths == list(definition.selectable)
+    for path in paths:
+        schema = _root(definition)
+        for part in path.removeprefix(".").split("."):
+            schema = schema["properties"][part]
+        assert schema["type"] in {"string", "integer", "boolean"}, "or the API server refuses it"
+        assert "x-kubernetes-list-type" not in schema
+
+
+def test_an_agent_can_watch_its_own_objects_only() -> None:
+    selectable = {d.model.kind_name: d.selectable for d in DEFINITIONS}
+    assert ".status.nodeName" in selectable["DemoInstance"]
+    assert ".spec.nodeName" in selectable["NodeCheckpoint"]
+
+
+@by_kind
+def test_columns_show_fields_that_exist(definition: Definition) -> None:
+    fields = {path for path, _ in _nodes(_root(definition), "")}
+    for column in crd(definition)["spec"]["versions"][0]["additionalPrinterColumns"]:
+        path = column["jsonPath"]
+        if path == ".metadata.creationTimestamp":
+            continue
+        if ".conditions[" in path:
+            path = f".status.conditions[].{path.rsplit('.', 1)[1]}"
+        assert path in fields
+
+
+@by_kind
+def test_every_kind_is_in_the_category_and_has_a_status(definition: Definition) -> None:
+    spec = crd(definition)["spec"]
+    assert spec["names"]["categories"] == ["tryitnow"]
+    assert spec["versions"][0]["subresources"] == {"status": {}}
+
+
+def test_short_names_are_short_and_unique() -> None:
+    names = [name for d in DEFINITIONS for name in d.short_names]
+    assert names == ["ckpt", "demo", "nckpt", "nagent"]
+
+
+def test_only_the_spec_is_required_of_a_user() -> None:
+    for definition in DEFINITIONS:
+        assert _root(definition)["required"] == ["spec"]
+    checkpoint = _root(DEFINITIONS[0])["properties"]["spec"]
+    assert checkpoint["required"] == ["template"]
+    instance = _root(DEFINITIONS[1])["properties"]["spec"]
+    assert instance["required"] == ["checkpointRef"]
+
+
+def test_rules_say_what_is_wrong() -> None:
+    for definition in DEFINITIONS:
+        for _, schema in _nodes(_root(definition), ""):
+            for rule in schema.get("x-kubernetes-validations", []):
+                assert rule["message"]
+                assert rule["rule"]

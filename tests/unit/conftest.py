@@ -1,0 +1,60 @@
+"""Parts that tests of several rooms work with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.archive import ArchiveStore
+from tryitnow.agent.node import Health, Node
+from tryitnow.agent.ports import PortRange
+from tryitnow.agent.probe import open_session
+from tryitnow.settings import agent_settings
+
+ADDRESS = "127.77.0.1"
+"""A loopback address of our own: ports of other programs on this machine are not in the way."""
+
+
+@pytest.fixture
+def kubernetes() -> FakeKubernetes:
+    return FakeKubernetes()
+
+
+@pytest.fixture
+async def podman() -> AsyncIterator[FakePodman]:
+    fake = FakePodman(ADDRESS)
+    yield fake
+    await fake.shut()
+
+
+@pytest.fixture
+async def node(
+    tmp_path: Path, kubernetes: FakeKubernetes, podman: FakePodman
+) -> AsyncIterator[Node]:
+    """A healthy node-a; what it has to do with others is faked, all else is real."""
+    token = tmp_path / "transfer-token"
+    token.write_text("token of an agent\n")
+    settings = agent_settings(
+        {
+            "NODE_NAME": "node-a",
+            "NODE_ADDRESS": ADDRESS,
+            "CHECKPOINT_PATH": str(tmp_path / "checkpoints"),
+            "PORT_RANGE": "23000-23019",
+            "TRANSFER_TOKEN_FILE": str(token),
+        }
+    )
+    archives = ArchiveStore(settings.checkpoint_path)
+    archives.open()
+    async with open_session() as http:
+        yield Node(
+            settings=settings,
+            kubernetes=kubernetes,
+            podman=podman,
+            archives=archives,
+            ports=PortRange(settings.first_port, settings.last_port),
+            http=http,
+            health=Health(can_run=True, can_run_message="", criu_available=True, criu_message=""),
+        )

@@ -1,0 +1,357 @@
+"""The two parts that no unit test has for real: a cluster and a Podman.
+
+``FakeKubernetes`` keeps objects in memory and answers as the API server does. ``FakePodman``
+keeps containers in memory, but each of them is a real HTTP server on its published ports, and it
+reads and writes real archives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from tests.unit.builders import PINNED
+from tryitnow.api.checkpoint import Container, CRIUOptions
+from tryitnow.api.meta import API_VERSION, NODE_FINALIZER, Key, Resource
+from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity
+from tryitnow.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
+from tryitnow.kubernetes.view import Listing
+from tryitnow.podman.client import ContainerState, Image, Podman, PortMapping
+from tryitnow.podman.errors import NoSuchContainerError
+from tryitnow.settings import TRANSFER_AUDIENCE
+
+R = TypeVar("R", bound=Resource)
+T = TypeVar("T")
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """Apply a merge patch as RFC 7396, section 2, defines it."""
+    if not isinstance(patch, dict):
+        return patch
+    out = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            out.pop(name, None)
+        else:
+            out[name] = merged(out.get(name), value)
+    return out
+
+
+@dataclass(frozen=True)
+class Event:
+    """An Event that somebody recorded."""
+
+    regarding: Key
+    reason: str
+    note: str
+    is_warning: bool
+
+
+class FakeKubernetes(KubernetesApi):
+    """A cluster in memory."""
+
+    def __init__(self, *resources: Resource) -> None:
+        self._objects: dict[tuple[str, Key], dict[str, Any]] = {}
+        self._versions = itertools.count(100)
+        self.events: list[Event] = []
+        self.tokens: dict[str, TokenIdentity] = {}
+        """Whose token is whose; all are for the audience of transfers."""
+
+        self.reviews = 0
+        self.writes: list[Key] = []
+        self.nodes: dict[str, dict[str, str]] = {}
+        self.is_down = False
+        self.on_write: Callable[[Resource], None] = lambda _: None
+        """Called after each write, as a watch would."""
+
+        for resource in resources:
+            self.put(resource)
+
+    def put(self, resource: R) -> R:
+        """Have an object in the cluster, as it is."""
+        body = resource.to_api()
+        body["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._objects[type(resource).plural, resource.key] = body
+        return type(resource).model_validate(body)
+
+    def find(self, resource: R) -> R:
+        """Return the present state of an object."""
+        return type(resource).model_validate(self._body(type(resource), resource.key))
+
+    def has(self, resource: Resource) -> bool:
+        """Whether the object is still there."""
+        return (type(resource).plural, resource.key) in self._objects
+
+    def reasons(self) -> list[str]:
+        """Return the reasons of all Events, in order."""
+        return [event.reason for event in self.events]
+
+    def _body(self, model: type[Resource], key: Key) -> dict[str, Any]:
+        if self.is_down:
+            msg = "the API server does not answer"
+            raise KubernetesError(msg)
+        try:
+            return self._objects[model.plural, key]
+        except KeyError:
+            msg = f"{model.plural} {key}: 404"
+            raise NotFoundError(msg) from None
+
+    def _write(self, model: type[R], key: Key, body: dict[str, Any]) -> R:
+        body["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._objects[model.plural, key] = body
+        self.writes.append(key)
+        written = model.model_validate(copy.deepcopy(body))
+        self.on_write(written)
+        return written
+
+    async def get(self, model: type[R], key: Key) -> R:
+        return model.model_validate(self._body(model, key))
+
+    async def list_all(self, model: type[R], *, field_selector: str = "") -> Listing[R]:
+        if self.is_down:
+            msg = "the API server does not answer"
+            raise KubernetesError(msg)
+        path, _, value = field_selector.partition("=")
+        found = []
+        for (plural, _), body in self._objects.items():
+            field: Any = body
+            for part in path.split(".") if path else ():
+                field = field.get(part, {})
+            if plural == model.plural and (not path or field == value):
+                found.append(model.model_validate(body))
+        return Listing(items=found, resource_version=next(self._versions))
+
+    async def create(self, model: type[R], body: dict[str, Any]) -> R:
+        metadata = body["metadata"]
+        key = Key(metadata.get("namespace", ""), metadata["name"])
+        if (model.plural, key) in self._objects:
+            msg = f"{model.plural} {key}: 409 AlreadyExists"
+            raise ConflictError(msg)
+        whole = copy.deepcopy({"apiVersion": API_VERSION, "kind": model.kind_name, **body})
+        whole["metadata"] |= {"uid": f"uid-{next(self._versions)}", "generation": 1}
+        return self._write(model, key, whole)
+
+    async def patch(self, model: type[R], key: Key, patch: dict[str, Any]) -> R:
+        return self._write(model, key, merged(self._body(model, key), patch))
+
+    async def patch_status(
+        self, before: R, status: dict[str, Any], *, only_if_unchanged: bool = False
+    ) -> R:
+        model = type(before)
+        body = self._body(model, before.key)
+        version = body["metadata"]["resourceVersion"]
+        if only_if_unchanged and version != before.metadata.resource_version:
+            msg = f"{model.plural} {before.key}: 409 it changed"
+            raise ConflictError(msg)
+        if body.get("status") == status:
+            return model.model_validate(body)  # the API server writes nothing either
+        return self._write(model, before.key, {**body, "status": status})
+
+    async def delete(self, resource: Resource) -> None:
+        key = (type(resource).plural, resource.key)
+        body = self._objects.get(key)
+        if body is None or body["metadata"].get("uid") != resource.metadata.uid:
+            return
+        if body["metadata"].get("finalizers"):
+            body["metadata"].setdefault("deletionTimestamp", "2026-01-01T12:00:00Z")
+            self._write(type(resource), resource.key, body)
+        else:
+            del self._objects[key]
+
+    async def add_finalizer(self, resource: R) -> R:
+        if resource.has_finalizer:
+            return resource
+        patch = {"metadata": {"finalizers": [*resource.metadata.finalizers, NODE_FINALIZER]}}
+        return await self.patch(type(resource), resource.key, patch)
+
+    async def remove_finalizer(self, resource: Resource) -> None:
+        if not resource.has_finalizer:
+            return
+        try:
+            body = self._body(type(resource), resource.key)
+        except NotFoundError:
+            return
+        if body["metadata"]["resourceVersion"] != resource.metadata.resource_version:
+            msg = f"{resource.key}: 409 it changed"
+            raise ConflictError(msg)
+        body["metadata"]["finalizers"].remove(NODE_FINALIZER)
+        if body["metadata"].get("deletionTimestamp"):
+            del self._objects[type(resource).plural, resource.key]
+        else:
+            self._write(type(resource), resource.key, body)
+
+    async def node_labels(self) -> dict[str, dict[str, str]]:
+        return dict(self.nodes)
+
+    async def node_uid(self, name: str) -> str:
+        return f"uid-of-{name}"
+
+    async def review_token(self, token: str, audience: str) -> TokenIdentity | None:
+        if self.is_down:
+            msg = "the API server does not answer"
+            raise KubernetesError(msg)
+        self.reviews += 1
+        return self.tokens.get(token) if audience == TRANSFER_AUDIENCE else None
+
+    def event(self, regarding: Resource, reason: str, note: str, *, warning: bool = False) -> None:
+        self.events.append(Event(regarding.key, reason, note, warning))
+
+    async def flush_events(self) -> None:
+        return
+
+
+@dataclass
+class _Running:
+    state: ContainerState
+    runner: web.AppRunner | None
+
+
+class FakePodman(Podman):
+    """A Podman in memory whose containers really listen on their ports."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._containers: dict[str, _Running] = {}
+        self.log: list[str] = []
+        """What was asked of it, such as "restore tryitnow_demo_…"."""
+
+        self.cold_status: int | None = 200
+        """What a container that was started cold answers; None: it does not listen."""
+
+        self.thawed_status: int | None = 200
+        self.frozen_bytes = b"the memory of a warm shop"
+        self.failures: dict[str, Exception] = {}
+        """What to raise, by the name of the call."""
+
+        self.created: list[Container] = []
+        self.options: list[CRIUOptions] = []
+        """Of each freeze and thaw."""
+
+        self.last_lines = ""
+        self.requested_paths: list[str] = []
+        self.answers: dict[str, int] = {}
+        """Status by path, for paths that answer otherwise."""
+
+    def containers(self) -> list[str]:
+        """Return the names of all containers."""
+        return sorted(self._containers)
+
+    def stop(self, name: str, exit_code: int = 137) -> None:
+        """Have a container end."""
+        running = self._containers[name]
+        running.state = replace(running.state, running=False, exit_code=exit_code)
+
+    def add(self, state: ContainerState) -> None:
+        """Have a container that somebody else made; it does not listen."""
+        self._containers[state.name] = _Running(state, None)
+
+    async def shut(self) -> None:
+        """End all containers."""
+        for name in list(self._containers):
+            await self.remove(name)
+
+    def _begin(self, call: str, name: str) -> None:
+        self.log.append(f"{call} {name}")
+        if call in self.failures:
+            raise self.failures[call]
+
+    async def _run_container(
+        self, name: str, image: str, ports: list[PortMapping], status: int | None
+    ) -> None:
+        runner: web.AppRunner | None = None
+        if status is not None:
+
+            async def answer(request: web.Request) -> web.Response:
+                self.requested_paths.append(request.path)
+                return web.Response(status=self.answers.get(request.path, status), text="shop")
+
+            app = web.Application()
+            app.router.add_get("/{path:.*}", answer)
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            for mapping in ports:
+                await web.TCPSite(runner, self._address, mapping.host_port).start()
+        state = ContainerState(
+            name=name,
+            id=f"id-of-{name}",
+            running=True,
+            exit_code=0,
+            pid=4711,
+            image=image,
+            ports=tuple(ports),
+        )
+        self._containers[name] = _Running(state, runner)
+
+    def close(self) -> None:
+        return
+
+    async def pull(self, reference: str) -> Image:
+        self._begin("pull", reference)
+        return Image(id="sha256:1", pinned=PINNED)
+
+    async def ensure_image(self, pinned: str) -> None:
+        self._begin("ensure_image", pinned)
+
+    async def create_and_start(
+        self, name: str, container: Container, image: str, ports: list[PortMapping]
+    ) -> None:
+        self._begin("create", name)
+        self.created.append(container)
+        await self._run_container(name, image, ports, self.cold_status)
+
+    async def start(self, name: str) -> None:
+        self._begin("start", name)
+        running = self._containers[name]
+        await self._run_container(
+            name, running.state.image, list(running.state.ports), self.cold_status
+        )
+
+    async def remove(self, name: str) -> None:
+        self._begin("remove", name)
+        running = self._containers.pop(name, None)
+        if running is not None and running.runner is not None:
+            await running.runner.cleanup()
+
+    async def inspect(self, name: str) -> ContainerState | None:
+        self._begin("inspect", name)
+        running = self._containers.get(name)
+        return running.state if running else None
+
+    async def list_containers(self, prefix: str) -> list[ContainerState]:
+        self._begin("list", prefix)
+        return [c.state for n, c in self._containers.items() if n.startswith(prefix)]
+
+    async def log_tail(self, name: str, lines: int = 10) -> str:
+        self._begin("logs", name)
+        return "\n".join(self.last_lines.splitlines()[-lines:])
+
+    async def checkpoint(
+        self, name: str, options: CRIUOptions, consume: Callable[[Iterator[bytes]], T]
+    ) -> T:
+        self._begin("checkpoint", name)
+        self.options.append(options)
+        if name not in self._containers:
+            raise NoSuchContainerError(name)
+        half = len(self.frozen_bytes) // 2
+        chunks = iter([self.frozen_bytes[:half], self.frozen_bytes[half:]])
+        written = await asyncio.to_thread(consume, chunks)
+        self.stop(name, 0)
+        return written
+
+    async def restore_import(
+        self,
+        name: str,
+        options: CRIUOptions,
+        ports: list[PortMapping],
+        produce: Callable[[], Iterator[bytes]],
+    ) -> None:
+        self._begin("restore", name)
+        self.options.append(options)
+        await asyncio.to_thread(lambda: b"".join(produce()))
+        await self._run_container(name, PINNED, ports, self.thawed_status)

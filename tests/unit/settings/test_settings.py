@@ -1,0 +1,119 @@
+"""Settings: each bad value is refused by its name, before anything is started."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tryitnow.settings import InvalidSettingError, agent_settings, controller_settings
+
+REQUIRED = {"NODE_NAME": "node-a", "NODE_ADDRESS": "192.0.2.1"}
+
+
+def test_a_node_needs_to_know_its_name_and_address_only() -> None:
+    settings = agent_settings(REQUIRED)
+    assert settings.node_name == "node-a"
+    assert settings.node_address == "192.0.2.1"
+    assert settings.criu_enabled
+    assert settings.checkpoint_path == Path("/var/lib/try-it-now/checkpoints")
+    assert settings.podman.socket == "unix:///run/podman/podman.sock"
+    assert settings.agent_user == "system:serviceaccount:tryitnow-system:tryitnow-agent"
+    assert settings.scrub_interval == timedelta(minutes=10)
+
+
+def test_names_that_users_know_are_kept() -> None:
+    settings = agent_settings(
+        {
+            **REQUIRED,
+            "CONTAINER_MODE": "podman",
+            "CRIU_ENABLED": "false",
+            "CHECKPOINT_PATH": "/srv/checkpoints",
+            "PODMAN_SOCKET": "unix:///run/other.sock",
+            "POD_NAMESPACE": "demos",
+            "AGENT_SERVICE_ACCOUNT": "thawer",
+            "SCRUB_INTERVAL": "1h",
+            "MEMORY_RESERVE_MIB": "256",
+        }
+    )
+    assert not settings.criu_enabled
+    assert settings.checkpoint_path == Path("/srv/checkpoints")
+    assert settings.podman.socket == "unix:///run/other.sock"
+    assert settings.agent_user == "system:serviceaccount:demos:thawer"
+    assert settings.scrub_interval == timedelta(hours=1)
+    assert settings.memory_reserve_bytes == 256 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "enabled"),
+    [("true", True), ("True", True), ("1", True), ("on", True), (" yes ", True),
+     ("false", False), ("FALSE", False), ("0", False), ("off", False), ("no", False)],
+)  # fmt: skip
+def test_flags_are_read_as_people_write_them(text: str, enabled: bool) -> None:  # noqa: FBT001
+    assert agent_settings({**REQUIRED, "CRIU_ENABLED": text}).criu_enabled is enabled
+
+
+def test_a_node_takes_no_more_instances_than_it_has_ports() -> None:
+    few_ports = agent_settings({**REQUIRED, "PORT_RANGE": "20000-20004"})
+    assert few_ports.capacity == 5
+    few_slots = agent_settings({**REQUIRED, "MAX_INSTANCES": "3"})
+    assert few_slots.capacity == 3
+
+
+@pytest.mark.parametrize("name", ["NODE_NAME", "NODE_ADDRESS"])
+@pytest.mark.parametrize("value", ["", None])
+def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
+    env = dict(REQUIRED)
+    if value is None:
+        del env[name]
+    else:
+        env[name] = value
+    with pytest.raises(InvalidSettingError, match=name):
+        agent_settings(env)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CONTAINER_MODE", "docker"),
+        ("CONTAINER_MODE", ""),
+        ("CRIU_ENABLED", "maybe"),
+        ("CRIU_ENABLED", ""),
+        ("PORT_RANGE", "20000"),
+        ("PORT_RANGE", "20000-"),
+        ("PORT_RANGE", "-20000"),
+        ("PORT_RANGE", "20010-20000"),
+        ("PORT_RANGE", "80-20000"),
+        ("PORT_RANGE", "20000-70000"),
+        ("PORT_RANGE", "a-b"),
+        ("PORT_RANGE", "20000-2099\N{SUPERSCRIPT TWO}"),  # Bug 2 in the report
+        ("MAX_INSTANCES", "0"),
+        ("MAX_INSTANCES", "many"),
+        ("MAX_INSTANCES", "10001"),
+        ("MEMORY_RESERVE_MIB", "-1"),
+        ("MEMORY_RESERVE_MIB", "1GiB"),
+        ("TRANSFER_PORT", "0"),
+        ("TRANSFER_PORT", "65536"),
+        ("SCRUB_INTERVAL", "hourly"),
+        ("SCRUB_INTERVAL", "10"),
+        ("SCRUB_INTERVAL", "0s"),  # Bug 2: archives are then read without a pause
+        ("CHECKPOINT_PATH", ""),  # Bug 2: the working directory is made 0700 and used
+        ("CHECKPOINT_PATH", "checkpoints"),  # Bug 2: relative to wherever it was started
+        ("PODMAN_SOCKET", ""),  # Bug 2: ends in podman-py's ValueError at the first call
+        ("PODMAN_SOCKET", "/run/podman/podman.sock"),  # Bug 2: the same; the likely mistake
+    ],
+)
+def test_a_bad_value_is_refused_by_its_name(name: str, value: str) -> None:
+    with pytest.raises(InvalidSettingError, match=name):
+        agent_settings({**REQUIRED, name: value})
+
+
+def test_a_bad_value_is_shown() -> None:
+    with pytest.raises(InvalidSettingError, match="'maybe'"):
+        agent_settings({**REQUIRED, "CRIU_ENABLED": "maybe"})
+
+
+def test_the_controller_needs_nothing() -> None:
+    assert controller_settings({}).namespace == "tryitnow-system"
+    assert controller_settings({"POD_NAMESPACE": "demos"}).namespace == "demos"

@@ -1,0 +1,286 @@
+"""The work queue: level-triggered, one at a time per key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+
+import pytest
+
+from tryitnow.api.meta import Key
+from tryitnow.workqueue import Reconcile, WorkQueue
+
+A, B = Key("default", "a"), Key("default", "b")
+
+
+class MendableError(Exception):
+    """Stands for an error that waiting may mend."""
+
+
+MakeQueue = Callable[[Reconcile], WorkQueue]
+
+
+@pytest.fixture
+async def make_queue() -> AsyncIterator[MakeQueue]:
+    queues: list[WorkQueue] = []
+
+    def make(reconcile: Reconcile) -> WorkQueue:
+        queues.append(WorkQueue("Demo", reconcile, expected=(MendableError,), concurrency=4))
+        return queues[-1]
+
+    yield make
+    for queue in queues:
+        await queue.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - conditions here are no events
+            await asyncio.sleep(0.001)
+
+
+async def test_a_key_is_never_worked_on_twice_at_once(make_queue: MakeQueue) -> None:
+    at_work, most, looks = 0, 0, 0
+
+    async def reconcile(_: Key) -> None:
+        nonlocal at_work, most, looks
+        at_work += 1
+        most = max(most, at_work)
+        await asyncio.sleep(0.01)
+        at_work -= 1
+        looks += 1
+
+    queue = make_queue(reconcile)
+    for _ in range(5):
+        queue.add(A)
+        await asyncio.sleep(0.003)
+    await until(lambda: at_work == 0 and looks >= 2)
+    assert most == 1
+
+
+async def test_different_keys_are_worked_on_side_by_side(make_queue: MakeQueue) -> None:
+    both = asyncio.Barrier(2)
+    done = []
+
+    async def reconcile(key: Key) -> None:
+        await both.wait()
+        done.append(key)
+
+    queue = make_queue(reconcile)
+    queue.add(A)
+    queue.add(B)
+    await until(lambda: set(done) == {A, B})
+
+
+async def test_no_more_keys_at_once_than_allowed(make_queue: MakeQueue) -> None:
+    at_work, most = 0, 0
+
+    async def reconcile(_: Key) -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        await asyncio.sleep(0.005)
+        at_work -= 1
+
+    queue = make_queue(reconcile)
+    for i in range(12):
+        queue.add(Key("default", str(i)))
+    await until(lambda: most > 0 and at_work == 0)
+    assert most == 4
+
+
+async def test_what_changes_during_the_work_is_looked_at_once_more(make_queue: MakeQueue) -> None:
+    looks = 0
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def reconcile(_: Key) -> None:
+        nonlocal looks
+        looks += 1
+        started.set()
+        await go_on.wait()
+
+    queue = make_queue(reconcile)
+    queue.add(A)
+    await started.wait()
+    for _ in range(3):
+        queue.add(A)
+    go_on.set()
+    await until(lambda: looks == 2)
+    await asyncio.sleep(0.01)
+    assert looks == 2, "three changes meanwhile are one more look"
+
+
+async def test_an_expected_error_is_retried_with_growing_pauses(
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks: list[float] = []
+
+    async def reconcile(_: Key) -> None:
+        looks.append(time.monotonic())
+        if len(looks) < 3:
+            msg = "not yet"
+            raise MendableError(msg)
+
+    make_queue(reconcile).add(A)
+    await until(lambda: len(looks) == 3)
+    first, second = looks[1] - looks[0], looks[2] - looks[1]
+    assert 0.19 < first < 0.35
+    assert 0.39 < second < 0.6
+    warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert [r.exc_info for r in warnings] == [None, None], "one line, no traceback"
+    assert "not yet" in warnings[0].getMessage()
+    assert "default/a" in warnings[0].getMessage()
+
+
+async def test_a_bug_of_ours_is_logged_with_its_traceback_and_stops_nobody_else(
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks: dict[Key, int] = {A: 0, B: 0}
+
+    async def reconcile(key: Key) -> None:
+        looks[key] += 1
+        if key == A and looks[A] == 1:
+            raise ZeroDivisionError
+
+    queue = make_queue(reconcile)
+    queue.add(A)
+    queue.add(B)
+    await until(lambda: looks == {A: 2, B: 1})
+    [record] = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert record.exc_info
+
+
+async def test_a_change_ends_the_pause_before_a_retry(make_queue: MakeQueue) -> None:
+    looks: list[float] = []
+
+    async def reconcile(_: Key) -> timedelta:
+        looks.append(time.monotonic())
+        return timedelta(hours=1)
+
+    queue = make_queue(reconcile)
+    queue.add(A)
+    await until(lambda: len(looks) == 1)
+    await asyncio.sleep(0.01)
+    queue.add(A)
+    await until(lambda: len(looks) == 2)
+
+
+async def test_it_looks_again_when_it_was_asked_to(make_queue: MakeQueue) -> None:
+    looks = 0
+
+    async def reconcile(_: Key) -> timedelta | None:
+        nonlocal looks
+        looks += 1
+        return timedelta(milliseconds=5) if looks == 1 else None
+
+    make_queue(reconcile).add(A)
+    await until(lambda: looks == 2)
+    await asyncio.sleep(0.02)
+    assert looks == 2
+
+
+async def test_an_interrupt_ends_pointless_work_and_looks_anew(make_queue: MakeQueue) -> None:
+    said: list[str] = []
+
+    async def reconcile(_: Key) -> None:
+        said.append("began")
+        if said.count("began") > 1:
+            return
+        try:
+            await asyncio.sleep(60)
+        finally:
+            said.append("cleaned up")
+
+    queue = make_queue(reconcile)
+    queue.add(A)
+    await until(lambda: said == ["began"])
+    queue.interrupt(A)
+    await until(lambda: said == ["began", "cleaned up", "began"])
+
+
+async def test_an_interrupt_of_an_idle_key_is_a_look(make_queue: MakeQueue) -> None:
+    looks = []
+
+    async def reconcile(key: Key) -> None:
+        looks.append(key)
+
+    make_queue(reconcile).interrupt(A)
+    await until(lambda: looks == [A])
+
+
+async def test_an_interrupt_before_the_work_began_still_looks(make_queue: MakeQueue) -> None:
+    # Bug 3 in the report: a task that is cancelled before its first step never runs its body, so
+    # the entry keeps it for ever and the key is not looked at again.
+    looks = []
+
+    async def reconcile(key: Key) -> None:
+        looks.append(key)
+
+    queue = make_queue(reconcile)
+    queue.add(A)
+    queue.interrupt(A)
+    await asyncio.sleep(0.01)
+    queue.add(A)
+    await until(lambda: len(looks) >= 1)
+
+
+async def test_an_interrupt_reaches_a_key_that_waits_for_a_slot(make_queue: MakeQueue) -> None:
+    busy, looks = asyncio.Event(), []
+
+    async def reconcile(key: Key) -> None:
+        if key == A:
+            looks.append(key)
+        else:
+            await busy.wait()
+
+    queue = make_queue(reconcile)
+    for i in range(4):
+        queue.add(Key("default", f"busy-{i}"))
+    queue.add(A)
+    await asyncio.sleep(0.01)
+    queue.interrupt(A)
+    await asyncio.sleep(0.01)
+    assert looks == []
+    busy.set()
+    await until(lambda: looks == [A])
+
+
+async def test_closing_waits_until_the_work_has_cleaned_up(make_queue: MakeQueue) -> None:
+    said: list[str] = []
+
+    async def reconcile(_: Key) -> None:
+        said.append("began")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.02)
+            said.append("cleaned up")
+
+    queue = make_queue(reconcile)
+    queue.add(A)
+    await until(lambda: said == ["began"])
+    await queue.close()
+    assert said == ["began", "cleaned up"]
+    queue.add(A)
+    queue.interrupt(B)
+    await asyncio.sleep(0.01)
+    assert said == ["began", "cleaned up"], "a closed queue takes nothing"
+
+
+async def test_closing_forgets_retries(make_queue: MakeQueue) -> None:
+    looks = 0
+
+    async def reconcile(_: Key) -> timedelta:
+        nonlocal looks
+        looks += 1
+        return timedelta(milliseconds=20)
+
+    queue = make_queue(reconcile)
+    queue.add(A)
+    await until(lambda: looks == 1)
+    await queue.close()
+    await asyncio.sleep(0.05)
+    assert looks == 1
