@@ -25,7 +25,7 @@ from tryitnow.api.nodeagent import LOST_AFTER, NodeAgent
 )
 def test_an_agent_is_used_only_for_what_it_can_do(
     agent: NodeAgent,
-    runs: bool,
+    runs: bool,  # noqa: FBT001
     thaws: bool,  # noqa: FBT001
 ) -> None:
     assert agent.can_run(NOW) is runs

@@ -1,0 +1,229 @@
+"""Asking an application whether it is ready: a real HTTP server answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tryitnow.agent.probe import (
+    ContainerDiedError,
+    NotReadyError,
+    Target,
+    ask,
+    open_session,
+    wait_ready,
+)
+from tryitnow.api.checkpoint import HTTPGet, Readiness
+
+ADDRESS = "127.77.0.2"
+SOON = timedelta(seconds=5)
+SHORT = timedelta(milliseconds=150)
+
+
+async def lives() -> bool:
+    return True
+
+
+async def is_dead() -> bool:
+    return False
+
+
+class Application:
+    """Answers as it is told, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[web.Request] = []
+        self.status = 200
+        self.body = "welcome"
+        self.headers: dict[str, str] = {}
+        self.ready_after = 0
+        self.hangs = False
+        self.ended = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request)
+        if self.hangs:
+            await self.ended.wait()
+        status = self.status if len(self.asked) > self.ready_after else 503
+        return web.Response(status=status, text=self.body, headers=self.headers)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with open_session() as session:
+        yield session
+
+
+@pytest.fixture
+def application() -> Application:
+    return Application()
+
+
+@pytest.fixture
+async def port(application: Application) -> AsyncIterator[int]:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", application.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, ADDRESS, 0).start()
+    yield int(runner.addresses[0][1])
+    application.ended.set()
+    await runner.cleanup()
+
+
+def target(port: int, **readiness: object) -> Target:
+    return Target(ADDRESS, port, Readiness.model_validate(readiness))
+
+
+async def test_ready_is_the_expected_status(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.status = 204
+    ready = target(port, expected_status=204)
+    assert await ask(session, ready) is None
+    assert await ask(session, target(port)) == f"http://{ADDRESS}:{port}/ answered 204, not 200"
+
+
+async def test_a_redirect_is_not_followed(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.status, application.headers = 302, {"Location": "/login"}
+    said = await ask(session, target(port))
+    assert said is not None
+    assert "answered 302" in said
+    assert [r.path for r in application.asked] == ["/"]
+    assert await ask(session, target(port, expected_status=302)) is None
+
+
+async def test_ready_may_ask_for_a_text(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.body = "x" * 100_000 + "Bücher" + "x" * 100_000
+    assert await ask(session, target(port, expected_body="Bücher")) is None
+    said = await ask(session, target(port, expected_body="Shoes"))
+    assert said == f"http://{ADDRESS}:{port}/ answered without the text 'Shoes'"
+
+
+async def test_the_path_and_the_host_header_are_those_of_the_spec(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    http_get = HTTPGet(path="/health?deep=1", host="shop.example")
+    assert await ask(session, target(port, http_get=http_get)) is None
+    [request] = application.asked
+    assert request.path_qs == "/health?deep=1"
+    assert request.headers["Host"] == "shop.example"
+
+
+async def test_the_host_header_is_the_address_unless_told_otherwise(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    await ask(session, target(port))
+    assert application.asked[0].headers["Host"] == f"{ADDRESS}:{port}"
+
+
+async def test_cookies_of_one_demo_do_not_reach_another(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.headers = {"Set-Cookie": "session=annas"}
+    await ask(session, target(port))
+    await ask(session, target(port))
+    assert "Cookie" not in application.asked[1].headers
+
+
+async def test_it_is_asked_again_until_it_is_ready(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.ready_after = 3
+    took = await wait_ready(session, target(port), SOON, lives)
+    assert len(application.asked) == 4
+    assert timedelta() < took < SOON
+
+
+async def test_an_application_that_listens_later_is_waited_for(
+    session: aiohttp.ClientSession,
+) -> None:
+    with_gap = await asyncio.start_server(lambda _, w: w.close(), ADDRESS, 0)
+    port = with_gap.sockets[0].getsockname()[1]
+    with_gap.close()
+    await with_gap.wait_closed()
+    waiting = asyncio.create_task(wait_ready(session, target(port), SOON, lives))
+    await asyncio.sleep(0.05)
+    app = web.Application()
+    app.router.add_get("/", Application().answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, ADDRESS, port).start()
+    assert await waiting < SOON
+    await runner.cleanup()
+
+
+async def test_the_deadline_ends_the_waiting_with_the_last_answer(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.status = 500
+    began = time.monotonic()
+    with pytest.raises(NotReadyError, match=r"not ready after 0\.15 s.*answered 500, not 200"):
+        await wait_ready(session, target(port), SHORT, lives)
+    assert time.monotonic() - began < 1
+
+
+async def test_the_deadline_holds_against_an_application_that_never_answers(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.hangs = True
+    began = time.monotonic()
+    with pytest.raises(NotReadyError):
+        await wait_ready(session, target(port), SHORT, lives)
+    assert time.monotonic() - began < 1
+
+
+async def test_an_application_that_breaks_off_is_not_ready(session: aiohttp.ClientSession) -> None:
+    rude = await asyncio.start_server(lambda _, w: w.close(), ADDRESS, 0)
+    port = rude.sockets[0].getsockname()[1]
+    with pytest.raises(NotReadyError, match="does not answer"):
+        await wait_ready(session, target(port), SHORT, lives)
+    rude.close()
+    await rude.wait_closed()
+
+
+async def test_a_container_that_ended_is_not_waited_for(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.status = 503
+    began = time.monotonic()
+    with pytest.raises(ContainerDiedError, match=r"ended before it was ready.*503"):
+        await wait_ready(session, target(port), timedelta(minutes=5), is_dead)
+    assert time.monotonic() - began < 3
+
+
+async def test_cancelling_ends_the_waiting_at_once(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.hangs = True
+    waiting = asyncio.create_task(wait_ready(session, target(port), SOON, lives))
+    await asyncio.sleep(0.02)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_node_with_an_ipv6_address_is_asked_too(
+    session: aiohttp.ClientSession, application: Application
+) -> None:
+    # Bug 5 in the report: the address is put into the URL without brackets.
+    app = web.Application()
+    app.router.add_get("/", application.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "::1", 0).start()
+    port = runner.addresses[0][1]
+    try:
+        assert await ask(session, Target("::1", port, Readiness())) is None
+    finally:
+        await runner.cleanup()
