@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from lab import LabError, binaries, cluster, images, network, progress, remains
+from lab import LabError, binaries, cluster, demo, images, network, progress, remains, venv
 from lab.cluster import Cluster
 
 _UNIT_COMMANDS = ("start", "stop", "restart", "kill9")
@@ -32,15 +32,20 @@ def _run(arguments: argparse.Namespace) -> int:
         for name in remains.names():
             _down(Cluster(name))
         return 0
+    if command == "python":
+        progress.stream = sys.stderr
+        words = [str(venv.python()), *_words(arguments)]
+        return cluster.run_in_foreground(words, dict(os.environ))
     lab = Cluster(arguments.name)
-    if command == "up":
+    if command == "demo":
+        demo.show(Cluster(arguments.name, nodes=arguments.nodes))
+    elif command == "up":
         Cluster(arguments.name, nodes=arguments.nodes, operator=arguments.operator).up()
         _out(f'reach it with: eval "$(python -m lab env --name {arguments.name})"')
     elif command == "down":
         _down(lab)
     elif command == "exec":
-        words = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
-        entered = lab.enter(arguments.node, words or ["bash"])
+        entered = lab.enter(arguments.node, _words(arguments) or ["bash"])
         environment = lab.environment(arguments.node)
         environment["TERM"] = os.environ.get("TERM", "dumb")
         return cluster.run_in_foreground(entered, environment)
@@ -57,6 +62,12 @@ def _run(arguments: argparse.Namespace) -> int:
     elif command in _UNIT_COMMANDS:
         getattr(lab, command)(arguments.unit)
     return 0
+
+
+def _words(arguments: argparse.Namespace) -> list[str]:
+    """The command after the `--`, which keeps its options from being taken for ours."""
+    argv: list[str] = arguments.argv
+    return argv[1:] if argv[:1] == ["--"] else argv
 
 
 def _down(lab: Cluster) -> None:
@@ -98,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     up = add("up", "Make the cluster, or refresh the operator in it.")
-    up.add_argument("--nodes", type=int, default=2, help="how many nodes (default: 2)")
+    show = add("demo", "Make the cluster, freeze the shop and thaw a demo of it.")
+    for command in (up, show):
+        command.add_argument("--nodes", type=int, default=2, help="how many nodes (default: 2)")
     up.add_argument(
         "--without-operator", dest="operator", action="store_false",
         help="only the cluster: no manifests, no controller, no agents",
@@ -113,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     add("env", "Print shell lines that point kubectl to the lab.")
     image = add("image", "Build an application's image, push it and print its reference.")
     image.add_argument("image", help="a name in lab/apps, or a directory of the same layout")
+    tools = commands.add_parser(
+        "python", help="Run the Python that has the project's tools: python -- -m pytest"
+    )
+    tools.add_argument("argv", nargs=argparse.REMAINDER)
     for name in _UNIT_COMMANDS:
         add(name, f"{name} a unit (see status).").add_argument("unit")
     return parser

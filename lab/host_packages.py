@@ -30,13 +30,17 @@ def ensure() -> None:
     if os.geteuid() != 0:
         raise LabError("The lab makes namespaces and mounts: run it as root.")
     missing = sorted({package for program, package in _NEEDED.items() if not shutil.which(program)})
-    if not missing:
-        return
-    _require_apt(missing)
-    with step(f"installing {', '.join(missing)}", usually="20 s") as current:
+    if missing:
+        install(missing)
+
+
+def install(packages: list[str]) -> None:
+    """Install Debian packages on this machine."""
+    _require_apt(packages)
+    with step(f"installing {', '.join(packages)}", usually="20 s") as current:
         run_watched("apt-get", "update", step=current, env=_NONINTERACTIVE)
         run_watched(
-            "apt-get", "install", "--yes", "--no-install-recommends", *missing,
+            "apt-get", "install", "--yes", "--no-install-recommends", *packages,
             step=current, env=_NONINTERACTIVE,
         )  # fmt: skip
 

@@ -1,0 +1,43 @@
+# Two commands do everything on a fresh Debian machine, as root: `make demo` and `make test`.
+
+PYTHON ?= python3
+LAB ?= demo
+NODES ?= 2
+
+lab := $(PYTHON) -m lab
+tools := $(lab) python --
+
+.DEFAULT_GOAL := help
+.PHONY: help demo down test lint format unit system crds
+
+help: ## Show this help.
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: ## Make a cluster on this machine, freeze a shop, and thaw a demo of it on another node.
+	@PYTHON=$(PYTHON) $(lab) demo --name $(LAB) --nodes $(NODES)
+
+down: ## Remove the demo's cluster and every trace of it.
+	@$(lab) down --name $(LAB)
+
+test: lint unit system ## Everything CI runs.
+
+lint: ## Check style, types, imports, and that crds/ is what the models say.
+	$(tools) -m ruff check .
+	$(tools) -m ruff format --check .
+	$(tools) -m mypy operator/tryitnow lab tests
+	PYTHONPATH=operator $(tools) -c 'import sys; from importlinter.cli import lint_imports_command; sys.argv = ["lint-imports"]; lint_imports_command()'
+	PYTHONPATH=operator $(tools) -m tryitnow.api.schema build/crds
+	diff -r --exclude=kustomization.yaml crds build/crds
+
+format: ## Format the code.
+	$(tools) -m ruff format .
+	$(tools) -m ruff check --fix .
+
+unit: ## Run the unit tests; no cluster, no root.
+	$(tools) -m pytest tests/unit
+
+system: ## Run the tests on real parts: a control plane, two nodes, Podman, CRIU.
+	$(tools) -m pytest tests/system
+
+crds: ## Generate crds/ from the models.
+	PYTHONPATH=operator $(tools) -m tryitnow.api.schema crds
