@@ -92,11 +92,10 @@ async def _warm_up(node: Node, blueprint: Blueprint, started: Started) -> None:
     if warm_up is None:
         return
     target = probe_target(node, blueprint, started.ports)
-    base = f"http://{target.address}:{target.port}"
     for path in [path for _ in range(warm_up.rounds) for path in warm_up.paths]:
         try:
             async with node.http.get(
-                base + path, headers=target.headers, timeout=WARM_UP_TIMEOUT
+                target.base_url + path, headers=target.headers, timeout=WARM_UP_TIMEOUT
             ) as answer:
                 await answer.read()
                 failed = f"answered {answer.status}" if answer.status >= 500 else None

@@ -43,9 +43,15 @@ class Target:
     readiness: Readiness
 
     @property
+    def base_url(self) -> str:
+        """The URL of the application, to which a path is added."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """The URL that is asked."""
-        return f"http://{self.address}:{self.port}{self.readiness.http_get.path}"
+        return self.base_url + self.readiness.http_get.path
 
     @property
     def headers(self) -> dict[str, str]:
