@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import requests
-from podman.api import APIClient
 from podman.errors import APIError, NotFound
 from podman.errors import PodmanError as PodmanPyError
 
@@ -30,6 +29,7 @@ from tryitnow.podman.errors import (
     PodmanError,
     PodmanUnreachableError,
 )
+from tryitnow.podman.session import open_session
 from tryitnow.settings import PodmanSettings
 
 T = TypeVar("T")
@@ -86,32 +86,34 @@ class Podman:
         self._socket = settings.socket
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="podman")
         self._local = threading.local()
+        self._open = contextlib.ExitStack()
 
     def close(self) -> None:
-        """Wait for calls under way, then let the threads go."""
+        """Wait for calls under way, then let the threads and their connections go."""
         self._pool.shutdown()
+        self._open.close()
 
     # -- plumbing ------------------------------------------------------------------------------
 
     def _session(self) -> Any:  # noqa: ANN401 - podman-py ships no types
         # A requests session is not safe to share between threads.
         if not hasattr(self._local, "session"):
-            self._local.session = APIClient(base_url=self._socket)
+            self._local.session = self._open.enter_context(open_session(self._socket))
         return self._local.session
 
     async def _run(self, call: Callable[[Any], T]) -> T:
         """Run a blocking call in a thread.
 
         When the caller is cancelled, the call is awaited all the same: a container that Podman
-        is still making must be there to be removed, or nobody would remove it.
+        is still making must be there to be removed, or nobody would remove it. What comes of it,
+        an error included, does not undo the cancellation.
         """
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._pool, self._guarded, call)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            with contextlib.suppress(PodmanError):
-                await future
+            await asyncio.gather(future, return_exceptions=True)
             raise
 
     def _guarded(self, call: Callable[[Any], T]) -> T:
@@ -120,13 +122,19 @@ class Podman:
         except NotFound as error:
             raise NoSuchContainerError(_text(error)) from error
         except APIError as error:
-            raise _translate(error) from error
-        except (requests.RequestException, PodmanPyError, OSError) as error:
-            msg = (
-                f"Podman does not answer at {self._socket}: {error}; "
-                "check `systemctl status podman.socket` on the node"
-            )
-            raise PodmanUnreachableError(msg) from error
+            if _is_answer(error):
+                raise _translate(error) from error
+            raise self._unreachable(error) from error
+        except (requests.RequestException, PodmanPyError) as error:
+            # A RequestException is an OSError. Any other OSError is not Podman's: it comes from
+            # what a caller does with an archive, and is the caller's to understand.
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> PodmanUnreachableError:
+        return PodmanUnreachableError(
+            f"Podman does not answer at {self._socket}: {_innermost(error)}; "
+            "check `systemctl status podman.socket` on the node"
+        )
 
     # -- images --------------------------------------------------------------------------------
 
@@ -231,6 +239,7 @@ class Podman:
 
         Raises:
             CRIUError: CRIU refused; the message ends with the tail of its log.
+            OSError: ``consume`` raised it; so with any other exception of its own.
 
         """
 
@@ -265,6 +274,7 @@ class Podman:
 
         Raises:
             CRIUError: the thaw failed; what was left of the container is removed.
+            OSError: ``produce`` raised it; so with any other exception of its own.
 
         """
 
@@ -281,14 +291,21 @@ class Podman:
                 "publishPorts": " ".join(f"{p.host_port}:{p.container_port}" for p in ports),
             }
             headers = {"Content-Type": "application/x-tar"}
-            # The endpoint wants a name in its path, and ignores it for an import.
-            api.post(
-                f"/containers/{name}/restore",
-                params=params,
-                data=produce(),
-                headers=headers,
-                timeout=_FREEZE_SECONDS,
-            ).raise_for_status()
+            archive = _Upload(produce())
+            try:
+                # The endpoint wants a name in its path, and ignores it for an import.
+                answer = api.post(
+                    f"/containers/{name}/restore",
+                    params=params,
+                    data=iter(archive),
+                    headers=headers,
+                    timeout=_FREEZE_SECONDS,
+                )
+            except APIError:
+                if archive.error is not None:
+                    raise archive.error from None
+                raise
+            answer.raise_for_status()
 
         try:
             await self._run(call)
@@ -297,6 +314,39 @@ class Podman:
             with contextlib.suppress(PodmanError):
                 await self.remove(name)
             raise
+
+
+class _Upload:
+    """An archive on its way to Podman.
+
+    Attributes:
+        error: Why it could not be read here. The HTTP client takes any OSError for one of the
+            connection's.
+
+    """
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.error: OSError | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def _is_answer(error: APIError) -> bool:
+    # podman-py makes an APIError of a broken connection as well, but without a response.
+    return error.response is not None
+
+
+def _innermost(error: BaseException) -> BaseException:
+    # Three libraries wrap it, and each hides a little more of "No such file or directory".
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
 
 
 def _text(error: APIError) -> str:
@@ -323,6 +373,8 @@ def _pull(api: Any, reference: str, policy: str) -> Image:  # noqa: ANN401
                 if last.get("error"):
                     raise ImagePullError(f"image {reference!r} cannot be pulled: {last['error']}")
     except APIError as error:
+        if not _is_answer(error):
+            raise
         msg = f"image {reference!r} cannot be pulled: {_text(error)}"
         raise ImagePullError(msg) from error
     quoted = urllib.parse.quote(last.get("id") or reference, safe="")

@@ -1,0 +1,29 @@
+"""Sessions with Podman's socket: podman-py's own, except that no socket of theirs is left open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from podman.api import APIClient
+from podman.api.uds import UDSConnection, UDSConnectionPool, UDSSocket
+
+
+def open_session(url: str) -> Any:  # noqa: ANN401 - podman-py ships no types
+    """Make a session for one thread; whoever opens it closes it. Nothing is asked yet."""
+    session: Any = APIClient(base_url=url)
+    manager = session.get_adapter("http://").poolmanager
+    manager.pool_classes_by_scheme = {"http": _ConnectionPool}
+    return session
+
+
+class _Connection(UDSConnection):
+    def connect(self) -> None:
+        # podman-py keeps the socket only after it is connected: one that nobody answers at is
+        # then closed by nobody. urllib3 closes what it finds here.
+        self.sock = UDSSocket(self.uds)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect()  # type: ignore[no-untyped-call]
+
+
+class _ConnectionPool(UDSConnectionPool):
+    ConnectionCls = _Connection

@@ -1,0 +1,562 @@
+"""What we make of Podman's answers.
+
+``FakeLibpod`` is a real HTTP server on a real unix socket that speaks the few endpoints of
+libpod's API that we use: a Podman that breaks off or runs out of disk cannot be had at will.
+The bodies of its answers are those of Podman 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.unit.builders import make_archive, make_template
+from tryitnow.agent.archive import ArchiveName, ArchiveStore, DigestMismatchError
+from tryitnow.api.checkpoint import Compression, CRIUOptions, EnvVar, TCPPolicy
+from tryitnow.api.meta import Key
+from tryitnow.podman.client import Podman, PortMapping
+from tryitnow.podman.errors import (
+    CRIUError,
+    ImagePullError,
+    NoSuchContainerError,
+    PodmanError,
+    PodmanUnreachableError,
+)
+from tryitnow.settings import PodmanSettings
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+NAME = "tryitnow_demo_default_anna_12345678"
+DIGEST = "sha256:" + "5" * 64
+PORTS = [PortMapping(20001, 8080), PortMapping(20002, 8443)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that reached the service."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: bytes
+
+
+class FakeLibpod:
+    """Answers by method and path; what it was not told about, it answers 500."""
+
+    def __init__(self, socket: Path) -> None:
+        self.url = f"unix://{socket}"
+        self.asked: list[Asked] = []
+        self._answers: dict[tuple[str, str], Answer] = {}
+
+    def on(self, method: str, path: str, answer: Answer) -> None:
+        self._answers[method, path] = answer
+
+    def on_json(self, method: str, path: str, body: object, status: int = 200) -> None:
+        async def answer(_: web.Request) -> web.StreamResponse:
+            return web.json_response(body, status=status)
+
+        self.on(method, path, answer)
+
+    def on_error(self, method: str, path: str, message: str, status: int = 500) -> None:
+        """Answer as libpod does: the innermost cause, and the whole chain."""
+        body = {"cause": message.rsplit(": ", 1)[-1], "message": message, "response": status}
+        self.on_json(method, path, body, status)
+
+    def on_stream(self, method: str, path: str, *chunks: bytes, breaks: bool = False) -> None:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for chunk in chunks:
+                await response.write(chunk)
+            if breaks and request.transport is not None:
+                await asyncio.sleep(0.01)
+                request.transport.abort()
+            return response
+
+        self.on(method, path, answer)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0].split("/libpod", 1)[1]
+        try:
+            body = await request.read()
+        except Exception:  # noqa: BLE001 - the client broke off; how is aiohttp's affair
+            body = b"(broken off)"
+        self.asked.append(Asked(request.method, path, dict(request.query), body))
+        answer = self._answers.get((request.method, path))
+        if answer is None:
+            return web.json_response({"cause": "untold", "message": f"untold: {path}"}, status=500)
+        return await answer(request)
+
+
+@pytest.fixture
+async def libpod(tmp_path: Path) -> AsyncIterator[FakeLibpod]:
+    socket = tmp_path / "podman.sock"
+    fake = FakeLibpod(socket)
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", "/{path:.*}", fake.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.UnixSite(runner, str(socket)).start()
+    yield fake
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def podman(libpod: FakeLibpod) -> AsyncIterator[Podman]:
+    podman = Podman(PodmanSettings(socket=libpod.url))
+    yield podman
+    podman.close()
+
+
+# -- errors, by what the caller can do about them --------------------------------------------------
+
+
+async def test_an_error_is_said_in_podmans_own_words(libpod: FakeLibpod, podman: Podman) -> None:
+    message = f'starting container "{NAME}": netavark: address already in use'
+    libpod.on_error("POST", f"/containers/{NAME}/start", message)
+    with pytest.raises(PodmanError) as caught:
+        await podman.start(NAME)
+    assert str(caught.value) == message
+    assert type(caught.value) is PodmanError
+
+
+async def test_an_error_that_is_no_json_is_said_too(libpod: FakeLibpod, podman: Podman) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=502, text="bad gateway")
+
+    libpod.on("POST", f"/containers/{NAME}/start", answer)
+    with pytest.raises(PodmanError, match="bad gateway"):
+        await podman.start(NAME)
+
+
+async def test_a_missing_container_has_an_error_of_its_own(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_error("POST", f"/containers/{NAME}/start", "no such container", status=404)
+    with pytest.raises(NoSuchContainerError, match="no such container"):
+        await podman.start(NAME)
+
+
+async def test_without_a_service_it_says_where_it_looked_and_what_to_check(
+    tmp_path: Path,
+) -> None:
+    podman = Podman(PodmanSettings(socket=f"unix://{tmp_path}/nobody.sock"))
+    with pytest.raises(
+        PodmanUnreachableError, match=r"nobody\.sock: .*No such file.*podman\.socket"
+    ):
+        await podman.inspect(NAME)
+    podman.close()
+
+
+async def test_without_a_service_no_image_is_blamed(tmp_path: Path) -> None:
+    podman = Podman(PodmanSettings(socket=f"unix://{tmp_path}/nobody.sock"))
+    with pytest.raises(PodmanUnreachableError):
+        await podman.pull("reg.example/shop:1")
+    podman.close()
+
+
+async def test_a_service_that_dies_in_the_middle_of_an_answer_is_unreachable(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_stream("GET", "/containers/json", b'[{"Names": ["tryi', breaks=True)
+    with pytest.raises(PodmanUnreachableError):
+        await podman.list_containers("tryitnow_")
+    libpod.on_json("GET", "/containers/json", [])
+    assert await podman.list_containers("tryitnow_") == [], "and works again when it is back"
+
+
+async def test_a_call_that_is_cancelled_ends_before_its_caller_does(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    began, go_on, ended = asyncio.Event(), asyncio.Event(), []
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        began.set()
+        await go_on.wait()
+        ended.append(NAME)
+        return web.Response(status=204)
+
+    libpod.on("POST", f"/containers/{NAME}/start", answer)
+    starting = asyncio.create_task(podman.start(NAME))
+    await began.wait()
+    starting.cancel()
+    await asyncio.sleep(0.02)
+    assert not starting.done(), "or its container appeared after it was cleaned up"
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert ended == [NAME]
+
+
+async def test_a_cancelled_thaw_is_cancelled_even_when_its_archive_was_damaged(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    # Or the archive's error took the place of the cancellation, and the interrupted start went on
+    # with a cold start.
+    del libpod
+    loop, reading = asyncio.get_running_loop(), asyncio.Event()
+
+    def damaged() -> Iterator[bytes]:
+        yield b"first"
+        loop.call_soon_threadsafe(reading.set)
+        time.sleep(0.1)
+        msg = "not what was frozen"
+        raise DigestMismatchError(msg)
+
+    thawing = asyncio.create_task(podman.restore_import(NAME, CRIUOptions(), PORTS, damaged))
+    await reading.wait()
+    thawing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await thawing
+
+
+# -- images ---------------------------------------------------------------------------------------
+
+
+def serve_image(libpod: FakeLibpod, *repo_digests: str) -> None:
+    lines = [{"stream": "Getting image source"}, {"images": ["1f2e"], "id": "1f2e"}]
+    libpod.on_stream("POST", "/images/pull", *(json.dumps(x).encode() + b"\n" for x in lines))
+    libpod.on_json("GET", "/images/1f2e/json", {"Id": "1f2e", "RepoDigests": list(repo_digests)})
+
+
+@pytest.mark.parametrize(
+    ("reference", "digests", "pinned"),
+    [
+        ("reg.example/shop:1.2", [f"reg.example/shop@{DIGEST}"], f"reg.example/shop@{DIGEST}"),
+        ("reg.example:5000/shop", [f"reg.example:5000/shop@{DIGEST}"],
+         f"reg.example:5000/shop@{DIGEST}"),
+        ("reg.example:5000/a/shop:1", [f"z.example/shop@{DIGEST}",
+         f"reg.example:5000/a/shop@{DIGEST}"], f"reg.example:5000/a/shop@{DIGEST}"),
+        ("shop:1", [f"docker.io/library/shop@{DIGEST}"], f"docker.io/library/shop@{DIGEST}"),
+        (f"reg.example/shop@{DIGEST}", [], f"reg.example/shop@{DIGEST}"),
+        ("localhost/shop:1", [], "1f2e"),
+    ],
+    ids=["tag", "port", "several", "short", "digest", "never in a registry"],
+)  # fmt: skip
+async def test_an_image_is_pinned_to_what_was_pulled(
+    libpod: FakeLibpod, podman: Podman, reference: str, digests: list[str], pinned: str
+) -> None:
+    serve_image(libpod, *digests)
+    image = await podman.pull(reference)
+    assert image.pinned == pinned
+    assert image.id == "1f2e"
+
+
+async def test_a_pull_asks_for_newer_layers_and_a_thaw_only_for_missing_ones(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    serve_image(libpod)
+    await podman.pull("reg.example/shop:1.2")
+    await podman.ensure_image(f"reg.example/shop@{DIGEST}")
+    pulls = [a.query for a in libpod.asked if a.path == "/images/pull"]
+    assert [(p["reference"], p["policy"]) for p in pulls] == [
+        ("reg.example/shop:1.2", "newer"),
+        (f"reg.example/shop@{DIGEST}", "missing"),
+    ]
+
+
+async def test_a_pull_that_fails_halfway_is_an_error_though_the_status_was_200(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_stream(
+        "POST",
+        "/images/pull",
+        b'{"stream":"Trying to pull reg.example/shop:9..."}\n',
+        b'{"error":"reading manifest 9: manifest unknown"}\n',
+    )
+    with pytest.raises(ImagePullError, match=r"'reg.example/shop:9' cannot be pulled.*unknown"):
+        await podman.pull("reg.example/shop:9")
+
+
+async def test_a_pull_that_is_refused_is_the_same_error(libpod: FakeLibpod, podman: Podman) -> None:
+    libpod.on_error("POST", "/images/pull", "parsing reference: invalid reference format", 400)
+    with pytest.raises(ImagePullError, match="invalid reference format"):
+        await podman.pull("Shop!")
+
+
+async def test_a_service_that_dies_during_a_pull_is_no_fault_of_the_image(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_stream("POST", "/images/pull", b'{"stream":"Copying bl', breaks=True)
+    with pytest.raises(PodmanUnreachableError):
+        await podman.pull("reg.example/shop:1")
+
+
+# -- containers -----------------------------------------------------------------------------------
+
+
+async def test_a_cold_start_says_all_of_the_template(libpod: FakeLibpod, podman: Podman) -> None:
+    libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"}, 201)
+    libpod.on("POST", f"/containers/{NAME}/start", _no_content)
+    [container] = make_template(
+        command=("/bin/serve",), args=("--fast",), env=(EnvVar(name="LANG", value="C.UTF-8"),)
+    ).containers
+    await podman.create_and_start(NAME, container, "1f2e", PORTS)
+    created, started = libpod.asked
+    spec = json.loads(created.body)
+    assert spec["name"] == NAME
+    assert spec["image"] == "1f2e"
+    assert spec["entrypoint"] == ["/bin/serve"]
+    assert spec["command"] == ["--fast"]
+    assert spec["env"] == {"LANG": "C.UTF-8"}
+    assert spec["portmappings"] == [
+        {"host_port": 20001, "container_port": 8080, "protocol": "tcp"},
+        {"host_port": 20002, "container_port": 8443, "protocol": "tcp"},
+    ]
+    assert spec["image_volume_mode"] == "ignore", "or the image's volumes were not frozen"
+    assert started.path == f"/containers/{NAME}/start"
+
+
+async def test_the_images_own_command_stands_unless_it_is_replaced(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"}, 201)
+    libpod.on("POST", f"/containers/{NAME}/start", _no_content)
+    await podman.create_and_start(NAME, make_template().containers[0], "1f2e", [])
+    spec = json.loads(libpod.asked[0].body)
+    assert not {"entrypoint", "command"} & spec.keys()
+
+
+async def test_removing_kills_and_is_fine_with_nobody_there(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_json("DELETE", f"/containers/{NAME}", [{"Id": "c0ffee"}])
+    await podman.remove(NAME)
+    assert libpod.asked[0].query["force"] == "True"
+    libpod.on_error("DELETE", f"/containers/{NAME}", "no such container", 404)
+    await podman.remove(NAME)
+    libpod.on_error("DELETE", f"/containers/{NAME}", "container is busy", 500)
+    with pytest.raises(PodmanError, match="busy"):
+        await podman.remove(NAME)
+
+
+async def test_a_container_is_seen_with_its_ports(libpod: FakeLibpod, podman: Podman) -> None:
+    libpod.on_json(
+        "GET",
+        f"/containers/{NAME}/json",
+        {
+            "Id": "c0ffee",
+            "Name": NAME,
+            "ImageName": "reg.example/shop:1",
+            "State": {"Running": False, "ExitCode": 137, "Pid": 0},
+            "HostConfig": {
+                "PortBindings": {
+                    "8080/tcp": [{"HostIp": "", "HostPort": "20001"}],
+                    "9999/tcp": None,
+                }
+            },
+        },
+    )
+    state = await podman.inspect(NAME)
+    assert state is not None
+    assert (state.name, state.running, state.exit_code) == (NAME, False, 137)
+    assert state.ports == (PortMapping(20001, 8080),)
+
+
+async def test_a_container_that_is_not_there_is_nothing(libpod: FakeLibpod, podman: Podman) -> None:
+    libpod.on_error("GET", f"/containers/{NAME}/json", "no such container", 404)
+    assert await podman.inspect(NAME) is None
+
+
+async def test_a_list_has_stopped_containers_and_unfolds_ranges_of_ports(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    item: dict[str, Any] = {
+        "Names": [NAME],
+        "Id": "c0ffee",
+        "State": "exited",
+        "ExitCode": 1,
+        "Pid": 0,
+        "Image": "reg.example/shop:1",
+        "Ports": [{"host_port": 20001, "container_port": 8080, "range": 2, "protocol": "tcp"}],
+    }
+    running = item | {"Names": ["tryitnow_x"], "State": "running", "Pid": 7, "Ports": None}
+    libpod.on_json("GET", "/containers/json", [item, running])
+    stopped, other = await podman.list_containers("tryitnow_")
+    assert not stopped.running
+    assert stopped.ports == (PortMapping(20001, 8080), PortMapping(20002, 8081))
+    assert other.running
+    assert other.ports == ()
+    [asked] = libpod.asked
+    assert asked.query["all"] == "True"
+    assert json.loads(asked.query["filters"]) == {"name": ["^tryitnow_"]}
+
+
+async def test_the_last_lines_come_without_their_frames(libpod: FakeLibpod, podman: Podman) -> None:
+    def frame(stream: int, text: str) -> bytes:
+        data = text.encode()
+        return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4, "big") + data
+
+    frames = frame(1, "Bücher\n") + frame(2, "fatal: no database\n") + frame(1, "bye\n")
+    libpod.on_stream("GET", f"/containers/{NAME}/logs", frames[:20], frames[20:])
+    assert await podman.log_tail(NAME, lines=3) == "Bücher\nfatal: no database\nbye"
+    assert libpod.asked[0].query["tail"] == "3"
+
+
+async def test_a_container_that_said_nothing_has_no_last_lines(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_stream("GET", f"/containers/{NAME}/logs")
+    assert await podman.log_tail(NAME) == ""
+
+
+# -- freezing and thawing -------------------------------------------------------------------------
+
+
+async def test_a_freeze_hands_the_export_on(libpod: FakeLibpod, podman: Podman) -> None:
+    libpod.on_stream("POST", f"/containers/{NAME}/checkpoint", b"one", b"two")
+    got = await podman.checkpoint(NAME, CRIUOptions(file_locks=False), b"".join)
+    assert got == b"onetwo"
+    assert libpod.asked[0].query == {
+        "export": "True",
+        "tcpEstablished": "True",
+        "fileLocks": "False",
+    }
+
+
+def make_log(path: Path, *lines: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"(00.012345) {line}\n" for line in lines))
+    return path
+
+
+async def test_a_freeze_that_criu_refuses_ends_with_the_tail_of_its_log(
+    libpod: FakeLibpod, podman: Podman, tmp_path: Path
+) -> None:
+    log = make_log(
+        tmp_path / "userdata" / "dump.log",
+        "Dumping pages",
+        "Error (criu/sk-inet.c:204): inet: Connected TCP socket, consider using option.",
+        "Error (criu/cr-dump.c:2098): Dumping FAILED.",
+    )
+    libpod.on_error(
+        "POST",
+        f"/containers/{NAME}/checkpoint",
+        f"CRIU checkpointing failed -52.  Please check CRIU logfile {log}",
+    )
+    with pytest.raises(CRIUError) as caught:
+        await podman.checkpoint(NAME, CRIUOptions(), b"".join)
+    tail = caught.value.log_tail.splitlines()
+    assert tail[0].startswith("Error (criu/sk-inet.c:204)"), "without its timestamp"
+    assert tail[1].endswith("Dumping FAILED.")
+    assert tail[2] == ("What to do: close the connection before the freeze, or set spec.criu.tcp")
+    assert "Dumping pages" not in str(caught.value)
+    assert str(caught.value).endswith(caught.value.log_tail)
+
+
+async def test_a_log_that_is_gone_leaves_podmans_own_words(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    message = "CRIU checkpointing failed -52.  Please check CRIU logfile /nowhere/dump.log"
+    libpod.on_error("POST", f"/containers/{NAME}/checkpoint", message)
+    with pytest.raises(CRIUError) as caught:
+        await podman.checkpoint(NAME, CRIUOptions(), b"".join)
+    assert str(caught.value) == message
+    assert caught.value.log_tail == ""
+
+
+async def test_a_service_that_dies_during_a_freeze_leaves_no_archive(
+    libpod: FakeLibpod, podman: Podman, tmp_path: Path
+) -> None:
+    store, name = _store(tmp_path)
+    libpod.on_stream("POST", f"/containers/{NAME}/checkpoint", b"half of an archive", breaks=True)
+    with pytest.raises(PodmanUnreachableError):
+        await podman.checkpoint(NAME, CRIUOptions(), lambda chunks: store.write(name, chunks))
+    assert store.names() == set()
+
+
+async def test_a_full_disk_is_not_blamed_on_podman(libpod: FakeLibpod, podman: Podman) -> None:
+    # Or the build was tried for ever, instead of failing with WriteFailed.
+    libpod.on_stream("POST", f"/containers/{NAME}/checkpoint", b"an archive")
+
+    def full(chunks: Iterator[bytes]) -> None:
+        for _ in chunks:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        await podman.checkpoint(NAME, CRIUOptions(), full)
+
+
+async def test_a_broken_disk_under_an_archive_is_not_blamed_on_podman(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_json("POST", f"/containers/{NAME}/restore", {"Id": "c0ffee"})
+
+    def broken() -> Iterator[bytes]:
+        yield b"first"
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        await podman.restore_import(NAME, CRIUOptions(), PORTS, broken)
+    assert caught.value.errno == 5
+
+
+@pytest.mark.parametrize(
+    ("tcp", "close", "established"),
+    [(TCPPolicy.CLOSE, "True", "False"), (TCPPolicy.ESTABLISHED, "False", "True")],
+)
+async def test_a_thaw_gives_each_copy_its_own_name_address_and_ports(
+    libpod: FakeLibpod, podman: Podman, tcp: TCPPolicy, close: str, established: str
+) -> None:
+    libpod.on_json("POST", f"/containers/{NAME}/restore", {"Id": "c0ffee"})
+    await podman.restore_import(NAME, CRIUOptions(tcp=tcp), PORTS, lambda: iter([b"one", b"two"]))
+    [asked] = libpod.asked
+    assert asked.body == b"onetwo"
+    assert asked.query["name"] == NAME
+    assert asked.query["publishPorts"] == "20001:8080 20002:8443"
+    assert (asked.query["tcpClose"], asked.query["tcpEstablished"]) == (close, established)
+    assert asked.query["ignoreStaticIP"] == asked.query["ignoreStaticMAC"] == "True"
+
+
+async def test_a_failed_thaw_removes_what_podman_left_of_it(
+    libpod: FakeLibpod, podman: Podman, tmp_path: Path
+) -> None:
+    log = make_log(tmp_path / "userdata" / "restore.log", "Error (criu/mount.c:1): no mount")
+    libpod.on_error("POST", f"/containers/{NAME}/restore", f"CRIU restoring failed -52. Log: {log}")
+    libpod.on_json("DELETE", f"/containers/{NAME}", [])
+    with pytest.raises(CRIUError, match="no mount"):
+        await podman.restore_import(NAME, CRIUOptions(), PORTS, lambda: iter([b"archive"]))
+    assert [a.method for a in libpod.asked] == ["POST", "DELETE"]
+
+
+async def test_that_it_could_not_be_removed_does_not_hide_why_the_thaw_failed(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_error("POST", f"/containers/{NAME}/restore", "crun: cgroup is gone")
+    libpod.on_error("DELETE", f"/containers/{NAME}", "container is busy")
+    with pytest.raises(PodmanError, match="cgroup is gone"):
+        await podman.restore_import(NAME, CRIUOptions(), PORTS, lambda: iter([b"archive"]))
+
+
+async def test_podman_never_sees_a_whole_damaged_archive(
+    libpod: FakeLibpod, podman: Podman, tmp_path: Path
+) -> None:
+    store, name = _store(tmp_path)
+    content = b"frozen" * 500_000
+    store.path(name).write_bytes(content[:-1] + b"?")
+    libpod.on_json("POST", f"/containers/{NAME}/restore", {"Id": "c0ffee"})
+    with pytest.raises(DigestMismatchError):
+        await podman.restore_import(
+            NAME, CRIUOptions(), PORTS, lambda: store.read(name, make_archive(content))
+        )
+    await asyncio.sleep(0.02)
+    assert all(a.body == b"(broken off)" for a in libpod.asked)
+
+
+def _store(tmp_path: Path) -> tuple[ArchiveStore, ArchiveName]:
+    store = ArchiveStore(tmp_path / "checkpoints")
+    store.open()
+    return store, ArchiveName(Key("default", "shop"), "0123456789", Compression.NONE)
+
+
+async def _no_content(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=204)
