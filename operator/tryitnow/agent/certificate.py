@@ -45,9 +45,25 @@ class ServerCertificate:
     context: ssl.SSLContext
 
 
+class UnusableCertificateError(ValueError):
+    """What an agent published is no certificate: nobody can be trusted by it."""
+
+
 def trust_only(pem: str) -> ssl.SSLContext:
-    """Return a context that accepts this one certificate and no other."""
-    context = ssl.create_default_context(cadata=pem)
+    """Return a context that accepts this one certificate and no other.
+
+    Raises:
+        UnusableCertificateError: the text is empty or no certificate.
+
+    """
+    # Not ssl.create_default_context: without certificates it trusts all public authorities.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(cadata=pem)
+    except (ssl.SSLError, TypeError, ValueError) as error:  # TypeError: it is not ASCII
+        msg = f"it has published no usable certificate ({error})"
+        raise UnusableCertificateError(msg) from error
     # The certificate is its own anchor, though it is no authority (default since Python 3.13).
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     return context

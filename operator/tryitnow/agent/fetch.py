@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from tryitnow.agent.archive import CHUNK_BYTES, ArchiveName
-from tryitnow.agent.certificate import trust_only
+from tryitnow.agent.certificate import UnusableCertificateError, trust_only
 from tryitnow.agent.node import Node
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.nodecheckpoint import Fetch, Source
@@ -40,14 +40,7 @@ async def fetch(node: Node, name: ArchiveName, order: Fetch, blueprint: Blueprin
 
     """
     partial = node.archives.partial(name, order.archive.sha256)
-    free = node.archives.free_bytes()
-    if free < order.archive.size_bytes:
-        msg = (
-            f"{name} has {order.archive.size_bytes >> 20} MiB and {node.archives.directory} only "
-            f"{free >> 20} MiB free; make room there or exclude the node by "
-            "spec.distribution.nodeSelector"
-        )
-        raise FetchError(msg)
+    _check_room(node, name, partial, order.archive)
     said = []
     for source in order.sources:
         try:
@@ -61,6 +54,18 @@ async def fetch(node: Node, name: ArchiveName, order: Fetch, blueprint: Blueprin
         return
     msg = f"{name} could not be fetched: {'; '.join(said) or 'no node has it'}"
     raise FetchError(msg)
+
+
+def _check_room(node: Node, name: ArchiveName, partial: Path, archive: Archive) -> None:
+    here = partial.stat().st_size if partial.exists() else 0
+    free = node.archives.free_bytes()
+    if here + free < archive.size_bytes:
+        msg = (
+            f"{name} needs {(archive.size_bytes - here) >> 20} MiB more and "
+            f"{node.archives.directory} has only {free >> 20} MiB free; make room there or "
+            "exclude the node by spec.distribution.nodeSelector"
+        )
+        raise FetchError(msg)
 
 
 async def _fetch_from(node: Node, source: Source, partial: Path, archive: Archive) -> None:
@@ -86,7 +91,10 @@ async def _download(
     headers = {"Authorization": f"Bearer {token}"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    trust = trust_only(source.certificate)
+    try:
+        trust = trust_only(source.certificate)
+    except UnusableCertificateError as error:
+        raise _SourceError(str(error)) from error
     url = f"{source.url}/{archive.sha256}"
     try:
         async with (

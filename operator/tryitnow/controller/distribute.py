@@ -98,5 +98,6 @@ def order_for(
         and (agent := agents.get(copy.spec.node_name)) is not None
         and not agent.is_lost(at)
         and agent.status.transfer_url
+        and agent.status.transfer_certificate
     ]
     return Fetch(archive=archive, sources=tuple(sources[:MAX_SOURCES]))

@@ -8,7 +8,7 @@ import ssl
 import pytest
 from cryptography import x509
 
-from tryitnow.agent.certificate import make_certificate, trust_only
+from tryitnow.agent.certificate import UnusableCertificateError, make_certificate, trust_only
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "node-a.example"])
@@ -46,10 +46,15 @@ def test_one_certificate_is_trusted_and_no_other() -> None:
 
 
 def test_an_agent_that_has_published_no_certificate_yet_is_not_trusted() -> None:
-    # Bug 6 in the report: an empty text makes ssl load the system's authorities, so any
-    # certificate from the public web would do.
-    try:
-        trusted = trust_only("").cert_store_stats()["x509"]
-    except (ValueError, ssl.SSLError):
-        return
-    assert trusted == 0
+    # Not even by the public authorities, which ssl falls back on so easily.
+    with pytest.raises(UnusableCertificateError, match="no usable certificate"):
+        trust_only("")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no certificate", "é", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
+)
+def test_what_is_no_certificate_is_refused(text: str) -> None:
+    with pytest.raises(UnusableCertificateError, match="no usable certificate"):
+        trust_only(text)

@@ -274,7 +274,6 @@ async def test_a_certificate_for_another_address_is_refused(node: Node, add_peer
 async def test_a_source_with_an_unreadable_certificate_is_passed_over(
     node: Node, add_peer: AddPeer
 ) -> None:
-    # Bug 6 in the report: ssl's error is raised through, and the other sources are not asked.
     peer, good = await add_peer("node-b"), await add_peer("node-c")
     await fetch_from(node, peer.source(certificate="no certificate"), good.source())
     node.archives.check(NAME, ARCHIVE)
@@ -284,6 +283,12 @@ async def test_a_source_without_a_certificate_is_passed_over(node: Node, add_pee
     peer, good = await add_peer("node-b"), await add_peer("node-c")
     await fetch_from(node, peer.source(certificate=""), good.source())
     node.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_source_without_a_certificate_is_named(node: Node, add_peer: AddPeer) -> None:
+    peer = await add_peer("node-b")
+    with pytest.raises(FetchError, match="node-b: it has published no usable certificate"):
+        await fetch_from(node, peer.source(certificate=""))
 
 
 async def test_the_token_of_somebody_else_is_refused(
@@ -353,7 +358,7 @@ async def test_a_full_disk_is_said_before_anything_is_fetched(
 ) -> None:
     peer = await add_peer("node-b")
     monkeypatch.setattr(node.archives, "free_bytes", lambda: len(CONTENT) - 1)
-    with pytest.raises(FetchError, match=r"has 3 MiB and .* only 2 MiB free; make room"):
+    with pytest.raises(FetchError, match=r"needs 3 MiB more and .* only 2 MiB free; make room"):
         await fetch_from(node, peer.source())
     assert_nothing_kept(node)
 
@@ -361,7 +366,6 @@ async def test_a_full_disk_is_said_before_anything_is_fetched(
 async def test_a_download_that_goes_on_needs_room_for_the_rest_only(
     node: Node, add_peer: AddPeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Bug 7 in the report: what is here already is counted as still to come.
     peer = await add_peer("node-b")
     partial_of(node).write_bytes(CONTENT[: 2 << 20])
     monkeypatch.setattr(node.archives, "free_bytes", lambda: 1 << 20)
