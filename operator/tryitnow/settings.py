@@ -7,6 +7,7 @@ Names are those that users of the guide know (``CONTAINER_MODE``, ``CRIU_ENABLED
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -110,13 +111,12 @@ def _required(env: Mapping[str, str], name: str, what: str) -> str:
 def _ports(env: Mapping[str, str]) -> tuple[int, int]:
     # Below the range of NodePorts (30000 to 32767) and of Linux' ephemeral ports (from 32768).
     text = env.get("PORT_RANGE", "20000-20999")
-    first, dash, last = text.partition("-")
-    if not (
-        dash and first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535
-    ):
-        msg = f"PORT_RANGE={text!r} is no range of ports from 1024 to 65535, such as 20000-20999"
-        raise InvalidSettingError(msg)
-    return int(first), int(last)
+    if found := re.fullmatch(r"([0-9]{4,5})-([0-9]{4,5})", text):
+        first, last = int(found[1]), int(found[2])
+        if 1024 <= first <= last <= 65535:
+            return first, last
+    msg = f"PORT_RANGE={text!r} is no range of ports from 1024 to 65535, such as 20000-20999"
+    raise InvalidSettingError(msg)
 
 
 def _directory(env: Mapping[str, str]) -> Path:

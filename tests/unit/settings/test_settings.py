@@ -87,7 +87,7 @@ def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
         ("PORT_RANGE", "80-20000"),
         ("PORT_RANGE", "20000-70000"),
         ("PORT_RANGE", "a-b"),
-        ("PORT_RANGE", "20000-2099\N{SUPERSCRIPT TWO}"),  # Bug 2 in the report
+        ("PORT_RANGE", "20000-2099\N{SUPERSCRIPT TWO}"),
         ("MAX_INSTANCES", "0"),
         ("MAX_INSTANCES", "many"),
         ("MAX_INSTANCES", "10001"),
@@ -97,11 +97,12 @@ def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
         ("TRANSFER_PORT", "65536"),
         ("SCRUB_INTERVAL", "hourly"),
         ("SCRUB_INTERVAL", "10"),
-        ("SCRUB_INTERVAL", "0s"),  # Bug 2: archives are then read without a pause
-        ("CHECKPOINT_PATH", ""),  # Bug 2: the working directory is made 0700 and used
-        ("CHECKPOINT_PATH", "checkpoints"),  # Bug 2: relative to wherever it was started
-        ("PODMAN_SOCKET", ""),  # Bug 2: ends in podman-py's ValueError at the first call
-        ("PODMAN_SOCKET", "/run/podman/podman.sock"),  # Bug 2: the same; the likely mistake
+        ("SCRUB_INTERVAL", "0s"),  # or archives were read without a pause
+        ("CHECKPOINT_PATH", ""),  # or the working directory was made 0700
+        ("CHECKPOINT_PATH", "checkpoints"),  # relative to wherever it was started
+        ("PODMAN_SOCKET", ""),  # or podman-py's ValueError at the first call
+        ("PODMAN_SOCKET", "/run/podman/podman.sock"),  # the likely mistake
+        ("PODMAN_SOCKET", "tcp://192.0.2.1:8080"),  # archives are files of the same machine
     ],
 )
 def test_a_bad_value_is_refused_by_its_name(name: str, value: str) -> None:
