@@ -216,7 +216,6 @@ async def test_cancelling_ends_the_waiting_at_once(
 async def test_a_node_with_an_ipv6_address_is_asked_too(
     session: aiohttp.ClientSession, application: Application
 ) -> None:
-    # Bug 5 in the report: the address is put into the URL without brackets.
     app = web.Application()
     app.router.add_get("/", application.answer)
     runner = web.AppRunner(app, access_log=None)

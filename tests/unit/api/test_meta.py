@@ -116,5 +116,4 @@ def test_the_life_of_an_instance_is_counted_from_its_creation() -> None:
 
 
 def test_a_life_that_outlasts_the_calendar_does_not_end() -> None:
-    # Bug 1 in the report: OverflowError, and the instance is never bound.
     assert make_instance(ttl=timedelta(days=9_999_999)).expires_at() is None

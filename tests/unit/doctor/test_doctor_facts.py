@@ -156,12 +156,6 @@ async def test_a_socket_that_nobody_listens_at_is_told_from_none(settings, bare_
     assert facts.podman_problem.startswith("nobody listens at the socket")
 
 
-async def test_the_wrong_kind_of_url_is_a_problem_and_no_crash(settings, bare_host):
-    facts = await gather(settings(PODMAN_SOCKET="ftp://example.com"), bare_host)
-    assert facts.podman is None
-    assert "ftp" in facts.podman_problem
-
-
 async def test_a_missing_directory_is_measured_where_it_would_be(settings, bare_host, tmp_path):
     found = (await gather(settings(CHECKPOINT_PATH=f"{tmp_path}/a/b/c"), bare_host)).directory
     assert not found.exists

@@ -212,8 +212,7 @@ async def test_an_interrupt_of_an_idle_key_is_a_look(make_queue: MakeQueue) -> N
 
 
 async def test_an_interrupt_before_the_work_began_still_looks(make_queue: MakeQueue) -> None:
-    # Bug 3 in the report: a task that is cancelled before its first step never runs its body, so
-    # the entry keeps it for ever and the key is not looked at again.
+    # A task that is cancelled before its first step never runs its body.
     looks = []
 
     async def reconcile(key: Key) -> None:
