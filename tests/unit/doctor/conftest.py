@@ -1,7 +1,11 @@
 """A node on which everything is as it should be, to take things away from."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +13,8 @@ from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.checks import judge
 from tryitnow.doctor.facts import DirectoryFacts, NodeFacts, PodmanFacts
 from tryitnow.doctor.host import Outcome
+
+Missing = Callable[[str], Outcome]
 
 GOOD_NODE = NodeFacts(
     system="Linux",
@@ -51,20 +57,22 @@ GOOD_NODE = NodeFacts(
 class Node:
     """Made-up nodes: the good one with something changed."""
 
-    def __init__(self, facts: NodeFacts = GOOD_NODE):
+    def __init__(self, facts: NodeFacts = GOOD_NODE) -> None:
         self.facts = facts
 
-    def but(self, **changes) -> "Node":
+    def but(self, **changes: Any) -> Node:
         return Node(replace(self.facts, **changes))
 
-    def with_podman(self, **changes) -> "Node":
+    def with_podman(self, **changes: Any) -> Node:
         assert self.facts.podman
         return self.but(podman=replace(self.facts.podman, **changes))
 
-    def without_podman(self, problem="there is no socket at /run/podman/podman.sock") -> "Node":
+    def without_podman(
+        self, problem: str = "there is no socket at /run/podman/podman.sock"
+    ) -> Node:
         return self.but(podman=None, podman_problem=problem)
 
-    def with_directory(self, **changes) -> "Node":
+    def with_directory(self, **changes: Any) -> Node:
         return self.but(directory=replace(self.facts.directory, **changes))
 
     @property
@@ -80,11 +88,11 @@ class Node:
 
 
 @pytest.fixture
-def node():
+def node() -> Node:
     return Node()
 
 
 @pytest.fixture
-def missing():
+def missing() -> Missing:
     """What comes of running a program that is not there."""
     return lambda name: Outcome(None, f"{name} is not installed", missing=True)

@@ -1,7 +1,10 @@
 """What a node must have: each verdict from made-up facts."""
 
+from __future__ import annotations
+
 import pytest
 
+from tests.unit.doctor.conftest import Missing, Node
 from tryitnow.api.nodeagent import Verdict
 from tryitnow.doctor.host import Outcome
 from tryitnow.doctor.version import parse_version, version_in
@@ -9,17 +12,17 @@ from tryitnow.doctor.version import parse_version, version_in
 PASS, WARN, FAIL = Verdict.PASS, Verdict.WARN, Verdict.FAIL
 
 
-def test_a_node_with_all_it_needs_passes_every_check(node):
+def test_a_node_with_all_it_needs_passes_every_check(node: Node) -> None:
     assert {check.verdict for check in node.checks} == {PASS}
     assert all(check.remedy == "" for check in node.checks)
 
 
-def test_every_name_is_there_once(node):
+def test_every_name_is_there_once(node: Node) -> None:
     names = [check.name for check in node.checks]
     assert len(names) == len(set(names)) == 12
 
 
-def test_whatever_does_not_pass_comes_with_a_remedy(node, missing):
+def test_whatever_does_not_pass_comes_with_a_remedy(node: Node, missing: Missing) -> None:
     worst = node.without_podman().but(
         criu=missing("criu"), iptables=missing("iptables-restore"), cgroup_v1=("cpu",),
         criu_enabled=False, user=1000,
@@ -30,31 +33,31 @@ def test_whatever_does_not_pass_comes_with_a_remedy(node, missing):
 # -- the ground: Linux, root, Podman ---------------------------------------------------------------
 
 
-def test_another_system_than_linux_gets_one_answer_and_not_twelve(node):
+def test_another_system_than_linux_gets_one_answer_and_not_twelve(node: Node) -> None:
     (only,) = node.but(system="Darwin").checks
     assert (only.verdict, only.found) == (FAIL, "this is Darwin")
     assert "run it on a node" in only.remedy
 
 
-def test_a_user_other_than_root_is_told_to_become_root(node):
+def test_a_user_other_than_root_is_told_to_become_root(node: Node) -> None:
     check = node.but(user=1000).check("root")
     assert check.verdict is FAIL
     assert "1000" in check.found
     assert "sudo tryitnow doctor" in check.remedy
 
 
-def test_without_root_criu_check_is_not_blamed_for_it(node):
+def test_without_root_criu_check_is_not_blamed_for_it(node: Node) -> None:
     refused = Outcome(1, "You need to have CAP_SYS_ADMIN")
     assert not node.but(user=1000, criu_check=refused).has_check("criu check")
 
 
-def test_without_root_a_directory_that_may_not_be_seen_is_not_blamed_for_it(node):
+def test_without_root_a_directory_that_may_not_be_seen_is_not_blamed_for_it(node: Node) -> None:
     unseen = node.with_directory(exists=False, problem="Permission denied")
     assert not unseen.but(user=1000).has_check("checkpoint path")
     assert unseen.check("checkpoint path").verdict is FAIL
 
 
-def test_podman_that_does_not_answer_fails_with_the_unit_to_start(node):
+def test_podman_that_does_not_answer_fails_with_the_unit_to_start(node: Node) -> None:
     check = node.without_podman().check("Podman")
     assert check.verdict is FAIL
     assert check.found == "there is no socket at /run/podman/podman.sock"
@@ -70,24 +73,24 @@ def test_podman_that_does_not_answer_fails_with_the_unit_to_start(node):
     ],
 )
 def test_podman_that_is_not_installed_fails_with_the_distributions_command(
-    node, missing, distribution, command
-):
+    node: Node, missing: Missing, distribution: tuple[str, ...], command: str
+) -> None:
     bare = node.without_podman().but(podman_command=missing("podman"), distribution=distribution)
     assert bare.check("Podman").remedy == f"`{command}`"
 
 
-def test_an_unknown_distribution_is_told_both_ways(node, missing):
+def test_an_unknown_distribution_is_told_both_ways(node: Node, missing: Missing) -> None:
     remedy = node.but(criu=missing("criu"), distribution=("nixos",)).check("CRIU").remedy
     assert "apt-get install" in remedy
     assert "dnf install" in remedy
 
 
-def test_without_podman_its_runtime_and_storage_are_not_judged(node):
+def test_without_podman_its_runtime_and_storage_are_not_judged(node: Node) -> None:
     assert not node.without_podman().has_check("OCI runtime")
     assert not node.without_podman().has_check("storage driver")
 
 
-def test_rootless_podman_fails(node):
+def test_rootless_podman_fails(node: Node) -> None:
     check = node.with_podman(rootless=True).check("Podman")
     assert check.verdict is FAIL
     assert "rootless" in check.found
@@ -101,11 +104,13 @@ def test_rootless_podman_fails(node):
         ("5.7.0", PASS), ("5.8.6-rc1", PASS), ("6.0.0-dev", PASS), ("10.0.0", PASS),
     ],
 )  # fmt: skip
-def test_podman_4_is_needed_and_5_7_closes_connections(node, version, verdict):
+def test_podman_4_is_needed_and_5_7_closes_connections(
+    node: Node, version: str, verdict: Verdict
+) -> None:
     assert node.with_podman(version=version).check("Podman").verdict is verdict
 
 
-def test_vfs_works_and_is_slow(node):
+def test_vfs_works_and_is_slow(node: Node) -> None:
     check = node.with_podman(storage_driver="vfs").check("storage driver")
     assert check.verdict is WARN
     assert "copies the whole image" in check.found
@@ -114,32 +119,32 @@ def test_vfs_works_and_is_slow(node):
 # -- the runtime -----------------------------------------------------------------------------------
 
 
-def test_crun_without_criu_fails(node):
+def test_crun_without_criu_fails(node: Node) -> None:
     check = node.with_podman(runtime_version="crun version 1.8\n+SYSTEMD").check("OCI runtime")
     assert check.verdict is FAIL
     assert "+CRIU" in check.found
 
 
-def test_crun_without_the_library_that_it_loads_fails_although_it_says_criu(node):
+def test_crun_without_the_library_that_it_loads_fails_although_it_says_criu(node: Node) -> None:
     check = node.but(libcriu=False).check("OCI runtime")
     assert check.verdict is FAIL
     assert check.remedy == "`apt-get install -y libcriu2`"
 
 
-def test_runc_needs_neither_the_mark_nor_the_library(node):
+def test_runc_needs_neither_the_mark_nor_the_library(node: Node) -> None:
     runc = node.with_podman(runtime_name="runc", runtime_version="runc version 1.3.0")
     check = runc.but(libcriu=False).check("OCI runtime")
     assert (check.verdict, check.found) == (PASS, "runc 1.3.0")
 
 
-def test_a_runtime_without_the_checkpoint_command_fails(node):
+def test_a_runtime_without_the_checkpoint_command_fails(node: Node) -> None:
     runc = node.with_podman(runtime_name="runc", runtime_version="runc version 1.3.0")
     check = runc.but(runtime_checkpoint=Outcome(1, "No help topic")).check("OCI runtime")
     assert check.verdict is FAIL
     assert "No help topic" in check.found
 
 
-def test_another_runtime_fails_and_names_those_that_can(node):
+def test_another_runtime_fails_and_names_those_that_can(node: Node) -> None:
     check = node.with_podman(runtime_name="kata").check("OCI runtime")
     assert check.verdict is FAIL
     assert "crun and runc" in check.found
@@ -148,13 +153,13 @@ def test_another_runtime_fails_and_names_those_that_can(node):
 # -- CRIU ------------------------------------------------------------------------------------------
 
 
-def test_criu_that_was_switched_off_says_so(node):
+def test_criu_that_was_switched_off_says_so(node: Node) -> None:
     check = node.but(criu_enabled=False).check("CRIU_ENABLED")
     assert check.verdict is FAIL
     assert "switched off on purpose" in check.found
 
 
-def test_missing_criu_fails_once(node, missing):
+def test_missing_criu_fails_once(node: Node, missing: Missing) -> None:
     bare = node.but(criu=missing("criu"), criu_check=missing("criu"))
     check = bare.check("CRIU")
     assert (check.verdict, check.found) == (FAIL, "criu is not installed")
@@ -175,29 +180,31 @@ def test_missing_criu_fails_once(node, missing):
         ("Version: 4.2.1", "7.0", PASS),
     ],
 )
-def test_criu_must_be_3_11_and_fit_the_kernel(node, version, kernel, verdict):
+def test_criu_must_be_3_11_and_fit_the_kernel(
+    node: Node, version: str, kernel: str, verdict: Verdict
+) -> None:
     assert node.but(criu=Outcome(0, version), kernel=kernel).check("CRIU").verdict is verdict
 
 
-def test_a_failed_criu_check_shows_the_end_of_what_it_said_on_one_line(node):
+def test_a_failed_criu_check_shows_the_end_of_what_it_said_on_one_line(node: Node) -> None:
     output = "\n".join([f"Warn {n}" for n in range(30)] + ["Error (x): no", "Does not look good."])
     check = node.but(criu_check=Outcome(1, output)).check("criu check")
     assert check.verdict is FAIL
     assert check.found == "Warn 28; Warn 29; Error (x): no; Does not look good."
 
 
-def test_a_criu_check_without_a_word_still_shows_how_it_ended(node):
+def test_a_criu_check_without_a_word_still_shows_how_it_ended(node: Node) -> None:
     assert node.but(criu_check=Outcome(-11, "")).check("criu check").found == (
         "ended with status -11"
     )
 
 
-def test_a_criu_check_that_hangs_fails(node):
+def test_a_criu_check_that_hangs_fails(node: Node) -> None:
     hung = Outcome(None, "criu did not end within 20 s")
     assert node.but(criu_check=hung).check("criu check").found == hung.output
 
 
-def test_the_missing_network_lock_is_a_warning(node, missing):
+def test_the_missing_network_lock_is_a_warning(node: Node, missing: Missing) -> None:
     check = node.but(iptables=missing("iptables-restore")).check("network lock")
     assert check.verdict is WARN
     assert check.remedy == "`apt-get install -y iptables`"
@@ -206,20 +213,20 @@ def test_the_missing_network_lock_is_a_warning(node, missing):
 # -- cgroups ---------------------------------------------------------------------------------------
 
 
-def test_v1_hierarchies_beside_v2_warn_with_what_to_do(node):
+def test_v1_hierarchies_beside_v2_warn_with_what_to_do(node: Node) -> None:
     check = node.but(cgroup_v1=("cpu", "pids")).check("cgroups")
     assert check.verdict is WARN
     assert "cpu, pids" in check.found
     assert "echo manage-cgroups=ignore >> /etc/criu/crun.conf" in check.remedy
 
 
-def test_where_criu_leaves_cgroups_alone_the_cost_is_told(node):
+def test_where_criu_leaves_cgroups_alone_the_cost_is_told(node: Node) -> None:
     mixed = node.but(cgroup_v1=("cpu",), criu_config="manage-cgroups=ignore\n")
     assert "20 ms each" in mixed.check("cgroups").found
     assert "echo" not in mixed.check("cgroups").remedy
 
 
-def test_v1_alone_warns(node):
+def test_v1_alone_warns(node: Node) -> None:
     check = node.but(cgroup_v2=False, cgroup_v1=("cpu",)).check("cgroups")
     assert check.verdict is WARN
     assert check.found.startswith("v1 (cpu)")
@@ -229,36 +236,36 @@ def test_v1_alone_warns(node):
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o704, 0o711])
-def test_a_directory_open_to_others_fails_with_the_chmod_to_run(node, mode):
+def test_a_directory_open_to_others_fails_with_the_chmod_to_run(node: Node, mode: int) -> None:
     check = node.with_directory(mode=mode).check("checkpoint path")
     assert check.verdict is FAIL
     assert "secrets" in check.found
     assert check.remedy == "`chmod 0700 /var/lib/try-it-now/checkpoints`"
 
 
-def test_a_directory_of_another_user_fails_with_the_chown_to_run(node):
+def test_a_directory_of_another_user_fails_with_the_chown_to_run(node: Node) -> None:
     check = node.with_directory(owner=1000).check("checkpoint path")
     assert check.remedy == "`chown root:root /var/lib/try-it-now/checkpoints`"
 
 
-def test_both_are_mended_owner_first(node):
+def test_both_are_mended_owner_first(node: Node) -> None:
     check = node.with_directory(owner=1000, mode=0o777).check("checkpoint path")
     path = "/var/lib/try-it-now/checkpoints"
     assert check.remedy == f"`chown root:root {path}`, then `chmod 0700 {path}`"
 
 
-def test_a_directory_that_the_agent_will_make_passes(node):
+def test_a_directory_that_the_agent_will_make_passes(node: Node) -> None:
     check = node.with_directory(exists=False, is_directory=False).check("checkpoint path")
     assert check.verdict is PASS
 
 
-def test_a_directory_that_cannot_be_made_fails(node):
+def test_a_directory_that_cannot_be_made_fails(node: Node) -> None:
     absent = node.with_directory(exists=False, is_directory=False, writable=False)
     assert absent.check("checkpoint path").verdict is FAIL
     assert "install -d -m 0700" in absent.check("checkpoint path").remedy
 
 
-def test_a_file_in_its_place_a_read_only_disk_and_an_unreadable_parent_fail(node):
+def test_a_file_in_its_place_a_read_only_disk_and_an_unreadable_parent_fail(node: Node) -> None:
     for change in ({"is_directory": False}, {"writable": False}, {"problem": "Not permitted"}):
         assert node.with_directory(**change).check("checkpoint path").verdict is FAIL
 
@@ -270,7 +277,7 @@ def test_a_file_in_its_place_a_read_only_disk_and_an_unreadable_parent_fail(node
         (10 << 30, PASS),
     ],
 )  # fmt: skip
-def test_free_space(node, free, verdict):
+def test_free_space(node: Node, free: int | None, verdict: Verdict) -> None:
     assert node.with_directory(free_bytes=free).check("free space").verdict is verdict
 
 
@@ -289,6 +296,8 @@ def test_free_space(node, free, verdict):
         ("", "", ()),
     ],
 )
-def test_versions_are_read_from_what_programs_print(text, version, numbers):
+def test_versions_are_read_from_what_programs_print(
+    text: str, version: str, numbers: tuple[int, ...]
+) -> None:
     assert version_in(text) == version
     assert parse_version(text) == numbers

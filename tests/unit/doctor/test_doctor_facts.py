@@ -1,13 +1,17 @@
 """Looking at a node: what is missing is recorded, and nothing raises."""
 
+from __future__ import annotations
+
 import http.server
 import json
 import socket
 import socketserver
 import threading
 import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -15,9 +19,19 @@ from tryitnow.doctor import examine, versions
 from tryitnow.doctor.checks import judge
 from tryitnow.doctor.facts import gather
 from tryitnow.doctor.host import Host
-from tryitnow.settings import agent_settings
+from tryitnow.settings import AgentSettings, agent_settings
 
 LIMIT = timedelta(seconds=5)
+
+MakeSettings = Callable[..., AgentSettings]
+PutProgram = Callable[[str, str], None]
+
+
+class Serve(Protocol):
+    """Starts a service that answers so."""
+
+    def __call__(self, *, status: int = 200, body: object = ...) -> None: ...
+
 
 INFO = {
     "host": {
@@ -30,8 +44,8 @@ INFO = {
 
 
 @pytest.fixture
-def settings(tmp_path):
-    def make(**changes):
+def settings(tmp_path: Path) -> MakeSettings:
+    def make(**changes: str) -> AgentSettings:
         env = {
             "NODE_NAME": "node-1",
             "NODE_ADDRESS": "192.0.2.1",
@@ -45,12 +59,12 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def program(tmp_path):
+def program(tmp_path: Path) -> PutProgram:
     """Puts a made-up program on the node."""
     directory = tmp_path / "bin"
     directory.mkdir()
 
-    def make(name, script):
+    def make(name: str, script: str) -> None:
         path = directory / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
@@ -59,29 +73,29 @@ def program(tmp_path):
 
 
 @pytest.fixture
-def bare_host(tmp_path):
+def bare_host(tmp_path: Path) -> Host:
     """A node without any program but those that a test puts there."""
     return Host(root=tmp_path, path=str(tmp_path / "bin"))
 
 
 @pytest.fixture
-def podman_service(tmp_path):
+def podman_service(tmp_path: Path) -> Iterator[Serve]:
     """Answers Podman's /info at the socket of the settings."""
-    servers = []
+    servers: list[socketserver.BaseServer] = []
 
-    def serve(status=200, body=INFO):
+    def serve(*, status: int = 200, body: object = INFO) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
+            def do_GET(self) -> None:
                 content = json.dumps(body).encode() if status == 200 else b"out of order"
                 self.send_response(status if self.path.endswith("/libpod/info") else 404)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
 
-            def address_string(self):
+            def address_string(self) -> str:
                 return "unix"
 
-            def log_message(self, *args):
+            def log_message(self, *args: object) -> None:
                 pass
 
         server = socketserver.ThreadingUnixStreamServer(str(tmp_path / "podman.sock"), Handler)
@@ -94,7 +108,7 @@ def podman_service(tmp_path):
         server.server_close()
 
 
-async def test_this_very_machine_can_be_looked_at_whatever_it_lacks(settings):
+async def test_this_very_machine_can_be_looked_at_whatever_it_lacks(settings: MakeSettings) -> None:
     examination = await examine(settings())
     assert examination.checks
     assert examination.versions.kernel
@@ -102,7 +116,9 @@ async def test_this_very_machine_can_be_looked_at_whatever_it_lacks(settings):
     assert len(names) == len(set(names))
 
 
-async def test_a_machine_with_nothing_on_it_is_described_and_judged(settings, bare_host):
+async def test_a_machine_with_nothing_on_it_is_described_and_judged(
+    settings: MakeSettings, bare_host: Host
+) -> None:
     facts = await gather(settings(), bare_host)
     assert facts.podman is None
     assert "there is no socket at" in facts.podman_problem
@@ -114,8 +130,12 @@ async def test_a_machine_with_nothing_on_it_is_described_and_judged(settings, ba
 
 
 async def test_what_podman_says_is_taken_from_its_socket(
-    settings, bare_host, podman_service, program, tmp_path
-):
+    settings: MakeSettings,
+    bare_host: Host,
+    podman_service: Serve,
+    program: PutProgram,
+    tmp_path: Path,
+) -> None:
     podman_service()
     program("criu", "echo Version: 4.2.1")
     (tmp_path / "etc/criu").mkdir(parents=True)
@@ -133,8 +153,8 @@ async def test_what_podman_says_is_taken_from_its_socket(
 
 
 async def test_a_podman_that_answers_with_an_error_is_a_problem_and_no_crash(
-    settings, bare_host, podman_service
-):
+    settings: MakeSettings, bare_host: Host, podman_service: Serve
+) -> None:
     podman_service(status=500)
     facts = await gather(settings(), bare_host)
     assert facts.podman is None
@@ -143,20 +163,24 @@ async def test_a_podman_that_answers_with_an_error_is_a_problem_and_no_crash(
 
 @pytest.mark.parametrize("body", [[], {}, {"host": None}, {"version": "5"}])
 async def test_an_answer_of_another_shape_is_judged_and_no_crash(
-    settings, bare_host, podman_service, body
-):
+    settings: MakeSettings, bare_host: Host, podman_service: Serve, body: object
+) -> None:
     podman_service(body=body)
     assert judge(await gather(settings(), bare_host))
 
 
-async def test_a_socket_that_nobody_listens_at_is_told_from_none(settings, bare_host, tmp_path):
+async def test_a_socket_that_nobody_listens_at_is_told_from_none(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path
+) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(tmp_path / "podman.sock"))
     facts = await gather(settings(), bare_host)
     assert facts.podman_problem.startswith("nobody listens at the socket")
 
 
-async def test_a_missing_directory_is_measured_where_it_would_be(settings, bare_host, tmp_path):
+async def test_a_missing_directory_is_measured_where_it_would_be(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path
+) -> None:
     found = (await gather(settings(CHECKPOINT_PATH=f"{tmp_path}/a/b/c"), bare_host)).directory
     assert not found.exists
     assert found.writable
@@ -164,14 +188,18 @@ async def test_a_missing_directory_is_measured_where_it_would_be(settings, bare_
     assert not (tmp_path / "a").exists()
 
 
-async def test_the_directorys_permissions_are_seen(settings, bare_host, tmp_path):
+async def test_the_directorys_permissions_are_seen(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path
+) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints").chmod(0o750)
     found = (await gather(settings(), bare_host)).directory
     assert (found.exists, found.is_directory, found.mode) == (True, True, 0o750)
 
 
-async def test_a_path_below_a_file_is_a_problem_and_no_crash(settings, bare_host, tmp_path):
+async def test_a_path_below_a_file_is_a_problem_and_no_crash(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     facts = await gather(settings(CHECKPOINT_PATH=f"{tmp_path}/file/x"), bare_host)
     assert facts.directory.problem == "Not a directory"
@@ -189,8 +217,15 @@ async def test_a_path_below_a_file_is_a_problem_and_no_crash(settings, bare_host
     ],
 )
 async def test_whether_the_runtime_has_libcriu(
-    settings, bare_host, podman_service, program, ldconfig, ldd, has_it
-):
+    settings: MakeSettings,
+    bare_host: Host,
+    podman_service: Serve,
+    program: PutProgram,
+    ldconfig: str,
+    ldd: str,
+    *,
+    has_it: bool,
+) -> None:
     podman_service()
     program("ldconfig", ldconfig)
     program("ldd", ldd)
@@ -200,13 +235,15 @@ async def test_whether_the_runtime_has_libcriu(
 # -- running programs of the node ------------------------------------------------------------------
 
 
-def test_output_of_both_streams_and_the_status_are_kept(bare_host, program):
+def test_output_of_both_streams_and_the_status_are_kept(
+    bare_host: Host, program: PutProgram
+) -> None:
     program("criu", "echo one; echo two >&2; exit 3")
     outcome = bare_host.run("criu", limit=LIMIT)
     assert (outcome.status, outcome.output, outcome.ok) == (3, "one\ntwo", False)
 
 
-def test_a_program_that_hangs_is_ended(bare_host, program):
+def test_a_program_that_hangs_is_ended(bare_host: Host, program: PutProgram) -> None:
     program("criu", "exec /bin/sleep 30")
     started = time.monotonic()
     outcome = bare_host.run("criu", limit=timedelta(seconds=0.1))
@@ -215,7 +252,9 @@ def test_a_program_that_hangs_is_ended(bare_host, program):
     assert not outcome.missing
 
 
-def test_a_program_that_may_not_be_run_is_not_called_missing(bare_host, program, tmp_path):
+def test_a_program_that_may_not_be_run_is_not_called_missing(
+    bare_host: Host, program: PutProgram, tmp_path: Path
+) -> None:
     program("criu", "")
     (tmp_path / "bin/criu").chmod(0o600)
     outcome = bare_host.run("criu", limit=LIMIT)
@@ -223,7 +262,9 @@ def test_a_program_that_may_not_be_run_is_not_called_missing(bare_host, program,
     assert not outcome.missing
 
 
-def test_from_inside_a_container_a_missing_program_is_told_from_a_missing_way_out(tmp_path):
+def test_from_inside_a_container_a_missing_program_is_told_from_a_missing_way_out(
+    tmp_path: Path,
+) -> None:
     # env(1) ends as nsenter(1) does when there is no such program.
     inside = Host(root=Path("/proc/1/root"), enter=("/usr/bin/env",), path=str(tmp_path))
     assert inside.run("criu", limit=LIMIT).missing

@@ -1,9 +1,13 @@
 """What the checks come to, for people, programs and conditions."""
 
+from __future__ import annotations
+
 import json
+from typing import Any
 
 import pytest
 
+from tests.unit.doctor.conftest import Missing, Node
 from tryitnow.api.nodeagent import Verdict
 from tryitnow.doctor.report import (
     can_run,
@@ -15,7 +19,7 @@ from tryitnow.doctor.report import (
 )
 
 
-def test_a_good_node_does_all(node):
+def test_a_good_node_does_all(node: Node) -> None:
     assert summary(node.checks) is Verdict.PASS
     assert can_run(node.checks) == (
         True,
@@ -25,13 +29,15 @@ def test_a_good_node_does_all(node):
     assert exit_status(node.checks) == 0
 
 
-def test_a_warning_stops_nothing(node):
+def test_a_warning_stops_nothing(node: Node) -> None:
     warned = node.but(cgroup_v1=("cpu",))
     assert summary(warned.checks) is Verdict.WARN
     assert exit_status(warned.checks) == 0
 
 
-def test_without_criu_demos_start_cold_and_the_condition_tells_what_to_do(node, missing):
+def test_without_criu_demos_start_cold_and_the_condition_tells_what_to_do(
+    node: Node, missing: Missing
+) -> None:
     bare = node.but(criu=missing("criu"))
     assert summary(bare.checks) is Verdict.FAIL
     assert can_run(bare.checks)[0]
@@ -42,7 +48,7 @@ def test_without_criu_demos_start_cold_and_the_condition_tells_what_to_do(node, 
     assert exit_status(bare.checks) == 1
 
 
-def test_the_condition_names_every_failed_check(node, missing):
+def test_the_condition_names_every_failed_check(node: Node, missing: Missing) -> None:
     both = node.but(criu=missing("criu")).with_directory(mode=0o755)
     message = criu_available(both.checks)[1]
     assert "CRIU: criu is not installed" in message
@@ -50,7 +56,7 @@ def test_the_condition_names_every_failed_check(node, missing):
     assert "\n" not in message
 
 
-def test_criu_that_was_switched_off_is_the_only_reason_given(node, missing):
+def test_criu_that_was_switched_off_is_the_only_reason_given(node: Node, missing: Missing) -> None:
     off = node.but(criu_enabled=False, criu=missing("criu"))
     available, message = criu_available(off.checks)
     assert not available
@@ -60,25 +66,27 @@ def test_criu_that_was_switched_off_is_the_only_reason_given(node, missing):
 
 
 @pytest.mark.parametrize("change", [{"user": 1000}, {"system": "Darwin"}])
-def test_nothing_runs_without_root_or_linux(node, change):
+def test_nothing_runs_without_root_or_linux(node: Node, change: dict[str, Any]) -> None:
     assert not can_run(node.but(**change).checks)[0]
     assert exit_status(node.but(**change).checks) == 2
 
 
-def test_nothing_runs_without_podman(node):
+def test_nothing_runs_without_podman(node: Node) -> None:
     away = node.without_podman()
     assert can_run(away.checks)[1].startswith("Podman: there is no socket at")
     assert not criu_available(away.checks)[0]
     assert exit_status(away.checks) == 2
 
 
-def test_a_node_that_was_not_examined_is_trusted_with_nothing():
+def test_a_node_that_was_not_examined_is_trusted_with_nothing() -> None:
     assert can_run(()) == criu_available(()) == (False, "the node has not been examined yet")
     assert summary(()) is Verdict.FAIL
     assert exit_status(()) == 2
 
 
-def test_the_text_shows_mark_name_and_finding_and_the_remedy_below(node, missing):
+def test_the_text_shows_mark_name_and_finding_and_the_remedy_below(
+    node: Node, missing: Missing
+) -> None:
     lines = render_text(node.but(criu=missing("criu")).checks).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("FAIL"))
     assert lines[at] == "FAIL  CRIU             criu is not installed"
@@ -86,13 +94,13 @@ def test_the_text_shows_mark_name_and_finding_and_the_remedy_below(node, missing
     assert lines[-1] == "Demos start cold on this node: it cannot freeze and thaw them."
 
 
-def test_findings_stand_in_one_column(node):
+def test_findings_stand_in_one_column(node: Node) -> None:
     first = render_text(node.checks).splitlines()[: len(node.checks)]
     column = 23
     assert all(line[column - 1] == " " and line[column] != " " for line in first)
 
 
-def test_the_text_fits_80_columns_but_never_breaks_a_command(node, missing):
+def test_the_text_fits_80_columns_but_never_breaks_a_command(node: Node, missing: Missing) -> None:
     bad = node.but(criu=missing("criu"), cgroup_v1=("cpu",), iptables=missing("iptables-restore"))
     bad = bad.with_directory(mode=0o755, owner=7)
     text = render_text(bad.checks)
@@ -104,7 +112,7 @@ def test_the_text_fits_80_columns_but_never_breaks_a_command(node, missing):
             assert f"`{command}`" in text
 
 
-def test_the_json_has_the_same_keys_whatever_was_found(node):
+def test_the_json_has_the_same_keys_whatever_was_found(node: Node) -> None:
     for checks in (node.checks, node.without_podman().checks, ()):
         found = json.loads(render_json(checks, "node-1"))
         assert list(found) == [
