@@ -19,6 +19,7 @@ from tryitnow.agent.ports import PortRange
 from tryitnow.agent.probe import open_session
 from tryitnow.agent.report import Reporter, examine_node
 from tryitnow.agent.serve import TransferServer
+from tryitnow.background import keep_doing
 from tryitnow.kubernetes.client import connect
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.kubernetes.watching import new_registry, watch
@@ -109,21 +110,23 @@ async def _adopt_running(node: Node) -> None:
 
 
 async def _keep_collecting(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
-    while True:
-        try:
-            await collect(node, instances, copies)
-        except (KubernetesError, PodmanError, OSError) as error:
-            logger.warning("cannot compare the node with the cluster: %s", error)
-        await asyncio.sleep(EVERY_SECONDS)
+    await keep_doing(
+        "compare the node with the cluster",
+        lambda: collect(node, instances, copies),
+        pause_seconds=lambda: EVERY_SECONDS,
+        expected=_EXPECTED,
+    )
 
 
 async def _keep_watching_podman(node: Node, instances: WorkQueue) -> None:
-    while True:
-        await asyncio.sleep(PODMAN_EVERY_SECONDS)
-        try:
-            containers = await node.podman.list_containers(PREFIX)
-        except PodmanError as error:
-            logger.warning("cannot look at the containers: %s", error)
-            continue
+    async def look() -> None:
+        containers = await node.podman.list_containers(PREFIX)
         for key in ended(node.instances, containers):
             instances.add(key)
+
+    await keep_doing(
+        "look at the containers",
+        look,
+        pause_seconds=lambda: PODMAN_EVERY_SECONDS,
+        expected=(PodmanError,),
+    )

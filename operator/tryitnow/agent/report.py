@@ -11,6 +11,7 @@ from tryitnow.agent.names import PREFIX
 from tryitnow.agent.node import Health, Node
 from tryitnow.api.meta import ConditionStatus, Key, now, set_condition
 from tryitnow.api.nodeagent import HEARTBEAT_INTERVAL, NodeAgent, NodeAgentStatus
+from tryitnow.background import keep_doing
 from tryitnow.doctor import examine
 from tryitnow.doctor.report import can_run, criu_available
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
@@ -69,21 +70,28 @@ class Reporter:
 
     async def keep_reporting(self) -> None:
         """Report for ever; an API server that is away is told as soon as it is back."""
-        while True:
-            try:
-                await self.report()
-            except KubernetesError as error:
-                logger.warning("cannot report this node: %s", error)
-            await asyncio.sleep(HEARTBEAT_INTERVAL.total_seconds())
+        await keep_doing(
+            "report this node",
+            self.report,
+            pause_seconds=HEARTBEAT_INTERVAL.total_seconds,
+            expected=(KubernetesError,),
+        )
 
     async def keep_examining(self) -> None:
         """Examine the node for ever; apart from the reports, as a hanging tool takes its time."""
-        while True:
+
+        def pause_seconds() -> float:
             health = self._node.health
             healthy = health.can_run and health.criu_available
-            pause = EXAMINE_EVERY_SECONDS if healthy else EXAMINE_BROKEN_EVERY_SECONDS
-            await asyncio.sleep(pause)
-            await examine_node(self._node)
+            return EXAMINE_EVERY_SECONDS if healthy else EXAMINE_BROKEN_EVERY_SECONDS
+
+        await keep_doing(
+            "examine this node",
+            lambda: examine_node(self._node),
+            pause_seconds=pause_seconds,
+            expected=(),  # the doctor records what it cannot find out
+            at_once=False,  # the agent's start has examined it
+        )
 
     async def _find(self) -> NodeAgent:
         kubernetes, name = self._node.kubernetes, self._node.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 
 from tryitnow.api.checkpoint import Checkpoint
@@ -10,6 +11,7 @@ from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import now
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.background import keep_doing
 from tryitnow.controller.checkpoint import reconcile_checkpoint
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
@@ -57,16 +59,22 @@ async def run() -> None:
 async def _keep_sweeping(
     kubernetes: KubernetesApi, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
 ) -> None:
-    rounds = 0
-    while True:
-        await asyncio.sleep(SWEEP_EVERY_SECONDS)
-        rounds += 1
-        try:
-            if rounds % RESYNC_EVERY_SWEEPS == 0:
-                await _resync(kubernetes, cluster, checkpoints, instances)
-            await sweep(kubernetes, cluster, now())
-        except KubernetesError as error:
-            logger.warning("cannot look after lost nodes: %s", error)
+    rounds = itertools.count(1)
+
+    async def look_round() -> None:
+        if not cluster.listed:
+            return  # a node whose agent is not known yet would count as lost
+        if next(rounds) % RESYNC_EVERY_SWEEPS == 0:
+            await _resync(kubernetes, cluster, checkpoints, instances)
+        await sweep(kubernetes, cluster, now())
+
+    await keep_doing(
+        "look after lost nodes",
+        look_round,
+        pause_seconds=lambda: SWEEP_EVERY_SECONDS,
+        expected=(KubernetesError,),
+        at_once=False,
+    )
 
 
 async def _resync(

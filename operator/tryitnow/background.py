@@ -1,0 +1,42 @@
+"""What a program does again and again beside its main work, for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+logger = logging.getLogger(__name__)
+
+
+async def keep_doing(
+    what: str,
+    step: Callable[[], Awaitable[None]],
+    *,
+    pause_seconds: Callable[[], float],
+    expected: tuple[type[Exception], ...],
+    at_once: bool = True,
+) -> NoReturn:
+    """Do a step until cancelled, with a pause after each; one that fails does not end it.
+
+    Args:
+        what: What cannot be done when a step fails, for log lines.
+        step: What to do.
+        pause_seconds: Asked before each pause how long it is to be.
+        expected: Errors that are worth one line; any other is a bug of ours and is logged with
+            its traceback. The next step is done all the same: a task that ended unseen would
+            leave the program half alive.
+        at_once: Whether the first step comes before the first pause.
+
+    """
+    if not at_once:
+        await asyncio.sleep(pause_seconds())
+    while True:
+        try:
+            await step()
+        except expected as error:
+            logger.warning("cannot %s: %s", what, error)
+        except Exception:
+            logger.exception("cannot %s: unexpected error", what)
+        await asyncio.sleep(pause_seconds())

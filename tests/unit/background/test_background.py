@@ -1,0 +1,115 @@
+"""What is done again and again, whatever befalls a single time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from tryitnow.background import keep_doing
+
+Start = Callable[..., asyncio.Task[None]]
+
+
+class Step:
+    """Counts its calls, and fails as it is told."""
+
+    def __init__(self, *failures: BaseException | None) -> None:
+        self.calls = 0
+        self._failures = iter(failures)
+        self._called = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.calls += 1
+        self._called.set()
+        if failure := next(self._failures, None):
+            raise failure
+
+    async def reached(self, calls: int) -> None:
+        async with asyncio.timeout(5):
+            while self.calls < calls:
+                self._called.clear()
+                await self._called.wait()
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    tasks = []
+
+    def make(step: Callable[[], Awaitable[None]], **options: object) -> asyncio.Task[None]:
+        whole = {"pause_seconds": lambda: 0.001, "expected": (OSError,), **options}
+        task: asyncio.Task[None] = asyncio.create_task(keep_doing("count sheep", step, **whole))  # type: ignore[arg-type]
+        tasks.append(task)
+        return task
+
+    yield make
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_an_expected_failure_takes_one_line_and_the_next_round_comes(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = Step(OSError("the gate is shut"))
+    start(step)
+    await step.reached(3)
+    [record] = caplog.records
+    assert record.message == "cannot count sheep: the gate is shut"
+    assert record.levelno == logging.WARNING
+    assert record.exc_info is None
+
+
+async def test_a_bug_is_logged_with_its_traceback_and_the_next_round_comes(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = Step(ZeroDivisionError("no sheep at all"), None, KeyError("again"))
+    start(step)
+    await step.reached(5)
+    first, second = caplog.records
+    assert first.message == "cannot count sheep: unexpected error"
+    assert first.levelno == second.levelno == logging.ERROR
+    assert "no sheep at all" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+async def test_cancelling_a_round_ends_it(start: Start) -> None:
+    began = asyncio.Event()
+
+    async def hang() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    task = start(hang)
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_cancelling_a_pause_ends_it(start: Start) -> None:
+    step = Step()
+    task = start(step, pause_seconds=lambda: 3600)
+    await step.reached(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert step.calls == 1
+
+
+async def test_the_first_round_may_wait_for_a_pause(start: Start) -> None:
+    eager, patient = Step(), Step()
+    start(eager, pause_seconds=lambda: 3600)
+    start(patient, pause_seconds=lambda: 3600, at_once=False)
+    await eager.reached(1)
+    assert patient.calls == 0
+
+
+async def test_each_pause_is_asked_for_anew(start: Start) -> None:
+    pauses = iter([0.001, 0.001, 3600.0])
+    step = Step()
+    start(step, pause_seconds=lambda: next(pauses))
+    await step.reached(3)
+    assert next(pauses, None) is None
