@@ -57,6 +57,7 @@ def observe(cluster: Cluster, checkpoint: Checkpoint) -> Observed:
         copies=cluster.copies_of(checkpoint.key),
         selected=selected(checkpoint.spec.distribution, agents.values(), cluster.node_labels),
         agents=agents,
+        nodes=frozenset(cluster.node_labels),
         starting=frozenset(
             i.status.revision
             for i in cluster.instances_of(checkpoint.key)

@@ -7,7 +7,7 @@ the status says. Nothing is remembered between two plans but what stands in the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from tryitnow.api.checkpoint import Archive, BuildFailure, Checkpoint, CheckpointPhase
@@ -46,6 +46,9 @@ class Observed:
 
     agents: Mapping[str, NodeAgent]
     """All agents by node name."""
+
+    nodes: frozenset[str]
+    """Names of all nodes of the cluster."""
 
     starting: frozenset[str]
     """Revisions that instances are just being started from."""
@@ -96,6 +99,9 @@ def plan(observed: Observed) -> Plan:
         result.attempts = status.build_attempts
         result.failure = status.last_failure
         result.retry_at = status.retry_at
+    # A silent node may come back with what it held; one that was removed will not.
+    result.delete = [c for c in observed.copies if c.spec.node_name not in observed.nodes]
+    observed = replace(observed, copies=[c for c in observed.copies if c not in result.delete])
     good = _good(observed.copies, wanted)
     if good:
         _serve(result, wanted, good)
@@ -297,7 +303,7 @@ def _distribute(observed: Observed, result: Plan) -> None:
         elif not copy.is_deleting:
             if copy.spec.fetch != order:
                 result.reorder.append((copy, order))
-            result.copying |= copy.status.phase in {Phase.PENDING, Phase.DOWNLOADING}
+            result.copying |= _is_under_way(copy)
     result.missing = tuple(missing)
     if result.serving == observed.checkpoint.spec.blueprint().revision():
         done = not result.copying
@@ -312,11 +318,18 @@ def _distribute(observed: Observed, result: Plan) -> None:
             )
         if missing:
             result.message += f"; without a copy: {', '.join(missing)}"
-    # A node that is no longer to hold a copy gives its space back.
+    # A node that is no longer to hold a copy gives its space back: not before one that is to
+    # hold a copy has it, or there would be nobody to fetch from.
     names = {agent.metadata.name for agent in chosen}
-    for node, copy in present.items():
-        if node not in names and not copy.is_deleting and len(good) > 1:
-            result.delete.append(copy)
+    if any(c.spec.node_name in names for c in good):
+        result.delete += [copy for node, copy in present.items() if node not in names]
+
+
+def _is_under_way(copy: NodeCheckpoint) -> bool:
+    """Whether a copy is expected soon: one that failed to arrive may need somebody to act."""
+    ready = find_condition(copy.status.conditions, "Ready")
+    failed = ready is not None and ready.reason not in set(Phase)
+    return copy.status.phase in {Phase.PENDING, Phase.DOWNLOADING} and not failed
 
 
 def _drop_old(observed: Observed, result: Plan, wanted: str) -> None:
