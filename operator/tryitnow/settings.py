@@ -73,6 +73,11 @@ class AgentSettings:
     """How often every archive's digest is checked, used or not."""
 
     @property
+    def data_path(self) -> Path:
+        """Directory of what was unpacked from the archives, beside theirs."""
+        return self.checkpoint_path.parent / "data"
+
+    @property
     def capacity(self) -> int:
         """Number of instances the node takes."""
         return min(self.max_instances, self.last_port - self.first_port + 1)

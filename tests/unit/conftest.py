@@ -11,6 +11,7 @@ from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.archive import ArchiveStore
 from tryitnow.agent.node import Health, Node
 from tryitnow.agent.ports import PortRange
+from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.probe import open_session
 from tryitnow.settings import agent_settings
 
@@ -48,12 +49,15 @@ async def node(
     )
     archives = ArchiveStore(settings.checkpoint_path)
     archives.open()
+    data = DataStore(settings.data_path)
+    data.open()
     async with open_session() as http:
         yield Node(
             settings=settings,
             kubernetes=kubernetes,
             podman=podman,
             archives=archives,
+            data=data,
             ports=PortRange(settings.first_port, settings.last_port),
             http=http,
             health=Health(can_run=True, can_run_message="", criu_available=True, criu_message=""),

@@ -12,6 +12,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -350,8 +351,11 @@ class FakePodman(Podman):
         options: CRIUOptions,
         ports: list[PortMapping],
         produce: Callable[[], Iterator[bytes]],
-    ) -> None:
+        *,
+        root_fs_diff: bool = True,
+    ) -> timedelta:
         self._begin("restore", name)
         self.options.append(options)
         await asyncio.to_thread(lambda: b"".join(produce()))
         await self._run_container(name, PINNED, ports, self.thawed_status)
+        return timedelta(milliseconds=1 if root_fs_diff else 2)

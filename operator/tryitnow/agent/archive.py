@@ -22,6 +22,9 @@ from tryitnow.api.meta import Key
 
 CHUNK_BYTES = 1 << 20
 
+Signature = tuple[int, int, int, int]
+"""What changes when a file does, found without reading it: inode, size, mtime, ctime (in ns)."""
+
 _PARTIAL = ".partial"
 
 
@@ -178,6 +181,14 @@ class ArchiveStore:
         """
         for _ in self.read(name, archive):
             pass
+
+    def signature(self, name: ArchiveName) -> Signature | None:
+        """Return what tells whether an archive was touched; None when it is missing."""
+        try:
+            found = self.path(name).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def remove(self, name: ArchiveName) -> None:
         """Remove an archive, its metadata and its partial downloads."""

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from tryitnow.agent.names import PREFIX, ContainerName, Role, demo_container, parse, work_container
 from tryitnow.agent.node import Node
+from tryitnow.agent.prepared import REPOSITORY, image_tag
 from tryitnow.agent.restore import archive_name
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
@@ -47,6 +48,8 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     # the later list of objects contains, unless that object is gone.
     containers = await node.podman.list_containers(PREFIX)
     files = await asyncio.to_thread(node.archives.names)
+    unpacked = await asyncio.to_thread(node.data.stems)
+    tags = await node.podman.image_tags(REPOSITORY)
     wanted = await node.kubernetes.list_all(
         DemoInstance, field_selector=f"status.nodeName={node.name}"
     )
@@ -55,13 +58,21 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     )
     node.instances.replace(wanted)
     node.copies.replace(held)
-    for name in orphans(containers, wanted.items, held.items):
+    for name in set(orphans(containers, wanted.items, held.items)) - node.preparing:
         logger.warning("removing container %s: nobody owns it", name)
         await node.podman.remove(name)
         node.ports.release(name)
     for file in orphaned_files(files, held.items):
         logger.warning("removing archive file %s: no NodeCheckpoint owns it", file)
         (node.archives.directory / file).unlink(missing_ok=True)
+    for stem in sorted(unpacked - {archive_name(copy).stem for copy in held.items}):
+        logger.warning("removing the unpacked archive %s: no NodeCheckpoint owns it", stem)
+        await asyncio.to_thread(node.data.remove, stem)
+    # An image that is being made right now has no owner that says so yet.
+    needed = {image_tag(sha256) for sha256 in _digests(held.items)}
+    for tag in sorted(tags - needed) if not node.preparing else ():
+        if await node.podman.remove_image(f"{REPOSITORY}:{tag}"):
+            logger.info("removed the image %s:%s: no NodeCheckpoint needs it", REPOSITORY, tag)
     for key in ended(node.instances, containers):
         instances.add(key)
     for instance in wanted.items:
@@ -70,6 +81,13 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     for copy in held.items:
         if copy.status.phase is not NodeCheckpointPhase.PREPARED or copy.is_deleting:
             copies.add(copy.key)
+
+
+def _digests(held: list[NodeCheckpoint]) -> set[str]:
+    """The archives that copies hold, or are being told to hold."""
+    reported = {copy.status.archive.sha256 for copy in held if copy.status.archive is not None}
+    ordered = {copy.spec.fetch.archive.sha256 for copy in held if copy.spec.fetch is not None}
+    return reported | ordered
 
 
 def orphans(

@@ -9,6 +9,7 @@ from datetime import timedelta
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.nodecheckpoint import (
+    discard_prepared,
     note_restore_failure,
     note_restore_success,
     quarantine_damaged,
@@ -89,6 +90,8 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
         node.backoff.forget(instance.metadata.uid)
     await _ready(node, instance, outcome, timedelta(seconds=time.monotonic() - began))
     await _note_copy(node, instance, outcome.fallback, thawed=outcome.started_by)
+    if outcome.unprepared is not None:
+        await _note_unprepared(node, instance, outcome.unprepared)
     return None
 
 
@@ -109,6 +112,13 @@ async def _note_copy(
         await note_restore_failure(node, copy, str(failure))
     elif thawed is StartedBy.RESTORE:
         await note_restore_success(node, copy)
+
+
+async def _note_unprepared(node: Node, instance: DemoInstance, error: Exception) -> None:
+    """Have what was prepared made anew: it did not serve, although the archive did."""
+    copy = find_copy(node, instance)
+    if copy is not None:
+        await discard_prepared(node, copy, str(error))
 
 
 async def _recover(
@@ -169,6 +179,7 @@ async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: tim
         ),
         "url": url,
         "started_by": outcome.started_by,
+        "restored_from": outcome.restored_from,
         "fallback_reason": outcome.fallback.reason if outcome.fallback else None,
         "fallback_message": str(outcome.fallback)[:2048] if outcome.fallback else None,
         "timings": timings,

@@ -14,8 +14,9 @@ from tryitnow.agent.demoinstance import reconcile_instance
 from tryitnow.agent.handlers import register
 from tryitnow.agent.names import PREFIX
 from tryitnow.agent.node import Node
-from tryitnow.agent.nodecheckpoint import reconcile_copy
+from tryitnow.agent.nodecheckpoint import FILES_EVERY_SECONDS, reconcile_copy, touched
 from tryitnow.agent.ports import PortRange
+from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.probe import open_session
 from tryitnow.agent.report import Reporter, examine_node
 from tryitnow.agent.serve import TransferServer
@@ -40,7 +41,9 @@ BUILDS_AT_ONCE = 2
 async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
     """Connect to everything that the agent works with."""
     archives = ArchiveStore(settings.checkpoint_path)
+    data = DataStore(settings.data_path)
     await asyncio.to_thread(archives.open)
+    await asyncio.to_thread(data.open)
     podman = Podman(settings.podman)
     try:
         async with connect("agent") as kubernetes, open_session() as http:
@@ -49,6 +52,7 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
                 kubernetes=kubernetes,
                 podman=podman,
                 archives=archives,
+                data=data,
                 ports=PortRange(settings.first_port, settings.last_port),
                 http=http,
             )
@@ -84,6 +88,7 @@ async def run(settings: AgentSettings) -> None:
             asyncio.create_task(reporter.keep_examining()),
             asyncio.create_task(_keep_collecting(node, instances, copies)),
             asyncio.create_task(_keep_watching_podman(node, instances)),
+            asyncio.create_task(_keep_watching_files(node, copies)),
         ]
         logger.info("agent of %s: %s", node.name, node.health.criu_message or "CRIU works")
         try:
@@ -129,4 +134,17 @@ async def _keep_watching_podman(node: Node, instances: WorkQueue) -> None:
         look,
         pause_seconds=lambda: PODMAN_EVERY_SECONDS,
         expected=(PodmanError,),
+    )
+
+
+async def _keep_watching_files(node: Node, copies: WorkQueue) -> None:
+    async def look() -> None:
+        for key in await asyncio.to_thread(touched, node):
+            copies.add(key)
+
+    await keep_doing(
+        "look at the archives",
+        look,
+        pause_seconds=lambda: FILES_EVERY_SECONDS,
+        expected=(OSError,),
     )

@@ -23,6 +23,7 @@ class Role(StrEnum):
     DEMO = "demo"
     BUILD = "build"
     VERIFY = "verify"
+    PREPARE = "prepare"
 
 
 @dataclass(frozen=True)

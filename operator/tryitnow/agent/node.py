@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from tryitnow.agent.archive import ArchiveStore
+from tryitnow.agent.archive import ArchiveStore, Signature
 from tryitnow.agent.backoff import Backoff
 from tryitnow.agent.ports import PortRange
+from tryitnow.agent.prepared import DataStore, Prepared
 from tryitnow.api.checkpoint import Versions
 from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import Check
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.kubernetes.client import KubernetesApi
@@ -33,6 +35,15 @@ class Health:
     versions: Versions = field(default_factory=Versions)
 
 
+@dataclass(frozen=True)
+class Checked:
+    """An archive whose digest was right."""
+
+    signature: Signature
+    at: float
+    """Monotonic time in seconds."""
+
+
 @dataclass
 class Node:
     """This node: its settings, its tools, and what it was told to hold and to run."""
@@ -41,12 +52,21 @@ class Node:
     kubernetes: KubernetesApi
     podman: Podman
     archives: ArchiveStore
+    data: DataStore
     ports: PortRange
     http: aiohttp.ClientSession
     health: Health = field(default_factory=Health)
     instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
     copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
     backoff: Backoff = field(default_factory=Backoff)
+    prepared: dict[Key, Prepared] = field(default_factory=dict)
+    """What lies ready for quick restores, by NodeCheckpoint."""
+
+    preparing: set[str] = field(default_factory=set)
+    """Names of the containers in which images are being made right now."""
+
+    checked: dict[Key, Checked] = field(default_factory=dict)
+    """Archives whose digest was right, and what they looked like then, by NodeCheckpoint."""
 
     thaws: asyncio.Semaphore = field(
         # A thaw keeps about one core busy: more of them at once only make each slower.

@@ -11,8 +11,10 @@ from tryitnow.agent.archive import ArchiveError
 from tryitnow.agent.build import BuildError, build
 from tryitnow.agent.fetch import FetchError, fetch
 from tryitnow.agent.names import Role, work_container
-from tryitnow.agent.node import Node
+from tryitnow.agent.node import Checked, Node
+from tryitnow.agent.prepare import prepare, unprepare
 from tryitnow.agent.restore import archive_name, discard
+from tryitnow.agent.unpack import UnpackError
 from tryitnow.agent.verify import verify
 from tryitnow.api.checkpoint import Archive
 from tryitnow.api.meta import ConditionStatus, Key, find_condition, set_condition
@@ -22,7 +24,7 @@ from tryitnow.api.nodecheckpoint import (
     NodeCheckpointPhase,
     NodeCheckpointStatus,
 )
-from tryitnow.podman.errors import ImagePullError
+from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ MAX_RESTORE_FAILURES = 2
 
 RETRY_QUARANTINED = timedelta(minutes=10)
 """After what time a copy that would not thaw is tried again by a test restore."""
+
+FILES_EVERY_SECONDS = 3.0
+"""Between two looks at whether an archive was touched: how late damage by hand is noticed."""
 
 DIGEST_MISMATCH = "DigestMismatch"
 RESTORE_FAILED = "RestoreFailed"
@@ -80,8 +85,17 @@ async def note_restore_success(node: Node, copy: NodeCheckpoint) -> None:
 
 async def quarantine_damaged(node: Node, copy: NodeCheckpoint, message: str) -> None:
     """Take a damaged archive out of service and off the disk."""
+    node.checked.pop(copy.key, None)
     await asyncio.to_thread(node.archives.remove, archive_name(copy))
     await _quarantine(node, copy, DIGEST_MISMATCH, message, copy.status)
+
+
+async def discard_prepared(node: Node, copy: NodeCheckpoint, why: str) -> None:
+    """Take away what was prepared and did not serve; it is prepared anew after a pause."""
+    node.backoff.failed(_preparing_id(copy))
+    await unprepare(node, copy, archive_name(copy))
+    note = f"the prepared restore failed: {why}; demos are thawed from the archive until it works"
+    node.kubernetes.event(copy, "PreparedRestoreFailed", note, warning=True)
 
 
 async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
@@ -100,9 +114,12 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
         archive = await build(node, copy, tell)
         await tell("test restore", Phase.VERIFYING)
         await verify(node, copy, archive)
-    except BuildError as error:
+        await tell("preparing quick restores", Phase.VERIFYING)
+        await _prepare(node, copy, archive)
+    except (BuildError, ArchiveError) as error:
         await asyncio.to_thread(node.archives.remove, archive_name(copy))
-        await _fail(node, latest, error.reason, str(error))
+        reason = error.reason if isinstance(error, BuildError) else "VerifyFailed"
+        await _fail(node, latest, reason, str(error))
         return None
     took = timedelta(seconds=time.monotonic() - began)
     message = f"frozen and verified by a test restore in {took.total_seconds():.1f} s"
@@ -121,7 +138,8 @@ async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | 
     try:
         await fetch(node, name, order, copy.spec.blueprint)
         await node.podman.ensure_image(order.archive.image)
-    except (FetchError, ImagePullError, OSError) as error:
+        await _prepare(node, copy, order.archive)
+    except (FetchError, ImagePullError, ArchiveError, OSError) as error:
         reason = "ImagePullFailed" if isinstance(error, ImagePullError) else "FetchFailed"
         node.backoff.failed(_order_id(copy))
         await _not_ready(node, copy, reason, str(error))
@@ -137,11 +155,90 @@ async def _watch_over(node: Node, copy: NodeCheckpoint) -> timedelta | None:
     if archive is None or (order is not None and order.archive.sha256 != archive.sha256):
         return await _fetch(node, copy, order) if order is not None else None
     try:
-        await asyncio.to_thread(node.archives.check, archive_name(copy), archive)
+        await _check(node, copy, archive)
+        return await _prepare(node, copy, archive)
     except ArchiveError as error:
         await quarantine_damaged(node, copy, str(error))
         return None
-    return node.settings.scrub_interval
+
+
+def touched(node: Node) -> list[Key]:
+    """Return the copies whose archive, or what was prepared from it, changed since the last look.
+
+    Blocking, and cheap: nothing is read.
+    """
+    return [
+        copy.key
+        for copy in node.copies
+        if copy.is_prepared
+        and (
+            (checked := node.checked.get(copy.key)) is None
+            or checked.signature != node.archives.signature(archive_name(copy))
+            or ((known := node.prepared.get(copy.key)) is not None and not known.is_intact())
+        )
+    ]
+
+
+async def _check(node: Node, copy: NodeCheckpoint, archive: Archive) -> None:
+    """Read the archive through, if it was touched or if that was not done for long.
+
+    Raises:
+        ArchiveError: it is missing or damaged.
+
+    """
+    file = archive_name(copy)
+    signature = node.archives.signature(file)
+    known = node.checked.get(copy.key)
+    if known is not None and known.signature == signature:
+        since = time.monotonic() - known.at
+        if since < node.settings.scrub_interval.total_seconds():
+            return
+    node.checked.pop(copy.key, None)
+    await asyncio.to_thread(node.archives.check, file, archive)
+    if signature is not None:
+        # Taken before the reading: what was changed meanwhile is looked at again.
+        node.checked[copy.key] = Checked(signature, time.monotonic())
+
+
+async def _prepare(node: Node, copy: NodeCheckpoint, archive: Archive) -> timedelta:
+    """See to it that restores of this copy are quick; where that fails they are only slower."""
+    again = node.settings.scrub_interval
+    file = archive_name(copy)
+    known = node.prepared.get(copy.key)
+    if known is None:
+        known = await asyncio.to_thread(node.data.find, file.stem, archive.sha256)
+    intact = (
+        known is not None
+        and known.archive_sha256 == archive.sha256
+        and await asyncio.to_thread(known.is_intact)
+        and await node.podman.has_image(known.image)
+    )
+    if known is not None and intact:
+        node.prepared[copy.key] = known
+        return again
+    node.prepared.pop(copy.key, None)
+    if not node.health.criu_available:
+        return again
+    if wait := node.backoff.remaining(_preparing_id(copy)):
+        return min(wait, again)
+    began = time.monotonic()
+    try:
+        node.prepared[copy.key] = await prepare(node, copy, file, archive)
+    except ArchiveError:
+        node.checked.pop(copy.key, None)
+        raise
+    except PodmanUnreachableError:
+        raise
+    except (PodmanError, UnpackError, OSError) as error:
+        node.backoff.failed(_preparing_id(copy))
+        wait = node.backoff.remaining(_preparing_id(copy)) or again
+        logger.warning("%s: cannot be prepared: %s", copy.key, error)
+        note = f"{error}; demos are thawed from the archive, which is slower, until it works"
+        node.kubernetes.event(copy, "NotPrepared", note, warning=True)
+        return min(wait, again)
+    # The pause is not forgotten: what can be prepared may still fail to be restored.
+    logger.info("%s: unpacked for quick restores in %.1f s", copy.key, time.monotonic() - began)
+    return again
 
 
 async def _try_again(node: Node, copy: NodeCheckpoint) -> timedelta | None:
@@ -162,10 +259,13 @@ async def _try_again(node: Node, copy: NodeCheckpoint) -> timedelta | None:
 
 
 async def _remove(node: Node, copy: NodeCheckpoint) -> None:
-    for role in (Role.BUILD, Role.VERIFY):
+    for role in (Role.BUILD, Role.VERIFY, Role.PREPARE):
         await discard(node, work_container(role, copy))
+    await unprepare(node, copy, archive_name(copy))
     await asyncio.to_thread(node.archives.remove, archive_name(copy))
+    node.checked.pop(copy.key, None)
     node.backoff.forget(_order_id(copy))
+    node.backoff.forget(_preparing_id(copy))
     await node.kubernetes.remove_finalizer(copy)
     node.copies.forget(copy.key, copy.metadata.uid)
 
@@ -173,6 +273,10 @@ async def _remove(node: Node, copy: NodeCheckpoint) -> None:
 def _order_id(copy: NodeCheckpoint) -> str:
     # Another order, with other sources, need not wait for the pause of the last.
     return f"{copy.metadata.uid}/{copy.metadata.generation}"
+
+
+def _preparing_id(copy: NodeCheckpoint) -> str:
+    return f"{copy.metadata.uid}/prepare"
 
 
 def _reason(copy: NodeCheckpoint) -> str:

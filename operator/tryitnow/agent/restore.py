@@ -1,28 +1,40 @@
-"""Thawing a container from an archive on this node: ``podman container restore --import``."""
+"""Thawing a container on this node: from what is prepared, else from the archive itself."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.archive import ArchiveName
+from tryitnow.agent.cgroup import CgroupError, gather
 from tryitnow.agent.names import ContainerName
 from tryitnow.agent.node import Node
-from tryitnow.agent.probe import Target, wait_ready
+from tryitnow.agent.prepared import Prepared
+from tryitnow.agent.probe import NotReadyError, Target, wait_ready
 from tryitnow.api.checkpoint import Archive, Blueprint
+from tryitnow.api.demoinstance import RestoredFrom
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.podman.client import PortMapping
+from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Thawed:
     """A copy that answers."""
 
+    restored_from: RestoredFrom
     ports: list[PortMapping]
+    queue: timedelta
     prepare: timedelta
     restore: timedelta
+    criu: timedelta
     probe: timedelta
 
 
@@ -45,13 +57,43 @@ async def is_running(node: Node, name: ContainerName) -> bool:
 
 
 async def thaw(
+    node: Node, name: ContainerName, copy: NodeCheckpoint, archive: Archive
+) -> tuple[Thawed, Exception | None]:
+    """Thaw a copy by the quickest way that works, and wait until it answers.
+
+    Returns it with the reason why what is prepared did not serve, where that was so.
+
+    Raises:
+        As ``thaw_archive``, whose way is the last.
+
+    """
+    prepared = node.prepared.get(copy.key)
+    failure: Exception | None = None
+    if prepared is not None:
+        try:
+            return await _thaw_prepared(node, name, prepared, copy.spec.blueprint), None
+        except PodmanUnreachableError:
+            raise
+        except (PodmanError, NotReadyError, OSError) as error:
+            logger.warning("%s: the prepared restore failed, using the archive: %s", name, error)
+            failure = error
+    return await thaw_archive(node, name, archive_name(copy), archive, copy.spec.blueprint), failure
+
+
+async def _thaw_prepared(
+    node: Node, name: ContainerName, prepared: Prepared, blueprint: Blueprint
+) -> Thawed:
+    return await _thaw(node, name, blueprint, RestoredFrom.PREPARED, None, prepared.body)
+
+
+async def thaw_archive(
     node: Node,
     name: ContainerName,
     archive_file: ArchiveName,
     archive: Archive,
     blueprint: Blueprint,
 ) -> Thawed:
-    """Thaw a copy and wait until it answers; nothing is left behind when it does not.
+    """Thaw a copy from its archive; nothing is left behind when it does not answer.
 
     Raises:
         ArchiveError: the archive is missing or damaged; nothing was thawed.
@@ -61,32 +103,75 @@ async def thaw(
         NoPortError: the node's range of ports is used up.
 
     """
+
+    def produce() -> Iterator[bytes]:
+        return node.archives.read(archive_file, archive)
+
+    return await _thaw(node, name, blueprint, RestoredFrom.ARCHIVE, archive.image, produce)
+
+
+async def _thaw(
+    node: Node,
+    name: ContainerName,
+    blueprint: Blueprint,
+    restored_from: RestoredFrom,
+    image: str | None,
+    produce: Callable[[], Iterator[bytes]],
+) -> Thawed:
     container_ports = [p.container_port for p in blueprint.container.ports]
     ports = node.ports.take(str(name), container_ports)
+    asked = time.monotonic()
     try:
         async with node.thaws:
             began = time.monotonic()
-            await node.podman.ensure_image(archive.image)
+            if image is not None:
+                await node.podman.ensure_image(image)
             prepared = time.monotonic()
-            await node.podman.restore_import(
-                str(name), blueprint.criu, ports, lambda: node.archives.read(archive_file, archive)
+            criu = await node.podman.restore_import(
+                str(name),
+                blueprint.criu,
+                ports,
+                produce,
+                root_fs_diff=restored_from is RestoredFrom.ARCHIVE,
             )
             thawed = time.monotonic()
-        probe = await wait_ready(
-            node.http,
-            probe_target(node, blueprint, ports),
-            blueprint.readiness.restore_timeout,
-            lambda: is_running(node, name),
-        )
+        async with asyncio.TaskGroup() as both:
+            probing = both.create_task(
+                wait_ready(
+                    node.http,
+                    probe_target(node, blueprint, ports),
+                    blueprint.readiness.restore_timeout,
+                    lambda: is_running(node, name),
+                )
+            )
+            both.create_task(_gather(node, name))
+    except BaseExceptionGroup as group:
+        await discard(node, name)
+        # Only probing raises: gathering reports what it cannot do.
+        raise group.exceptions[0] from None
     except BaseException:
         await discard(node, name)
         raise
     return Thawed(
+        restored_from=restored_from,
         ports=ports,
+        queue=timedelta(seconds=began - asked),
         prepare=timedelta(seconds=prepared - began),
         restore=timedelta(seconds=thawed - prepared),
-        probe=probe,
+        criu=criu,
+        probe=probing.result(),
     )
+
+
+async def _gather(node: Node, name: ContainerName) -> None:
+    """Bring all processes of a thawed container to where its limits and a pause reach them."""
+    try:
+        state = await node.podman.inspect(str(name))
+        if state is not None and state.running:
+            moved = await asyncio.to_thread(gather, state.id, state.pid)
+            logger.debug("%s: %d processes brought into its cgroup", name, moved)
+    except (CgroupError, PodmanError) as error:
+        logger.warning("%s: its limits and a pause may miss processes: %s", name, error)
 
 
 async def discard(node: Node, name: ContainerName) -> None:

@@ -12,11 +12,12 @@ from tryitnow.agent.coldstart import cold_start
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.probe import NotReadyError
-from tryitnow.agent.restore import archive_name, thaw
+from tryitnow.agent.restore import thaw
 from tryitnow.api.checkpoint import Blueprint, Checkpoint
 from tryitnow.api.demoinstance import (
     DemoInstance,
     FallbackReason,
+    RestoredFrom,
     StartedBy,
     StartPolicy,
     Timings,
@@ -57,7 +58,10 @@ class Outcome:
     ports: list[PortMapping]
     probe_port: int
     timings: Timings
+    restored_from: RestoredFrom | None = None
     fallback: ThawImpossibleError | None = None
+    unprepared: Exception | None = None
+    """Why what is prepared did not serve, where a slower thaw did."""
 
 
 def find_copy(node: Node, instance: DemoInstance) -> NodeCheckpoint | None:
@@ -117,7 +121,7 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
     await node.podman.remove(str(name))
     blueprint = copy.spec.blueprint
     try:
-        thawed = await thaw(node, name, archive_name(copy), copy.status.archive, blueprint)
+        thawed, unprepared = await thaw(node, name, copy, copy.status.archive)
     except ArchiveError as error:
         raise ThawImpossibleError(FallbackReason.COPY_CORRUPT, str(error)) from error
     except NotReadyError as error:
@@ -131,7 +135,15 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
         started_by=StartedBy.RESTORE,
         ports=thawed.ports,
         probe_port=blueprint.probe_port,
-        timings=Timings(prepare=thawed.prepare, restore=thawed.restore, probe=thawed.probe),
+        timings=Timings(
+            queue=thawed.queue,
+            prepare=thawed.prepare,
+            restore=thawed.restore,
+            criu=thawed.criu,
+            probe=thawed.probe,
+        ),
+        restored_from=thawed.restored_from,
+        unprepared=unprepared,
     )
 
 

@@ -8,7 +8,7 @@ from tryitnow.agent.names import Role, work_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.ports import NoPortError
 from tryitnow.agent.probe import NotReadyError
-from tryitnow.agent.restore import Thawed, archive_name, discard, thaw
+from tryitnow.agent.restore import Thawed, archive_name, discard, thaw_archive
 from tryitnow.api.checkpoint import Archive
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
@@ -25,7 +25,7 @@ async def verify(node: Node, copy: NodeCheckpoint, archive: Archive) -> Thawed:
     name = work_container(Role.VERIFY, copy)
     await discard(node, name)
     try:
-        return await thaw(node, name, archive_name(copy), archive, copy.spec.blueprint)
+        return await thaw_archive(node, name, archive_name(copy), archive, copy.spec.blueprint)
     except NotReadyError as error:
         msg = (
             f"the test restore was thawed, but did not answer: {error}; "

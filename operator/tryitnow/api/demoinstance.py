@@ -27,6 +27,16 @@ class StartedBy(StrEnum):
     COLD_START = "ColdStart"
 
 
+class RestoredFrom(StrEnum):
+    """What a thawed copy was read from."""
+
+    PREPARED = "Prepared"
+    """Pages and root file system that the node had unpacked ahead of time: the quick way."""
+
+    ARCHIVE = "Archive"
+    """The exported archive, where nothing was prepared or the quick way failed."""
+
+
 class FallbackReason(StrEnum):
     """Why an instance that could have been thawed was started cold."""
 
@@ -112,11 +122,17 @@ class Timings(Model):
     bind: Duration | None = None
     """From the creation of the object until the node's agent took it up."""
 
+    queue: Duration | None = None
+    """Waiting for other restores on the node: as many run at once as it has cores."""
+
     prepare: Duration | None = None
     """Making the image present on the node."""
 
     restore: Duration | None = None
-    """Podman and CRIU thawing the copy, the digest check included."""
+    """Podman and CRIU thawing the copy; from an archive, with the check of its digest."""
+
+    criu: Duration | None = None
+    """CRIU's own part of the restore."""
 
     cold_start: Duration | None = None
     """Podman creating and starting a fresh container."""
@@ -169,6 +185,9 @@ class DemoInstanceStatus(Model):
 
     started_by: StartedBy | None = None
     """Restore or ColdStart."""
+
+    restored_from: RestoredFrom | None = None
+    """What a thawed copy was read from: Prepared, the quick way, or Archive."""
 
     fallback_reason: FallbackReason | None = None
     """Why it was started cold although a thaw was allowed."""

@@ -14,6 +14,8 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
@@ -159,6 +161,76 @@ class Podman:
         """
         await self._run(lambda api: _pull(api, pinned, "missing"))
 
+    async def build_image(
+        self, name: str, base: str, repository: str, tag: str, fill: Callable[[Path], None]
+    ) -> str:
+        """Make an image of a base image and what ``fill`` changes in its root file system.
+
+        ``name`` is that of the container in which it happens. ``fill`` runs in a thread. An older
+        image of that repository and tag is replaced. Returns the new image's ID.
+
+        Raises:
+            ImagePullError: the base image cannot be had.
+            OSError: ``fill`` raised it; so with any other exception of its own.
+
+        """
+
+        def call(api: Any) -> str:  # noqa: ANN401
+            _pull(api, base, "missing")
+            # One that is replaced by its name alone would stay, nameless, for ever.
+            _remove_image(api, f"{repository}:{tag}")
+            spec = {"name": name, "image": base, "image_volume_mode": "ignore"}
+            api.post(
+                "/containers/create", data=json.dumps(spec), timeout=_CALL_SECONDS
+            ).raise_for_status()
+            mounted = api.post(f"/containers/{name}/mount", timeout=_CALL_SECONDS)
+            mounted.raise_for_status()
+            # Plain text by the service, a JSON string by its description.
+            fill(Path(mounted.text.strip().strip('"')))
+            api.post(f"/containers/{name}/unmount", timeout=_CALL_SECONDS).raise_for_status()
+            params = {"container": name, "repo": repository, "tag": tag}
+            answer = api.post("/commit", params=params, timeout=_FREEZE_SECONDS)
+            answer.raise_for_status()
+            return str(answer.json()["Id"])
+
+        await self.remove(name)
+        try:
+            return await self._run(call)
+        finally:
+            await self.remove(name)
+
+    async def has_image(self, reference: str) -> bool:
+        """Whether an image lies in the node's storage."""
+
+        def call(api: Any) -> bool:  # noqa: ANN401
+            quoted = urllib.parse.quote(reference, safe="")
+            answer = api.get(f"/images/{quoted}/exists", timeout=_CALL_SECONDS)
+            if answer.status_code != requests.codes.not_found:
+                answer.raise_for_status()
+            return bool(answer.ok)
+
+        return await self._run(call)
+
+    async def image_tags(self, repository: str) -> set[str]:
+        """Return the tags that a repository has in the node's storage."""
+
+        def call(api: Any) -> set[str]:  # noqa: ANN401
+            params = {"filters": json.dumps({"reference": [repository]})}
+            answer = api.get("/images/json", params=params, timeout=_CALL_SECONDS)
+            answer.raise_for_status()
+            names = [name for image in answer.json() or () for name in image.get("RepoTags") or ()]
+            return {
+                tag
+                for found, _, tag in (name.rpartition(":") for name in names)
+                if found == repository
+            }
+
+        return await self._run(call)
+
+    async def remove_image(self, reference: str) -> bool:
+        """Remove an image; returns False when a container still needs it."""
+        return await self._run(lambda api: _remove_image(api, reference))
+
     # -- containers ----------------------------------------------------------------------------
 
     async def create_and_start(
@@ -266,11 +338,14 @@ class Podman:
         options: CRIUOptions,
         ports: list[PortMapping],
         produce: Callable[[], Iterator[bytes]],
-    ) -> None:
-        """Thaw a new container from an exported archive.
+        *,
+        root_fs_diff: bool = True,
+    ) -> timedelta:
+        """Thaw a new container from an exported archive; returns what CRIU itself took of it.
 
         ``produce`` gives the archive's bytes; when it raises, Podman has not seen a whole
-        archive and thaws nothing.
+        archive and thaws nothing. Without ``root_fs_diff`` the image that the archive names holds
+        the frozen root file system already.
 
         Raises:
             CRIUError: the thaw failed; what was left of the container is removed.
@@ -278,10 +353,12 @@ class Podman:
 
         """
 
-        def call(api: Any) -> None:  # noqa: ANN401
+        def call(api: Any) -> timedelta:  # noqa: ANN401
             params = {
                 "import": True,
                 "name": name,
+                "ignoreRootFS": not root_fs_diff,
+                "printStats": True,
                 "fileLocks": options.file_locks,
                 "tcpClose": options.tcp is TCPPolicy.CLOSE,
                 "tcpEstablished": options.tcp is TCPPolicy.ESTABLISHED,
@@ -306,9 +383,11 @@ class Podman:
                     raise archive.error from None
                 raise
             answer.raise_for_status()
+            statistics = answer.json().get("criu_statistics") or {}
+            return timedelta(microseconds=statistics.get("restore_time", 0))
 
         try:
-            await self._run(call)
+            return await self._run(call)
         except PodmanError:
             # podman leaves the container of a failed restore behind.
             with contextlib.suppress(PodmanError):
@@ -382,6 +461,16 @@ def _pull(api: Any, reference: str, policy: str) -> Image:  # noqa: ANN401
     answer.raise_for_status()
     found = answer.json()
     return Image(id=found["Id"], pinned=_pinned(reference, found))
+
+
+def _remove_image(api: Any, reference: str) -> bool:  # noqa: ANN401
+    quoted = urllib.parse.quote(reference, safe="")
+    answer = api.delete(f"/images/{quoted}", timeout=_CALL_SECONDS)
+    if answer.status_code == requests.codes.conflict:
+        return False
+    if answer.status_code != requests.codes.not_found:
+        answer.raise_for_status()
+    return True
 
 
 def _pinned(reference: str, image: dict[str, Any]) -> str:

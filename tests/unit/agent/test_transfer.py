@@ -22,6 +22,7 @@ from tryitnow.agent.certificate import ServerCertificate, make_certificate, trus
 from tryitnow.agent.fetch import FetchError, fetch
 from tryitnow.agent.node import Node
 from tryitnow.agent.ports import PortRange
+from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.serve import TransferServer
 from tryitnow.api.checkpoint import Compression, CRIUOptions
@@ -100,6 +101,7 @@ async def add_peer(
                 kubernetes=kubernetes,
                 podman=FakePodman(address),
                 archives=archives,
+                data=DataStore(tmp_path / f"{name}-data"),
                 ports=PortRange(1, 1),
                 http=node.http,
             )
