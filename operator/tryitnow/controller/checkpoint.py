@@ -95,7 +95,7 @@ def status_from(checkpoint: Checkpoint, result: Plan) -> CheckpointStatus:
 def _conditions(checkpoint: Checkpoint, result: Plan) -> list[Condition]:
     generation = checkpoint.metadata.generation
     was_ready = find_condition(checkpoint.status.conditions, "Ready")
-    conditions = [c for c in checkpoint.status.conditions if c.type != "Stalled"]
+    conditions = [c for c in checkpoint.status.conditions if c.type != "Stalled" or result.stalled]
 
     def say(type_: str, status: ConditionStatus, reason: str, message: str) -> None:
         nonlocal conditions
@@ -121,11 +121,12 @@ def _conditions(checkpoint: Checkpoint, result: Plan) -> list[Condition]:
         f"a test restore of revision {result.serving} answered" if verified else "",
     )
     complete = verified and not result.missing
+    held = result.nodes_desired - len(result.missing) if verified else 0
     say(
         "Distributed",
         ConditionStatus.TRUE if complete else ConditionStatus.FALSE,
         "AllCopies" if complete else "CopiesMissing",
-        f"{result.nodes_ready} of {result.nodes_desired} nodes hold a copy"
+        f"{held} of {result.nodes_desired} nodes hold a copy"
         + (f"; missing: {', '.join(result.missing)}" if result.missing else ""),
     )
     if result.stalled:

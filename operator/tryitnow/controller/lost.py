@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import ConditionStatus, Resource, find_condition, set_condition
 from tryitnow.controller.cluster import Cluster
 from tryitnow.kubernetes.client import KubernetesApi
-from tryitnow.kubernetes.errors import ConflictError, NotFoundError
+from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +28,25 @@ async def sweep(kubernetes: KubernetesApi, cluster: Cluster, at: datetime) -> No
 
     When such a node comes back, its agent removes what nobody owns any more.
     """
-    for instance in cluster.instances:
-        node = instance.status.node_name
-        if node is None or not is_lost(cluster, node, at):
+    for resource, node in _held(cluster):
+        if not is_lost(cluster, node, at):
             continue
-        if instance.is_deleting:
-            await _release(kubernetes, instance, node)
-        elif instance.status.phase is not DemoInstancePhase.FAILED:
-            await _say_lost(kubernetes, cluster, instance, node)
+        try:
+            if resource.is_deleting:
+                await _release(kubernetes, resource, node)
+            elif isinstance(resource, DemoInstance):
+                await _say_lost(kubernetes, cluster, resource, node)
+        except RefusedError as error:
+            # It will be refused in each sweep: that must not keep the others waiting.
+            logger.error("%s on lost node %s: %s", resource.key, node, error)
+
+
+def _held(cluster: Cluster) -> Iterator[tuple[Resource, str]]:
+    for instance in cluster.instances:
+        if instance.status.node_name is not None:
+            yield instance, instance.status.node_name
     for copy in cluster.copies:
-        if copy.is_deleting and is_lost(cluster, copy.spec.node_name, at):
-            await _release(kubernetes, copy, copy.spec.node_name)
+        yield copy, copy.spec.node_name
 
 
 async def _release(kubernetes: KubernetesApi, resource: Resource, node: str) -> None:
@@ -57,6 +66,8 @@ async def _say_lost(
 ) -> None:
     ready = find_condition(instance.status.conditions, "Ready")
     if ready is not None and ready.reason == NODE_LOST:
+        return
+    if instance.status.phase is DemoInstancePhase.FAILED:
         return
     message = (
         f"the agent of node {node} is silent; the demo may still run there. "

@@ -1,0 +1,336 @@
+"""A Checkpoint's status, as kubectl, kstatus and people read it; and the plan carried out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.builders import (
+    NOW,
+    REVISION,
+    make_agent,
+    make_archive,
+    make_checkpoint,
+    make_condition,
+    make_copy,
+    make_instance,
+)
+from tests.unit.fakes import FakeKubernetes
+from tryitnow.api.checkpoint import BuildFailure, Checkpoint, CheckpointPhase, CheckpointStatus
+from tryitnow.api.demoinstance import DemoInstancePhase
+from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
+from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.controller.checkpoint import observe, reconcile_checkpoint, status_from
+from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.plan import Plan
+
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+FAILURE = BuildFailure(
+    node_checkpoint_uid="uid-1",
+    node_name="node-a",
+    reason="CheckpointFailed",
+    message="it said no",
+    time=NOW,
+)
+
+
+def building() -> Plan:
+    return Plan(phase=CheckpointPhase.BUILDING, reason="Building", candidate=REVISION)
+
+
+def serving(*, ready: int = 2, desired: int = 2, **changes: object) -> Plan:
+    result = Plan(
+        phase=CheckpointPhase.READY,
+        reason="Ready",
+        serving=REVISION,
+        archive=make_archive(),
+        nodes_ready=ready,
+        nodes_desired=desired,
+    )
+    for name, value in changes.items():
+        setattr(result, name, value)
+    return result
+
+
+def stalled() -> Plan:
+    return Plan(
+        phase=CheckpointPhase.FAILED,
+        reason="CheckpointFailed",
+        message="it said no",
+        failure=FAILURE,
+        attempts=3,
+        stalled=True,
+    )
+
+
+def condition(status: CheckpointStatus, type_: str) -> Condition:
+    found = find_condition(status.conditions, type_)
+    assert found is not None, f"no {type_} in {[c.type for c in status.conditions]}"
+    return found
+
+
+def was(*conditions: Condition) -> Checkpoint:
+    return make_checkpoint(status=CheckpointStatus(conditions=conditions))
+
+
+# -- Ready ----------------------------------------------------------------------------------------
+
+
+def test_from_the_first_moment_ready_is_unknown() -> None:
+    status = status_from(make_checkpoint(generation=7), building())
+    ready = condition(status, "Ready")
+    assert (ready.status, ready.reason) == (UNKNOWN, "Building")
+    assert ready.observed_generation == status.observed_generation == 7
+    assert status.ready_since is None
+
+
+def test_a_condition_always_has_a_reason() -> None:
+    assert condition(status_from(make_checkpoint(), Plan()), "Ready").reason
+
+
+def test_a_failed_build_is_not_ready() -> None:
+    failed = building()
+    failed.failure = FAILURE
+    assert condition(status_from(make_checkpoint(), failed), "Ready").status is FALSE
+
+
+def test_once_not_ready_it_does_not_become_unknown_again() -> None:
+    before = was(make_condition("Ready", holds=False))
+    assert condition(status_from(before, building()), "Ready").status is FALSE
+
+
+def test_with_all_copies_it_is_ready_since_now() -> None:
+    status = status_from(make_checkpoint(), serving())
+    ready = condition(status, "Ready")
+    assert ready.status is TRUE
+    assert status.ready_since == ready.last_transition_time
+    assert now() - ready.last_transition_time < timedelta(minutes=1)
+
+
+def test_it_stays_ready_since_the_same_moment() -> None:
+    before = was(make_condition("Ready"))
+    assert status_from(before, serving()).ready_since == NOW
+
+
+def test_the_first_copies_are_waited_for() -> None:
+    status = status_from(make_checkpoint(), serving(ready=1, copying=True))
+    assert condition(status, "Ready").status is FALSE
+
+
+def test_later_copies_are_not_waited_for() -> None:
+    before = was(make_condition("Ready"))
+    status = status_from(before, serving(ready=1, copying=True))
+    assert condition(status, "Ready").status is TRUE
+
+
+def test_without_a_node_that_can_thaw_it_is_not_ready() -> None:
+    before = was(make_condition("Ready"))
+    status = status_from(before, serving(ready=0, reason="NoNodeCanThaw"))
+    ready = condition(status, "Ready")
+    assert (ready.status, ready.reason) == (FALSE, "NoNodeCanThaw")
+    assert status.ready_since is None
+
+
+def test_a_new_revision_under_way_leaves_the_old_one_ready() -> None:
+    before = was(make_condition("Ready"))
+    result = serving(phase=CheckpointPhase.BUILDING, reason="Building", candidate="0123456789")
+    status = status_from(before, result)
+    assert condition(status, "Ready").status is TRUE
+    assert (status.current_revision, status.candidate_revision) == (REVISION, "0123456789")
+
+
+# -- Stalled --------------------------------------------------------------------------------------
+
+
+def test_what_is_given_up_is_stalled_and_says_why() -> None:
+    status = status_from(make_checkpoint(), stalled())
+    found = condition(status, "Stalled")
+    assert (found.status, found.reason, found.message) == (TRUE, "CheckpointFailed", "it said no")
+    assert condition(status, "Ready").status is FALSE
+    assert status.phase is CheckpointPhase.FAILED
+
+
+def test_it_stays_stalled_since_the_same_moment() -> None:
+    before = was(make_condition("Stalled"))
+    assert condition(status_from(before, stalled()), "Stalled").last_transition_time == NOW
+
+
+def test_what_goes_on_is_not_stalled_any_more() -> None:
+    before = was(make_condition("Stalled"))
+    assert find_condition(status_from(before, building()).conditions, "Stalled") is None
+
+
+def test_nothing_new_writes_nothing_new() -> None:
+    for result in (building(), serving(), serving(copying=True), stalled()):
+        once = status_from(make_checkpoint(), result)
+        assert status_from(make_checkpoint(status=once), result) == once
+
+
+# -- Verified and Distributed ---------------------------------------------------------------------
+
+
+def test_what_was_not_built_is_neither_verified_nor_distributed() -> None:
+    result = building()
+    result.nodes_desired = 2
+    status = status_from(make_checkpoint(), result)
+    assert condition(status, "Verified").status is FALSE
+    distributed = condition(status, "Distributed")
+    assert distributed.status is FALSE
+    assert distributed.message == "0 of 2 nodes hold a copy"
+
+
+def test_missing_copies_are_named() -> None:
+    status = status_from(make_checkpoint(), serving(ready=1, desired=3, missing=("b", "c")))
+    assert condition(status, "Verified").status is TRUE
+    distributed = condition(status, "Distributed")
+    assert distributed.status is FALSE
+    assert distributed.message == "1 of 3 nodes hold a copy; missing: b, c"
+    assert status.nodes == "1/3"
+
+
+def test_a_copy_on_a_node_that_cannot_thaw_is_a_copy_all_the_same() -> None:
+    distributed = condition(status_from(make_checkpoint(), serving(ready=1)), "Distributed")
+    assert distributed.status is TRUE
+    assert distributed.message == "2 of 2 nodes hold a copy"
+
+
+def test_how_long_the_build_took_outlives_the_next_build() -> None:
+    took = timedelta(seconds=9)
+    built = status_from(make_checkpoint(), serving(build_duration=took))
+    assert built.build_duration == took
+    assert status_from(make_checkpoint(status=built), building()).build_duration == took
+
+
+# -- carried out ----------------------------------------------------------------------------------
+
+
+class World:
+    """A cluster of three nodes with a Checkpoint in it."""
+
+    def __init__(self, *copies: NodeCheckpoint, checkpoint: Checkpoint | None = None) -> None:
+        self.kubernetes = FakeKubernetes()
+        self.cluster = Cluster(
+            node_labels={name: {} for name in ("node-a", "node-b", "node-c")}, listed=True
+        )
+        for name in self.cluster.node_labels:
+            self.cluster.agents.take(self.kubernetes.put(make_agent(name, seen=now())))
+        self.checkpoint = self.kubernetes.put(checkpoint or make_checkpoint())
+        self.cluster.checkpoints.take(self.checkpoint)
+        for copy in copies:
+            self.cluster.copies.take(self.kubernetes.put(copy))
+
+    async def reconcile(self) -> CheckpointStatus:
+        await reconcile_checkpoint(self.kubernetes, self.cluster, self.checkpoint.key)
+        return self.kubernetes.find(self.checkpoint).status
+
+    async def copies(self) -> list[NodeCheckpoint]:
+        return (await self.kubernetes.list_all(NodeCheckpoint)).items
+
+
+async def test_a_build_is_ordered_and_said() -> None:
+    world = World()
+    status = await world.reconcile()
+    assert status.phase is CheckpointPhase.BUILDING
+    [copy] = await world.copies()
+    assert copy.spec.fetch is None
+    assert world.kubernetes.reasons() == ["Building"]
+
+
+async def test_looking_again_orders_and_says_nothing_twice() -> None:
+    world = World()
+    await world.reconcile()
+    await world.reconcile()
+    writes = len(world.kubernetes.writes)
+    await world.reconcile()
+    assert len(world.kubernetes.writes) == writes
+    assert len(await world.copies()) == 1
+    assert world.kubernetes.reasons() == ["Building"]
+
+
+async def test_a_namesake_on_its_way_out_is_waited_for() -> None:
+    world = World()
+    await world.reconcile()
+    [copy] = await world.copies()
+    world.cluster.copies.forget(copy.key)
+    await world.reconcile()  # what it would create is there, but not known yet
+    assert len(await world.copies()) == 1
+
+
+async def test_copies_are_ordered_from_the_builder() -> None:
+    world = World(make_copy("node-a", archive=make_archive()))
+    await world.reconcile()
+    ordered = {c.spec.node_name: c.spec.fetch for c in await world.copies()}
+    assert ordered.keys() == {"node-a", "node-b", "node-c"}
+    for node in ("node-b", "node-c"):
+        order = ordered[node]
+        assert order is not None
+        assert [source.node_name for source in order.sources] == ["node-a"]
+
+
+async def test_a_changed_order_is_written_to_the_copy_that_has_it() -> None:
+    stale = make_copy(
+        "node-b",
+        phase=NodeCheckpointPhase.DOWNLOADING,
+        fetch=Fetch(archive=make_archive()),
+    )
+    world = World(make_copy("node-a"), stale)
+    await world.reconcile()
+    order = world.kubernetes.find(stale).spec.fetch
+    assert order is not None
+    assert [source.node_name for source in order.sources] == ["node-a"]
+
+
+async def test_a_failed_build_is_written_down_before_it_is_cleared_away() -> None:
+    failed = make_copy("node-a", phase=NodeCheckpointPhase.FAILED, reason="CheckpointFailed")
+    world = World(failed)
+    # What the status says when the failed build is deleted is what a crash would leave behind.
+    said: list[int] = []
+    world.kubernetes.on_write = lambda written: (
+        said.append(world.kubernetes.find(world.checkpoint).status.build_attempts)
+        if written.key == failed.key
+        else None
+    )
+    status = await world.reconcile()
+    assert said == [1]
+    assert status.last_failure is not None
+    assert status.last_failure.node_checkpoint_uid == failed.metadata.uid
+    assert world.kubernetes.find(failed).is_deleting
+
+
+async def test_a_checkpoint_that_is_deleted_is_left_alone() -> None:
+    world = World(checkpoint=make_checkpoint(deleting=True))
+    await world.reconcile()
+    assert world.kubernetes.writes == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "counts"),
+    [
+        (DemoInstancePhase.PENDING, True),
+        (DemoInstancePhase.STARTING, True),
+        (DemoInstancePhase.READY, False),
+        (DemoInstancePhase.FAILED, False),
+    ],
+)
+def test_only_instances_that_are_still_starting_need_an_old_revision(
+    phase: DemoInstancePhase, *, counts: bool
+) -> None:
+    world = World()
+    world.cluster.instances.take(make_instance(node="node-a", revision="old", phase=phase))
+    assert observe(world.cluster, world.checkpoint).starting == (
+        frozenset({"old"}) if counts else frozenset()
+    )
+
+
+def test_instances_of_other_checkpoints_and_namespaces_do_not_count() -> None:
+    world = World()
+    starting = DemoInstancePhase.STARTING
+    for other in (
+        make_instance("a", checkpoint="blog", revision="old", phase=starting),
+        make_instance("b", namespace="elsewhere", revision="old", phase=starting),
+        make_instance("c", revision="old", phase=starting, deleting=True),
+    ):
+        world.cluster.instances.take(other)
+    assert observe(world.cluster, world.checkpoint).starting == frozenset()

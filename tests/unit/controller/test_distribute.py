@@ -1,0 +1,206 @@
+"""Which nodes build and hold a Checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.builders import (
+    NOW,
+    make_agent,
+    make_archive,
+    make_checkpoint,
+    make_copy,
+    make_silent_agent,
+)
+from tryitnow.api.checkpoint import Distribution
+from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.controller.distribute import (
+    MAX_SOURCES,
+    choose_builder,
+    holders,
+    order_for,
+    preference,
+    selected,
+)
+
+GIB = 1 << 30
+
+
+def names(agents: list[NodeAgent]) -> list[str]:
+    return [agent.metadata.name for agent in agents]
+
+
+def many(count: int) -> list[NodeAgent]:
+    return [make_agent(f"node-{i:02}") for i in range(count)]
+
+
+# -- selected -------------------------------------------------------------------------------------
+
+
+def test_all_labels_of_the_selector_must_be_there() -> None:
+    agents = [make_agent("both"), make_agent("one"), make_agent("other"), make_agent("none")]
+    labels = {
+        "both": {"disk": "ssd", "zone": "a", "more": "x"},
+        "one": {"disk": "ssd"},
+        "other": {"disk": "ssd", "zone": "b"},
+        "none": {},
+    }
+    wanted = Distribution(node_selector={"disk": "ssd", "zone": "a"})
+    assert names(selected(wanted, agents, labels)) == ["both"]
+    assert names(selected(Distribution(), agents, labels)) == ["both", "one", "other", "none"]
+
+
+def test_an_agent_of_a_node_that_is_gone_or_going_is_not_selected() -> None:
+    agents = [make_agent("node-a"), make_agent("gone"), make_agent("going", deleting=True)]
+    assert names(selected(Distribution(), agents, {"node-a": {}, "going": {}})) == ["node-a"]
+
+
+def test_a_silent_agent_stays_selected() -> None:
+    assert selected(Distribution(), [make_silent_agent("node-a")], {"node-a": {}})
+
+
+# -- choose_builder -------------------------------------------------------------------------------
+
+
+def builder(*agents: NodeAgent, avoid: str | None = None, uid: str = "uid-of-shop") -> str | None:
+    chosen = choose_builder(make_checkpoint(uid=uid), list(agents), NOW, avoid)
+    return chosen.metadata.name if chosen else None
+
+
+@pytest.mark.parametrize(
+    "unable",
+    [
+        make_agent("node-a", criu=False),
+        make_agent("node-a", ready=False),
+        make_agent("node-a", deleting=True),
+        make_silent_agent("node-a"),
+    ],
+    ids=["without CRIU", "not ready", "going", "silent"],
+)
+def test_who_cannot_freeze_does_not_build(unable: NodeAgent) -> None:
+    assert builder(unable) is None
+    assert builder(unable, make_agent("node-b", memory=0)) == "node-b"
+
+
+def test_who_has_most_memory_builds() -> None:
+    agents = [make_agent(f"node-{i}", memory=i * GIB) for i in range(8)]
+    assert builder(*agents) == "node-7"
+
+
+def test_a_few_pages_more_do_not_decide() -> None:
+    a, b = make_agent("node-a", memory=8 * GIB), make_agent("node-b", memory=8 * GIB)
+    more = make_agent("node-a", memory=8 * GIB + 4096), make_agent("node-b", memory=9 * GIB - 1)
+    assert builder(a, b) == builder(*more)
+
+
+def test_who_failed_builds_again_only_when_nobody_else_can() -> None:
+    big, small = make_agent("node-a", memory=64 * GIB), make_agent("node-b", memory=GIB)
+    assert builder(big, small, avoid="node-a") == "node-b"
+    assert builder(big, avoid="node-a") == "node-a"
+
+
+def test_different_checkpoints_are_built_on_different_nodes() -> None:
+    chosen = {builder(*many(4), uid=f"uid-{i}") for i in range(40)}
+    assert chosen == set(names(many(4)))
+
+
+# -- holders --------------------------------------------------------------------------------------
+
+
+def test_without_a_number_all_hold_a_copy() -> None:
+    assert len(holders(make_checkpoint(), many(7), set(), NOW)) == 7
+
+
+def test_who_holds_a_copy_goes_on_holding_it() -> None:
+    checkpoint = make_checkpoint(copies=2)
+    for keeper in names(many(6)):
+        assert keeper in names(holders(checkpoint, many(6), {keeper}, NOW))
+
+
+def test_who_can_thaw_holds_rather_than_who_cannot() -> None:
+    agents = [make_agent("node-a", criu=False), make_silent_agent("node-b"), make_agent("node-c")]
+    assert names(holders(make_checkpoint(copies=1), agents, set(), NOW)) == ["node-c"]
+
+
+def test_when_a_node_joins_the_others_keep_what_they_are_to_hold() -> None:
+    checkpoint = make_checkpoint(copies=3)
+    before = set(names(holders(checkpoint, many(9), set(), NOW)))
+    after = set(names(holders(checkpoint, many(10), set(), NOW)))
+    assert len(before & after) >= 2, "at most the new one takes the place of one"
+
+
+def test_copies_are_spread_over_the_nodes() -> None:
+    held = [
+        name
+        for i in range(60)
+        for name in names(holders(make_checkpoint(uid=f"uid-{i}", copies=2), many(6), set(), NOW))
+    ]
+    assert all(10 <= held.count(name) <= 30 for name in names(many(6)))
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    assert preference("seed", "node-a") == preference("seed", "node-a")
+    assert preference("seed", "node-a") != preference("seed", "node-b")
+
+
+# -- order_for ------------------------------------------------------------------------------------
+
+
+def sources(copies: list[NodeCheckpoint], *agents: NodeAgent, node: str = "node-z") -> list[str]:
+    by_name = {agent.metadata.name: agent for agent in agents}
+    order = order_for(node, make_archive(), copies, by_name, NOW)
+    assert order.archive == make_archive()
+    return [source.node_name for source in order.sources]
+
+
+def test_a_source_is_named_with_its_address_and_certificate() -> None:
+    agents = {"node-a": make_agent("node-a")}
+    [source] = order_for("node-z", make_archive(), [make_copy("node-a")], agents, NOW).sources
+    assert source.node_name == "node-a"
+    assert source.url == "https://node-a.example:9443/archives"
+    assert source.certificate == "certificate of node-a"
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        make_silent_agent("node-a"),
+        make_agent("node-a", transfer_url=""),
+        make_agent("node-a", certificate=""),
+        make_agent("node-b"),
+    ],
+    ids=["silent", "without an address", "without a certificate", "of another node"],
+)
+def test_who_cannot_be_asked_is_not_named(agent: NodeAgent) -> None:
+    assert sources([make_copy("node-a")], agent) == []
+
+
+def test_nobody_is_sent_to_itself() -> None:
+    agents = make_agent("node-a"), make_agent("node-b")
+    copies = [make_copy("node-a"), make_copy("node-b")]
+    assert sources(copies, *agents, node="node-a") == ["node-b"]
+
+
+def test_who_holds_other_bytes_is_not_named() -> None:
+    other = make_copy("node-a", archive=make_archive(b"built again"))
+    none = make_copy("node-b", phase=NodeCheckpointPhase.PENDING)
+    assert sources([other, none], make_agent("node-a"), make_agent("node-b")) == []
+
+
+def test_who_runs_nothing_may_give_all_the_same() -> None:
+    agent = make_agent("node-a", criu=False, ready=False)
+    assert sources([make_copy("node-a")], agent) == ["node-a"]
+
+
+def test_not_more_sources_are_named_than_are_of_use() -> None:
+    agents = many(30)
+    copies = [make_copy(name) for name in names(agents)]
+    assert len(sources(copies, *agents)) == MAX_SOURCES
+
+
+def test_those_who_fetch_do_not_all_ask_the_same() -> None:
+    agents = many(5)
+    copies = [make_copy(name) for name in names(agents)]
+    first = {sources(copies, *agents, node=f"asks-{i}")[0] for i in range(50)}
+    assert len(first) == 5
