@@ -1,0 +1,172 @@
+"""Which node runs an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from tests.unit.builders import (
+    NOW,
+    REVISION,
+    make_agent,
+    make_archive,
+    make_checkpoint,
+    make_copy,
+    make_instance,
+    make_silent_agent,
+)
+from tryitnow.api.demoinstance import StartPolicy
+from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.controller.bind import Binding, Refusal, bind
+
+Start = StartPolicy
+
+FETCH = Fetch(archive=make_archive())
+
+
+def copies_on(*nodes: str) -> list[NodeCheckpoint]:
+    """Make good copies; the first node is the builder."""
+    return [make_copy(node, fetch=FETCH if i else None) for i, node in enumerate(nodes)]
+
+
+def decide(
+    *agents: NodeAgent,
+    copies: Iterable[NodeCheckpoint] = (),
+    load: Mapping[str, int] | None = None,
+    start: StartPolicy = Start.PREFER_RESTORE,
+    serving: str | None = REVISION,
+) -> Binding | Refusal:
+    return bind(
+        make_instance(start=start),
+        make_checkpoint(serving=serving),
+        list(copies),
+        list(agents),
+        load or {},
+        NOW,
+    )
+
+
+A, B, C = make_agent("node-a"), make_agent("node-b"), make_agent("node-c")
+
+
+def test_it_runs_where_a_good_copy_is() -> None:
+    assert decide(A, B, C, copies=copies_on("node-b")) == Binding("node-b", REVISION)
+
+
+def test_of_those_the_least_loaded_is_taken() -> None:
+    load = {"node-a": 2, "node-b": 1, "node-c": 3}
+    found = decide(A, B, C, copies=copies_on("node-a", "node-b", "node-c"), load=load)
+    assert found == Binding("node-b", REVISION)
+
+
+def test_at_equal_load_the_builder_is_spared() -> None:
+    assert decide(A, B, copies=copies_on("node-a", "node-b")) == Binding("node-b", REVISION)
+    assert decide(A, B, copies=copies_on("node-b", "node-a")) == Binding("node-a", REVISION)
+
+
+def test_a_thaw_on_a_busy_node_is_better_than_a_cold_start_on_an_idle_one() -> None:
+    found = decide(A, B, copies=copies_on("node-a"), load={"node-a": 9})
+    assert found == Binding("node-a", REVISION)
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        make_copy("node-a", phase=NodeCheckpointPhase.QUARANTINED),
+        make_copy("node-a", phase=NodeCheckpointPhase.DOWNLOADING, fetch=FETCH),
+        make_copy("node-a", deleting=True),
+        make_copy("node-a", revision="0123456789"),
+    ],
+    ids=["quarantined", "on its way", "going", "another revision"],
+)
+def test_a_copy_that_cannot_be_thawed_draws_nobody(copy: NodeCheckpoint) -> None:
+    found = decide(A, B, copies=[copy, *copies_on("node-b")], load={"node-b": 5})
+    assert found == Binding("node-b", REVISION)
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        make_silent_agent("node-a"),
+        make_agent("node-a", ready=False),
+        make_agent("node-a", criu=False),
+        make_agent("node-a", capacity=5),
+        make_agent("node-a", memory=0),
+    ],
+    ids=["silent", "not ready", "without CRIU", "full", "short of memory"],
+)
+def test_a_holder_that_cannot_thaw_now_is_passed_over(holder: NodeAgent) -> None:
+    load = {"node-a": 5, "node-b": 7}
+    found = decide(holder, B, copies=copies_on("node-a", "node-b"), load=load)
+    assert found == Binding("node-b", REVISION)
+
+
+# -- cold starts ----------------------------------------------------------------------------------
+
+
+def test_without_a_copy_it_starts_cold_where_least_runs() -> None:
+    found = decide(A, B, C, load={"node-a": 1, "node-b": 0, "node-c": 2}, serving=None)
+    assert found == Binding("node-b", None)
+
+
+def test_without_criu_it_starts_cold() -> None:
+    agents = [make_agent("node-a", criu=False), make_agent("node-b", criu=False)]
+    found = decide(*agents, copies=copies_on("node-a", "node-b"))
+    assert found == Binding("node-b", REVISION)
+
+
+def test_one_that_wants_a_cold_start_goes_where_least_runs() -> None:
+    found = decide(A, B, copies=copies_on("node-a"), load={"node-a": 1}, start=Start.COLD_START)
+    assert found == Binding("node-b", REVISION)
+
+
+def test_one_that_must_be_thawed_waits_for_a_copy() -> None:
+    found = decide(A, B, start=Start.RESTORE_ONLY, serving=None)
+    assert isinstance(found, Refusal)
+    assert found.reason == "NoCopy"
+    assert "spec.start is RestoreOnly" in found.message
+
+
+def test_one_that_must_be_thawed_goes_to_the_copy() -> None:
+    found = decide(A, B, copies=copies_on("node-b"), start=Start.RESTORE_ONLY)
+    assert found == Binding("node-b", REVISION)
+
+
+def test_one_that_must_be_thawed_waits_for_room_where_the_copy_is() -> None:
+    found = decide(A, B, copies=copies_on("node-b"), load={"node-b": 10}, start=Start.RESTORE_ONLY)
+    assert isinstance(found, Refusal)
+    assert found.reason == "NoCopy"
+    assert "no node with room" in found.message
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+def test_with_all_nodes_full_it_says_how_full_they_are() -> None:
+    short = make_agent("node-b", memory=0)
+    found = decide(A, short, make_silent_agent("node-c"), load={"node-a": 10})
+    assert isinstance(found, Refusal)
+    assert found.reason == "NoRoom"
+    assert "node-a runs 10 of 10" in found.message
+    assert "node-b is short of memory" in found.message
+    assert "node-c" not in found.message
+
+
+def test_the_last_room_is_given() -> None:
+    assert decide(A, load={"node-a": 9}) == Binding("node-a", REVISION)
+
+
+def test_without_a_selected_node_it_says_where_to_look() -> None:
+    found = decide()
+    assert isinstance(found, Refusal)
+    assert found.reason == "NoNode"
+    assert "nodeSelector" in found.message
+
+
+def test_with_no_node_alive_it_says_what_is_with_each() -> None:
+    found = decide(make_silent_agent("node-a"), make_agent("node-b", ready=False))
+    assert isinstance(found, Refusal)
+    assert found.reason == "NoNode"
+    assert "node-a is silent, node-b is not ready" in found.message

@@ -1,0 +1,262 @@
+"""An instance's way to a node, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.unit.builders import (
+    REVISION,
+    make_agent,
+    make_checkpoint,
+    make_condition,
+    make_copy,
+    make_instance,
+)
+from tests.unit.fakes import FakeKubernetes
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus
+from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
+from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.demoinstance import LOOK_AGAIN, reconcile_instance
+from tryitnow.kubernetes.errors import ConflictError, KubernetesError
+
+Phase = DemoInstancePhase
+
+
+class World:
+    """Two healthy nodes with room for two demos each, and a Checkpoint that both hold."""
+
+    def __init__(self, kubernetes: FakeKubernetes) -> None:
+        self.kubernetes = kubernetes
+        self.cluster = Cluster(node_labels={"node-a": {}, "node-b": {}}, listed=True)
+        for name in self.cluster.node_labels:
+            self.cluster.agents.take(make_agent(name, seen=now(), capacity=2))
+            self.cluster.copies.take(make_copy(name))
+        self.cluster.checkpoints.take(make_checkpoint(serving=REVISION))
+
+    def add(self, instance: DemoInstance) -> DemoInstance:
+        return self.cluster.instances.take(self.kubernetes.put(instance))
+
+    async def reconcile(self, instance: DemoInstance) -> timedelta | None:
+        return await reconcile_instance(self.kubernetes, self.cluster, instance.key)
+
+    def status(self, instance: DemoInstance) -> DemoInstanceStatus:
+        return self.kubernetes.find(instance).status
+
+
+@pytest.fixture
+def world(kubernetes: FakeKubernetes) -> World:
+    return World(kubernetes)
+
+
+def ready_of(status: DemoInstanceStatus) -> Condition:
+    found = find_condition(status.conditions, "Ready")
+    assert found is not None
+    return found
+
+
+# -- bound ----------------------------------------------------------------------------------------
+
+
+async def test_an_instance_is_bound_to_a_node(world: World) -> None:
+    demo = world.add(make_instance())
+    assert await world.reconcile(demo) is None
+    status = world.status(demo)
+    assert status.node_name in {"node-a", "node-b"}
+    assert status.revision == REVISION
+    assert status.phase is Phase.STARTING
+    assert (ready_of(status).status, ready_of(status).reason) == (ConditionStatus.UNKNOWN, "Bound")
+    assert status.observed_generation == 1
+    assert status.timings is not None
+    assert status.timings.bind is not None
+    assert world.kubernetes.reasons() == ["Bound"]
+
+
+async def test_it_is_bound_once_in_its_life(world: World) -> None:
+    demo = world.add(make_instance())
+    await world.reconcile(demo)
+    first = world.status(demo)
+    world.cluster.agents.forget(make_agent(str(first.node_name)).key)
+    await world.reconcile(demo)
+    assert world.status(demo) == first
+
+
+async def test_one_that_somebody_touched_meanwhile_is_looked_at_anew(world: World) -> None:
+    demo = world.add(make_instance())
+    world.kubernetes.put(demo)  # a newer version than the one in the view
+    with pytest.raises(ConflictError):
+        await world.reconcile(demo)
+    assert world.cluster.load() == {}, "a bind that failed takes no room"
+    assert world.status(demo).node_name is None
+
+
+async def test_ten_at_once_do_not_overfill_a_node(world: World) -> None:
+    demos = [world.add(make_instance(f"demo-{i}")) for i in range(10)]
+    await asyncio.gather(*(world.reconcile(demo) for demo in demos))
+    bound = [node for d in demos if (node := world.status(d).node_name)]
+    assert sorted(bound) == ["node-a", "node-a", "node-b", "node-b"]
+
+
+class Slow(FakeKubernetes):
+    """Gives others a chance while it writes, as a real API server does."""
+
+    async def patch_status(self, before: Any, status: dict[str, Any], **options: Any) -> Any:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return await super().patch_status(before, status, **options)
+
+
+async def test_a_bind_that_is_still_being_written_counts_already() -> None:
+    await test_ten_at_once_do_not_overfill_a_node(World(Slow()))
+
+
+async def test_one_that_ends_makes_room_for_one_that_waits(world: World) -> None:
+    nodes = ["node-a", "node-a", "node-b", "node-b"]
+    running = [world.add(make_instance(f"demo-{i}", node=n)) for i, n in enumerate(nodes)]
+    waiting = world.add(make_instance("waiting"))
+    assert await world.reconcile(waiting) == LOOK_AGAIN
+    assert ready_of(world.status(waiting)).reason == "NoRoom"
+    world.cluster.instances.forget(running[0].key)
+    await world.reconcile(waiting)
+    assert world.status(waiting).node_name == "node-a"
+
+
+# -- refused --------------------------------------------------------------------------------------
+
+
+async def test_a_checkpoint_that_does_not_exist_is_named(world: World) -> None:
+    demo = world.add(make_instance(checkpoint="shoop"))
+    assert await world.reconcile(demo) == LOOK_AGAIN
+    status = world.status(demo)
+    ready = ready_of(status)
+    assert (ready.status, ready.reason) == (ConditionStatus.FALSE, "CheckpointNotFound")
+    assert ready.message.startswith("spec.checkpointRef.name: there is no Checkpoint 'shoop'")
+    assert status.phase is Phase.PENDING
+    assert status.node_name is None
+
+
+async def test_a_checkpoint_in_another_namespace_is_another_one(world: World) -> None:
+    demo = world.add(make_instance(namespace="elsewhere"))
+    await world.reconcile(demo)
+    assert ready_of(world.status(demo)).reason == "CheckpointNotFound"
+
+
+async def test_a_checkpoint_that_is_being_deleted_serves_nobody_new(world: World) -> None:
+    world.cluster.checkpoints.take(make_checkpoint(uid="another", deleting=True))
+    world.cluster.checkpoints.forget(make_checkpoint().key, "uid-of-shop")
+    demo = world.add(make_instance())
+    await world.reconcile(demo)
+    assert ready_of(world.status(demo)).reason == "CheckpointNotFound"
+
+
+async def test_a_refusal_is_said_once(world: World) -> None:
+    demo = world.add(make_instance(checkpoint="shoop"))
+    for _ in range(3):
+        await world.reconcile(demo)
+    assert world.kubernetes.reasons() == ["CheckpointNotFound"]
+    assert len(world.kubernetes.writes) == 1
+
+
+async def test_it_is_bound_as_soon_as_what_was_missing_is_there(world: World) -> None:
+    checkpoint = make_checkpoint(serving=REVISION)
+    world.cluster.checkpoints.forget(checkpoint.key)
+    demo = world.add(make_instance())
+    await world.reconcile(demo)
+    world.cluster.checkpoints.take(checkpoint)
+    await world.reconcile(demo)
+    assert world.status(demo).node_name is not None
+    assert ready_of(world.status(demo)).status is ConditionStatus.UNKNOWN
+
+
+# -- expired --------------------------------------------------------------------------------------
+
+
+async def test_an_instance_whose_time_is_over_is_deleted(world: World) -> None:
+    demo = world.add(make_instance(ttl=timedelta(minutes=5), created=now() - timedelta(minutes=5)))
+    assert await world.reconcile(demo) is None
+    assert not world.kubernetes.has(demo)
+    assert world.kubernetes.reasons() == ["Expired"]
+
+
+async def test_it_is_looked_at_again_when_its_time_is_over(world: World) -> None:
+    demo = world.add(make_instance(ttl=timedelta(minutes=5), created=now(), node="node-a"))
+    look_again = await world.reconcile(demo)
+    assert look_again is not None
+    assert timedelta(minutes=4) < look_again <= timedelta(minutes=5)
+    assert world.status(demo).expires_at is not None
+
+
+async def test_one_that_waits_expires_as_well(world: World) -> None:
+    demo = world.add(make_instance(checkpoint="shoop", ttl=timedelta(seconds=3), created=now()))
+    look_again = await world.reconcile(demo)
+    assert look_again is not None
+    assert look_again <= timedelta(seconds=3)
+
+
+@pytest.mark.parametrize("ttl", [timedelta(hours=2), timedelta(hours=3), None])
+async def test_a_changed_ttl_moves_the_end(world: World, ttl: timedelta | None) -> None:
+    created = now().replace(microsecond=0)
+    demo = world.add(make_instance(ttl=timedelta(hours=1), created=created, node="node-a"))
+    await world.reconcile(demo)
+    changed = make_instance(ttl=ttl, created=created, node="node-a").model_copy(
+        update={"status": world.status(demo)}
+    )
+    world.add(changed)
+    await world.reconcile(demo)
+    assert world.status(demo).expires_at == (created + ttl if ttl else None)
+
+
+async def test_the_end_is_written_once(world: World) -> None:
+    demo = world.add(make_instance(ttl=timedelta(hours=1), created=now(), node="node-a"))
+    for _ in range(3):
+        await world.reconcile(demo)
+    assert len(world.kubernetes.writes) == 1
+
+
+async def test_what_the_agent_wrote_stays(world: World) -> None:
+    demo = world.add(
+        make_instance(
+            ttl=timedelta(hours=1),
+            created=now(),
+            node="node-a",
+            phase=Phase.READY,
+            url="http://node-a.example:20001",
+            conditions=(make_condition("Ready", reason="Restore"),),
+        )
+    )
+    await world.reconcile(demo)
+    status = world.status(demo)
+    assert (status.phase, status.url) == (Phase.READY, "http://node-a.example:20001")
+    assert ready_of(status).reason == "Restore"
+
+
+async def test_without_a_ttl_nothing_ends(world: World) -> None:
+    demo = world.add(make_instance(node="node-a", created=now() - timedelta(days=3000)))
+    assert await world.reconcile(demo) is None
+    assert world.kubernetes.has(demo)
+
+
+# -- left alone -----------------------------------------------------------------------------------
+
+
+async def test_one_that_is_being_deleted_is_left_to_its_node(world: World) -> None:
+    demo = world.add(make_instance(deleting=True, finalizer=True, ttl=timedelta(seconds=1)))
+    assert await world.reconcile(demo) is None
+    assert world.kubernetes.writes == []
+
+
+async def test_one_that_is_gone_needs_nothing(world: World) -> None:
+    assert await world.reconcile(make_instance("nobody")) is None
+
+
+async def test_an_api_server_that_is_away_is_the_queues_affair(world: World) -> None:
+    demo = world.add(make_instance())
+    world.kubernetes.is_down = True
+    with pytest.raises(KubernetesError):
+        await world.reconcile(demo)
+    world.kubernetes.is_down = False
+    await world.reconcile(demo)
+    assert world.status(demo).node_name is not None
