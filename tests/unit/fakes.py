@@ -234,6 +234,9 @@ class FakePodman(Podman):
         self.options: list[CRIUOptions] = []
         """Of each freeze and thaw."""
 
+        self.images: set[str] = set()
+        """References of images that we made, such as "repository:tag"."""
+
         self.last_lines = ""
         self.requested_paths: list[str] = []
         self.answers: dict[str, int] = {}
@@ -298,6 +301,22 @@ class FakePodman(Podman):
 
     async def ensure_image(self, pinned: str) -> None:
         self._begin("ensure_image", pinned)
+
+    async def has_image(self, reference: str) -> bool:
+        self._begin("has_image", reference)
+        return reference in self.images
+
+    async def image_tags(self, repository: str) -> set[str]:
+        self._begin("image_tags", repository)
+        found = (reference.rpartition(":") for reference in self.images)
+        return {tag for name, _, tag in found if name == repository}
+
+    async def remove_image(self, reference: str) -> bool:
+        self._begin("remove_image", reference)
+        if any(c.state.image == reference for c in self._containers.values()):
+            return False
+        self.images.discard(reference)
+        return True
 
     async def create_and_start(
         self, name: str, container: Container, image: str, ports: list[PortMapping]

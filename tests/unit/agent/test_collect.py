@@ -1,0 +1,285 @@
+"""What nobody owns is removed, what should run and does not is looked at, all else is left."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.builders import make_archive, make_copy, make_instance
+from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.collect import collect, ended, orphaned_files, orphans
+from tryitnow.agent.names import Role, demo_container, work_container
+from tryitnow.agent.node import Node
+from tryitnow.agent.prepared import REPOSITORY, image_tag
+from tryitnow.agent.restore import archive_name
+from tryitnow.api.demoinstance import DemoInstancePhase
+from tryitnow.api.meta import Key
+from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
+from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.podman.client import ContainerState, PortMapping
+from tryitnow.workqueue import WorkQueue
+
+Phase = NodeCheckpointPhase
+
+DEMO = make_instance(node="node-a", phase=DemoInstancePhase.READY)
+COPY = make_copy("node-a")
+STEM = archive_name(COPY).stem
+
+
+def container(
+    name: object, *, running: bool = True, ports: tuple[PortMapping, ...] = ()
+) -> ContainerState:
+    return ContainerState(
+        name=str(name),
+        id=f"id-of-{name}",
+        running=running,
+        exit_code=0,
+        pid=1,
+        image="shop",
+        ports=ports,
+    )
+
+
+# -- orphans --------------------------------------------------------------------------------------
+
+
+def test_a_demo_without_an_instance_is_an_orphan() -> None:
+    name = str(demo_container(DEMO))
+    assert orphans([container(name)], [], []) == [name]
+    assert orphans([container(name)], [DEMO], []) == []
+
+
+def test_a_demo_of_an_earlier_namesake_is_an_orphan() -> None:
+    earlier = make_instance(uid="0123456789abcdef")
+    name = str(demo_container(earlier))
+    assert orphans([container(name)], [DEMO], []) == [name]
+
+
+def test_a_demo_that_is_being_deleted_still_has_its_owner() -> None:
+    deleting = make_instance(deleting=True, finalizer=True)
+    assert orphans([container(demo_container(deleting))], [deleting], []) == []
+
+
+@pytest.mark.parametrize("role", [Role.BUILD, Role.VERIFY])
+@pytest.mark.parametrize(
+    ("phase", "is_orphan"),
+    [
+        (Phase.PENDING, False),
+        (Phase.BUILDING, False),
+        (Phase.VERIFYING, False),
+        (Phase.QUARANTINED, False),  # a test restore may be under way
+        (Phase.PREPARED, True),
+    ],
+)
+def test_a_work_container_belongs_to_a_copy_that_is_not_finished(
+    role: Role, phase: NodeCheckpointPhase, *, is_orphan: bool
+) -> None:
+    copy = make_copy(phase=phase)
+    name = str(work_container(role, copy))
+    assert orphans([container(name)], [], [copy]) == ([name] if is_orphan else [])
+
+
+def test_a_work_container_of_no_copy_is_an_orphan() -> None:
+    name = str(work_container(Role.BUILD, make_copy(revision="0123456789")))
+    assert orphans([container(name)], [], [make_copy(phase=Phase.BUILDING)]) == [name]
+
+
+@pytest.mark.parametrize(
+    "name", ["postgres", "tryitnow", "tryitnow_", "tryitnow_demo_default_anna", "my_demo_a_b_c",
+             "tryitnow_other_default_anna_12345678"],
+)  # fmt: skip
+def test_what_does_not_have_one_of_our_names_is_never_touched(name: str) -> None:
+    assert orphans([container(name)], [], []) == []
+
+
+# -- orphaned_files -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "ending", [".md", ".tar", ".tar.zst"],
+)  # fmt: skip
+def test_archive_files_belong_to_their_copy(ending: str) -> None:
+    assert orphaned_files({f"{STEM}{ending}"}, [COPY]) == []
+    assert orphaned_files({f"{STEM}{ending}"}, []) == [f"{STEM}{ending}"]
+
+
+def test_a_partial_download_belongs_to_its_copy() -> None:
+    partial = f".{STEM}.tar.zst.0123456789abcdef.partial"
+    assert orphaned_files({partial}, [COPY]) == []
+    assert orphaned_files({partial}, []) == [partial]
+
+
+def test_files_of_another_revision_namespace_or_checkpoint_are_orphans() -> None:
+    others = {
+        archive_name(make_copy(revision="0123456789")).stem,
+        archive_name(make_copy(namespace="elsewhere")).stem,
+        archive_name(make_copy(checkpoint="blog")).stem,
+    }
+    files = {f"{stem}.tar.zst" for stem in others}
+    assert orphaned_files(files | {f"{STEM}.tar.zst"}, [COPY]) == sorted(files)
+
+
+@pytest.mark.parametrize(
+    "file", ["notes.md", "README", "backup_of_shop.tar", "default_shop_rev.tar.zst",
+             f"{STEM}.tar.zst.bak", f"{STEM}.tar.gz", f"copy of {STEM}.tar"],
+)  # fmt: skip
+def test_a_persons_own_files_are_never_touched(file: str) -> None:
+    assert orphaned_files({file}, []) == []
+
+
+# -- ended ----------------------------------------------------------------------------------------
+
+
+def test_a_ready_demo_whose_container_does_not_run_has_ended() -> None:
+    name = demo_container(DEMO)
+    assert ended([DEMO], []) == [DEMO.key]
+    assert ended([DEMO], [container(name, running=False)]) == [DEMO.key]
+    assert ended([DEMO], [container(name)]) == []
+
+
+@pytest.mark.parametrize(
+    "phase", [DemoInstancePhase.PENDING, DemoInstancePhase.STARTING, DemoInstancePhase.FAILED]
+)
+def test_one_that_is_not_ready_has_not_ended(phase: DemoInstancePhase) -> None:
+    assert ended([make_instance(phase=phase)], []) == []
+
+
+# -- everything with everything -------------------------------------------------------------------
+
+
+class Looked(WorkQueue):
+    """A queue that only remembers what was to be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__("test", self._look, expected=())
+        self.keys: set[Key] = set()
+
+    async def _look(self, key: Key) -> timedelta | None:
+        raise NotImplementedError(key)
+
+    def add(self, key: Key) -> None:
+        self.keys.add(key)
+
+
+@pytest.fixture
+def instances() -> Looked:
+    return Looked()
+
+
+@pytest.fixture
+def copies() -> Looked:
+    return Looked()
+
+
+async def test_what_nobody_owns_is_removed_and_its_ports_are_free(
+    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+) -> None:
+    mapping = PortMapping(node.settings.first_port, 8080)
+    orphan = container("tryitnow_demo_default_nobody_12345678", ports=(mapping,))
+    foreign = container("postgres")
+    podman.add(orphan)
+    podman.add(foreign)
+    node.ports.adopt([orphan])
+    (node.archives.directory / f"{STEM}.tar.zst").touch()
+    (node.archives.directory / "notes.md").touch()
+    node.data.path(STEM).mkdir()
+    podman.images = {f"{REPOSITORY}:{image_tag('0' * 64)}"}
+    await collect(node, instances, copies)
+    assert podman.containers() == ["postgres"]
+    assert node.ports.taken == 0
+    assert node.archives.names() == {"notes.md"}
+    assert node.data.stems() == set()
+    assert podman.images == set()
+
+
+async def test_what_somebody_owns_stays(
+    node: Node,
+    podman: FakePodman,
+    kubernetes: FakeKubernetes,
+    instances: Looked,
+    copies: Looked,
+) -> None:
+    kubernetes.put(DEMO)
+    kubernetes.put(COPY)
+    podman.add(container(demo_container(DEMO)))
+    (node.archives.directory / f"{STEM}.tar.zst").touch()
+    node.data.path(STEM).mkdir()
+    podman.images = {f"{REPOSITORY}:{image_tag(make_archive().sha256)}"}
+    await collect(node, instances, copies)
+    assert podman.containers() == [str(demo_container(DEMO))]
+    assert node.archives.names() == {f"{STEM}.tar.zst"}
+    assert node.data.stems() == {STEM}
+    assert podman.images
+    assert instances.keys == copies.keys == set(), "nor is it looked at"
+
+
+async def test_objects_of_other_nodes_own_nothing_here(
+    node: Node,
+    podman: FakePodman,
+    kubernetes: FakeKubernetes,
+    instances: Looked,
+    copies: Looked,
+) -> None:
+    elsewhere = kubernetes.put(make_instance(node="node-b", phase=DemoInstancePhase.READY))
+    kubernetes.put(make_copy("node-b"))
+    podman.add(container(demo_container(elsewhere)))
+    (node.archives.directory / f"{STEM}.md").touch()
+    await collect(node, instances, copies)
+    assert podman.containers() == []
+    assert node.archives.names() == set()
+    assert len(node.instances) == len(node.copies) == 0
+
+
+async def test_without_an_answer_of_the_cluster_nothing_is_removed(
+    node: Node,
+    podman: FakePodman,
+    kubernetes: FakeKubernetes,
+    instances: Looked,
+    copies: Looked,
+) -> None:
+    podman.add(container("tryitnow_demo_default_nobody_12345678"))
+    (node.archives.directory / f"{STEM}.md").touch()
+    kubernetes.is_down = True
+    with pytest.raises(KubernetesError):
+        await collect(node, instances, copies)
+    assert podman.containers()
+    assert node.archives.names() == {f"{STEM}.md"}
+
+
+async def test_a_container_in_which_an_image_is_being_made_stays(
+    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+) -> None:
+    name = str(work_container(Role.PREPARE, COPY))
+    podman.add(container(name))
+    node.preparing.add(name)
+    await collect(node, instances, copies)
+    assert podman.containers() == [name]
+    node.preparing.clear()
+    await collect(node, instances, copies)
+    assert podman.containers() == []
+
+
+async def test_what_should_go_on_is_looked_at(
+    node: Node,
+    kubernetes: FakeKubernetes,
+    instances: Looked,
+    copies: Looked,
+) -> None:
+    phase = DemoInstancePhase
+    wanted = [
+        make_instance("ended", node="node-a", phase=phase.READY),
+        make_instance("starting", node="node-a", phase=phase.STARTING),
+        make_instance("going", node="node-a", phase=phase.FAILED, deleting=True, finalizer=True),
+    ]
+    held = [
+        make_copy(checkpoint="building", phase=Phase.BUILDING),
+        make_copy(checkpoint="going", deleting=True),
+    ]
+    for resource in (*wanted, *held):
+        kubernetes.put(resource)
+    kubernetes.put(make_instance("failed", node="node-a", phase=phase.FAILED))
+    kubernetes.put(make_copy(checkpoint="good"))
+    await collect(node, instances, copies)
+    assert {key.name for key in instances.keys} == {"ended", "starting", "going"}
+    assert copies.keys == {copy.key for copy in held}
