@@ -1,0 +1,221 @@
+"""What a node tells the cluster about itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.certificate import ServerCertificate, make_certificate
+from tryitnow.agent.node import Health, Node
+from tryitnow.agent.report import Reporter, available_memory_bytes, examine_node
+from tryitnow.api.checkpoint import Versions
+from tryitnow.api.meta import Condition, ConditionStatus, Key, find_condition, now
+from tryitnow.api.nodeagent import Check, NodeAgent, Verdict
+from tryitnow.doctor import Examination
+from tryitnow.doctor.checks import CheckName
+from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
+from tryitnow.podman.errors import PodmanUnreachableError
+from tryitnow.settings import AgentSettings
+
+URL = "https://127.77.0.1:9443/archives"
+GIB = 1 << 30
+
+GOOD = tuple(Check(name=name, verdict=Verdict.PASS, found="good") for name in CheckName)
+WITHOUT_CRIU = tuple(
+    check.model_copy(update={"verdict": Verdict.FAIL, "found": "criu is not installed"})
+    if check.name == CheckName.CRIU_VERSION
+    else check
+    for check in GOOD
+)
+
+
+class Doctor:
+    """Finds what it is told to find."""
+
+    def __init__(self) -> None:
+        self.checks = GOOD
+        self.visits = 0
+
+    async def examine(self, settings: AgentSettings) -> Examination:
+        del settings
+        self.visits += 1
+        return Examination(checks=self.checks, versions=Versions(criu="4.2.1"))
+
+
+@pytest.fixture(scope="module")
+def certificate() -> ServerCertificate:
+    return make_certificate("127.77.0.1")
+
+
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    doctor = Doctor()
+    monkeypatch.setattr("tryitnow.agent.report.examine", doctor.examine)
+    return doctor
+
+
+@pytest.fixture
+def reporter(node: Node, certificate: ServerCertificate) -> Reporter:
+    return Reporter(node, URL, certificate)
+
+
+async def reported(kubernetes: FakeKubernetes) -> NodeAgent:
+    return await kubernetes.get(NodeAgent, Key("", "node-a"))
+
+
+def condition(agent: NodeAgent, type_: str) -> Condition:
+    found = find_condition(agent.status.conditions, type_)
+    assert found is not None
+    return found
+
+
+# -- reports --------------------------------------------------------------------------------------
+
+
+async def test_the_first_report_makes_the_object_and_it_goes_with_its_node(
+    reporter: Reporter, kubernetes: FakeKubernetes
+) -> None:
+    await reporter.report()
+    agent = await reported(kubernetes)
+    assert agent.spec.node_name == "node-a"
+    [owner] = agent.metadata.owner_references
+    assert (owner.kind, owner.name, owner.uid) == ("Node", "node-a", "uid-of-node-a")
+
+
+async def test_a_report_says_all_that_others_decide_by(
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: ServerCertificate
+) -> None:
+    node.health.versions = Versions(criu="4.2.1")
+    node.health.checks = GOOD
+    await reporter.report()
+    agent = await reported(kubernetes)
+    status = agent.status
+    assert agent.can_thaw(now())
+    assert status.address == "127.77.0.1"
+    assert (status.transfer_url, status.transfer_certificate) == (URL, certificate.pem)
+    assert status.capacity == node.settings.capacity
+    assert status.disk_available_bytes > 0
+    assert status.versions.criu == "4.2.1"
+    assert status.checks == GOOD
+
+
+async def test_a_report_is_a_sign_of_life(reporter: Reporter, kubernetes: FakeKubernetes) -> None:
+    await reporter.report()
+    agent = await reported(kubernetes)
+    assert not agent.is_lost(now())
+    assert agent.is_lost(now() + timedelta(seconds=45))
+
+
+async def test_an_agent_that_starts_again_goes_on_with_its_object(
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: ServerCertificate
+) -> None:
+    await reporter.report()
+    before = await reported(kubernetes)
+    await Reporter(node, URL, certificate).report()
+    after = await reported(kubernetes)
+    assert after.metadata.uid == before.metadata.uid
+    assert (
+        condition(after, "Ready").last_transition_time
+        == condition(before, "Ready").last_transition_time
+    )
+
+
+async def test_an_object_that_somebody_deleted_is_made_anew(
+    reporter: Reporter, kubernetes: FakeKubernetes
+) -> None:
+    await reporter.report()
+    await kubernetes.delete(await reported(kubernetes))
+    with pytest.raises(NotFoundError):
+        await reporter.report()
+    await reporter.report()
+    assert (await reported(kubernetes)).can_run(now())
+
+
+async def test_an_api_server_that_is_away_is_told_later(
+    reporter: Reporter, kubernetes: FakeKubernetes
+) -> None:
+    kubernetes.is_down = True
+    with pytest.raises(KubernetesError):
+        await reporter.report()
+    kubernetes.is_down = False
+    await reporter.report()
+    assert (await reported(kubernetes)).can_run(now())
+
+
+async def test_the_reserve_is_not_offered(
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tryitnow.agent.report.available_memory_bytes", lambda: 3 * GIB)
+    node.settings = replace(node.settings, memory_reserve_bytes=GIB)
+    await reporter.report()
+    assert (await reported(kubernetes)).status.memory_available_bytes == 2 * GIB
+    node.settings = replace(node.settings, memory_reserve_bytes=4 * GIB)
+    await reporter.report()
+    assert (await reported(kubernetes)).status.memory_available_bytes == 0
+
+
+def test_this_machine_has_memory() -> None:
+    assert 1 << 20 < available_memory_bytes() < 1 << 50
+
+
+# -- what is wrong --------------------------------------------------------------------------------
+
+
+async def test_while_podman_is_away_nothing_can_run(
+    reporter: Reporter, podman: FakePodman, kubernetes: FakeKubernetes, doctor: Doctor
+) -> None:
+    podman.failures["list"] = PodmanUnreachableError("Podman does not answer")
+    await reporter.report()
+    agent = await reported(kubernetes)
+    assert not agent.can_run(now())
+    ready = condition(agent, "Ready")
+    assert (ready.status, ready.message) == (ConditionStatus.FALSE, "Podman does not answer")
+    assert doctor.visits == 0
+
+
+async def test_as_soon_as_podman_is_back_the_node_is_examined_and_runs(
+    reporter: Reporter, podman: FakePodman, kubernetes: FakeKubernetes, doctor: Doctor
+) -> None:
+    podman.failures["list"] = PodmanUnreachableError("Podman does not answer")
+    await reporter.report()
+    del podman.failures["list"]
+    await reporter.report()
+    assert doctor.visits == 1
+    assert (await reported(kubernetes)).can_run(now())
+
+
+async def test_without_criu_it_runs_but_does_not_thaw(
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, doctor: Doctor
+) -> None:
+    doctor.checks = WITHOUT_CRIU
+    await examine_node(node)
+    await reporter.report()
+    agent = await reported(kubernetes)
+    assert agent.can_run(now())
+    assert not agent.can_thaw(now())
+    available = condition(agent, "CRIUAvailable")
+    assert available.reason == "CRIUNotAvailable"
+    assert "criu is not installed" in available.message
+
+
+async def test_what_is_missing_is_logged_once_and_again_after_it_had_worked(
+    node: Node, doctor: Doctor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    node.health = Health()
+    said = "CRIU not available - will use cold start"
+    doctor.checks = WITHOUT_CRIU
+    for _ in range(3):
+        await examine_node(node)
+    assert caplog.text.count(said) == 1
+    assert "criu is not installed" in caplog.text
+    doctor.checks = GOOD
+    await examine_node(node)
+    assert node.health.criu_available
+    doctor.checks = WITHOUT_CRIU
+    await examine_node(node)
+    assert caplog.text.count(said) == 2
