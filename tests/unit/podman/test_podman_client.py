@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +293,104 @@ async def test_a_service_that_dies_during_a_pull_is_no_fault_of_the_image(
         await podman.pull("reg.example/shop:1")
 
 
+REPOSITORY = "localhost/tryitnow/prepared"
+
+
+def quoted(reference: str) -> str:
+    return urllib.parse.quote(reference, safe="")
+
+
+@pytest.fixture
+def workshop(libpod: FakeLibpod, tmp_path: Path) -> Path:
+    """A service that makes images; returns the root file system of the container for it."""
+    serve_image(libpod)
+    root = tmp_path / "root"
+    root.mkdir()
+
+    async def mounted(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=f"{root}\n")
+
+    libpod.on_error("DELETE", f"/containers/{NAME}", "no such container", 404)
+    libpod.on_error("DELETE", f"/images/{quoted(f'{REPOSITORY}:77')}", "no such image", 404)
+    libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"}, 201)
+    libpod.on("POST", f"/containers/{NAME}/mount", mounted)
+    libpod.on("POST", f"/containers/{NAME}/unmount", _no_content)
+    libpod.on_json("POST", "/commit", {"Id": "abcd"}, 201)
+    return root
+
+
+async def test_an_image_is_made_of_another_and_what_is_put_into_it(
+    libpod: FakeLibpod, podman: Podman, workshop: Path
+) -> None:
+    def fill(root: Path) -> None:
+        (root / "index.html").write_text("welcome")
+
+    assert await podman.build_image(NAME, "1f2e", REPOSITORY, "77", fill) == "abcd"
+    assert (workshop / "index.html").read_text() == "welcome"
+    asked = [(a.method, a.path) for a in libpod.asked]
+    assert asked.index(("DELETE", f"/images/{quoted(f'{REPOSITORY}:77')}")) < asked.index(
+        ("POST", "/commit")
+    ), "or the one before would stay without a name"
+    assert asked[-1] == ("DELETE", f"/containers/{NAME}")
+    [committed] = [a.query for a in libpod.asked if a.path == "/commit"]
+    assert committed == {"container": NAME, "repo": REPOSITORY, "tag": "77"}
+    [created] = [json.loads(a.body) for a in libpod.asked if a.path == "/containers/create"]
+    assert created["image"] == "1f2e"
+
+
+async def test_an_image_that_cannot_be_filled_leaves_nothing_behind(
+    libpod: FakeLibpod, podman: Podman, workshop: Path
+) -> None:
+    del workshop
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        await podman.build_image(NAME, "1f2e", REPOSITORY, "77", full)
+    asked = [(a.method, a.path) for a in libpod.asked]
+    assert ("POST", "/commit") not in asked
+    assert asked[-1] == ("DELETE", f"/containers/{NAME}")
+
+
+async def test_whether_an_image_is_there(libpod: FakeLibpod, podman: Podman) -> None:
+    path = f"/images/{quoted(f'{REPOSITORY}:77')}/exists"
+    libpod.on("GET", path, _no_content)
+    assert await podman.has_image(f"{REPOSITORY}:77")
+    libpod.on_error("GET", path, "no such image", 404)
+    assert not await podman.has_image(f"{REPOSITORY}:77")
+    libpod.on_error("GET", path, "storage is locked", 500)
+    with pytest.raises(PodmanError, match="storage is locked"):
+        await podman.has_image(f"{REPOSITORY}:77")
+
+
+async def test_the_tags_of_one_repository_are_told_from_those_of_others(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    images = [
+        {"RepoTags": [f"{REPOSITORY}:77", "reg.example:5000/shop:1"]},
+        {"RepoTags": [f"{REPOSITORY}/more:78"]},
+        {"RepoTags": None},
+    ]
+    libpod.on_json("GET", "/images/json", images)
+    assert await podman.image_tags(REPOSITORY) == {"77"}
+    libpod.on_json("GET", "/images/json", None)
+    assert await podman.image_tags(REPOSITORY) == set()
+
+
+async def test_an_image_that_a_container_needs_stays(libpod: FakeLibpod, podman: Podman) -> None:
+    path = f"/images/{quoted(f'{REPOSITORY}:77')}"
+    libpod.on_error("DELETE", path, "image is in use by a container", 409)
+    assert not await podman.remove_image(f"{REPOSITORY}:77")
+    libpod.on_json("DELETE", path, {"Deleted": ["abcd"]})
+    assert await podman.remove_image(f"{REPOSITORY}:77")
+    libpod.on_error("DELETE", path, "no such image", 404)
+    assert await podman.remove_image(f"{REPOSITORY}:77"), "it is gone already"
+    libpod.on_error("DELETE", path, "storage is locked", 500)
+    with pytest.raises(PodmanError, match="storage is locked"):
+        await podman.remove_image(f"{REPOSITORY}:77")
+
+
 # -- containers -----------------------------------------------------------------------------------
 
 
@@ -507,14 +607,29 @@ async def test_a_broken_disk_under_an_archive_is_not_blamed_on_podman(
 async def test_a_thaw_gives_each_copy_its_own_name_address_and_ports(
     libpod: FakeLibpod, podman: Podman, tcp: TCPPolicy, close: str, established: str
 ) -> None:
-    libpod.on_json("POST", f"/containers/{NAME}/restore", {"Id": "c0ffee"})
-    await podman.restore_import(NAME, CRIUOptions(tcp=tcp), PORTS, lambda: iter([b"one", b"two"]))
+    answer = {"Id": "c0ffee", "criu_statistics": {"restore_time": 150_000}}
+    libpod.on_json("POST", f"/containers/{NAME}/restore", answer)
+    took = await podman.restore_import(
+        NAME, CRIUOptions(tcp=tcp), PORTS, lambda: iter([b"one", b"two"])
+    )
+    assert took == timedelta(milliseconds=150)
     [asked] = libpod.asked
     assert asked.body == b"onetwo"
     assert asked.query["name"] == NAME
     assert asked.query["publishPorts"] == "20001:8080 20002:8443"
     assert (asked.query["tcpClose"], asked.query["tcpEstablished"]) == (close, established)
     assert asked.query["ignoreStaticIP"] == asked.query["ignoreStaticMAC"] == "True"
+
+
+async def test_a_thaw_brings_the_root_file_system_unless_the_image_holds_it(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_json("POST", f"/containers/{NAME}/restore", {"Id": "c0ffee"})
+    for root_fs_diff in (True, False):
+        await podman.restore_import(
+            NAME, CRIUOptions(), PORTS, lambda: iter([b"archive"]), root_fs_diff=root_fs_diff
+        )
+    assert [a.query["ignoreRootFS"] for a in libpod.asked] == ["False", "True"]
 
 
 async def test_a_failed_thaw_removes_what_podman_left_of_it(
