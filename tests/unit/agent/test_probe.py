@@ -213,6 +213,19 @@ async def test_cancelling_ends_the_waiting_at_once(
         await waiting
 
 
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("192.0.2.1", "http://192.0.2.1:20001"),
+        ("node-a.example", "http://node-a.example:20001"),
+        ("2001:db8::1", "http://[2001:db8::1]:20001"),
+    ],
+)
+def test_the_url_is_one_that_a_browser_takes(address: str, url: str) -> None:
+    asked = Target(address, 20001, Readiness(http_get=HTTPGet(path="/health")))
+    assert (asked.base_url, asked.url) == (url, f"{url}/health")
+
+
 async def test_a_node_with_an_ipv6_address_is_asked_too(
     session: aiohttp.ClientSession, application: Application
 ) -> None:
