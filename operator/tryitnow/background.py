@@ -1,13 +1,31 @@
-"""What a program does again and again beside its main work, for as long as it runs."""
+"""Work beside work: what is done at the same time, and what is done again and again."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
 
 logger = logging.getLogger(__name__)
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Do two things at once; when one fails, the other is cancelled, awaited, and forgotten.
+
+    Unlike a TaskGroup it raises the failure as it is, not wrapped in a group.
+    """
+    tasks = asyncio.create_task(first), asyncio.create_task(second)
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 async def keep_doing(

@@ -7,6 +7,7 @@ the first process is in the container's cgroup after a thaw and all others are i
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 ROUNDS = 10
@@ -32,6 +33,9 @@ def gather(container_id: str, pid: int, proc: Path = Path("/proc")) -> int:
     if own is None:
         return 0  # it ended meanwhile, or the node has cgroup v1 alone, which CRIU handles itself
     namespace = _namespace(proc, pid)
+    if namespace is None or namespace == _namespace(proc, os.getpid()):
+        # It ended meanwhile, and its number is another's: "all in its namespace" is the node.
+        return 0
     target = _mountpoint(proc) / own.lstrip("/") / "cgroup.procs"
     home = _up_to(own, container_id)
     moved = 0

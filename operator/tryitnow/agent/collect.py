@@ -11,7 +11,15 @@ import logging
 import re
 from collections.abc import Iterable
 
-from tryitnow.agent.names import PREFIX, ContainerName, Role, demo_container, parse, work_container
+from tryitnow.agent.names import (
+    PREFIX,
+    ContainerName,
+    Role,
+    demo_container,
+    is_warm_of,
+    parse,
+    work_container,
+)
 from tryitnow.agent.node import Node
 from tryitnow.agent.prepared import REPOSITORY, image_tag
 from tryitnow.agent.restore import archive_name
@@ -58,7 +66,8 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     )
     node.instances.replace(wanted)
     node.copies.replace(held)
-    for name in set(orphans(containers, wanted.items, held.items)) - node.preparing:
+    waiting = node.pool.names() | node.preparing | node.filling
+    for name in set(orphans(containers, wanted.items, held.items)) - waiting:
         logger.warning("removing container %s: nobody owns it", name)
         await node.podman.remove(name)
         node.ports.release(name)
@@ -95,10 +104,12 @@ def orphans(
 ) -> list[str]:
     """Return the names of our containers that no object accounts for."""
     owned: set[ContainerName] = {demo_container(instance) for instance in wanted}
+    found = [(c.name, parse(c.name)) for c in containers]
     for copy in held:
         if copy.status.phase is not NodeCheckpointPhase.PREPARED:
             owned |= {work_container(role, copy) for role in (Role.BUILD, Role.VERIFY)}
-    found = [(c.name, parse(c.name)) for c in containers]
+        # The pool itself decides which of its containers it needs.
+        owned |= {name for _, name in found if name is not None and is_warm_of(name, copy)}
     return [name for name, parsed in found if parsed is not None and parsed not in owned]
 
 

@@ -27,13 +27,23 @@ from tryitnow.api.demoinstance import (
     Timings,
 )
 from tryitnow.api.meta import ConditionStatus, Key, find_condition, now, set_condition
-from tryitnow.kubernetes.errors import NotFoundError
+from tryitnow.background import together
+from tryitnow.kubernetes.errors import ConflictError, NotFoundError
 from tryitnow.podman.client import ContainerState
 from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
 
 Phase = DemoInstancePhase
+
+HOLD_TRIES = 5
+"""Two writers at most touch an instance that is being started; one of them once."""
+
+_HOW = {
+    StartedBy.WARM: "taken from the warm pool",
+    StartedBy.RESTORE: "thawed",
+    StartedBy.COLD_START: "started cold",
+}
 
 MAX_STARTS = 3
 """Failed starts after which an instance is given up: an application that never answered three
@@ -52,22 +62,46 @@ async def reconcile_instance(node: Node, key: Key) -> timedelta | None:
         return None
     if wait := node.backoff.remaining(instance.metadata.uid):
         return wait
-    container = await node.podman.inspect(str(demo_container(instance)))
     if instance.status.phase is Phase.READY:
+        container = await node.podman.inspect(str(demo_container(instance)))
         if container is not None and container.running:
             return None
         return await _recover(node, instance, container)
-    return await _start(node, await _hold(node, instance))
+    return await _start(node, instance)
 
 
-async def _hold(node: Node, instance: DemoInstance) -> DemoInstance:
-    return node.instances.take(await node.kubernetes.add_finalizer(instance))
+class _GoneError(Exception):
+    """The instance was deleted while it was being started."""
+
+
+async def _hold(node: Node, instance: DemoInstance) -> None:
+    """Keep the object until its container is removed.
+
+    A container that exists before this was written has a name that tells whose it is: without its
+    object it is nobody's, and collected.
+    """
+    for _ in range(HOLD_TRIES):
+        try:
+            node.instances.take(await node.kubernetes.add_finalizer(instance))
+        except ConflictError:
+            # The controller wrote in between; what we hold must not be lost for that.
+            instance = node.instances.take(await node.kubernetes.get(DemoInstance, instance.key))
+        except NotFoundError as error:
+            raise _GoneError from error
+        else:
+            return
+    msg = f"{instance.key} changes faster than it can be written"
+    raise ConflictError(msg)
 
 
 async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
     began = time.monotonic()
     try:
-        outcome = await start(node, instance)
+        outcome, _ = await together(start(node, instance), _hold(node, instance))
+        # What it looks like by now, the finalizer included.
+        instance = node.instances.get(instance.key) or instance
+    except _GoneError:
+        return None
     except PodmanUnreachableError as error:
         await _not_ready(node, instance, "PodmanUnreachable", str(error))
         raise
@@ -165,7 +199,7 @@ async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: tim
     bind = instance.status.timings.bind if instance.status.timings else None
     total = took + (bind or timedelta())
     timings = outcome.timings.model_copy(update={"bind": bind, "total": total})
-    how = "thawed" if outcome.started_by is StartedBy.RESTORE else "started cold"
+    how = _HOW[outcome.started_by]
     message = f"{how} on {node.name} in {total.total_seconds():.2f} s"
     if outcome.fallback is not None:
         message += f" ({outcome.fallback.reason})"

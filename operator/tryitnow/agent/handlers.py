@@ -15,7 +15,11 @@ from tryitnow.workqueue import WorkQueue
 
 
 def register(
-    registry: kopf.OperatorRegistry, node: Node, instances: WorkQueue, copies: WorkQueue
+    registry: kopf.OperatorRegistry,
+    node: Node,
+    instances: WorkQueue,
+    copies: WorkQueue,
+    pools: WorkQueue,
 ) -> None:
     """Watch this node's objects only: the API server filters by ``selectableFields``."""
 
@@ -32,3 +36,4 @@ def register(
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
         take(event, node.copies, copies)
+        pools.add(NodeCheckpoint.key_of(event["object"]["metadata"]))

@@ -20,6 +20,7 @@ from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.probe import open_session
 from tryitnow.agent.report import Reporter, examine_node
 from tryitnow.agent.serve import TransferServer
+from tryitnow.agent.warm import reconcile_pool
 from tryitnow.background import keep_doing
 from tryitnow.kubernetes.client import connect
 from tryitnow.kubernetes.errors import KubernetesError
@@ -75,8 +76,10 @@ async def run(settings: AgentSettings) -> None:
             expected=_EXPECTED,
             concurrency=BUILDS_AT_ONCE,
         )
+        pools = WorkQueue("warm pool of", lambda key: reconcile_pool(node, key), expected=_EXPECTED)
+        node.pool.changed = pools.add
         registry = new_registry()
-        register(registry, node, instances, copies)
+        register(registry, node, instances, copies, pools)
         await examine_node(node)
         await _adopt_running(node)
         certificate = make_certificate(settings.node_address)
@@ -87,7 +90,7 @@ async def run(settings: AgentSettings) -> None:
             asyncio.create_task(reporter.keep_reporting()),
             asyncio.create_task(reporter.keep_examining()),
             asyncio.create_task(_keep_collecting(node, instances, copies)),
-            asyncio.create_task(_keep_watching_podman(node, instances)),
+            asyncio.create_task(_keep_watching_podman(node, instances, pools)),
             asyncio.create_task(_keep_watching_files(node, copies)),
         ]
         logger.info("agent of %s: %s", node.name, node.health.criu_message or "CRIU works")
@@ -99,6 +102,7 @@ async def run(settings: AgentSettings) -> None:
             await asyncio.gather(*background, return_exceptions=True)
             await instances.close()
             await copies.close()
+            await pools.close()
             await runner.cleanup()
 
 
@@ -123,11 +127,15 @@ async def _keep_collecting(node: Node, instances: WorkQueue, copies: WorkQueue) 
     )
 
 
-async def _keep_watching_podman(node: Node, instances: WorkQueue) -> None:
+async def _keep_watching_podman(node: Node, instances: WorkQueue, pools: WorkQueue) -> None:
     async def look() -> None:
         containers = await node.podman.list_containers(PREFIX)
         for key in ended(node.instances, containers):
             instances.add(key)
+        there = {c.name for c in containers if c.running or c.paused}
+        for copy in node.copies:
+            if any(str(warm.name) not in there for warm in node.pool.of(copy.key)):
+                pools.add(copy.key)
 
     await keep_doing(
         "look at the containers",

@@ -6,6 +6,7 @@ whose it is. Kubernetes names contain no underscore: the parts can always be tol
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,6 +25,7 @@ class Role(StrEnum):
     BUILD = "build"
     VERIFY = "verify"
     PREPARE = "prepare"
+    WARM = "warm"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class ContainerName:
     role: Role
     owner: Key
     tag: str
-    """Tells owners of the same name apart: the start of a UID, or a revision."""
+    """Tells owners of the same name apart: the start of a UID, or a revision (of a warm copy:
+    and a number)."""
 
     def __str__(self) -> str:
         return f"{PREFIX}{self.role}_{self.owner.namespace}_{self.owner.name}_{self.tag}"
@@ -48,6 +51,19 @@ def work_container(role: Role, copy: NodeCheckpoint) -> ContainerName:
     """Return the name of the container of a build or of a test restore."""
     owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
     return ContainerName(role, owner, copy.spec.revision)
+
+
+def warm_container(copy: NodeCheckpoint) -> ContainerName:
+    """Return a new name for the container of a warm copy."""
+    owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+    return ContainerName(Role.WARM, owner, f"{copy.spec.revision}-{secrets.token_hex(4)}")
+
+
+def is_warm_of(name: ContainerName, copy: NodeCheckpoint) -> bool:
+    """Whether a container is a warm copy of that revision."""
+    owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+    of_revision = name.tag.startswith(f"{copy.spec.revision}-")
+    return name.role is Role.WARM and name.owner == owner and of_revision
 
 
 def parse(name: str) -> ContainerName | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import dataclass, field
 
@@ -10,8 +9,10 @@ import aiohttp
 
 from tryitnow.agent.archive import ArchiveStore, Signature
 from tryitnow.agent.backoff import Backoff
+from tryitnow.agent.pool import Pool
 from tryitnow.agent.ports import PortRange
 from tryitnow.agent.prepared import DataStore, Prepared
+from tryitnow.agent.turns import Turns
 from tryitnow.api.checkpoint import Versions
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
@@ -68,9 +69,15 @@ class Node:
     checked: dict[Key, Checked] = field(default_factory=dict)
     """Archives whose digest was right, and what they looked like then, by NodeCheckpoint."""
 
-    thaws: asyncio.Semaphore = field(
+    filling: set[str] = field(default_factory=set)
+    """Names of the containers that are being thawed for the pool right now."""
+
+    pool: Pool = field(default_factory=Pool)
+    """Thawed copies that wait to be claimed."""
+
+    thaws: Turns = field(
         # A thaw keeps about one core busy: more of them at once only make each slower.
-        default_factory=lambda: asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        default_factory=lambda: Turns(max(2, os.cpu_count() or 1))
     )
 
     @property

@@ -62,6 +62,11 @@ class PortRange:
                 return port
         return None
 
+    def hand_over(self, owner: str, heir: str) -> None:
+        """Give all ports of an owner to another."""
+        for port in self.of(owner):
+            self._owners[port] = heir
+
     def release(self, owner: str) -> None:
         """Let go of all ports of an owner."""
         for port in [p for p, o in self._owners.items() if o == owner]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
 
 from tryitnow.agent.certificate import ServerCertificate
+from tryitnow.agent.memory import available_memory_bytes
 from tryitnow.agent.names import PREFIX
 from tryitnow.agent.node import Health, Node
 from tryitnow.api.meta import ConditionStatus, Key, now, set_condition
@@ -150,11 +150,3 @@ class Reporter:
             disk_available_bytes=await asyncio.to_thread(node.archives.free_bytes),
             checks=health.checks,
         )
-
-
-def available_memory_bytes() -> int:
-    """Return what new processes can have without swapping (MemAvailable of proc_meminfo(5))."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return 0

@@ -13,12 +13,12 @@ from tryitnow.agent.archive import ArchiveName
 from tryitnow.agent.cgroup import CgroupError, gather
 from tryitnow.agent.names import ContainerName
 from tryitnow.agent.node import Node
-from tryitnow.agent.prepared import Prepared
 from tryitnow.agent.probe import NotReadyError, Target, wait_ready
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.demoinstance import RestoredFrom
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.background import together
 from tryitnow.podman.client import PortMapping
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
@@ -57,33 +57,39 @@ async def is_running(node: Node, name: ContainerName) -> bool:
 
 
 async def thaw(
-    node: Node, name: ContainerName, copy: NodeCheckpoint, archive: Archive
+    node: Node,
+    name: ContainerName,
+    copy: NodeCheckpoint,
+    archive: Archive,
+    *,
+    urgent: bool = True,
 ) -> tuple[Thawed, Exception | None]:
     """Thaw a copy by the quickest way that works, and wait until it answers.
 
-    Returns it with the reason why what is prepared did not serve, where that was so.
+    What is not urgent lets all others pass. Returns it with the reason why what is prepared did
+    not serve, where that was so.
 
     Raises:
         As ``thaw_archive``, whose way is the last.
 
     """
+    blueprint = copy.spec.blueprint
     prepared = node.prepared.get(copy.key)
     failure: Exception | None = None
     if prepared is not None:
         try:
-            return await _thaw_prepared(node, name, prepared, copy.spec.blueprint), None
+            thawed = await _thaw(
+                node, name, blueprint, RestoredFrom.PREPARED, None, prepared.body, urgent=urgent
+            )
         except PodmanUnreachableError:
             raise
         except (PodmanError, NotReadyError, OSError) as error:
             logger.warning("%s: the prepared restore failed, using the archive: %s", name, error)
             failure = error
-    return await thaw_archive(node, name, archive_name(copy), archive, copy.spec.blueprint), failure
-
-
-async def _thaw_prepared(
-    node: Node, name: ContainerName, prepared: Prepared, blueprint: Blueprint
-) -> Thawed:
-    return await _thaw(node, name, blueprint, RestoredFrom.PREPARED, None, prepared.body)
+        else:
+            return thawed, None
+    file = archive_name(copy)
+    return await thaw_archive(node, name, file, archive, blueprint, urgent=urgent), failure
 
 
 async def thaw_archive(
@@ -92,6 +98,8 @@ async def thaw_archive(
     archive_file: ArchiveName,
     archive: Archive,
     blueprint: Blueprint,
+    *,
+    urgent: bool = True,
 ) -> Thawed:
     """Thaw a copy from its archive; nothing is left behind when it does not answer.
 
@@ -107,7 +115,9 @@ async def thaw_archive(
     def produce() -> Iterator[bytes]:
         return node.archives.read(archive_file, archive)
 
-    return await _thaw(node, name, blueprint, RestoredFrom.ARCHIVE, archive.image, produce)
+    return await _thaw(
+        node, name, blueprint, RestoredFrom.ARCHIVE, archive.image, produce, urgent=urgent
+    )
 
 
 async def _thaw(
@@ -117,12 +127,14 @@ async def _thaw(
     restored_from: RestoredFrom,
     image: str | None,
     produce: Callable[[], Iterator[bytes]],
+    *,
+    urgent: bool,
 ) -> Thawed:
     container_ports = [p.container_port for p in blueprint.container.ports]
     ports = node.ports.take(str(name), container_ports)
     asked = time.monotonic()
     try:
-        async with node.thaws:
+        async with node.thaws.turn(urgent=urgent):
             began = time.monotonic()
             if image is not None:
                 await node.podman.ensure_image(image)
@@ -135,20 +147,15 @@ async def _thaw(
                 root_fs_diff=restored_from is RestoredFrom.ARCHIVE,
             )
             thawed = time.monotonic()
-        async with asyncio.TaskGroup() as both:
-            probing = both.create_task(
-                wait_ready(
-                    node.http,
-                    probe_target(node, blueprint, ports),
-                    blueprint.readiness.restore_timeout,
-                    lambda: is_running(node, name),
-                )
-            )
-            both.create_task(_gather(node, name))
-    except BaseExceptionGroup as group:
-        await discard(node, name)
-        # Only probing raises: gathering reports what it cannot do.
-        raise group.exceptions[0] from None
+        probe, _ = await together(
+            wait_ready(
+                node.http,
+                probe_target(node, blueprint, ports),
+                blueprint.readiness.restore_timeout,
+                lambda: is_running(node, name),
+            ),
+            _gather(node, name),
+        )
     except BaseException:
         await discard(node, name)
         raise
@@ -159,7 +166,7 @@ async def _thaw(
         prepare=timedelta(seconds=prepared - began),
         restore=timedelta(seconds=thawed - prepared),
         criu=criu,
-        probe=probing.result(),
+        probe=probe,
     )
 
 

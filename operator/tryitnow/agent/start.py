@@ -1,4 +1,4 @@
-"""The ladder: thaw where that is possible, else start cold, and say why."""
+"""The ladder: claim a warm copy, else thaw one, else start cold, and say why."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.probe import NotReadyError
 from tryitnow.agent.restore import thaw
+from tryitnow.agent.warm import claim
 from tryitnow.api.checkpoint import Blueprint, Checkpoint
 from tryitnow.api.demoinstance import (
     DemoInstance,
@@ -86,6 +87,13 @@ async def start(node: Node, instance: DemoInstance) -> Outcome:
     began = time.monotonic()
     fallback: ThawImpossibleError | None = None
     if instance.spec.start is not StartPolicy.COLD_START:
+        if copy is not None and (claimed := await claim(node, instance, copy)) is not None:
+            return Outcome(
+                started_by=StartedBy.WARM,
+                ports=claimed.ports,
+                probe_port=copy.spec.blueprint.probe_port,
+                timings=Timings(claim=claimed.claim),
+            )
         try:
             return await _thaw(node, instance, copy)
         except ThawImpossibleError as error:
@@ -118,6 +126,7 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
         msg = f"no verified copy of {instance.spec.checkpoint_ref.name} lies on {node.name}"
         raise ThawImpossibleError(FallbackReason.NO_COPY, msg)
     name = demo_container(instance)
+    # One that an interrupted start left has the same name and is in the way.
     await node.podman.remove(str(name))
     blueprint = copy.spec.blueprint
     try:

@@ -23,6 +23,7 @@ class StartPolicy(StrEnum):
 class StartedBy(StrEnum):
     """Which way of starting it was."""
 
+    WARM = "Warm"
     RESTORE = "Restore"
     COLD_START = "ColdStart"
 
@@ -122,6 +123,9 @@ class Timings(Model):
     bind: Duration | None = None
     """From the creation of the object until the node's agent took it up."""
 
+    claim: Duration | None = None
+    """Taking over a copy that waited in the warm pool."""
+
     queue: Duration | None = None
     """Waiting for other restores on the node: as many run at once as it has cores."""
 
@@ -184,7 +188,7 @@ class DemoInstanceStatus(Model):
     """Where the application answers, from any machine that reaches the node."""
 
     started_by: StartedBy | None = None
-    """Restore or ColdStart."""
+    """Warm, Restore or ColdStart."""
 
     restored_from: RestoredFrom | None = None
     """What a thawed copy was read from: Prepared, the quick way, or Archive."""

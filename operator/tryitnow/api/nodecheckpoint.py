@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from tryitnow.api.checkpoint import Archive, Blueprint
+from tryitnow.api.checkpoint import Archive, Blueprint, Pool
 from tryitnow.api.duration import Duration
 from tryitnow.api.meta import Condition, Model, Resource
 
@@ -72,6 +72,9 @@ class NodeCheckpointSpec(Model):
     fetch: Fetch | None = None
     """Where to copy the archive from. Absent on the node that builds it."""
 
+    pool: Pool = Pool()
+    """This node's share of the Checkpoint's warm copies."""
+
 
 class NodeCheckpointPhase(StrEnum):
     """Where a copy stands."""
@@ -116,6 +119,12 @@ class NodeCheckpointStatus(Model):
 
     restore_failures: int = 0
     """Restores in a row that failed here; two of them quarantine the copy."""
+
+    warm_ready: int = 0
+    """Number of warm copies that wait here to be claimed."""
+
+    warm_message: str | None = None
+    """Why fewer wait than are wanted, where that is no matter of moments."""
 
     progress: str = ""
     """What is being done right now, for people."""

@@ -43,6 +43,9 @@ class Definition:
     short_names: tuple[str, ...]
     columns: tuple[Column, ...]
     selectable: tuple[str, ...] = ()
+    scale: dict[str, str] | None = None
+    """Paths of the scale subresource."""
+
     rules: tuple[dict[str, str], ...] = ()
     categories: tuple[str, ...] = field(default=("tryitnow",))
 
@@ -62,12 +65,17 @@ DEFINITIONS = (
     Definition(
         model=Checkpoint,
         short_names=("ckpt",),
-        selectable=(),
+        scale={
+            "specReplicasPath": ".spec.pool.warm",
+            "statusReplicasPath": ".status.warmReady",
+            "labelSelectorPath": ".status.selector",
+        },
         rules=(_SHORT_NAME_RULE,),
         columns=(
             Column("Ready", _ready("status"), description="Whether demos can be thawed."),
             Column("Phase", ".status.phase", description="Where it stands."),
             Column("Nodes", ".status.nodes", description="Nodes with a copy / selected nodes."),
+            Column("Warm", ".status.warm", description="Waiting copies / wanted ones."),
             Column("Revision", ".status.currentRevision", description="Revision that serves."),
             Column("Size", ".status.archive.sizeBytes", "integer", "Archive size in bytes.", 1),
             Column("Since", ".status.readySince", "date", "Since when it is ready."),
@@ -84,7 +92,7 @@ DEFINITIONS = (
             Column("Checkpoint", ".spec.checkpointRef.name", description="What it is a copy of."),
             Column("Ready", _ready("status"), description="Whether it answers."),
             Column("Phase", ".status.phase", description="Where it stands."),
-            Column("Started-By", ".status.startedBy", description="Restore or ColdStart."),
+            Column("Started-By", ".status.startedBy", description="Warm, Restore or ColdStart."),
             Column("Node", ".status.nodeName", description="Node that runs it."),
             Column("URL", ".status.url", description="Where it answers."),
             Column("Took", ".status.timings.total", description="Creation to ready."),
@@ -104,6 +112,7 @@ DEFINITIONS = (
             Column("Revision", ".spec.revision", description="Which revision."),
             Column("Node", ".spec.nodeName", description="Where it lies."),
             Column("Phase", ".status.phase", description="Where it stands."),
+            Column("Warm", ".status.warmReady", "integer", "Copies that wait to be claimed."),
             Column("Progress", ".status.progress", description="What is being done."),
             _AGE,
             Column("Message", _ready("message"), description="Why.", priority=1),
@@ -195,7 +204,10 @@ def crd(definition: Definition) -> Schema:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        "subresources": {
+            "status": {},
+            **({"scale": definition.scale} if definition.scale else {}),
+        },
         "additionalPrinterColumns": [
             {
                 "name": c.name,

@@ -35,9 +35,10 @@ def bind(
     copies: list[NodeCheckpoint],
     candidates: list[NodeAgent],
     load: Mapping[str, int],
+    claiming: Mapping[str, int],
     at: datetime,
 ) -> Binding | Refusal:
-    """Choose a node: one with a good copy and room, the least loaded first.
+    """Choose a node: one with a warm copy, a good copy and room, the least loaded first.
 
     Without such a node the instance starts cold on any node with room, unless it must be thawed.
 
@@ -47,6 +48,7 @@ def bind(
         copies: All copies of that Checkpoint.
         candidates: Agents of the nodes that the Checkpoint selects.
         load: Instances by node name.
+        claiming: Instances of this Checkpoint that are on their way to a warm copy, by node name.
         at: The present.
 
     """
@@ -58,17 +60,19 @@ def bind(
         full = ", ".join(f"{a.metadata.name} {_fullness(a, load)}" for a in alive)
         return Refusal("NoRoom", f"no selected node has room ({full}); waiting for one to end")
     revision = checkpoint.status.current_revision
-    holding = {
+    good = [copy for copy in copies if copy.is_prepared and copy.spec.revision == revision]
+    holding = {copy.spec.node_name for copy in good}
+    warm = {
         copy.spec.node_name
-        for copy in copies
-        if copy.is_prepared and copy.spec.revision == revision
+        for copy in good
+        if copy.status.warm_ready > claiming.get(copy.spec.node_name, 0)
     }
     builders = {copy.spec.node_name for copy in copies if copy.spec.fetch is None}
 
-    def rank(agent: NodeAgent) -> tuple[int, bool, str]:
+    def rank(agent: NodeAgent) -> tuple[bool, int, bool, str]:
         name = agent.metadata.name
         # At equal load the builder comes last: the next build will be its work again.
-        return load.get(name, 0), name in builders, name
+        return name not in warm, load.get(name, 0), name in builders, name
 
     thawing = [a for a in roomy if a.metadata.name in holding and a.can_thaw(at)]
     if thawing and instance.spec.start is not StartPolicy.COLD_START:

@@ -6,10 +6,17 @@ import logging
 from datetime import timedelta
 
 from tryitnow.api.checkpoint import Checkpoint, CheckpointStatus
-from tryitnow.api.demoinstance import DemoInstancePhase
-from tryitnow.api.meta import Condition, ConditionStatus, Key, find_condition, now, set_condition
+from tryitnow.api.meta import (
+    CHECKPOINT_LABEL,
+    Condition,
+    ConditionStatus,
+    Key,
+    find_condition,
+    now,
+    set_condition,
+)
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.cluster import UNDER_WAY, Cluster
 from tryitnow.controller.distribute import selected
 from tryitnow.controller.plan import Observed, Plan, creation, plan
 from tryitnow.kubernetes.client import KubernetesApi
@@ -42,6 +49,9 @@ async def reconcile_checkpoint(
     for copy, order in result.reorder:
         patch = {"spec": {"fetch": order.to_api()}}
         cluster.copies.take(await kubernetes.patch(NodeCheckpoint, copy.key, patch))
+    for copy, pool in result.repool:
+        change = {"spec": {"pool": pool.to_api()}}
+        cluster.copies.take(await kubernetes.patch(NodeCheckpoint, copy.key, change))
     for copy in result.delete:
         await kubernetes.delete(copy)
         logger.info("%s: dropped %s", key, copy.metadata.name)
@@ -51,7 +61,6 @@ async def reconcile_checkpoint(
 def observe(cluster: Cluster, checkpoint: Checkpoint) -> Observed:
     """Gather what the plan is made from."""
     agents = {agent.metadata.name: agent for agent in cluster.agents}
-    under_way = {DemoInstancePhase.PENDING, DemoInstancePhase.STARTING}
     return Observed(
         checkpoint=checkpoint,
         copies=cluster.copies_of(checkpoint.key),
@@ -61,7 +70,7 @@ def observe(cluster: Cluster, checkpoint: Checkpoint) -> Observed:
         starting=frozenset(
             i.status.revision
             for i in cluster.instances_of(checkpoint.key)
-            if i.status.revision and i.status.phase in under_way and not i.is_deleting
+            if i.status.revision and i.status.phase in UNDER_WAY and not i.is_deleting
         ),
         at=now(),
     )
@@ -69,7 +78,7 @@ def observe(cluster: Cluster, checkpoint: Checkpoint) -> Observed:
 
 def status_from(checkpoint: Checkpoint, result: Plan) -> CheckpointStatus:
     """Return the status that a plan amounts to."""
-    before = checkpoint.status
+    before, pool = checkpoint.status, checkpoint.spec.pool
     conditions = _conditions(checkpoint, result)
     ready = find_condition(conditions, "Ready")
     return CheckpointStatus(
@@ -82,6 +91,10 @@ def status_from(checkpoint: Checkpoint, result: Plan) -> CheckpointStatus:
         nodes_ready=result.nodes_ready,
         nodes_desired=result.nodes_desired,
         nodes=f"{result.nodes_ready}/{result.nodes_desired}",
+        warm_ready=result.warm_ready,
+        warm=f"{result.warm_ready}/{pool.warm}" if pool.warm or result.warm_ready else None,
+        warm_message=result.warm_message,
+        selector=f"{CHECKPOINT_LABEL}={checkpoint.metadata.name}",
         build_attempts=result.attempts,
         last_failure=result.failure,
         retry_at=result.retry_at,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.kubernetes.view import View
+
+UNDER_WAY = frozenset({DemoInstancePhase.PENDING, DemoInstancePhase.STARTING})
+"""Phases of an instance that is still to be started."""
 
 
 @dataclass
@@ -57,3 +60,12 @@ class Cluster:
             if node is not None:
                 load[node] = load.get(node, 0) + 1
         return load
+
+    def claiming(self, checkpoint: Key) -> dict[str, int]:
+        """Return the number of a Checkpoint's instances by node that are bound and not up yet."""
+        claiming: dict[str, int] = {}
+        for instance in self.instances_of(checkpoint):
+            node = instance.status.node_name or self.assumed.get(instance.metadata.uid)
+            if node is not None and instance.status.phase in UNDER_WAY:
+                claiming[node] = claiming.get(node, 0) + 1
+        return claiming

@@ -114,6 +114,7 @@ def _decide(cluster: Cluster, instance: DemoInstance) -> Binding | Refusal:
         cluster.copies_of(checkpoint.key),
         selected(distribution, cluster.agents, cluster.node_labels),
         cluster.load(),
+        cluster.claiming(checkpoint.key),
         now(),
     )
 

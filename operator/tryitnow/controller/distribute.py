@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from tryitnow.api.checkpoint import Archive, Checkpoint, Distribution
+from tryitnow.api.checkpoint import Archive, Checkpoint, Distribution, Pool
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, Source
 
@@ -101,3 +101,26 @@ def order_for(
         and agent.status.transfer_certificate
     ]
     return Fetch(archive=archive, sources=tuple(sources[:MAX_SOURCES]))
+
+
+def shares(
+    checkpoint: Checkpoint,
+    good: list[NodeCheckpoint],
+    agents: Mapping[str, NodeAgent],
+    at: datetime,
+) -> dict[str, Pool]:
+    """Spread the warm copies over the nodes that hold a good copy and can thaw, by node name.
+
+    As even as possible; what is left over goes by hash, so that it moves only when nodes do.
+    """
+    pool = checkpoint.spec.pool
+    able = [
+        copy.spec.node_name
+        for copy in good
+        if (agent := agents.get(copy.spec.node_name)) is not None and agent.can_thaw(at)
+    ]
+    able.sort(key=lambda node: preference(checkpoint.metadata.uid, node))
+    return {
+        node: pool.model_copy(update={"warm": (pool.warm + len(able) - 1 - place) // len(able)})
+        for place, node in enumerate(able)
+    }

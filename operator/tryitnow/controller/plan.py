@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from tryitnow.api.checkpoint import Archive, BuildFailure, Checkpoint, CheckpointPhase
+from tryitnow.api.checkpoint import Archive, BuildFailure, Checkpoint, CheckpointPhase, Pool
 from tryitnow.api.meta import (
     CHECKPOINT_LABEL,
     NODE_FINALIZER,
@@ -26,7 +26,7 @@ from tryitnow.api.nodecheckpoint import (
     NodeCheckpointSpec,
     node_checkpoint_name,
 )
-from tryitnow.controller.distribute import choose_builder, holders, order_for
+from tryitnow.controller.distribute import choose_builder, holders, order_for, shares
 from tryitnow.controller.retry import is_final, pause
 
 Phase = NodeCheckpointPhase
@@ -62,6 +62,7 @@ class Plan:
 
     create: list[NodeCheckpointSpec] = field(default_factory=list)
     reorder: list[tuple[NodeCheckpoint, Fetch]] = field(default_factory=list)
+    repool: list[tuple[NodeCheckpoint, Pool]] = field(default_factory=list)
     delete: list[NodeCheckpoint] = field(default_factory=list)
     events: list[tuple[str, str, bool]] = field(default_factory=list)
     """Reason, note, and whether it is a warning."""
@@ -78,6 +79,8 @@ class Plan:
     nodes_desired: int = 0
     copying: bool = False
     missing: tuple[str, ...] = ()
+    warm_ready: int = 0
+    warm_message: str | None = None
     attempts: int = 0
     failure: BuildFailure | None = None
     retry_at: datetime | None = None
@@ -111,6 +114,7 @@ def plan(observed: Observed) -> Plan:
             result.serving = result.archive = None
         _build(observed, result, wanted)
     _distribute(observed, result)
+    _pool(observed, result)
     _drop_old(observed, result, wanted)
     return result
 
@@ -323,6 +327,22 @@ def _distribute(observed: Observed, result: Plan) -> None:
     names = {agent.metadata.name for agent in chosen}
     if any(c.spec.node_name in names for c in good):
         result.delete += [copy for node, copy in present.items() if node not in names]
+
+
+def _pool(observed: Observed, result: Plan) -> None:
+    """The warm copies are spread over the copies that serve; other revisions keep none."""
+    good = _good(observed.copies, result.serving)
+    wanted = shares(observed.checkpoint, good, observed.agents, observed.at)
+    serving = {copy.key for copy in good}
+    none = Pool()
+    for copy in observed.copies:
+        share = wanted.get(copy.spec.node_name, none) if copy.key in serving else none
+        if copy.spec.pool != share and not copy.is_deleting:
+            result.repool.append((copy, share))
+    waiting = [copy for copy in good if copy.spec.node_name in wanted]
+    result.warm_ready = sum(copy.status.warm_ready for copy in waiting)
+    said = [copy.status.warm_message for copy in waiting if copy.status.warm_message]
+    result.warm_message = "; ".join(sorted(said)) or None
 
 
 def _is_under_way(copy: NodeCheckpoint) -> bool:

@@ -69,6 +69,7 @@ class ContainerState:
     pid: int
     image: str
     ports: tuple[PortMapping, ...]
+    paused: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,37 @@ class Podman:
 
         def call(api: Any) -> None:  # noqa: ANN401
             api.post(f"/containers/{name}/start", timeout=_CALL_SECONDS).raise_for_status()
+
+        await self._run(call)
+
+    async def rename(self, name: str, new_name: str) -> None:
+        """Give a container another name, at one stroke.
+
+        Raises:
+            NoSuchContainerError: there is none.
+            PodmanError: the new name is taken.
+
+        """
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            path = f"/containers/{name}/rename"
+            api.post(path, params={"name": new_name}, timeout=_CALL_SECONDS).raise_for_status()
+
+        await self._run(call)
+
+    async def pause(self, name: str) -> None:
+        """Stop all processes of a container where they are (the cgroup freezer)."""
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            api.post(f"/containers/{name}/pause", timeout=_CALL_SECONDS).raise_for_status()
+
+        await self._run(call)
+
+    async def unpause(self, name: str) -> None:
+        """Let a paused container go on."""
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            api.post(f"/containers/{name}/unpause", timeout=_CALL_SECONDS).raise_for_status()
 
         await self._run(call)
 
@@ -523,6 +555,7 @@ def _from_inspect(found: dict[str, Any]) -> ContainerState:
         name=found["Name"],
         id=found["Id"],
         running=bool(state["Running"]),
+        paused=bool(state.get("Paused", False)),
         exit_code=int(state.get("ExitCode", 0)),
         pid=int(state.get("Pid", 0)),
         image=found.get("ImageName", ""),
@@ -535,6 +568,7 @@ def _from_list(item: dict[str, Any]) -> ContainerState:
         name=item["Names"][0],
         id=item["Id"],
         running=item["State"] == "running",
+        paused=item["State"] == "paused",
         exit_code=int(item.get("ExitCode", 0)),
         pid=int(item.get("Pid", 0)),
         image=item.get("Image", ""),

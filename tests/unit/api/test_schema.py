@@ -113,7 +113,7 @@ def test_columns_show_fields_that_exist(definition: Definition) -> None:
 def test_every_kind_is_in_the_category_and_has_a_status(definition: Definition) -> None:
     spec = crd(definition)["spec"]
     assert spec["names"]["categories"] == ["tryitnow"]
-    assert spec["versions"][0]["subresources"] == {"status": {}}
+    assert spec["versions"][0]["subresources"]["status"] == {}
 
 
 def test_short_names_are_short_and_unique() -> None:
@@ -136,3 +136,13 @@ def test_rules_say_what_is_wrong() -> None:
             for rule in schema.get("x-kubernetes-validations", []):
                 assert rule["message"]
                 assert rule["rule"]
+
+
+def test_kubectl_scale_sets_the_warm_copies() -> None:
+    by_name = {definition.model.kind_name: definition for definition in DEFINITIONS}
+    subresources = crd(by_name["Checkpoint"])["spec"]["versions"][0]["subresources"]
+    assert subresources["scale"] == {
+        "specReplicasPath": ".spec.pool.warm",
+        "statusReplicasPath": ".status.warmReady",
+        "labelSelectorPath": ".status.selector",
+    }

@@ -35,6 +35,7 @@ def decide(
     *agents: NodeAgent,
     copies: Iterable[NodeCheckpoint] = (),
     load: Mapping[str, int] | None = None,
+    claiming: Mapping[str, int] | None = None,
     start: StartPolicy = Start.PREFER_RESTORE,
     serving: str | None = REVISION,
 ) -> Binding | Refusal:
@@ -44,6 +45,7 @@ def decide(
         list(copies),
         list(agents),
         load or {},
+        claiming or {},
         NOW,
     )
 
@@ -170,3 +172,23 @@ def test_with_no_node_alive_it_says_what_is_with_each() -> None:
     assert isinstance(found, Refusal)
     assert found.reason == "NoNode"
     assert "node-a is silent, node-b is not ready" in found.message
+
+
+def test_a_node_with_a_warm_copy_comes_before_a_less_loaded_one() -> None:
+    copies = [warm(copy, 1 if copy.spec.node_name == "node-b" else 0) for copy in two_copies()]
+    assert decide(A, B, copies=copies, load={"node-b": 5}) == Binding("node-b", REVISION)
+
+
+def test_a_warm_copy_is_not_counted_on_twice() -> None:
+    copies = [warm(copy, 1 if copy.spec.node_name == "node-b" else 0) for copy in two_copies()]
+    found = decide(A, B, copies=copies, load={"node-b": 5}, claiming={"node-b": 1})
+    assert found == Binding("node-a", REVISION)
+
+
+def two_copies() -> list[NodeCheckpoint]:
+    return list(copies_on("node-a", "node-b"))
+
+
+def warm(copy: NodeCheckpoint, number: int) -> NodeCheckpoint:
+    status = copy.status.model_copy(update={"warm_ready": number})
+    return copy.model_copy(update={"status": status})

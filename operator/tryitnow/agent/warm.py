@@ -1,0 +1,256 @@
+"""The warm pool of a copy: filled ahead of time, looked after, claimed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tryitnow.agent.archive import ArchiveError
+from tryitnow.agent.memory import available_memory_bytes
+from tryitnow.agent.names import (
+    PREFIX,
+    ContainerName,
+    demo_container,
+    is_warm_of,
+    parse,
+    warm_container,
+)
+from tryitnow.agent.node import Node
+from tryitnow.agent.nodecheckpoint import note_restore_failure, quarantine_damaged
+from tryitnow.agent.pool import WarmCopy
+from tryitnow.agent.ports import NoPortError
+from tryitnow.agent.probe import NotReadyError, ask
+from tryitnow.agent.restore import discard, probe_target, thaw
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.meta import Key
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.background import together
+from tryitnow.podman.client import PortMapping
+from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = timedelta(seconds=10)
+"""Between two looks at whether the waiting copies still answer."""
+
+QUIET = timedelta(milliseconds=300)
+"""After a claim, before the copy is replaced: claims come in bursts, and the restores of those who
+came too late for a warm copy should not share the cores with its replacement. About the time that
+a restore takes."""
+
+ASK_SECONDS = 2.0
+"""For one answer of a copy that waits: it was ready once, so it has nothing left to do first."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A copy that waited, and is an instance's now."""
+
+    ports: list[PortMapping]
+    claim: timedelta
+
+
+async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Claimed | None:
+    """Hand a waiting copy to an instance; None when none waits that answers.
+
+    The container's new name makes it the instance's: after a crash at any moment it is either
+    free or taken.
+    """
+    began = time.monotonic()
+    while (warm := node.pool.take(copy.key)) is not None:
+        name = demo_container(instance)
+        try:
+            if warm.paused:
+                await node.podman.unpause(str(warm.name))
+            await together(
+                node.podman.rename(str(warm.name), str(name)), _answers(node, copy, warm)
+            )
+        except (PodmanError, NotReadyError) as error:
+            if isinstance(error, PodmanUnreachableError):
+                raise
+            logger.warning("%s: the warm copy %s is not fit: %s", instance.key, warm.name, error)
+            await _discard_both(node, warm, name)
+            continue
+        except BaseException:
+            await _discard_both(node, warm, name)
+            raise
+        node.ports.hand_over(str(warm.name), str(name))
+        took = timedelta(seconds=time.monotonic() - began)
+        return Claimed(ports=list(warm.ports), claim=took)
+    return None
+
+
+async def _discard_both(node: Node, warm: WarmCopy, name: ContainerName) -> None:
+    # The renaming may or may not have happened.
+    await discard(node, warm.name)
+    await discard(node, name)
+
+
+async def _answers(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> None:
+    """Ask a waiting copy once.
+
+    Raises:
+        NotReadyError: it is not ready any more.
+
+    """
+    target = probe_target(node, copy.spec.blueprint, list(warm.ports))
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            answer = await ask(node.http, target)
+    except TimeoutError:
+        answer = f"no answer within {ASK_SECONDS:g} s"
+    if answer is not None:
+        raise NotReadyError(answer)
+
+
+async def reconcile_pool(node: Node, key: Key) -> timedelta | None:
+    """Bring the number of a copy's waiting thaws to what its spec wants."""
+    copy = node.copies.get(key)
+    if copy is None:
+        # Its containers are nobody's now, and are collected as such.
+        for warm in node.pool.of(key):
+            await _drop(node, key, warm)
+        return None
+    serves = copy.is_prepared and node.health.criu_available
+    wanted = copy.spec.pool.warm if serves else 0
+    await _adopt(node, copy)
+    for warm in node.pool.of(key):
+        await _look_at(node, copy, warm)
+    for warm in node.pool.of(key)[wanted:]:
+        await _drop(node, key, warm)
+    missing = wanted - len(node.pool.of(key))
+    message: str | None = None
+    again = LOOK_EVERY if wanted else None
+    if missing > 0 and (pause := node.backoff.remaining(_pool_id(copy))):
+        message, again = copy.status.warm_message, min(pause, LOOK_EVERY)
+    elif missing > 0 and (busy := _busy(node)):
+        message, again = copy.status.warm_message, busy
+    elif missing > 0:
+        room, why = await asyncio.to_thread(_room, node, copy)
+        message = await _fill(node, copy, min(missing, room)) or (why if room < missing else None)
+    await _report(node, key, message)
+    return again
+
+
+async def _adopt(node: Node, copy: NodeCheckpoint) -> None:
+    """Take in what waited before the agent was started, and remove what cannot be used."""
+    for state in await node.podman.list_containers(PREFIX):
+        name = parse(state.name)
+        if name is None or not is_warm_of(name, copy) or state.name in node.pool.names():
+            continue
+        if state.running or state.paused:
+            warm = WarmCopy(name, state.ports, paused=state.paused)
+            node.ports.adopt([state])
+            if await _can_be_used(node, copy, warm):
+                node.pool.add(copy.key, warm)
+                continue
+        await discard(node, name)
+
+
+async def _can_be_used(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> bool:
+    if warm.paused:
+        return copy.spec.pool.pause  # it was asked before it was paused
+    try:
+        await _answers(node, copy, warm)
+    except NotReadyError:
+        return False
+    return True
+
+
+async def _look_at(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> None:
+    """Replace a waiting copy that ended, does not answer, or waits in the wrong way."""
+    state = await node.podman.inspect(str(warm.name))
+    alive = state is not None and (state.paused if warm.paused else state.running)
+    if (
+        alive
+        and warm.paused == copy.spec.pool.pause
+        and (warm.paused or await _can_be_used(node, copy, warm))
+    ):
+        return
+    await _drop(node, copy.key, warm)
+
+
+async def _drop(node: Node, key: Key, warm: WarmCopy) -> None:
+    if node.pool.withdraw(key, warm):
+        await discard(node, warm.name)
+
+
+def _busy(node: Node) -> timedelta | None:
+    """How long to leave the node to the demos that are being started; None when it is idle."""
+    if any(instance.status.phase is DemoInstancePhase.STARTING for instance in node.instances):
+        return QUIET
+    left = QUIET - timedelta(seconds=time.monotonic() - node.pool.taken_at)
+    return left if left > timedelta() else None
+
+
+def _room(node: Node, copy: NodeCheckpoint) -> tuple[int, str]:
+    """Return how many more copies may wait here, and what limits them. Blocking."""
+    slots = node.settings.capacity - len(node.instances) - node.pool.size
+    prepared = node.prepared.get(copy.key)
+    each = max(prepared.memory_bytes() if prepared else 0, 1)
+    memory = available_memory_bytes() - node.settings.memory_reserve_bytes
+    if memory // each < slots:
+        why = f"{node.name} has memory for {max(memory // each, 0)} more ({each >> 20} MiB each)"
+        return max(memory // each, 0), why
+    return max(slots, 0), f"{node.name} runs {len(node.instances)} of {node.settings.capacity}"
+
+
+async def _fill(node: Node, copy: NodeCheckpoint, count: int) -> str | None:
+    """Thaw copies and let them wait; returns why one of them could not be had."""
+    results = await asyncio.gather(
+        *(_add(node, copy) for _ in range(count)), return_exceptions=True
+    )
+    failures = [result for result in results if isinstance(result, BaseException)]
+    for failure in failures:
+        if not isinstance(failure, (PodmanError, NotReadyError, ArchiveError, NoPortError)):
+            raise failure
+        if isinstance(failure, PodmanUnreachableError):
+            raise failure
+    if not failures:
+        node.backoff.forget(_pool_id(copy))
+        return None
+    failure = failures[0]
+    logger.warning("%s: a warm copy could not be made: %s", copy.key, failure)
+    node.backoff.failed(_pool_id(copy))
+    if isinstance(failure, ArchiveError):
+        await quarantine_damaged(node, copy, str(failure))
+    elif not isinstance(failure, NoPortError):
+        await note_restore_failure(node, node.copies.get(copy.key) or copy, str(failure))
+    return str(failure)
+
+
+async def _add(node: Node, copy: NodeCheckpoint) -> None:
+    archive = copy.status.archive
+    if archive is None:
+        return
+    name = warm_container(copy)
+    node.filling.add(str(name))
+    try:
+        thawed, _ = await thaw(node, name, copy, archive, urgent=False)
+        if copy.spec.pool.pause:
+            try:
+                await node.podman.pause(str(name))
+            except BaseException:
+                await discard(node, name)
+                raise
+        warm = WarmCopy(name, tuple(thawed.ports), paused=copy.spec.pool.pause)
+        node.pool.add(copy.key, warm)
+        await _report(node, copy.key, copy.status.warm_message)
+    finally:
+        node.filling.discard(str(name))
+
+
+async def _report(node: Node, key: Key, message: str | None) -> None:
+    copy = node.copies.get(key)
+    if copy is None or copy.is_deleting:
+        return
+    update = {"warm_ready": len(node.pool.of(key)), "warm_message": message}
+    status = copy.status.model_copy(update=update)
+    node.copies.take(await node.kubernetes.patch_status(copy, status.to_api()))
+
+
+def _pool_id(copy: NodeCheckpoint) -> str:
+    return f"{copy.metadata.uid}/pool"
