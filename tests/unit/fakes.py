@@ -27,6 +27,9 @@ from tryitnow.podman.client import ContainerState, Image, Podman, PortMapping
 from tryitnow.podman.errors import NoSuchContainerError
 from tryitnow.settings import TRANSFER_AUDIENCE
 
+NO_PROCESS = 1 << 22
+"""More than the kernel's greatest PID (proc_sys_kernel(5)): whatever is done to it hits nobody."""
+
 R = TypeVar("R", bound=Resource)
 T = TypeVar("T")
 
@@ -286,7 +289,7 @@ class FakePodman(Podman):
             id=f"id-of-{name}",
             running=True,
             exit_code=0,
-            pid=4711,
+            pid=NO_PROCESS,
             image=image,
             ports=tuple(ports),
         )
