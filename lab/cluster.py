@@ -130,6 +130,19 @@ class Cluster:
             self.enter(node, argv), text=True, env=self.environment(node), **options
         )
 
+    def kubectl(
+        self, *words: str | Path, check: bool = True, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as the administrator, on this machine."""
+        program = binaries.kubectl_directory() / "kubectl"
+        argv = [str(program), f"--kubeconfig={self.kubeconfig}", *map(str, words)]
+        done = subprocess.run(
+            argv, check=False, input=stdin, capture_output=True, text=True, env=CLEAN_ENVIRONMENT
+        )
+        if check and done.returncode != 0:
+            raise CommandFailedError(argv, done.returncode, done.stdout + done.stderr)
+        return done
+
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:
         """The command on this machine that runs `argv` in a node."""
         holder = nodes.holder(self.lab, node)

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab import LabError, binaries, images
+from lab import LabError, images
 from lab.cluster import CHECKOUT, Cluster
 from lab.progress import Step, say, step
-from lab.shell import run
 
 _SAMPLES = Path("manifests/samples")
 _CHECKPOINT = _SAMPLES / "wordpress.yaml"
@@ -53,14 +52,9 @@ def show(cluster: Cluster) -> None:
 
 def _apply(cluster: Cluster, file: Path) -> Found:
     say(f"$ kubectl apply -f {file}")
-    told = _kubectl(cluster, "apply", "--output=json", f"--filename={CHECKOUT / file}")
-    applied: Found = json.loads(told)
+    told = cluster.kubectl("apply", "--output=json", f"--filename={CHECKOUT / file}")
+    applied: Found = json.loads(told.stdout)
     return applied
-
-
-def _kubectl(cluster: Cluster, *words: str) -> str:
-    kubectl = binaries.kubectl_directory() / "kubectl"
-    return run(kubectl, f"--kubeconfig={cluster.kubeconfig}", *words)
 
 
 def _path(of: Found) -> str:

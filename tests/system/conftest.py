@@ -1,0 +1,85 @@
+"""One lab for all system tests: a control plane, a registry, two nodes, the operator."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import images
+from lab.cluster import Cluster
+from tests.system.nodes import NODES, LabNodes
+from tests.system.objects import Objects, wait_until
+
+_numbers = itertools.count(1)
+
+GONE_WITHIN = 75.0
+"""Seconds: an orphan that a killed program left is found by the look that comes every 30 s."""
+
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A cluster of its own, whatever else runs on this machine; gone afterwards in every case."""
+    lab = Cluster("test", nodes=len(NODES))
+    lab.down()
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="session")
+def notes_image(cluster: Cluster) -> str:
+    """A small application, quick to start and to freeze, whose misbehaviour can be ordered."""
+    return images.ensure(cluster, "notes")
+
+
+@pytest.fixture(scope="session")
+def nodes(cluster: Cluster) -> LabNodes:
+    return LabNodes(cluster)
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster) -> Kubectl:
+    """The real kubectl, as the administrator."""
+
+    def run(*words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        return cluster.kubectl(*words, check=False, stdin=stdin)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def module_objects(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
+    """A namespace for what the tests of a file share."""
+    yield from _namespace(cluster, nodes)
+
+
+@pytest.fixture
+def objects(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
+    """A namespace of the test's own; when it is deleted, nothing of it may be left on any node."""
+    yield from _namespace(cluster, nodes)
+
+
+def _namespace(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
+    objects = Objects(cluster.kubeconfig, f"test-{next(_numbers)}")
+    objects.create_namespace()
+    try:
+        yield objects
+        objects.delete_namespace()
+        gone = f"namespace {objects.namespace} to be deleted"
+        wait_until(lambda: not objects.namespace_exists(), gone, GONE_WITHIN)
+        for node in NODES:
+            wait_until(
+                lambda node=node: not nodes.remains(node, objects.namespace),
+                f"nothing of {objects.namespace} to be left on {node}",
+                GONE_WITHIN,
+            )
+    finally:
+        objects.close()

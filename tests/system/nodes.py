@@ -1,0 +1,64 @@
+"""The lab's nodes as a person with a root shell sees them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from lab.cluster import Cluster
+
+NODES = ["node-1", "node-2"]
+
+CHECKPOINTS = "/var/lib/try-it-now/checkpoints"
+DATA = "/var/lib/try-it-now/data"
+
+
+class LabNodes:
+    """Runs commands in nodes; sees what Podman and the operator keep there."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def shell(self, node: str, script: str) -> str:
+        return self.cluster.exec(node, ["sh", "-euc", script]).stdout
+
+    def podman(self, node: str, *words: str) -> str:
+        return self.cluster.exec(node, ["podman", *words]).stdout
+
+    def containers(self, node: str, part: str = "tryitnow_") -> list[str]:
+        """Names of all containers, running or not, that contain a text."""
+        names = self.podman(node, "ps", "--all", "--format={{.Names}}").split()
+        return [name for name in names if part in name]
+
+    def inspect(self, node: str, container: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.podman(node, "inspect", container))[0]
+        return found
+
+    def files(self, node: str, directory: str, part: str) -> list[str]:
+        script = f"ls -A {shlex.quote(directory)}"
+        return [name for name in self.shell(node, script).split() if part in name]
+
+    def published_ports(self, node: str) -> set[int]:
+        """Ports of the node that Netavark forwards to a container."""
+        script = "nft -j list table inet netavark 2>/dev/null || echo '{\"nftables\": []}'"
+        rules = json.loads(self.shell(node, script))["nftables"]
+        found = set()
+        for rule in (entry["rule"] for entry in rules if "rule" in entry):
+            for part in rule["expr"]:
+                left = part.get("match", {}).get("left", {})
+                if isinstance(left, dict) and left.get("payload", {}).get("field") == "dport":
+                    right = part["match"]["right"]
+                    found |= {right} if isinstance(right, int) else set()
+        return found
+
+    def remains(self, node: str, namespace: str) -> list[str]:
+        """Everything on a node that belongs to objects of a namespace."""
+        return [
+            *self.containers(node, f"_{namespace}_"),
+            *self.files(node, CHECKPOINTS, f"{namespace}_"),
+            *self.files(node, DATA, f"{namespace}_"),
+        ]
+
+    def agent_log(self, node: str) -> str:
+        return self.cluster.log(f"agent-{node}").read_text(errors="replace")
