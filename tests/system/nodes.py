@@ -36,7 +36,8 @@ class LabNodes:
         return found
 
     def files(self, node: str, directory: str, part: str) -> list[str]:
-        script = f"ls -A {shlex.quote(directory)}"
+        """Names in a directory that contain a text; none where there is no such directory."""
+        script = f"[ ! -d {shlex.quote(directory)} ] || ls -A {shlex.quote(directory)}"
         return [name for name in self.shell(node, script).split() if part in name]
 
     def published_ports(self, node: str) -> set[int]:

@@ -1,0 +1,245 @@
+"""The ladder, each rung tested by breaking the one above; and a copy that is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.cluster import Cluster
+from tests.system.nodes import CHECKPOINTS, DATA, NODES, LabNodes
+from tests.system.notes import notes_spec, on_node, visit
+from tests.system.objects import Objects, condition, wait_until
+from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase
+from tryitnow.api.demoinstance import (
+    DemoInstance,
+    DemoInstancePhase,
+    FallbackReason,
+    RestoredFrom,
+    StartedBy,
+)
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+
+NODE = NODES[0]
+
+
+@pytest.fixture
+def without_criu(cluster: Cluster, module_objects: Objects) -> Iterator[None]:
+    """All nodes with CRIU switched off."""
+    _switch_criu(cluster, module_objects, "false")
+    yield
+    _switch_criu(cluster, module_objects, None)
+
+
+def _switch_criu(cluster: Cluster, objects: Objects, value: str | None) -> None:
+    wanted = "False" if value else "True"
+    for node in NODES:
+        cluster.restart(f"agent-{node}", {"CRIU_ENABLED": value})
+    for node in NODES:
+        objects.agent(
+            node,
+            lambda a: any(
+                c.type == "CRIUAvailable" and c.status == wanted for c in a.status.conditions
+            ),
+        )
+
+
+@pytest.mark.usefixtures("without_criu")
+def test_without_criu_a_demo_starts_cold_and_says_why(
+    objects: Objects, notes_image: str, nodes: LabNodes
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image))
+    objects.demo("cold", "notes")
+    demo = objects.ready_demo("cold")
+    assert demo.status.started_by is StartedBy.COLD_START
+    assert demo.status.fallback_reason is FallbackReason.CRIU_NOT_AVAILABLE
+    assert visit(demo).get("/healthz").status_code == 200
+    told = [note for reason, note in objects.events("cold") if reason == "ColdStartFallback"]
+    assert any("CRIU_ENABLED" in note for note in told), "the way out must be named"
+    assert demo.status.node_name
+    log = nodes.agent_log(demo.status.node_name)
+    assert "CRIU not available - will use cold start" in log
+    waiting = objects.wait(
+        Checkpoint, "notes", lambda c: condition(c, "Ready").reason == "CRIUNotAvailable"
+    )
+    assert "CRIU_ENABLED" in condition(waiting, "Ready").message
+
+
+def test_criu_that_is_switched_off_after_the_freeze_is_the_reason_for_a_cold_start(
+    cluster: Cluster, objects: Objects, notes_image: str
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image))
+    objects.ready_checkpoint("notes")
+    _switch_criu(cluster, objects, "false")
+    try:
+        objects.demo("cold", "notes")
+        demo = objects.ready_demo("cold")
+        assert demo.status.started_by is StartedBy.COLD_START
+        assert demo.status.fallback_reason is FallbackReason.CRIU_NOT_AVAILABLE
+    finally:
+        _switch_criu(cluster, objects, None)
+    objects.ready_checkpoint("notes")
+    objects.demo("thawed", "notes")
+    assert objects.ready_demo("thawed").status.started_by is StartedBy.RESTORE
+
+
+def test_without_a_copy_a_demo_starts_cold_and_does_not_wait_for_the_build(
+    objects: Objects, notes_image: str
+) -> None:
+    objects.checkpoint("slow", notes_spec(notes_image, env={"START_DELAY_SECONDS": "6"}))
+    objects.demo("early", "slow")
+    demo = objects.ready_demo("early")
+    assert demo.status.started_by is StartedBy.COLD_START
+    assert demo.status.fallback_reason is FallbackReason.NO_COPY
+
+
+def test_what_is_prepared_and_damaged_is_replaced_by_the_archive(
+    objects: Objects, notes_image: str, nodes: LabNodes
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
+    frozen = objects.ready_checkpoint("notes")
+    data = f"{DATA}/{objects.namespace}_notes_{frozen.status.current_revision}"
+    # A link to nowhere, as a Podman that unpacks archives in another way would leave it.
+    nodes.shell(NODE, f"mv {data}/checkpoint {data}/elsewhere")
+    objects.demo("thawed", "notes")
+    demo = objects.ready_demo("thawed")
+    assert demo.status.started_by is StartedBy.RESTORE
+    assert visit(demo).get("/healthz").status_code == 200
+    wait_until(
+        lambda: nodes.files(NODE, data, "checkpoint") == ["checkpoint"]
+        and not nodes.files(NODE, data, "elsewhere"),
+        "the copy to be prepared anew",
+    )
+    objects.demo("quick", "notes")
+    assert objects.ready_demo("quick").status.restored_from is RestoredFrom.PREPARED
+
+
+def test_a_thaw_that_does_not_answer_ends_in_a_cold_start(
+    objects: Objects, notes_image: str
+) -> None:
+    spec = notes_spec(notes_image, env={"READY_ONLY_BEFORE_FREEZE": "1"})
+    spec["readiness"]["restoreTimeout"] = "2s"
+    objects.checkpoint("fickle", spec)
+    failed = objects.wait(Checkpoint, "fickle", lambda c: c.status.last_failure is not None, 90)
+    assert failed.status.last_failure
+    assert failed.status.last_failure.reason == "VerifyNotReady"
+    assert "spec.readiness.restoreTimeout" in failed.status.last_failure.message
+    assert failed.status.current_revision is None, "what cannot be thawed never serves"
+    objects.demo("cold", "fickle")
+    demo = objects.ready_demo("cold")
+    assert demo.status.started_by is StartedBy.COLD_START
+    assert demo.status.fallback_reason is FallbackReason.NO_COPY
+
+
+def test_restore_only_waits_for_a_copy_rather_than_start_cold(
+    objects: Objects, notes_image: str
+) -> None:
+    objects.checkpoint("slow", notes_spec(notes_image, env={"START_DELAY_SECONDS": "3"}))
+    objects.demo("patient", "slow", start="RestoreOnly")
+    waiting = objects.wait(DemoInstance, "patient", lambda d: bool(d.status.conditions))
+    assert condition(waiting, "Ready").reason == "NoCopy"
+    assert waiting.status.phase is DemoInstancePhase.PENDING
+    demo = objects.ready_demo("patient", within=90)
+    assert demo.status.started_by is StartedBy.RESTORE
+
+
+def test_a_copy_with_a_flipped_byte_is_never_used_and_is_replaced_by_a_good_one(
+    cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image))
+    frozen = objects.ready_checkpoint("notes")
+    objects.wait_copies("notes", NODES)
+    assert frozen.status.archive
+    stem = f"{objects.namespace}_notes_{frozen.status.current_revision}"
+    archive = f"{CHECKPOINTS}/{stem}.tar.zst"
+    good = objects.copy("notes", NODE)
+    assert good
+    # While its agent is away: what it finds when it comes back must be looked at first.
+    cluster.stop(f"agent-{NODE}")
+    _flip_a_byte(nodes, NODE, archive)
+    nodes.shell(NODE, f"rm -r {DATA}/{stem}")
+    cluster.start(f"agent-{NODE}")
+    wait_until(
+        lambda: _sha256(nodes, NODE, archive) == frozen.status.archive.sha256,
+        "the damaged archive to be replaced",
+    )
+    objects.wait_copies("notes", NODES)
+    reasons = [reason for reason, _ in objects.events(good.metadata.name)]
+    assert "QuarantinedDigestMismatch" in reasons
+    log = nodes.agent_log(NODE)
+    assert "but " + frozen.status.archive.sha256 + " was frozen" in log
+    # And while its agent watches: found without anybody asking for a demo.
+    _flip_a_byte(nodes, NODE, archive)
+    wait_until(
+        lambda: _sha256(nodes, NODE, archive) == frozen.status.archive.sha256,
+        "the second damage to be mended",
+    )
+    objects.demo("thawed", "notes")
+    assert objects.ready_demo("thawed").status.started_by is StartedBy.RESTORE
+
+
+def test_the_last_good_copy_lost_is_built_anew(
+    objects: Objects, notes_image: str, nodes: LabNodes
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
+    frozen = objects.ready_checkpoint("notes")
+    first = objects.copy("notes", NODE)
+    assert first
+    archive = nodes.files(NODE, CHECKPOINTS, f"{objects.namespace}_notes_")
+    nodes.shell(NODE, f"rm {CHECKPOINTS}/" + f" {CHECKPOINTS}/".join(archive))
+
+    def is_new(checkpoint: Checkpoint) -> bool:
+        old, new = frozen.status.archive, checkpoint.status.archive
+        ready = checkpoint.status.phase is CheckpointPhase.READY
+        return ready and old is not None and new is not None and new.sha256 != old.sha256
+
+    objects.wait(Checkpoint, "notes", is_new, 90)
+    again = objects.copy("notes", NODE)
+    assert again
+    assert again.metadata.uid != first.metadata.uid
+    assert again.status.phase is NodeCheckpointPhase.PREPARED
+
+
+def test_a_copy_that_cannot_be_thawed_twice_is_quarantined_and_built_anew(
+    objects: Objects, notes_image: str, nodes: LabNodes
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
+    objects.ready_checkpoint("notes")
+    copy = objects.copy("notes", NODE)
+    assert copy
+    criu = nodes.shell(NODE, "command -v criu").strip()
+    nodes.shell(NODE, f"mv {criu} {criu}.away")
+    try:
+        nodes.shell(NODE, f"printf '#!/bin/sh\\nexit 1\\n' > {criu}; chmod 755 {criu}")
+        for name in ("first", "second"):
+            objects.demo(name, "notes")
+            demo = objects.ready_demo(name)
+            assert demo.status.started_by is StartedBy.COLD_START
+            assert demo.status.fallback_reason is FallbackReason.RESTORE_FAILED
+    finally:
+        nodes.shell(NODE, f"mv {criu}.away {criu}")
+    wait_until(
+        lambda: "QuarantinedRestoreFailed" in dict(objects.events(copy.metadata.name)),
+        "the copy to be quarantined",
+    )
+    objects.wait(
+        Checkpoint,
+        "notes",
+        lambda c: c.status.last_failure is None and c.status.phase is CheckpointPhase.READY,
+        120,
+    )
+    objects.demo("third", "notes")
+    assert objects.ready_demo("third").status.started_by is StartedBy.RESTORE
+
+
+def _flip_a_byte(nodes: LabNodes, node: str, file: str) -> None:
+    script = (
+        "import sys; f = open(sys.argv[1], 'r+b'); f.seek(0, 2); f.seek(f.tell() // 2);"
+        " b = f.read(1); f.seek(-1, 1); f.write(bytes([b[0] ^ 1])); f.close()"
+    )
+    nodes.cluster.exec(node, ["python3", "-c", script, file])
+
+
+def _sha256(nodes: LabNodes, node: str, file: str) -> str:
+    found = nodes.cluster.exec(node, ["sha256sum", file], check=False)
+    return found.stdout.split()[0] if found.returncode == 0 else ""

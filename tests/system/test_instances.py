@@ -1,0 +1,168 @@
+"""How demos live and end: their ttl, many at once, what becomes of one whose container ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system.nodes import NODES, LabNodes
+from tests.system.notes import notes_spec, visit
+from tests.system.objects import Objects, wait_until
+from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
+from tryitnow.api.meta import now
+
+AT_ONCE = 10
+
+
+@pytest.fixture(scope="module")
+def frozen(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
+    module_objects.checkpoint("notes", notes_spec(notes_image))
+    yield module_objects.ready_checkpoint("notes")
+    for demo in module_objects.list(DemoInstance):
+        module_objects.delete(DemoInstance, demo.metadata.name)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_a_demo_is_gone_with_its_container_and_port_when_its_ttl_has_passed(
+    module_objects: Objects, nodes: LabNodes
+) -> None:
+    objects = module_objects
+    created = objects.demo("short", "notes", ttl="10s").metadata.creation_timestamp
+    assert created
+    demo = objects.ready_demo("short")
+    assert demo.status.expires_at
+    assert (demo.status.expires_at - created).total_seconds() == 10
+    node, port = demo.status.node_name, demo.status.host_port
+    assert node
+    assert port in nodes.published_ports(node)
+    visitor = visit(demo)
+    objects.wait_gone(DemoInstance, "short", within=20)
+    assert (now() - created).total_seconds() <= 15
+    assert visitor.is_gone()
+    assert nodes.containers(node, "_short_") == []
+    assert port not in nodes.published_ports(node)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_raising_the_ttl_extends_the_life(module_objects: Objects) -> None:
+    objects = module_objects
+    objects.demo("longer", "notes", ttl="5s")
+    before = objects.ready_demo("longer").status.expires_at
+    assert before
+    objects.patch(DemoInstance, "longer", {"spec": {"ttl": "1h"}})
+    extended = objects.wait(
+        DemoInstance, "longer", lambda d: bool(d.status.expires_at and d.status.expires_at > before)
+    )
+    assert extended.status.expires_at
+    assert (extended.status.expires_at - before).total_seconds() == 3595
+    time.sleep(max(0.0, (before - now()).total_seconds()) + 1)  # the old end must pass
+    still_there = objects.get(DemoInstance, "longer")
+    assert still_there is not None
+    assert not still_there.is_deleting
+    assert visit(still_there).get("/healthz").status_code == 200
+
+
+@pytest.mark.usefixtures("frozen")
+def test_ten_at_once_are_all_ready_and_deleted_at_once_leave_nothing(
+    module_objects: Objects, nodes: LabNodes
+) -> None:
+    objects = module_objects
+    names = [f"crowd-{number}" for number in range(AT_ONCE)]
+    for name in names:
+        objects.demo(name, "notes")
+    demos = [objects.ready_demo(name) for name in names]
+    assert {demo.status.started_by for demo in demos} == {StartedBy.RESTORE}
+    assert {demo.status.node_name for demo in demos} == set(NODES)
+    assert len({demo.status.url for demo in demos}) == AT_ONCE
+    for demo in demos:
+        assert visit(demo).post("/notes", demo.metadata.name).status_code == 201
+    for demo in demos:
+        assert visit(demo).notes() == [demo.metadata.name]
+    for name in names:
+        objects.delete(DemoInstance, name)
+    for name in names:
+        objects.wait_gone(DemoInstance, name)
+    ports = {demo.status.host_port for demo in demos}
+    for node in NODES:
+        assert nodes.containers(node, "_crowd-") == []
+        taken = {d.status.host_port for d in demos if d.status.node_name == node}
+        assert taken <= ports
+        assert not taken & nodes.published_ports(node)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_a_demo_that_is_deleted_while_it_starts_leaves_nothing(
+    module_objects: Objects, nodes: LabNodes
+) -> None:
+    objects = module_objects
+    objects.demo("hasty", "notes")
+    objects.wait(DemoInstance, "hasty", lambda d: d.status.node_name is not None)
+    objects.delete(DemoInstance, "hasty")
+    objects.wait_gone(DemoInstance, "hasty")
+    for node in NODES:
+        wait_until(lambda node=node: not nodes.containers(node, "_hasty_"), "its container to go")
+
+
+@pytest.mark.usefixtures("frozen")
+def test_a_demo_whose_application_ended_is_started_again_with_its_files(
+    module_objects: Objects,
+) -> None:
+    objects = module_objects
+    objects.demo("fallen", "notes")
+    visitor = visit(objects.ready_demo("fallen"))
+    assert visitor.post("/notes", "kept").status_code == 201
+    visitor.post("/exit?code=3")
+    again = objects.wait(
+        DemoInstance,
+        "fallen",
+        lambda d: d.status.restarts == 1 and d.status.phase is DemoInstancePhase.READY,
+    )
+    assert again.status.started_by is StartedBy.COLD_START
+    assert visit(again).notes() == ["kept"]
+    told = [note for reason, note in objects.events("fallen") if reason == "ContainerGone"]
+    assert any("exit code 3" in note for note in told)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_a_demo_whose_container_was_taken_away_is_started_anew(
+    module_objects: Objects, nodes: LabNodes
+) -> None:
+    objects = module_objects
+    objects.demo("robbed", "notes")
+    demo = objects.ready_demo("robbed")
+    assert demo.status.node_name
+    container = nodes.containers(demo.status.node_name, "_robbed_")[0]
+    nodes.podman(demo.status.node_name, "rm", "--force", "--time=0", container)
+    again = objects.wait(
+        DemoInstance,
+        "robbed",
+        lambda d: d.status.restarts == 1 and d.status.phase is DemoInstancePhase.READY,
+    )
+    assert again.status.started_by is StartedBy.RESTORE
+    assert visit(again).get("/healthz").status_code == 200
+
+
+@pytest.mark.usefixtures("frozen")
+def test_a_cold_start_can_be_asked_for(module_objects: Objects) -> None:
+    module_objects.demo("cold", "notes", start="ColdStart")
+    demo = module_objects.ready_demo("cold")
+    assert demo.status.started_by is StartedBy.COLD_START
+    assert demo.status.fallback_reason is None, "nothing failed: it was asked for"
+
+
+def test_a_container_under_our_names_without_an_owner_is_removed(
+    nodes: LabNodes, notes_image: str
+) -> None:
+    node = NODES[0]
+    name = "tryitnow_demo_nowhere_nobody_12345678"
+    bystander = "somebody-elses"
+    nodes.podman(node, "run", "--detach", "--name", name, notes_image)
+    nodes.podman(node, "run", "--detach", "--name", bystander, notes_image)
+    try:
+        wait_until(lambda: not nodes.containers(node, name), "the orphan to be removed")
+        assert nodes.containers(node, bystander) == [bystander]
+    finally:
+        nodes.podman(node, "rm", "--force", "--ignore", "--time=0", name, bystander)
