@@ -13,6 +13,8 @@ from lab import images
 from lab.cluster import Cluster
 from tests.system.nodes import NODES, LabNodes
 from tests.system.objects import Objects, wait_until
+from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.demoinstance import DemoInstance
 
 _numbers = itertools.count(1)
 
@@ -72,14 +74,15 @@ def _namespace(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
     objects.create_namespace()
     try:
         yield objects
-        objects.delete_namespace()
-        gone = f"namespace {objects.namespace} to be deleted"
-        wait_until(lambda: not objects.namespace_exists(), gone, GONE_WITHIN)
-        for node in NODES:
-            wait_until(
-                lambda node=node: not nodes.remains(node, objects.namespace),
-                f"nothing of {objects.namespace} to be left on {node}",
-                GONE_WITHIN,
-            )
+        # Before their namespace: its controller looks again only after many seconds.
+        objects.delete_all(DemoInstance)
+        objects.delete_all(Checkpoint)
+        wait_until(objects.none_left, f"all objects of {objects.namespace} to be gone", GONE_WITHIN)
+        wait_until(
+            lambda: not nodes.remains(objects.namespace),
+            f"nothing of {objects.namespace} to be left on any node",
+            GONE_WITHIN,
+        )
     finally:
+        objects.delete_namespace()
         objects.close()

@@ -53,13 +53,19 @@ class LabNodes:
                     found |= {right} if isinstance(right, int) else set()
         return found
 
-    def remains(self, node: str, namespace: str) -> list[str]:
-        """Everything on a node that belongs to objects of a namespace."""
-        return [
-            *self.containers(node, f"_{namespace}_"),
-            *self.files(node, CHECKPOINTS, f"{namespace}_"),
-            *self.files(node, DATA, f"{namespace}_"),
+    def everywhere(self, part: str) -> list[str]:
+        """Names of the containers of all nodes that contain a text."""
+        return [name for node in NODES for name in self.containers(node, part)]
+
+    def remains(self, namespace: str) -> list[str]:
+        """Everything on any node that belongs to objects of a namespace."""
+        files = [
+            name
+            for node in NODES
+            for directory in (CHECKPOINTS, DATA)
+            for name in self.files(node, directory, f"{namespace}_")
         ]
+        return [*self.everywhere(f"_{namespace}_"), *files]
 
     def agent_log(self, node: str) -> str:
         return self.cluster.log(f"agent-{node}").read_text(errors="replace")

@@ -39,8 +39,8 @@ class Visitor:
         self._session.trust_env = False
         self._session.headers["Connection"] = "close"
 
-    def get(self, path: str = "/", **options: Any) -> requests.Response:
-        return self._session.get(self.url + path, timeout=10, allow_redirects=False, **options)
+    def get(self, path: str = "/", *, timeout: float = 10) -> requests.Response:
+        return self._session.get(self.url + path, timeout=timeout, allow_redirects=False)
 
     def post(self, path: str, body: str = "") -> requests.Response:
         return self._session.post(self.url + path, data=body.encode(), timeout=10)

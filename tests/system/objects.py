@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import kubernetes
-from kubernetes.client.rest import ApiException
+from kubernetes.client.exceptions import ApiException
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
@@ -26,19 +26,26 @@ READY_WITHIN = 60.0
 BUILT_WITHIN = 90.0
 
 
+def connect(kubeconfig: Path) -> kubernetes.client.ApiClient:
+    client: kubernetes.client.ApiClient = kubernetes.config.new_client_from_config(  # type: ignore[no-untyped-call]
+        str(kubeconfig)
+    )
+    return client
+
+
 class Objects:
     """Creates, reads and waits for objects of one namespace."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         self.namespace = namespace
-        self._client = kubernetes.config.new_client_from_config(str(kubeconfig))
+        self._client = connect(kubeconfig)
         self._client.configuration.retries = False
         self._custom = kubernetes.client.CustomObjectsApi(self._client)
         self._core = kubernetes.client.CoreV1Api(self._client)
         self._events = kubernetes.client.EventsV1Api(self._client)
 
     def close(self) -> None:
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -71,8 +78,13 @@ class Objects:
             if error.status != 404:
                 raise
 
+    def delete_all(self, model: type[Resource]) -> None:
+        where = (GROUP, VERSION, self.namespace, model.plural)
+        self._custom.delete_collection_namespaced_custom_object(*where)
+
     def create_namespace(self) -> None:
-        self._core.create_namespace({"metadata": {"name": self.namespace}})
+        metadata = kubernetes.client.V1ObjectMeta(name=self.namespace)
+        self._core.create_namespace(kubernetes.client.V1Namespace(metadata=metadata))
 
     def delete_namespace(self) -> None:
         self._core.delete_namespace(self.namespace)
@@ -100,16 +112,21 @@ class Objects:
                 return None
             raise
 
-    def list(self, model: type[R]) -> list[R]:
+    def all(self, model: type[R]) -> list[R]:
         where = (GROUP, VERSION, self.namespace, model.plural)
-        found = self._custom.list_namespaced_custom_object(*where)
+        found: Any = self._custom.list_namespaced_custom_object(*where)
         return [model.model_validate(item) for item in found["items"]]
+
+    def none_left(self) -> bool:
+        """Whether the namespace holds nothing of ours any more."""
+        kinds: list[type[Resource]] = [DemoInstance, Checkpoint, NodeCheckpoint]
+        return not any(self.all(kind) for kind in kinds)
 
     def copy(self, checkpoint: str, node: str) -> NodeCheckpoint | None:
         """The copy of a checkpoint on a node, of whatever revision."""
         copies = [
             copy
-            for copy in self.list(NodeCheckpoint)
+            for copy in self.all(NodeCheckpoint)
             if copy.spec.checkpoint == checkpoint and copy.spec.node_name == node
         ]
         return copies[0] if copies else None
@@ -117,7 +134,11 @@ class Objects:
     def events(self, about: str) -> list[tuple[str, str]]:
         """Reason and note of all Events about an object."""
         found = self._events.list_namespaced_event(self.namespace)
-        return [(e.reason, e.note or "") for e in found.items if e.regarding.name == about]
+        return [
+            (e.reason or "", e.note or "")
+            for e in found.items
+            if e.regarding is not None and e.regarding.name == about
+        ]
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -151,7 +172,7 @@ class Objects:
     def _watching(
         self, model: type[R], name: str, since: R | None, seconds: float
     ) -> Iterator[Iterator[dict[str, Any]]]:
-        watch = kubernetes.watch.Watch()
+        watch: Any = kubernetes.watch.Watch()  # type: ignore[no-untyped-call]
         options: dict[str, Any] = {
             "field_selector": f"metadata.name={name}",
             "timeout_seconds": max(1, int(seconds)),
@@ -159,7 +180,7 @@ class Objects:
         if since is not None:
             options["resource_version"] = since.metadata.resource_version
         where: tuple[str, ...] = (GROUP, VERSION, self.namespace, model.plural)
-        method = self._custom.list_namespaced_custom_object
+        method: Any = self._custom.list_namespaced_custom_object
         if not model.namespaced:
             where = (GROUP, VERSION, model.plural)
             method = self._custom.list_cluster_custom_object

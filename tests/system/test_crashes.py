@@ -61,11 +61,11 @@ def test_killed_while_a_copy_is_fetched(
     objects.checkpoint("big", notes_spec(notes_image, env=env, criu={"compression": "None"}))
 
     def is_copying() -> bool:
-        phases = {c.status.phase for c in objects.list(NodeCheckpoint)}
+        phases = {c.status.phase for c in objects.all(NodeCheckpoint)}
         return NodeCheckpointPhase.DOWNLOADING in phases
 
     wait_until(is_copying, "the copy to be on its way", 90)
-    fetching = next(c for c in objects.list(NodeCheckpoint) if c.spec.fetch is not None)
+    fetching = next(c for c in objects.all(NodeCheckpoint) if c.spec.fetch is not None)
     kill(cluster, unit_of(program, fetching.spec.node_name))
     objects.wait(
         Checkpoint,
@@ -124,7 +124,6 @@ def _nothing_but(nodes: LabNodes, objects: Objects, demos: list[str]) -> None:
     """Wait until the nodes run the containers of these demos and no others of this namespace."""
 
     def running() -> list[str]:
-        found = [name for node in NODES for name in nodes.containers(node, objects.namespace)]
-        return sorted(name.split("_")[3] for name in found)
+        return sorted(name.split("_")[3] for name in nodes.everywhere(objects.namespace))
 
     wait_until(lambda: running() == sorted(demos), f"only {demos} to run", LATE)

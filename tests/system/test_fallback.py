@@ -18,7 +18,7 @@ from tryitnow.api.demoinstance import (
     RestoredFrom,
     StartedBy,
 )
-from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 
 NODE = NODES[0]
 
@@ -106,8 +106,10 @@ def test_what_is_prepared_and_damaged_is_replaced_by_the_archive(
     assert demo.status.started_by is StartedBy.RESTORE
     assert visit(demo).get("/healthz").status_code == 200
     wait_until(
-        lambda: nodes.files(NODE, data, "checkpoint") == ["checkpoint"]
-        and not nodes.files(NODE, data, "elsewhere"),
+        lambda: (
+            nodes.files(NODE, data, "checkpoint") == ["checkpoint"]
+            and not nodes.files(NODE, data, "elsewhere")
+        ),
         "the copy to be prepared anew",
     )
     objects.demo("quick", "notes")
@@ -150,6 +152,7 @@ def test_a_copy_with_a_flipped_byte_is_never_used_and_is_replaced_by_a_good_one(
     frozen = objects.ready_checkpoint("notes")
     objects.wait_copies("notes", NODES)
     assert frozen.status.archive
+    good_sha256 = frozen.status.archive.sha256
     stem = f"{objects.namespace}_notes_{frozen.status.current_revision}"
     archive = f"{CHECKPOINTS}/{stem}.tar.zst"
     good = objects.copy("notes", NODE)
@@ -160,18 +163,18 @@ def test_a_copy_with_a_flipped_byte_is_never_used_and_is_replaced_by_a_good_one(
     nodes.shell(NODE, f"rm -r {DATA}/{stem}")
     cluster.start(f"agent-{NODE}")
     wait_until(
-        lambda: _sha256(nodes, NODE, archive) == frozen.status.archive.sha256,
+        lambda: _sha256(nodes, NODE, archive) == good_sha256,
         "the damaged archive to be replaced",
     )
     objects.wait_copies("notes", NODES)
     reasons = [reason for reason, _ in objects.events(good.metadata.name)]
     assert "QuarantinedDigestMismatch" in reasons
     log = nodes.agent_log(NODE)
-    assert "but " + frozen.status.archive.sha256 + " was frozen" in log
+    assert f"but {good_sha256} was frozen" in log
     # And while its agent watches: found without anybody asking for a demo.
     _flip_a_byte(nodes, NODE, archive)
     wait_until(
-        lambda: _sha256(nodes, NODE, archive) == frozen.status.archive.sha256,
+        lambda: _sha256(nodes, NODE, archive) == good_sha256,
         "the second damage to be mended",
     )
     objects.demo("thawed", "notes")

@@ -21,7 +21,7 @@ AT_ONCE = 10
 def frozen(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
     module_objects.checkpoint("notes", notes_spec(notes_image))
     yield module_objects.ready_checkpoint("notes")
-    for demo in module_objects.list(DemoInstance):
+    for demo in module_objects.all(DemoInstance):
         module_objects.delete(DemoInstance, demo.metadata.name)
 
 
@@ -85,11 +85,9 @@ def test_ten_at_once_are_all_ready_and_deleted_at_once_leave_nothing(
         objects.delete(DemoInstance, name)
     for name in names:
         objects.wait_gone(DemoInstance, name)
-    ports = {demo.status.host_port for demo in demos}
+    assert nodes.everywhere("_crowd-") == []
     for node in NODES:
-        assert nodes.containers(node, "_crowd-") == []
         taken = {d.status.host_port for d in demos if d.status.node_name == node}
-        assert taken <= ports
         assert not taken & nodes.published_ports(node)
 
 
@@ -102,8 +100,7 @@ def test_a_demo_that_is_deleted_while_it_starts_leaves_nothing(
     objects.wait(DemoInstance, "hasty", lambda d: d.status.node_name is not None)
     objects.delete(DemoInstance, "hasty")
     objects.wait_gone(DemoInstance, "hasty")
-    for node in NODES:
-        wait_until(lambda node=node: not nodes.containers(node, "_hasty_"), "its container to go")
+    wait_until(lambda: not nodes.everywhere("_hasty_"), "its container to go")
 
 
 @pytest.mark.usefixtures("frozen")
@@ -151,6 +148,20 @@ def test_a_cold_start_can_be_asked_for(module_objects: Objects) -> None:
     demo = module_objects.ready_demo("cold")
     assert demo.status.started_by is StartedBy.COLD_START
     assert demo.status.fallback_reason is None, "nothing failed: it was asked for"
+
+
+def test_deleting_a_namespace_takes_its_demos_and_copies_along(
+    objects: Objects, notes_image: str, nodes: LabNodes
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image, pool={"warm": 1}))
+    objects.ready_checkpoint("notes")
+    objects.demo("doomed", "notes")
+    visitor = visit(objects.ready_demo("doomed"))
+    objects.delete_namespace()
+    wait_until(lambda: not objects.namespace_exists(), "the namespace to be gone")
+    assert visitor.is_gone()
+    wait_until(lambda: not nodes.remains(objects.namespace), "nothing to be left on any node")
+    objects.create_namespace()  # for the fixture, which looks whether anything is left
 
 
 def test_a_container_under_our_names_without_an_owner_is_removed(

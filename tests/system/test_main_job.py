@@ -22,12 +22,12 @@ def frozen(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
     """A checkpoint that all tests of this file thaw from."""
     module_objects.checkpoint("notes", notes_spec(notes_image, warmUp={"paths": ["/", "/notes"]}))
     yield module_objects.ready_checkpoint("notes")
-    for demo in module_objects.list(DemoInstance):
+    for demo in module_objects.all(DemoInstance):
         module_objects.delete(DemoInstance, demo.metadata.name)
 
 
 def builder_of(objects: Objects) -> str:
-    built = [c.spec.node_name for c in objects.list(NodeCheckpoint) if c.spec.fetch is None]
+    built = [c.spec.node_name for c in objects.all(NodeCheckpoint) if c.spec.fetch is None]
     assert len(built) == 1
     return built[0]
 
@@ -76,8 +76,9 @@ def test_a_person_thaws_the_archive_by_hand_as_its_description_says(
         nodes.podman(node, "rm", "--force", "--time=0", "copy")
 
 
+@pytest.mark.usefixtures("frozen")
 def test_the_other_node_thaws_a_demo_from_a_copy_that_it_fetched(
-    frozen: Checkpoint, module_objects: Objects
+    module_objects: Objects,
 ) -> None:
     module_objects.demo("elsewhere", "notes")
     demo = module_objects.ready_demo("elsewhere")
@@ -94,8 +95,9 @@ def test_the_other_node_thaws_a_demo_from_a_copy_that_it_fetched(
     assert timings.criu < timings.restore < timings.total
 
 
+@pytest.mark.usefixtures("frozen")
 def test_what_is_written_in_one_demo_is_not_in_another(
-    frozen: Checkpoint, module_objects: Objects
+    module_objects: Objects,
 ) -> None:
     for name in ("anna", "ben"):
         module_objects.demo(name, "notes")
@@ -110,8 +112,9 @@ def test_what_is_written_in_one_demo_is_not_in_another(
     assert ben.get("/files/hers").status_code == 404
 
 
+@pytest.mark.usefixtures("frozen")
 def test_kubectl_shows_and_waits_for_what_people_ask(
-    frozen: Checkpoint, module_objects: Objects, kubectl: Kubectl
+    module_objects: Objects, kubectl: Kubectl
 ) -> None:
     namespace = module_objects.namespace
     module_objects.demo("seen", "notes", ttl="1h")
@@ -164,7 +167,9 @@ def test_a_changed_template_is_frozen_anew_and_then_serves(
     objects.demo("new", "notes")
     assert "<h1>Second</h1>" in visit(objects.ready_demo("new")).get("/").text
     wait_until(
-        lambda: {c.spec.revision for c in objects.list(NodeCheckpoint)} != {first}
-        and len(objects.list(NodeCheckpoint)) == 2,
+        lambda: (
+            {c.spec.revision for c in objects.all(NodeCheckpoint)} != {first}
+            and len(objects.all(NodeCheckpoint)) == 2
+        ),
         "the old revision to be dropped",
     )

@@ -121,11 +121,11 @@ def orphaned_files(files: set[str], held: list[NodeCheckpoint]) -> list[str]:
 
 
 def ended(instances: Iterable[DemoInstance], containers: list[ContainerState]) -> list[Key]:
-    """Return the ready instances whose container does not run."""
-    running = {c.name for c in containers if c.running}
+    """Return the ready instances whose container ended; one that somebody paused has not."""
+    alive = {c.name for c in containers if c.alive}
     return [
         instance.key
         for instance in instances
         if instance.status.phase is DemoInstancePhase.READY
-        and str(demo_container(instance)) not in running
+        and str(demo_container(instance)) not in alive
     ]

@@ -64,7 +64,7 @@ async def reconcile_instance(node: Node, key: Key) -> timedelta | None:
         return wait
     if instance.status.phase is Phase.READY:
         container = await node.podman.inspect(str(demo_container(instance)))
-        if container is not None and container.running:
+        if container is not None and container.alive:
             return None
         return await _recover(node, instance, container)
     return await _start(node, instance)

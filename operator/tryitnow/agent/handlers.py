@@ -1,4 +1,9 @@
-"""All Kopf registrations of the agent. Thin: take the object in, and have it looked at."""
+"""All Kopf registrations of the agent. Thin: take the object in, and have it looked at.
+
+Both kinds are indexed as well: Kopf calls no event handler before all indexed kinds are listed, so
+an agent that was just started does not start a demo cold for want of a copy that it has not yet
+been told of. The index functions fill the views until then.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +34,23 @@ def register(
         mine[GROUP, VERSION, DemoInstance.plural] = f"status.nodeName={node.name}"
         mine[GROUP, VERSION, NodeCheckpoint.plural] = f"spec.nodeName={node.name}"
 
+    @kopf.index(GROUP, VERSION, DemoInstance.plural, registry=registry)
+    async def known_instances(body: kopf.Body, **_: Any) -> None:
+        if not node.listed:
+            node.instances.observe(dict(body))
+
+    @kopf.index(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
+    async def known_copies(body: kopf.Body, **_: Any) -> None:
+        if not node.listed:
+            node.copies.observe(dict(body))
+
     @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:
+        node.listed = True
         take(event, node.instances, instances)
 
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
+        node.listed = True
         take(event, node.copies, copies)
         pools.add(NodeCheckpoint.key_of(event["object"]["metadata"]))

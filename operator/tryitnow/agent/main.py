@@ -132,7 +132,7 @@ async def _keep_watching_podman(node: Node, instances: WorkQueue, pools: WorkQue
         containers = await node.podman.list_containers(PREFIX)
         for key in ended(node.instances, containers):
             instances.add(key)
-        there = {c.name for c in containers if c.running or c.paused}
+        there = {c.name for c in containers if c.alive}
         for copy in node.copies:
             if any(str(warm.name) not in there for warm in node.pool.of(copy.key)):
                 pools.add(copy.key)

@@ -59,6 +59,9 @@ class Node:
     health: Health = field(default_factory=Health)
     instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
     copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
+    listed: bool = False
+    """Whether both kinds have been listed once."""
+
     backoff: Backoff = field(default_factory=Backoff)
     prepared: dict[Key, Prepared] = field(default_factory=dict)
     """What lies ready for quick restores, by NodeCheckpoint."""

@@ -163,20 +163,22 @@ async def _watch_over(node: Node, copy: NodeCheckpoint) -> timedelta | None:
 
 
 def touched(node: Node) -> list[Key]:
-    """Return the copies whose archive, or what was prepared from it, changed since the last look.
+    """Return the copies that changed since the last look, or that could be prepared and are not.
 
     Blocking, and cheap: nothing is read.
     """
-    return [
-        copy.key
-        for copy in node.copies
-        if copy.is_prepared
-        and (
-            (checked := node.checked.get(copy.key)) is None
-            or checked.signature != node.archives.signature(archive_name(copy))
-            or ((known := node.prepared.get(copy.key)) is not None and not known.is_intact())
-        )
-    ]
+    return [copy.key for copy in node.copies if copy.is_prepared and _wants_a_look(node, copy)]
+
+
+def _wants_a_look(node: Node, copy: NodeCheckpoint) -> bool:
+    checked = node.checked.get(copy.key)
+    if checked is None or checked.signature != node.archives.signature(archive_name(copy)):
+        return True
+    prepared = node.prepared.get(copy.key)
+    if prepared is None:
+        # It was taken away because it did not serve, or could not be made: once its pause is over.
+        return node.health.criu_available and node.backoff.remaining(_preparing_id(copy)) is None
+    return not prepared.is_intact()
 
 
 async def _check(node: Node, copy: NodeCheckpoint, archive: Archive) -> None:

@@ -71,6 +71,11 @@ class ContainerState:
     ports: tuple[PortMapping, ...]
     paused: bool = False
 
+    @property
+    def alive(self) -> bool:
+        """Whether its processes exist, paused or not: nothing of their memory is lost."""
+        return self.running or self.paused
+
 
 @dataclass(frozen=True)
 class Image:

@@ -1,0 +1,93 @@
+"""What the programs may do: what they need, about their own node, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import kubernetes
+import pytest
+from kubernetes.client.exceptions import ApiException
+
+from lab.cluster import Cluster
+from tests.system.conftest import Kubectl
+from tests.system.nodes import NODES, LabNodes
+from tests.system.notes import notes_spec
+from tests.system.objects import Objects, connect
+from tryitnow.api.checkpoint import Archive
+from tryitnow.api.meta import GROUP, VERSION
+
+ACCOUNTS = ["tryitnow-controller", "tryitnow-agent"]
+
+
+def may(kubectl: Kubectl, account: str, *words: str) -> bool:
+    who = f"--as=system:serviceaccount:tryitnow-system:{account}"
+    return kubectl("auth", "can-i", who, *words).stdout.strip() == "yes"
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("get", "secrets", "-A"),
+        ("list", "pods", "-A"),
+        ("create", "pods", "-A"),
+        ("update", "checkpoints.tryitnow.dev", "-A"),
+        ("create", "demoinstances.tryitnow.dev", "-A"),
+        ("patch", "nodes"),
+        ("create", "clusterrolebindings"),
+    ],
+    ids=" ".join,
+)
+def test_the_programs_may_not(account: str, words: tuple[str, ...], kubectl: Kubectl) -> None:
+    assert not may(kubectl, account, *words)
+
+
+def test_an_agent_cannot_write_about_another_node(cluster: Cluster) -> None:
+    secrets = cluster.lab.node_directory(NODES[0]) / "secrets"
+    with connect(secrets / "kubeconfig") as client:
+        agents = kubernetes.client.CustomObjectsApi(client)
+
+        def write_about(node: str) -> None:
+            change = {"status": {"capacity": 110}}
+            agents.patch_cluster_custom_object_status(GROUP, VERSION, "nodeagents", node, change)
+
+        refused = f"the agent of node {NODES[0]} may not write NodeAgent {NODES[1]}"
+        with pytest.raises(ApiException, match=refused):
+            write_about(NODES[1])
+        write_about(NODES[0])
+
+
+def test_archives_are_given_to_agents_only(
+    cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image))
+    archive = objects.ready_checkpoint("notes").status.archive
+    assert archive
+    audience = "tryitnow-agent-transfer"
+    agent = cluster.token("tryitnow-agent", audiences=[audience], node=NODES[1])
+    controller = cluster.token("tryitnow-controller", audiences=[audience])
+    for_the_api = cluster.token("tryitnow-agent", node=NODES[1])
+    assert _fetch(nodes, archive, None) == 401
+    assert _fetch(nodes, archive, "nonsense") == 401
+    assert _fetch(nodes, archive, controller) == 401
+    assert _fetch(nodes, archive, for_the_api) == 401, "a token is good for its audience only"
+    assert _fetch(nodes, archive, agent) == 200
+    other = archive.model_copy(update={"sha256": "0" * 64})
+    assert _fetch(nodes, other, agent) == 404
+
+
+def _fetch(nodes: LabNodes, archive: Archive, token: str | None) -> int:
+    """Ask the first node's agent from the second node; without checking who answers."""
+    script = (
+        "import json, ssl, sys, urllib.error, urllib.request\n"
+        "url, token = json.loads(sys.stdin.read())\n"
+        "request = urllib.request.Request(url)\n"
+        "if token: request.add_header('Authorization', 'Bearer ' + token)\n"
+        "trust = ssl._create_unverified_context()\n"
+        "try: print(urllib.request.urlopen(request, context=trust, timeout=10).status)\n"
+        "except urllib.error.HTTPError as error: print(error.code)\n"
+    )
+    url = f"https://{nodes.cluster.node_address(NODES[0])}:9443/archives/{archive.sha256}"
+    asked = json.dumps([url, token])
+    done = nodes.cluster.exec(NODES[1], ["python3", "-c", script], input=asked)
+    return int(done.stdout)
