@@ -21,6 +21,9 @@ _numbers = itertools.count(1)
 GONE_WITHIN = 75.0
 """Seconds: an orphan that a killed program left is found by the look that comes every 30 s."""
 
+LOG_SHOWN = 6000
+"""Characters of a program's log, from its end."""
+
 Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -86,3 +89,14 @@ def _namespace(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
     finally:
         objects.delete_namespace()
         objects.close()
+
+
+@pytest.fixture(autouse=True)
+def _logs(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Show what the programs wrote during a test, should it fail."""
+    logs = {unit: cluster.log(unit) for unit in ["controller", *(f"agent-{n}" for n in NODES)]}
+    before = {unit: log.stat().st_size if log.exists() else 0 for unit, log in logs.items()}
+    yield
+    for unit, log in logs.items():
+        written = log.read_bytes()[before[unit] :].decode(errors="replace")
+        request.node.add_report_section("teardown", f"log of {unit}", written[-LOG_SHOWN:])

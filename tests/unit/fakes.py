@@ -157,6 +157,11 @@ class FakeKubernetes(KubernetesApi):
             return model.model_validate(body)  # the API server writes nothing either
         return self._write(model, before.key, {**body, "status": status})
 
+    async def patch_status_fields(self, before: R, fields: dict[str, Any]) -> R:
+        model = type(before)
+        body = self._body(model, before.key)
+        return self._write(model, before.key, merged(body, {"status": fields}))
+
     async def delete(self, resource: Resource) -> None:
         key = (type(resource).plural, resource.key)
         body = self._objects.get(key)

@@ -70,17 +70,22 @@ async def reconcile_copy(node: Node, key: Key) -> timedelta | None:
 async def note_restore_failure(node: Node, copy: NodeCheckpoint, message: str) -> None:
     """Count a failed thaw; the second in a row quarantines the copy on this node."""
     failures = copy.status.restore_failures + 1
-    status = copy.status.model_copy(update={"restore_failures": failures})
     if failures >= MAX_RESTORE_FAILURES:
+        status = copy.status.model_copy(update={"restore_failures": failures})
         await _quarantine(node, copy, RESTORE_FAILED, message, status)
     else:
-        await _write(node, copy, status)
+        await _count_failures(node, copy, failures)
 
 
 async def note_restore_success(node: Node, copy: NodeCheckpoint) -> None:
     """Forget failed thaws: the copy works."""
     if copy.status.restore_failures:
-        await _write(node, copy, copy.status.model_copy(update={"restore_failures": 0}))
+        await _count_failures(node, copy, 0)
+
+
+async def _count_failures(node: Node, copy: NodeCheckpoint, failures: int) -> None:
+    fields = {"restoreFailures": failures}
+    node.copies.take(await node.kubernetes.patch_status_fields(copy, fields))
 
 
 async def quarantine_damaged(node: Node, copy: NodeCheckpoint, message: str) -> None:

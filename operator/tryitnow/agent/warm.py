@@ -248,9 +248,9 @@ async def _report(node: Node, key: Key, message: str | None) -> None:
     copy = node.copies.get(key)
     if copy is None or copy.is_deleting:
         return
-    update = {"warm_ready": len(node.pool.of(key)), "warm_message": message}
-    status = copy.status.model_copy(update=update)
-    node.copies.take(await node.kubernetes.patch_status(copy, status.to_api()))
+    # These two only: the life of the copy itself is written by another hand at the same time.
+    fields = {"warmReady": len(node.pool.of(key)), "warmMessage": message}
+    node.copies.take(await node.kubernetes.patch_status_fields(copy, fields))
 
 
 def _pool_id(copy: NodeCheckpoint) -> str:

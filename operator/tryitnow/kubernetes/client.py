@@ -180,10 +180,29 @@ class KubernetesApi:
             NotFoundError: it is gone.
 
         """
-        model = type(before)
         patch = merge_patch(stored(before).get("status", {}), status)
+        return await self._write_status(before, patch, only_if_unchanged=only_if_unchanged)
+
+    async def patch_status_fields(self, before: R, fields: dict[str, Any]) -> R:
+        """Change some fields of an object's status; None removes one.
+
+        For a writer beside another one: all other fields stay as that one writes them, also where
+        the object was last seen before it did.
+
+        Raises:
+            NotFoundError: it is gone.
+
+        """
+        known = stored(before).get("status", {})
+        patch = {name: value for name, value in fields.items() if known.get(name) != value}
+        return await self._write_status(before, patch)
+
+    async def _write_status(
+        self, before: R, patch: dict[str, Any], *, only_if_unchanged: bool = False
+    ) -> R:
         if not patch:
             return before
+        model = type(before)
         body: dict[str, Any] = {"status": patch}
         if only_if_unchanged:
             body["metadata"] = {"resourceVersion": before.metadata.resource_version}

@@ -471,8 +471,9 @@ def _text(error: APIError) -> str:
 
 def _translate(error: APIError) -> PodmanError:
     text = _text(error)
-    if "CRIU" in text or "criu" in text:
-        return CRIUError(text, log_tail(text))
+    tail = log_tail(text)
+    if tail or "criu" in text.lower():
+        return CRIUError(text, tail)
     return PodmanError(text)
 
 

@@ -553,6 +553,21 @@ async def test_a_freeze_that_criu_refuses_ends_with_the_tail_of_its_log(
     assert str(caught.value).endswith(caught.value.log_tail)
 
 
+async def test_the_log_is_found_where_podman_only_quotes_the_runtimes_command_line(
+    podman: Podman, libpod: FakeLibpod, tmp_path: Path
+) -> None:
+    make_log(
+        tmp_path / "userdata" / "dump.log", "Error (criu/files-reg.c:1): Can't dump ghost file"
+    )
+    quoted = (
+        f"`/usr/bin/crun checkpoint --image-path {tmp_path}/userdata/checkpoint --work-path"
+        f" {tmp_path}/userdata --file-locks {NAME}` failed: exit status 1"
+    )
+    libpod.on_error("POST", f"/containers/{NAME}/checkpoint", quoted)
+    with pytest.raises(CRIUError, match="ghost file"):
+        await podman.checkpoint(NAME, CRIUOptions(), list)
+
+
 async def test_a_log_that_is_gone_leaves_podmans_own_words(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
