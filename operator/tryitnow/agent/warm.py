@@ -182,8 +182,9 @@ def _busy(node: Node) -> timedelta | None:
     """How long to leave the node to the demos that are being started; None when it is idle."""
     if any(instance.status.phase is DemoInstancePhase.STARTING for instance in node.instances):
         return QUIET
-    left = QUIET - timedelta(seconds=time.monotonic() - node.pool.taken_at)
-    return left if left > timedelta() else None
+    # In seconds: where none was ever taken, it was for ever ago, which no timedelta can say.
+    left = QUIET.total_seconds() - (time.monotonic() - node.pool.taken_at)
+    return timedelta(seconds=left) if left > 0 else None
 
 
 def _room(node: Node, copy: NodeCheckpoint) -> tuple[int, str]:

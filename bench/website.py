@@ -1,0 +1,56 @@
+"""The probe that all ways of starting share: the first answer with the expected status."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench import BenchError
+
+EVERY_S = 0.002
+"""Between two tries: well below what is measured, and no load to speak of."""
+
+_ANSWER_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Website:
+    """What is asked of a copy, wherever it answers."""
+
+    path: str
+    host: str | None
+    status: int
+    warm_up: tuple[str, ...]
+
+    def wait(
+        self, address: str, port: int, within_s: float, alive: Callable[[], None] = lambda: None
+    ) -> float:
+        """Ask until it answers as expected; returns when it did.
+
+        ``alive`` raises when there is nothing left to wait for.
+        """
+        deadline = time.perf_counter() + within_s
+        while True:
+            said = self.ask(address, port, self.path)
+            now = time.perf_counter()
+            if said == self.status:
+                return now
+            alive()
+            if now > deadline:
+                raise BenchError(f"http://{address}:{port}{self.path} answers {said}, not ready")
+            time.sleep(EVERY_S)
+
+    def ask(self, address: str, port: int, path: str) -> int | str:
+        """Return the status of an answer, or why there is none."""
+        connection = http.client.HTTPConnection(address, port, timeout=_ANSWER_WITHIN_S)
+        try:
+            connection.request("GET", path, headers={"Host": self.host} if self.host else {})
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            return f"nothing ({type(error).__name__})"
+        finally:
+            connection.close()
+        return answer.status
