@@ -22,14 +22,17 @@ def main() -> int:
     """Run once; returns the exit code."""
     # As with Ctrl-C: the lab goes down before the process does.
     signal.signal(signal.SIGTERM, _interrupt)
+    results = Results()
     try:
         wanted = settings()
         with stage(wanted) as ready:
-            results = run(ready, wanted.samples)
+            run(ready, wanted.samples, results)
     except (BenchError, LabError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
     except KeyboardInterrupt:
+        if results.series["cold_start"].n:
+            say(f"\n{table(results)}\n")
         sys.stderr.write("bench: interrupted\n")
         return 130
     say(f"\n{table(results)}\n")

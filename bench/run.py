@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from bench import by_hand, demos, footprint
+from bench import by_hand, demos, footprint, table
 from bench.results import Results
 from bench.roundtrip import Roundtrip, roundtrip
 from bench.stage import COLD_POOL, WARM_POOL, Stage
 from bench.transfer import Transfer, transfer
-from lab.progress import step
+from lab.progress import say, step
 
 ROUNDS_PER_BURST = 5
 """A burst takes as long as some rounds, and each of its demos is a sample already."""
 
+ROUNDS_PER_COPY = 2
+"""A copy starts a program, which takes longer than the copy."""
+
 _PREPARED = "Restore from Prepared"
 
 
-def run(stage: Stage, samples: int) -> Results:
-    """Measure everything."""
-    results = Results()
+def run(stage: Stage, samples: int, results: Results) -> None:
+    """Measure everything; what was measured is there even where the run ends early."""
     with ExitStack() as open_things:
         with step("an archive by hand, and the handler that does nothing", usually="8 s"):
             by_hand.export_archive(stage)
@@ -30,7 +32,10 @@ def run(stage: Stage, samples: int) -> Results:
             stage.wait_full()
         for number in range(1, samples + 1):
             with step(f"round {number} of {samples}", usually="12 s"):
-                _round(stage, results, ping, link)
+                _round(stage, results, ping)
+            if number % ROUNDS_PER_COPY == 1:
+                _copies(results, link)
+            say(table.latest(results))
             if number % ROUNDS_PER_BURST == 0:
                 with step("bursts", usually="40 s"):
                     _bursts(stage, results)
@@ -39,10 +44,9 @@ def run(stage: Stage, samples: int) -> Results:
                 _bursts(stage, results)
         with step("20 instances at rest", usually="35 s"):
             results.footprint = footprint.measure(stage)
-    return results
 
 
-def _round(stage: Stage, results: Results, ping: Roundtrip, link: Transfer) -> None:
+def _round(stage: Stage, results: Results, ping: Roundtrip) -> None:
     results.add("cold_start", by_hand.cold_start(stage))
     results.add("podman_import", by_hand.import_archive(stage))
     thawed = demos.measure(stage, COLD_POOL, _PREPARED)
@@ -54,6 +58,9 @@ def _round(stage: Stage, results: Results, ping: Roundtrip, link: Transfer) -> N
     results.add("warm_ready", warm.ready)
     results.add("warm_http", warm.http)
     stage.wait_full()
+
+
+def _copies(results: Results, link: Transfer) -> None:
     copied = link.copy()
     results.add("copy", copied.took)
     results.copy_growth_bytes = max(results.copy_growth_bytes, copied.growth_bytes)

@@ -22,6 +22,12 @@ def table(results: Results) -> str:
     return "\n".join(out)
 
 
+def latest(results: Results) -> str:
+    """Return the newest sample of each kind, in a line."""
+    found = ((kind, series.samples[-1]) for kind, series in results.series.items() if series.n)
+    return "  " + ", ".join(f"{kind} {seconds * 1000:.0f}" for kind, seconds in found) + " ms"
+
+
 def _row(text: str, series: Series, width: int, reference: float) -> str:
     times = f"{_ms(series.p50)}  {_ms(series.p95)}  {series.n:3}"
     return f"{text:{width}}  {times}  {series.p50 / reference:8.3f}"
