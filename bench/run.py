@@ -11,10 +11,10 @@ from bench.stage import COLD_POOL, WARM_POOL, Stage
 from bench.transfer import Transfer, transfer
 from lab.progress import say, step
 
-ROUNDS_PER_BURST = 5
+ROUNDS_PER_BURST = 10
 """A burst takes as long as some rounds, and each of its demos is a sample already."""
 
-ROUNDS_PER_COPY = 2
+ROUNDS_PER_COPY = 4
 """A copy starts a program, which takes longer than the copy."""
 
 _PREPARED = "Restore from Prepared"
