@@ -114,10 +114,6 @@ async def reconcile_pool(node: Node, key: Key) -> timedelta | None:
         for warm in node.pool.of(key):
             await _drop(node, key, warm)
         return None
-    if just_now := _just_claimed(node):
-        # Only counted now: to look at the others would take Podman and the cores from the claim.
-        await _report(node, key, copy.status.warm_message)
-        return just_now
     serves = copy.is_prepared and node.health.criu_available
     wanted = copy.spec.pool.warm if serves else 0
     await _adopt(node, copy)
@@ -186,11 +182,6 @@ def _busy(node: Node) -> timedelta | None:
     """How long to leave the node to the demos that are being started; None when it is idle."""
     if any(instance.status.phase is DemoInstancePhase.STARTING for instance in node.instances):
         return QUIET
-    return _just_claimed(node)
-
-
-def _just_claimed(node: Node) -> timedelta | None:
-    """How long a claim is still to be left alone; None when there was none of late."""
     # In seconds: where none was ever taken, it was for ever ago, which no timedelta can say.
     left = QUIET.total_seconds() - (time.monotonic() - node.pool.taken_at)
     return timedelta(seconds=left) if left > 0 else None

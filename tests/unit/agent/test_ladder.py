@@ -13,7 +13,7 @@ from tryitnow.agent.prepared import RESTORE_TAR
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.start import Outcome, ThawImpossibleError, start
 from tryitnow.agent.unpack import CHECKPOINT
-from tryitnow.agent.warm import QUIET, reconcile_pool
+from tryitnow.agent.warm import reconcile_pool
 from tryitnow.api.checkpoint import Compression, CRIUOptions, Pool
 from tryitnow.api.demoinstance import FallbackReason, RestoredFrom, StartedBy, StartPolicy
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
@@ -141,21 +141,3 @@ async def test_a_pool_that_nobody_has_claimed_from_yet_is_filled(
     await reconcile_pool(node, copy.key)
     assert node.pool.size == 2
     assert sorted(node.pool.names()) == podman.containers()
-
-
-async def test_right_after_a_claim_the_others_are_counted_but_not_looked_at(
-    node: Node, podman: FakePodman, copy: NodeCheckpoint
-) -> None:
-    spec = copy.spec.model_copy(update={"pool": Pool(warm=2)})
-    copy = node.copies.take(copy.model_copy(update={"spec": spec}))
-    await wait_in_pool(node, podman, copy)
-    await wait_in_pool(node, podman, copy)
-    node.pool.take(copy.key)
-    podman.log.clear()
-    again = await reconcile_pool(node, copy.key)
-    assert again is not None
-    assert again <= QUIET
-    assert podman.log == []
-    found = node.copies.get(copy.key)
-    assert found is not None
-    assert found.status.warm_ready == 1
