@@ -8,7 +8,7 @@ lab := $(PYTHON) -m lab
 tools := $(lab) python --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system crds
+.PHONY: help demo down test lint format unit system bench crds
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -24,7 +24,7 @@ test: lint unit system ## Everything CI runs.
 lint: ## Check style, types, imports, and that crds/ is what the models say.
 	$(tools) -m ruff check .
 	$(tools) -m ruff format --check .
-	$(tools) -m mypy operator/tryitnow lab tests
+	$(tools) -m mypy operator/tryitnow lab bench tests
 	PYTHONPATH=operator $(tools) -c 'import sys; from importlinter.cli import lint_imports_command; sys.argv = ["lint-imports"]; lint_imports_command()'
 	PYTHONPATH=operator $(tools) -m tryitnow.api.schema build/crds
 	diff -r --exclude=kustomization.yaml crds build/crds
@@ -38,6 +38,9 @@ unit: ## Run the unit tests; no cluster, no root.
 
 system: ## Run the tests on real parts: a control plane, two nodes, Podman, CRIU.
 	$(tools) -m pytest tests/system
+
+bench: ## Measure each way to a running copy on a lab of its own; draws docs/benchmarks.svg.
+	$(tools) -m bench
 
 crds: ## Generate crds/ from the models.
 	PYTHONPATH=operator $(tools) -m tryitnow.api.schema crds

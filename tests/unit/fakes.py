@@ -236,7 +236,7 @@ class FakePodman(Podman):
         self.thawed_status: int | None = 200
         self.frozen_bytes = b"the memory of a warm shop"
         self.failures: dict[str, Exception] = {}
-        """What to raise, by the name of the call."""
+        """What to raise, by the name of the call ("restore prepared" apart from "restore")."""
 
         self.created: list[Container] = []
         self.options: list[CRIUOptions] = []
@@ -340,6 +340,24 @@ class FakePodman(Podman):
             name, running.state.image, list(running.state.ports), self.cold_status
         )
 
+    async def rename(self, name: str, new_name: str) -> None:
+        self._begin("rename", name)
+        if name not in self._containers:
+            raise NoSuchContainerError(name)
+        running = self._containers.pop(name)
+        running.state = replace(running.state, name=new_name)
+        self._containers[new_name] = running
+
+    async def pause(self, name: str) -> None:
+        self._begin("pause", name)
+        running = self._containers[name]
+        running.state = replace(running.state, running=False, paused=True)
+
+    async def unpause(self, name: str) -> None:
+        self._begin("unpause", name)
+        running = self._containers[name]
+        running.state = replace(running.state, running=True, paused=False)
+
     async def remove(self, name: str) -> None:
         self._begin("remove", name)
         running = self._containers.pop(name, None)
@@ -381,7 +399,7 @@ class FakePodman(Podman):
         *,
         root_fs_diff: bool = True,
     ) -> timedelta:
-        self._begin("restore", name)
+        self._begin("restore" if root_fs_diff else "restore prepared", name)
         self.options.append(options)
         await asyncio.to_thread(lambda: b"".join(produce()))
         await self._run_container(name, PINNED, ports, self.thawed_status)

@@ -1,0 +1,130 @@
+"""Podman by hand on a node, from the start of its command line to the first answer."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+from bench import BenchError
+from bench.stage import COLD_POOL, COPIES, Stage
+
+NODE = "node-1"
+ARCHIVE = "/var/tmp/by-hand.tar.zst"
+PARALLEL = 2
+"""Restores at once on a node: what an agent allows itself on two cores."""
+
+WITHIN_S = 120.0
+
+# Beyond the ports that agents give out (PORT_RANGE, 20000-20999).
+_ports = itertools.cycle(range(21000, 22000))
+
+_RESTORE = ["container", "restore", "--file-locks", "--tcp-close", "--ignore-static-ip",
+            "--ignore-static-mac"]  # fmt: skip
+
+
+def cold_start(stage: Stage) -> float:
+    """`podman run` to the first answer."""
+    with _container(stage, NODE, "bench-cold") as (name, port):
+        argv = ["run", "--detach", f"--name={name}", f"--publish={port}:{stage.port}", stage.image]
+        return _until_answer(stage, NODE, argv, port)
+
+
+def import_archive(stage: Stage) -> float:
+    """`podman container restore --import` of a default export, to the first answer."""
+    with _container(stage, NODE, "bench-import") as (name, port):
+        argv = [*_RESTORE, f"--import={ARCHIVE}", f"--name={name}",
+                f"--publish={port}:{stage.port}"]  # fmt: skip
+        return _until_answer(stage, NODE, argv, port)
+
+
+def export_archive(stage: Stage) -> None:
+    """Start, warm up and freeze the application, as a person would."""
+    with _container(stage, NODE, "bench-freeze") as (name, port):
+        argv = ["run", "--detach", f"--name={name}", f"--publish={port}:{stage.port}", stage.image]
+        _until_answer(stage, NODE, argv, port)
+        for path in stage.website.warm_up:
+            stage.website.ask(stage.cluster.node_address(NODE), port, path)
+        _podman(stage, NODE, ["container", "checkpoint", "--file-locks", "--tcp-established",
+                              f"--export={ARCHIVE}", name])  # fmt: skip
+
+
+def prepared_restores(stage: Stage, count: int) -> float:
+    """So many restores from what the agents prepared, spread over the nodes, to all answers."""
+    tars = _restore_tars(stage)
+    nodes = [node for node, _ in zip(itertools.cycle(tars), range(count), strict=False)]
+    jobs = [(node, f"bench-prepared-{number}", next(_ports)) for number, node in enumerate(nodes)]
+    began = time.perf_counter()
+    pools = {node: ThreadPoolExecutor(PARALLEL) for node in tars}
+    probes = ThreadPoolExecutor(count)
+    try:
+        answers = []
+        for node, name, port in jobs:
+            thaw = pools[node].submit(_restore_prepared, stage, node, tars[node], name, port)
+            answers.append(probes.submit(_answer_after, stage, thaw, node, port))
+        return max(answer.result() for answer in answers) - began
+    finally:
+        for pool in (*pools.values(), probes):
+            pool.shutdown()
+        for node in tars:
+            names = [name for on, name, _ in jobs if on == node]
+            _podman(stage, node, ["rm", "--force", "--time=0", "--volumes", "--ignore", *names])
+
+
+def _answer_after(stage: Stage, thaw: Future[None], node: str, port: int) -> float:
+    thaw.result()
+    return stage.website.wait(stage.cluster.node_address(node), port, WITHIN_S)
+
+
+def _restore_prepared(stage: Stage, node: str, tar: str, name: str, port: int) -> None:
+    argv = [*_RESTORE, "--ignore-rootfs", f"--import={tar}", f"--name={name}",
+            f"--publish={port}:{stage.port}"]  # fmt: skip
+    _podman(stage, node, argv)
+
+
+def _restore_tars(stage: Stage) -> dict[str, str]:
+    found = {}
+    for copy in stage.client.get(COPIES)["items"]:
+        spec = copy["spec"]
+        if spec["checkpoint"] == COLD_POOL:
+            stem = f"default_{COLD_POOL}_{spec['revision']}"
+            found[spec["nodeName"]] = f"/var/lib/try-it-now/data/{stem}/restore.tar"
+    return found
+
+
+@contextmanager
+def _container(stage: Stage, node: str, name: str) -> Iterator[tuple[str, int]]:
+    """A name and a port for a container, which is removed afterwards."""
+    try:
+        yield name, next(_ports)
+    finally:
+        _podman(stage, node, ["rm", "--force", "--time=0", "--volumes", "--ignore", name])
+
+
+def _until_answer(stage: Stage, node: str, argv: list[str], port: int) -> float:
+    began = time.perf_counter()
+    # Asked only afterwards: requests to a container that is being restored made the restore itself
+    # take 7 s instead of 2 s, and nothing could have answered them.
+    _podman(stage, node, argv)
+    address = stage.cluster.node_address(node)
+    return stage.website.wait(address, port, WITHIN_S) - began
+
+
+def _podman(stage: Stage, node: str, argv: list[str]) -> None:
+    argv = ["podman", *argv]
+    # What podman leaves running would hold a pipe of ours open.
+    with tempfile.TemporaryFile("w+") as output:
+        podman = stage.cluster.popen(node, argv, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            code = podman.wait(WITHIN_S)
+        except subprocess.TimeoutExpired:
+            podman.kill()
+            code = podman.wait()
+        if code != 0:
+            output.seek(0)
+            said = output.read().strip()[-500:]
+            raise BenchError(f"`{' '.join(argv)}` on {node} ended with {code}: {said}")

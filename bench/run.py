@@ -1,0 +1,77 @@
+"""The order of a run: one sample of each kind per round, so that noise hits all alike."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from bench import by_hand, demos, footprint, table
+from bench.results import Results
+from bench.roundtrip import Roundtrip, roundtrip
+from bench.stage import COLD_POOL, WARM_POOL, Stage
+from bench.transfer import Transfer, transfer
+from lab.progress import say, step
+
+ROUNDS_PER_BURST = 10
+"""A burst takes as long as some rounds, and each of its demos is a sample already."""
+
+ROUNDS_PER_COPY = 4
+"""A copy starts a program, which takes longer than the copy."""
+
+_PREPARED = "Restore from Prepared"
+
+
+def run(stage: Stage, samples: int, results: Results) -> None:
+    """Measure everything; what was measured is there even where the run ends early."""
+    with ExitStack() as open_things:
+        with step("an archive by hand, and the handler that does nothing", usually="8 s"):
+            by_hand.export_archive(stage)
+            ping = open_things.enter_context(roundtrip(stage))
+            link = transfer(stage)
+            results.archive_bytes = int(str(link.archive["sizeBytes"]))
+            link.copy()  # once, so that both copies find the file in memory
+            stage.wait_full()
+        for number in range(1, samples + 1):
+            with step(f"round {number} of {samples}", usually="12 s"):
+                _round(stage, results, ping)
+            if number % ROUNDS_PER_COPY == 1:
+                _copies(results, link)
+            say(table.latest(results))
+            if number % ROUNDS_PER_BURST == 0:
+                with step("bursts", usually="40 s"):
+                    _bursts(stage, results)
+        if not results.bursts:
+            with step("bursts", usually="40 s"):
+                _bursts(stage, results)
+        with step("20 instances at rest", usually="35 s"):
+            results.footprint = footprint.measure(stage)
+
+
+def _round(stage: Stage, results: Results, ping: Roundtrip) -> None:
+    results.add("cold_start", by_hand.cold_start(stage))
+    results.add("podman_import", by_hand.import_archive(stage))
+    thawed = demos.measure(stage, COLD_POOL, _PREPARED)
+    results.add("restore", thawed.http)
+    if thawed.criu is not None:
+        results.add("criu_restore", thawed.criu)
+    results.add("kopf_roundtrip", ping.measure())
+    warm = demos.measure(stage, WARM_POOL, "Warm")
+    results.add("warm_ready", warm.ready)
+    results.add("warm_http", warm.http)
+    stage.wait_full()
+
+
+def _copies(results: Results, link: Transfer) -> None:
+    copied = link.copy()
+    results.add("copy", copied.took)
+    results.copy_growth_bytes = max(results.copy_growth_bytes, copied.growth_bytes)
+    results.add("curl_copy", link.curl())
+
+
+def _bursts(stage: Stage, results: Results) -> None:
+    results.add("burst_8", demos.burst(stage, WARM_POOL, 8).total)
+    stage.wait_full()
+    results.by_hand.add(by_hand.prepared_restores(stage, 24))
+    burst = demos.burst(stage, WARM_POOL, 32)
+    results.add("burst_32", burst.total)
+    results.bursts.append(burst)
+    stage.wait_full()

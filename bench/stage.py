@@ -1,0 +1,140 @@
+"""The ground of a run: the cluster, the application frozen in it, and who watches what."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from bench import BenchError
+from bench.client import Client, Found
+from bench.settings import Settings
+from bench.watcher import Watcher
+from bench.website import Website
+from lab import images
+from lab.cluster import CHECKOUT, Cluster
+from lab.progress import say, step
+
+GROUP = "/apis/tryitnow.dev/v1alpha1"
+CHECKPOINTS = f"{GROUP}/namespaces/default/checkpoints"
+INSTANCES = f"{GROUP}/namespaces/default/demoinstances"
+COPIES = f"{GROUP}/namespaces/default/nodecheckpoints"
+
+COLD_POOL = "bench"
+"""The Checkpoint without warm copies: its demos are thawed."""
+
+WARM_POOL = "bench-warm"
+"""The same application with warm copies."""
+
+WARM_COPIES = 8
+FREEZE_WITHIN_S = 300.0
+FILL_WITHIN_S = 60.0
+FILLED_FOR_S = 0.25
+"""How long a full pool is given to come to rest, so that no sample shares the cores with its
+filling."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every measurement stands on."""
+
+    cluster: Cluster
+    client: Client
+    website: Website
+    image: str
+    port: int
+    """Where the application listens in its container."""
+
+    instances: Watcher
+    checkpoints: Watcher
+
+    def wait_full(self) -> None:
+        """Wait until all warm copies wait again."""
+        deadline = time.monotonic() + FILL_WITHIN_S
+        while not _is_full(self.client.get(f"{CHECKPOINTS}/{WARM_POOL}")):
+            if time.monotonic() > deadline:
+                raise BenchError(
+                    f"the warm pool of {WARM_POOL} is not full after {FILL_WITHIN_S:.0f} s; "
+                    "run with BENCH_KEEP=1 and see `kubectl get nodecheckpoints -o yaml`"
+                )
+            time.sleep(0.05)
+        time.sleep(FILLED_FOR_S)
+
+
+def _is_full(checkpoint: Found) -> bool:
+    return bool(checkpoint["status"].get("warmReady", 0) >= WARM_COPIES)
+
+
+@contextlib.contextmanager
+def stage(settings: Settings) -> Iterator[Stage]:
+    """Bring the lab up and freeze the application; the lab goes down in every case."""
+    cluster = Cluster(settings.lab, nodes=2)
+    try:
+        cluster.up()
+        template = yaml.safe_load(settings.template.read_text())
+        image = _image(cluster, settings.app)
+        template["spec"]["template"]["containers"][0]["image"] = image
+        client = Client(cluster)
+        with (
+            Watcher(client, INSTANCES, is_ready) as instances,
+            Watcher(client, CHECKPOINTS, is_ready) as checkpoints,
+        ):
+            with step("freezing the application", usually="40 s"):
+                _freeze(client, checkpoints, template)
+            yield Stage(
+                cluster, client, _website(template), image, _port(template), instances, checkpoints
+            )
+    finally:
+        if settings.keep:
+            say(f"the lab stays: python -m lab down --name {settings.lab}")
+        else:
+            with step(f"lab {settings.lab} down"):
+                cluster.down()
+
+
+def is_ready(found: Found) -> bool:
+    """Whether an object's Ready condition is true."""
+    conditions = found.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _image(cluster: Cluster, app: str) -> str:
+    """The reference of the image to bench, built where it is an application's folder."""
+    is_folder = (Path(app) / "app.json").exists() or (CHECKOUT / "lab/apps" / app).is_dir()
+    return images.ensure(cluster, app) if is_folder else app
+
+
+def _freeze(client: Client, checkpoints: Watcher, template: Found) -> None:
+    # One after the other: a node builds faster alone, and so it is known who pulled the image.
+    for name, change in (
+        (COLD_POOL, {}),
+        # Not compressed: the copy between the nodes is to last long enough to be measured.
+        (WARM_POOL, {"criu": {"compression": "None"}, "pool": {"warm": WARM_COPIES}}),
+    ):
+        spec = {**template["spec"], **change}
+        body = {**template, "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+        client.apply(f"{CHECKPOINTS}/{name}", body)
+        checkpoints.wait(name, FREEZE_WITHIN_S)
+
+
+def _website(template: Found) -> Website:
+    readiness: Found = template["spec"].get("readiness", {})
+    http_get: Found = readiness.get("httpGet", {})
+    warm_up: Found = template["spec"].get("warmUp", {})
+    return Website(
+        path=http_get.get("path", "/"),
+        host=http_get.get("host"),
+        status=readiness.get("expectedStatus", 200),
+        warm_up=tuple(warm_up.get("paths", [])) * int(warm_up.get("rounds", 1)),
+    )
+
+
+def _port(template: Found) -> int:
+    readiness: Found = template["spec"].get("readiness", {})
+    first: int = template["spec"]["template"]["containers"][0]["ports"][0]["containerPort"]
+    asked: int = readiness.get("httpGet", {}).get("port", first)
+    return asked

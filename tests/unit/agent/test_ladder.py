@@ -1,0 +1,143 @@
+"""The ladder: each rung is reached by breaking the one above it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.builders import PORT, make_archive, make_blueprint, make_copy, make_instance
+from tests.unit.fakes import FakePodman
+from tryitnow.agent.names import demo_container, warm_container
+from tryitnow.agent.node import Node
+from tryitnow.agent.pool import WarmCopy
+from tryitnow.agent.prepared import RESTORE_TAR
+from tryitnow.agent.restore import archive_name
+from tryitnow.agent.start import Outcome, ThawImpossibleError, start
+from tryitnow.agent.unpack import CHECKPOINT
+from tryitnow.agent.warm import reconcile_pool
+from tryitnow.api.checkpoint import Compression, CRIUOptions, Pool
+from tryitnow.api.demoinstance import FallbackReason, RestoredFrom, StartedBy, StartPolicy
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.podman.errors import CRIUError, PodmanError
+
+CONTENT = b"the frozen shop"
+
+
+@pytest.fixture
+def copy(node: Node) -> NodeCheckpoint:
+    """A copy that lies on the node, archived and prepared."""
+    found = make_copy(
+        blueprint=make_blueprint(criu=CRIUOptions(compression=Compression.NONE)),
+        archive=make_archive(CONTENT),
+    )
+    node.kubernetes.put(found)  # type: ignore[attr-defined]
+    node.copies.take(found)
+    file = archive_name(found)
+    node.archives.write(file, iter([CONTENT]))
+    unfinished = node.data.begin(file.stem)
+    (unfinished / CHECKPOINT).mkdir()
+    (unfinished / RESTORE_TAR).write_bytes(b"a few KiB")
+    node.prepared[found.key] = node.data.finish(file.stem, make_archive(CONTENT).sha256, "image")
+    return found
+
+
+async def wait_in_pool(node: Node, podman: FakePodman, copy: NodeCheckpoint) -> WarmCopy:
+    name = warm_container(copy)
+    ports = node.ports.take(str(name), [PORT])
+    await podman.restore_import(
+        str(name), copy.spec.blueprint.criu, ports, lambda: iter([b""]), root_fs_diff=False
+    )
+    podman.log.clear()
+    warm = WarmCopy(name, tuple(ports), paused=False)
+    node.pool.add(copy.key, warm)
+    return warm
+
+
+async def start_demo(
+    node: Node, copy: NodeCheckpoint, policy: StartPolicy = StartPolicy.PREFER_RESTORE
+) -> Outcome:
+    instance = make_instance(node="node-a", revision=copy.spec.revision, start=policy)
+    return await start(node, instance)
+
+
+async def test_a_warm_copy_is_taken_as_it_is(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    warm = await wait_in_pool(node, podman, copy)
+    outcome = await start_demo(node, copy)
+    assert outcome.started_by is StartedBy.WARM
+    assert outcome.ports == list(warm.ports)
+    assert podman.containers() == [str(demo_container(make_instance()))]
+
+
+async def test_a_warm_copy_that_ended_leaves_the_prepared_restore(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    warm = await wait_in_pool(node, podman, copy)
+    await podman.remove(str(warm.name))
+    outcome = await start_demo(node, copy)
+    assert outcome.started_by is StartedBy.RESTORE
+    assert outcome.restored_from is RestoredFrom.PREPARED
+    assert podman.containers() == [str(demo_container(make_instance()))]
+
+
+async def test_a_claim_that_fails_leaves_the_prepared_restore(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    await wait_in_pool(node, podman, copy)
+    podman.failures["rename"] = PodmanError("the name is taken")
+    outcome = await start_demo(node, copy)
+    assert outcome.restored_from is RestoredFrom.PREPARED
+    assert outcome.fallback is None
+    assert podman.containers() == [str(demo_container(make_instance()))]
+
+
+async def test_a_prepared_restore_that_fails_leaves_the_archive(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    podman.failures["restore prepared"] = CRIUError("CRIU refused", "a log")
+    outcome = await start_demo(node, copy)
+    assert outcome.started_by is StartedBy.RESTORE
+    assert outcome.restored_from is RestoredFrom.ARCHIVE
+    assert isinstance(outcome.unprepared, CRIUError)
+
+
+async def test_an_archive_that_cannot_be_thawed_leaves_the_cold_start(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    podman.failures["restore prepared"] = CRIUError("CRIU refused", "a log")
+    podman.failures["restore"] = CRIUError("CRIU refused again", "a log")
+    outcome = await start_demo(node, copy)
+    assert outcome.started_by is StartedBy.COLD_START
+    assert outcome.fallback is not None
+    assert outcome.fallback.reason is FallbackReason.RESTORE_FAILED
+
+
+async def test_an_archive_that_was_changed_leaves_the_cold_start_and_is_called_bad(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    podman.failures["restore prepared"] = CRIUError("CRIU refused", "a log")
+    node.archives.path(archive_name(copy)).write_bytes(b"the frozen sh0p")
+    outcome = await start_demo(node, copy)
+    assert outcome.started_by is StartedBy.COLD_START
+    assert outcome.fallback is not None
+    assert outcome.fallback.copy_is_bad
+
+
+async def test_who_wants_a_thaw_only_gets_no_cold_start(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    podman.failures["restore prepared"] = CRIUError("CRIU refused", "a log")
+    podman.failures["restore"] = CRIUError("CRIU refused again", "a log")
+    with pytest.raises(ThawImpossibleError):
+        await start_demo(node, copy, StartPolicy.RESTORE_ONLY)
+    assert podman.containers() == []
+
+
+async def test_a_pool_that_nobody_has_claimed_from_yet_is_filled(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    spec = copy.spec.model_copy(update={"pool": Pool(warm=2)})
+    node.copies.take(copy.model_copy(update={"spec": spec}))
+    await reconcile_pool(node, copy.key)
+    assert node.pool.size == 2
+    assert sorted(node.pool.names()) == podman.containers()
