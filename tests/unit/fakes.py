@@ -335,6 +335,12 @@ class FakePodman(Podman):
             name, running.state.image, list(running.state.ports), self.cold_status
         )
 
+    async def rename(self, name: str, new_name: str) -> None:
+        self._begin("rename", name)
+        running = self._containers.pop(name)
+        running.state = replace(running.state, name=new_name)
+        self._containers[new_name] = running
+
     async def remove(self, name: str) -> None:
         self._begin("remove", name)
         running = self._containers.pop(name, None)

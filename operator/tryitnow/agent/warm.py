@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.archive import ArchiveError
+from tryitnow.agent.measure import claim_ended
 from tryitnow.agent.memory import available_memory_bytes
 from tryitnow.agent.names import (
     PREFIX,
@@ -72,6 +73,7 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
             if isinstance(error, PodmanUnreachableError):
                 raise
             logger.warning("%s: the warm copy %s is not fit: %s", instance.key, warm.name, error)
+            claim_ended(node, copy, "Unfit")
             await _discard_both(node, warm, name)
             continue
         except BaseException:
@@ -79,7 +81,10 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
             raise
         node.ports.hand_over(str(warm.name), str(name))
         took = timedelta(seconds=time.monotonic() - began)
+        claim_ended(node, copy, "Claimed")
         return Claimed(ports=list(warm.ports), claim=took)
+    if copy.spec.pool.warm:
+        claim_ended(node, copy, "Empty")
     return None
 
 
@@ -182,8 +187,9 @@ def _busy(node: Node) -> timedelta | None:
     """How long to leave the node to the demos that are being started; None when it is idle."""
     if any(instance.status.phase is DemoInstancePhase.STARTING for instance in node.instances):
         return QUIET
-    left = QUIET - timedelta(seconds=time.monotonic() - node.pool.taken_at)
-    return left if left > timedelta() else None
+    # As floats: before the first claim the time since the last is infinite, which no timedelta is.
+    left = QUIET.total_seconds() - (time.monotonic() - node.pool.taken_at)
+    return timedelta(seconds=left) if left > 0 else None
 
 
 def _room(node: Node, copy: NodeCheckpoint) -> tuple[int, str]:
