@@ -6,6 +6,7 @@ NODES ?= 2
 
 lab := $(PYTHON) -m lab
 tools := $(lab) python --
+promtool := $(lab) tool promtool --
 
 .DEFAULT_GOAL := help
 .PHONY: help demo down test lint format unit system crds docs
@@ -30,6 +31,8 @@ lint: ## Check style, types, imports, alerts, and that crds/ and docs/ are what 
 	diff -r --exclude=kustomization.yaml crds build/crds
 	PYTHONPATH=operator $(tools) -m tryitnow.metrics.page build/metrics.md
 	diff docs/metrics.md build/metrics.md
+	$(promtool) check rules --lint=all --lint-fatal manifests/prometheus/rules.yaml
+	$(promtool) test rules manifests/prometheus/rules.test.yaml
 
 format: ## Format the code.
 	$(tools) -m ruff format .
