@@ -33,6 +33,8 @@ lint: ## Check style, types, imports, alerts, and that crds/ and docs/ are what 
 	diff docs/metrics.md build/metrics.md
 	$(promtool) check rules --lint=all --lint-fatal manifests/prometheus/rules.yaml
 	$(promtool) test rules manifests/prometheus/rules.test.yaml
+	$(tools) -m tests.unit.metrics.asked build/asked.yaml
+	$(promtool) check rules build/asked.yaml
 
 format: ## Format the code.
 	$(tools) -m ruff format .

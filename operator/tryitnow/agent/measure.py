@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tryitnow.agent.archive import ArchiveError
-from tryitnow.agent.names import ContainerName
+from tryitnow.agent.names import ContainerName, Role
 from tryitnow.agent.node import Node
 from tryitnow.agent.probe import NotReadyError
 from tryitnow.api.demoinstance import (
@@ -13,6 +13,7 @@ from tryitnow.api.demoinstance import (
     FallbackReason,
     RestoredFrom,
     StartedBy,
+    StartPolicy,
     Timings,
 )
 from tryitnow.api.meta import Key
@@ -135,6 +136,28 @@ def fetch_ended(node: Node, copy: NodeCheckpoint, result: str, took: timedelta) 
 def count_copy(node: Node, family: Counted, copy: NodeCheckpoint, reason: str) -> None:
     """Count what happened to a copy."""
     node.metrics.count(family, **_labels(checkpoint_of(copy)), reason=reason)
+
+
+def copy_seen(node: Node, copy: NodeCheckpoint) -> None:
+    """Show from the beginning what alerts compare: a burst of starts may be the very first."""
+    labels = _labels(checkpoint_of(copy))
+    pooled = copy.spec.pool.warm > 0
+    ways = {StartedBy.RESTORE, StartedBy.COLD_START} | ({StartedBy.WARM} if pooled else set())
+    wanted = {**labels, "policy": str(StartPolicy.PREFER_RESTORE)}
+    for way in ways:
+        node.metrics.expect(START_DURATION, **labels, method=str(way))
+        if way is not StartedBy.COLD_START:
+            node.metrics.expect(STARTS, **wanted, method=str(way), fallback_reason="")
+    for reason in FallbackReason:
+        cold = str(StartedBy.COLD_START)
+        node.metrics.expect(STARTS, **wanted, method=cold, fallback_reason=str(reason))
+    for purpose in {Role.DEMO} | ({Role.WARM} if pooled else set()):
+        for source in RestoredFrom:
+            for result in ("Ready", "NotReady", "CRIUFailed"):
+                restore = {"source": str(source), "purpose": str(purpose), "result": result}
+                node.metrics.expect(RESTORES, **labels, **restore)
+    for result in ("Claimed", "Empty") if pooled else ():
+        node.metrics.expect(CLAIMS, **labels, result=result)
 
 
 def copy_removed(node: Node, copy: NodeCheckpoint) -> None:

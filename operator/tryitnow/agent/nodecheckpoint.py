@@ -10,7 +10,13 @@ from datetime import timedelta
 from tryitnow.agent.archive import ArchiveError
 from tryitnow.agent.build import BuildError, build
 from tryitnow.agent.fetch import FetchError, fetch
-from tryitnow.agent.measure import build_ended, copy_removed, count_copy, fetch_ended
+from tryitnow.agent.measure import (
+    build_ended,
+    copy_removed,
+    copy_seen,
+    count_copy,
+    fetch_ended,
+)
 from tryitnow.agent.names import Role, work_container
 from tryitnow.agent.node import Checked, Node
 from tryitnow.agent.prepare import prepare, unprepare
@@ -53,6 +59,7 @@ async def reconcile_copy(node: Node, key: Key) -> timedelta | None:
     if copy.is_deleting:
         await _remove(node, copy)
         return None
+    copy_seen(node, copy)
     match copy.status.phase:
         case Phase.FAILED:
             return None

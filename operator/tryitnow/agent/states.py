@@ -31,7 +31,10 @@ logger = logging.getLogger(__name__)
 
 def states(node: Node) -> Iterator[Reading]:
     """Read the node's state from what the agent works with."""
-    phases = Counter(instance.status.phase for instance in node.instances)
+    phases = Counter(
+        DemoInstancePhase.TERMINATING if instance.is_deleting else instance.status.phase
+        for instance in node.instances
+    )
     for phase in DemoInstancePhase:
         yield Reading(AGENT_INSTANCES, phases[phase], (str(phase),))
     yield from _copies(node)

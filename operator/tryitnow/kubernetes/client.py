@@ -317,7 +317,7 @@ class KubernetesApi:
 
 
 @asynccontextmanager
-async def connect(component: str, metrics: Metrics) -> AsyncIterator[KubernetesApi]:
+async def connect(component: str, metrics: Metrics | None = None) -> AsyncIterator[KubernetesApi]:
     """Open the API server of ``KUBECONFIG`` or, in a Pod, of its ServiceAccount."""
     configuration = aio.Configuration()
     if os.environ.get("KUBECONFIG"):
@@ -328,7 +328,7 @@ async def connect(component: str, metrics: Metrics) -> AsyncIterator[KubernetesA
         aio_config.load_incluster_config(  # type: ignore[no-untyped-call]
             client_configuration=configuration
         )
-    async with MeasuredApiClient(configuration, metrics) as api:
+    async with MeasuredApiClient(configuration, metrics or Metrics()) as api:
         kubernetes = KubernetesApi(api, component)
         yield kubernetes
         await kubernetes.flush_events()

@@ -72,6 +72,16 @@ class Metrics:
         histogram = self._histograms[family]
         (histogram.labels(**labels) if labels else histogram).observe(seconds)
 
+    def expect(self, family: Counted | Timed, /, **labels: str) -> None:
+        """Show it with 0 before it happens: of series that appear with 1, no rate sees the first.
+
+        (Prometheus' own advice, "Avoid missing metrics" in its best practices.)
+        """
+        if isinstance(family, Counted):
+            self._counters[family].labels(**labels)
+        else:
+            self._histograms[family].labels(**labels)
+
     def read_from(self, source: Source) -> None:
         """Ask this source at each scrape."""
         self._states.sources.append(source)

@@ -95,20 +95,31 @@ async def test_a_restored_demo_is_counted_once_and_timed_by_phase(shop: Shop) ->
     found = shop.scrape()
     labels = {**SHOP, "policy": "PreferRestore", "method": "Restore", "fallback_reason": ""}
     assert found.value("tryitnow_starts_total", **labels) == 1
-    assert len(found.all("tryitnow_starts_total")) == 1
+    assert sum(found.all("tryitnow_starts_total").values()) == 1
     assert found.value("tryitnow_start_duration_seconds_count", **SHOP, method="Restore") == 1
     assert started.status.timings is not None
     total = started.status.timings.total
     assert total is not None
-    assert found.value("tryitnow_start_duration_seconds_sum", **SHOP) == pytest.approx(
-        total.total_seconds(), abs=0.01
-    )
+    assert found.value(
+        "tryitnow_start_duration_seconds_sum", **SHOP, method="Restore"
+    ) == pytest.approx(total.total_seconds(), abs=0.01)
     source = str(started.status.restored_from)
     for phase in ("queue", "prepare", "restore", "criu", "probe"):
         labels = {"method": "Restore", "source": source, "phase": phase}
         assert found.value("tryitnow_start_phase_duration_seconds_count", **labels) == 1
     for_demos = found.all("tryitnow_restores_total", purpose="demo", result="Ready")
-    assert list(for_demos.values()) == [1]
+    assert sum(for_demos.values()) == 1
+
+
+async def test_the_first_starts_are_seen_as_an_increase(shop: Shop) -> None:
+    found = shop.scrape()
+    for method in ("Restore", "ColdStart"):
+        assert found.value("tryitnow_start_duration_seconds_count", **SHOP, method=method) == 0
+    cold = {"method": "ColdStart", "fallback_reason": "NoCopy"}
+    assert found.value("tryitnow_starts_total", **SHOP, **cold) == 0
+    for source in ("Prepared", "Archive"):
+        restore = {"source": source, "purpose": "demo", "result": "CRIUFailed"}
+        assert found.value("tryitnow_restores_total", **SHOP, **restore) == 0
 
 
 async def test_a_fallback_is_counted_by_its_reason_and_the_failed_restore_as_well(
@@ -138,7 +149,7 @@ async def test_a_start_that_fails_altogether_is_counted_by_its_reason(
     await shop.start("annas-demo", StartPolicy.RESTORE_ONLY)
     found = shop.scrape()
     assert found.value("tryitnow_start_failures_total", **SHOP, reason="RestoreFailed") == 1
-    assert not found.all("tryitnow_starts_total")
+    assert not any(found.all("tryitnow_starts_total").values())
 
 
 async def test_claims_tell_whether_the_pool_was_large_enough(shop: Shop) -> None:

@@ -36,6 +36,15 @@ def test_a_time_on_a_bound_keeps_it() -> None:
     assert found.value("tryitnow_start_duration_seconds_count") == 2
 
 
+def test_what_is_expected_is_there_before_it_happens() -> None:
+    metrics = Metrics()
+    metrics.expect(CLAIMS, **SHOP, result="Empty")
+    metrics.expect(START_DURATION, **SHOP, method="Warm")
+    found = scrape(metrics)
+    assert found.value("tryitnow_claims_total", **SHOP, result="Empty") == 0
+    assert found.value("tryitnow_start_duration_seconds_count", **SHOP, method="Warm") == 0
+
+
 def test_states_are_read_at_each_scrape() -> None:
     metrics, taken = Metrics(), [3]
 

@@ -1,18 +1,24 @@
-"""Rules and dashboard ask only for what the programs tell, and each alert has its page."""
+"""Rules, dashboard and runbooks ask only for what the programs tell; each alert has its page."""
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from tests.unit.metrics.asked import (
+    DASHBOARD,
+    RUNBOOKS,
+    Query,
+    alerts,
+    panels,
+    promql_checks,
+    queries,
+    rules,
+)
 from tests.unit.metrics.promql import groupings, recorded, selectors
 from tryitnow.api.checkpoint import CheckpointPhase
 from tryitnow.api.demoinstance import DemoInstancePhase, StartedBy, StartPolicy, Timings
@@ -21,12 +27,6 @@ from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.doctor.checks import CheckName
 from tryitnow.metrics.catalogue import ALL
 from tryitnow.metrics.family import Family, Program, Timed
-
-ROOT = Path(__file__).parents[3]
-RULES = ROOT / "manifests/prometheus/rules.yaml"
-TESTS = ROOT / "manifests/prometheus/rules.test.yaml"
-DASHBOARD = ROOT / "manifests/grafana/try-it-now.json"
-RUNBOOKS = ROOT / "docs/runbooks"
 
 FAMILIES: dict[str, Family] = {series: family for family in ALL for series in family.series}
 
@@ -45,46 +45,6 @@ WORDS: dict[str, set[str]] = {
     "purpose": {"demo", "warm", "verify"},
 }  # fmt: skip
 """Labels whose words are known; each value that they are compared with must be one of them."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """An expression, and where it stands."""
-
-    where: str
-    expression: str
-
-
-@functools.cache
-def rules() -> list[dict[str, Any]]:
-    groups = yaml.safe_load(RULES.read_text())["groups"]
-    return [rule for group in groups for rule in group["rules"]]
-
-
-@functools.cache
-def promql_checks() -> list[dict[str, Any]]:
-    tests = yaml.safe_load(TESTS.read_text())["tests"]
-    return [check for case in tests for check in case.get("promql_expr_test", ())]
-
-
-def alerts() -> list[dict[str, Any]]:
-    return [rule for rule in rules() if "alert" in rule]
-
-
-def panels() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(DASHBOARD.read_text())["panels"]
-    return found
-
-
-def queries() -> Iterator[Query]:
-    for rule in rules():
-        yield Query(rule.get("alert") or rule["record"], rule["expr"])
-    for panel in panels():
-        for target in panel.get("targets", ()):
-            yield Query(panel["title"], target["expr"])
-    for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]:
-        if variable["type"] == "query":
-            yield Query(f"${variable['name']}", variable["definition"])
 
 
 QUERIES = list(queries())
@@ -164,21 +124,17 @@ def test_a_page_belongs_to_an_alert_and_says_what_to_do(page: Path) -> None:
     assert "```" in look_first
 
 
-@pytest.mark.parametrize("page", sorted(RUNBOOKS.glob("*.md")), ids=lambda p: p.stem)
-def test_a_page_asks_for_metrics_that_exist(page: Path) -> None:
-    for block in re.findall(r"```promql\n(.*?)```", page.read_text(), re.DOTALL):
-        assert selectors(block)
-        for selector in selectors(block):
-            family = FAMILIES.get(selector.series)
-            assert family is not None, selector.series
-            known = {*family.labels, *({"le"} if isinstance(family, Timed) else ())}
-            assert {label for label, _ in selector.values} <= known, selector
-
-
 def test_the_list_of_pages_is_whole() -> None:
     text = (RUNBOOKS / "README.md").read_text()
     for rule in alerts():
         assert f"({rule['alert']}.md)" in text
+
+
+def test_what_can_be_chosen_on_the_dashboard_exists() -> None:
+    for variable in json.loads(DASHBOARD.read_text())["templating"]["list"]:
+        if variable["type"] == "query":
+            (selector,) = selectors(variable["definition"])
+            assert variable["name"] in FAMILIES[selector.series].labels
 
 
 def test_panels_do_not_overlap_and_have_their_own_ids() -> None:
