@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase
-from tryitnow.api.demoinstance import DemoInstancePhase
-from tryitnow.api.meta import Key
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.meta import Key, find_condition
 from tryitnow.api.nodeagent import NodeAgent, Verdict
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.controller.cluster import UNDER_WAY, Cluster
@@ -85,14 +85,20 @@ def _instances(cluster: Cluster, at: datetime) -> Iterator[Reading]:
         if instance.is_deleting:
             phase = DemoInstancePhase.TERMINATING
         found[key, phase] += 1
-        created = instance.metadata.creation_timestamp
-        waits = phase in UNDER_WAY and created is not None
-        age = (at - created).total_seconds() if waits and created is not None else 0.0
+        since = _waits_since(instance) if phase in UNDER_WAY else None
+        age = (at - since).total_seconds() if since is not None else 0.0
         ages[key] = max(ages.get(key, 0.0), age)
     for key, age in ages.items():
         for phase in DemoInstancePhase:
             yield Reading(INSTANCES, found[key, phase], (*key, str(phase)))
         yield Reading(OLDEST_WAITING, age, tuple(key))
+
+
+def _waits_since(instance: DemoInstance) -> datetime | None:
+    ready = find_condition(instance.status.conditions, "Ready")
+    if instance.status.ready_at is not None and ready is not None:
+        return ready.last_transition_time  # it was ready before, and is started again
+    return instance.metadata.creation_timestamp
 
 
 def _node(agent: NodeAgent, instances: int, at: datetime) -> Iterator[Reading]:

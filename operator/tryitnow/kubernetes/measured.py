@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import aiohttp
 from kubernetes.aio import client as aio
 from kubernetes.aio.client import rest
 
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.metrics.program import KUBERNETES_REQUEST_DURATION, KUBERNETES_REQUEST_ERRORS
 
-_NO_ANSWER = "0"
+_NO_ANSWER = 0
 
 
 class MeasuredApiClient(aio.ApiClient):
@@ -29,17 +30,21 @@ class MeasuredApiClient(aio.ApiClient):
             "verb": method,
             "resource": resource_of(url.removeprefix(self.configuration.host)),
         }
-        code = _NO_ANSWER
         began = time.monotonic()
+        # A request that is cancelled has no code: it did not fail.
+        code: int | None = None
         try:
             response = await super().call_api(method, url, *arguments, **options)
-            code = str(response.status)
-            return response
+            code = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError, aio.ApiException) as error:
+            code = getattr(error, "status", None) or _NO_ANSWER
+            raise
         finally:
             took = time.monotonic() - began
             self._metrics.observe(KUBERNETES_REQUEST_DURATION, took, **labels)
-            if not code.startswith("2"):
-                self._metrics.count(KUBERNETES_REQUEST_ERRORS, **labels, code=code)
+            if code is not None and not 200 <= code < 300:
+                self._metrics.count(KUBERNETES_REQUEST_ERRORS, **labels, code=str(code))
+        return response
 
 
 def resource_of(path: str) -> str:

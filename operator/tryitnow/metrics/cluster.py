@@ -14,7 +14,8 @@ INSTANCES = State(
 
 OLDEST_WAITING = State(
     name="tryitnow_oldest_waiting_instance_age_seconds",
-    help="Age of the oldest instance of a checkpoint that is not ready yet; 0 when none waits.",
+    help="How long the instance of a checkpoint that waits longest has not been ready, from its "
+    "creation or its container's end on; 0 when none waits.",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )

@@ -16,7 +16,8 @@ _HEAD = """\
 Both programs serve `/metrics` (Prometheus), `/healthz` (200 while the program lives) and `/readyz`
 (200 once it knows the cluster and, on a node, Podman's containers; before that 503 and what it
 waits for). The port is `METRICS_PORT`: by default 8080 for the controller and 9444 for the agents,
-which listen on their node's address.
+which listen on their node's address. Nobody has to say there who they are: what is told are
+numbers, versions, and names of Checkpoints, namespaces and nodes.
 
 State is read at each scrape, so it is never older than the scrape. What is about a node stands in
 the controller's metrics with a `node` label, so that it can be asked for when that node's agent is

@@ -56,6 +56,8 @@ async def api(metrics: Metrics) -> AsyncIterator[KubernetesApi]:
     known = make_instance("annas-demo").to_api()
 
     async def answer(request: web.Request) -> web.Response:
+        if request.match_info["name"] == "slow":
+            await asyncio.sleep(0.3)
         if request.match_info["name"] != "annas-demo":
             return web.json_response({"kind": "Status", "code": 404}, status=404)
         return web.json_response(known)
@@ -93,6 +95,17 @@ async def test_an_api_server_that_does_not_answer_is_code_0(metrics: Metrics) ->
             await KubernetesApi(client, "test").node_labels()
     labels = {"verb": "GET", "resource": "nodes", "code": "0"}
     assert scrape(metrics).value("tryitnow_kubernetes_request_errors_total", **labels) == 1
+
+
+async def test_a_request_that_is_given_up_is_no_failure(
+    api: KubernetesApi, metrics: Metrics
+) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await api.get(DemoInstance, Key("default", "slow"))
+    found = scrape(metrics)
+    assert found.value("tryitnow_kubernetes_request_duration_seconds_count", verb="GET") == 1
+    assert not found.all("tryitnow_kubernetes_request_errors_total")
 
 
 async def test_a_call_to_podman_is_known_by_its_method(metrics: Metrics, tmp_path: Path) -> None:

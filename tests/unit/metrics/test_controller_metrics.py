@@ -12,6 +12,7 @@ from tests.unit.builders import (
     make_agent,
     make_archive,
     make_checkpoint,
+    make_condition,
     make_copy,
     make_instance,
     make_silent_agent,
@@ -92,6 +93,17 @@ def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_told(
     assert found.value("tryitnow_instances", **SHOP, phase="Terminating") == 1
     assert sum(found.all("tryitnow_instances").values()) == 4
     assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 300
+
+
+def test_a_demo_that_is_started_again_waits_since_its_end(cluster: Cluster) -> None:
+    not_ready = make_condition("Ready", holds=False, at=NOW - timedelta(minutes=1))
+    instance = make_instance(
+        created=NOW - timedelta(days=1), phase=DemoInstancePhase.STARTING,
+        ready_at=NOW - timedelta(hours=23), conditions=(not_ready,),
+    )  # fmt: skip
+    cluster.instances.take(instance)
+    found = look(cluster)
+    assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 60
 
 
 def test_a_checkpoint_without_instances_has_nobody_waiting(cluster: Cluster) -> None:
