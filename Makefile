@@ -6,9 +6,10 @@ NODES ?= 2
 
 lab := $(PYTHON) -m lab
 tools := $(lab) python --
+promtool := $(lab) tool promtool --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system bench crds
+.PHONY: help demo down test lint format unit system bench crds docs
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -21,13 +22,19 @@ down: ## Remove the demo's cluster and every trace of it.
 
 test: lint unit system ## Everything CI runs.
 
-lint: ## Check style, types, imports, and that crds/ is what the models say.
+lint: ## Check style, types, imports, alerts, and that crds/ and docs/ are what the code says.
 	$(tools) -m ruff check .
 	$(tools) -m ruff format --check .
 	$(tools) -m mypy operator/tryitnow lab bench tests
 	PYTHONPATH=operator $(tools) -c 'import sys; from importlinter.cli import lint_imports_command; sys.argv = ["lint-imports"]; lint_imports_command()'
 	PYTHONPATH=operator $(tools) -m tryitnow.api.schema build/crds
 	diff -r --exclude=kustomization.yaml crds build/crds
+	PYTHONPATH=operator $(tools) -m tryitnow.metrics.page build/metrics.md
+	diff docs/metrics.md build/metrics.md
+	$(promtool) check rules --lint=all --lint-fatal manifests/prometheus/rules.yaml
+	$(promtool) test rules manifests/prometheus/rules.test.yaml
+	$(tools) -m tests.unit.metrics.asked build/asked.yaml
+	$(promtool) check rules build/asked.yaml
 
 format: ## Format the code.
 	$(tools) -m ruff format .
@@ -44,3 +51,6 @@ bench: ## Measure each way to a running copy on a lab of its own; draws docs/ben
 
 crds: ## Generate crds/ from the models.
 	PYTHONPATH=operator $(tools) -m tryitnow.api.schema crds
+
+docs: ## Generate docs/metrics.md from the code.
+	PYTHONPATH=operator $(tools) -m tryitnow.metrics.page docs/metrics.md

@@ -36,6 +36,10 @@ def _run(arguments: argparse.Namespace) -> int:
         progress.stream = sys.stderr
         words = [str(venv.python()), *_words(arguments)]
         return cluster.run_in_foreground(words, dict(os.environ))
+    if command == "tool":
+        progress.stream = sys.stderr
+        words = [str(binaries.tool(arguments.tool)), *_words(arguments)]
+        return cluster.run_in_foreground(words, dict(os.environ))
     lab = Cluster(arguments.name)
     if command == "demo":
         demo.show(Cluster(arguments.name, nodes=arguments.nodes))
@@ -130,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
         "python", help="Run the Python that has the project's tools: python -- -m pytest"
     )
     tools.add_argument("argv", nargs=argparse.REMAINDER)
+    tool = commands.add_parser("tool", help="Run another tool: tool promtool -- check rules …")
+    tool.add_argument("tool", choices=binaries.TOOLS)
+    tool.add_argument("argv", nargs=argparse.REMAINDER)
     for name in _UNIT_COMMANDS:
         add(name, f"{name} a unit (see status).").add_argument("unit")
     return parser

@@ -68,6 +68,18 @@ def registry() -> Path:
     return host_packages.unpacked("docker-registry") / "usr/bin/docker-registry"
 
 
+# program -> the Debian package that brings it
+_DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
+
+TOOLS = tuple(sorted(_DEBIAN_TOOLS))
+"""Programs that `python -m lab tool` runs."""
+
+
+def tool(name: str) -> Path:
+    """One of TOOLS, from a Debian package that is unpacked, not installed."""
+    return host_packages.unpacked(_DEBIAN_TOOLS[name]) / "usr/bin" / name
+
+
 def _built() -> Path:
     go_mod = (_MODULE / "go.mod").read_text()
 

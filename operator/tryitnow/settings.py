@@ -39,6 +39,9 @@ class ControllerSettings:
     namespace: str
     """Namespace of the operator."""
 
+    metrics_port: int
+    """Port of /metrics, /healthz and /readyz, on all addresses of the Pod."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSettings:
@@ -69,6 +72,9 @@ class AgentSettings:
 
     transfer_port: int
     transfer_token_file: Path
+    metrics_port: int
+    """Port of /metrics, /healthz and /readyz, on the node's address."""
+
     scrub_interval: timedelta
     """How often every archive's digest is checked, used or not."""
 
@@ -154,7 +160,10 @@ def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettin
         InvalidSettingError: a value cannot be used.
 
     """
-    return ControllerSettings(namespace=env.get("POD_NAMESPACE", "tryitnow-system"))
+    return ControllerSettings(
+        namespace=env.get("POD_NAMESPACE", "tryitnow-system"),
+        metrics_port=_number(env, "METRICS_PORT", 8080, 1, 65535),
+    )
 
 
 def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
@@ -188,6 +197,8 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         transfer_token_file=Path(
             env.get("TRANSFER_TOKEN_FILE", "/var/run/secrets/tryitnow/transfer-token")
         ),
+        # Beside the transfer port: agents share their node's ports with whatever runs there.
+        metrics_port=_number(env, "METRICS_PORT", 9444, 1, 65535),
         scrub_interval=_duration(env, "SCRUB_INTERVAL", "10m"),
     )
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.api.meta import Key
+from tryitnow.metrics.instruments import Metrics, Reading
+from tryitnow.metrics.program import QUEUE_KEYS, QUEUE_RETRIES, QUEUE_WAIT, QUEUE_WORK
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +36,14 @@ class _Entry:
     failures: int = 0
     timer: asyncio.TimerHandle | None = None
     again: timedelta | None = None
+    working: bool = False
+
+    @property
+    def state(self) -> str | None:
+        """How it stands with the key; None while it only waits to be looked at again."""
+        if self.task is not None:
+            return "working" if self.working else "waiting"
+        return "failing" if self.failures else None
 
 
 class WorkQueue:
@@ -43,6 +56,7 @@ class WorkQueue:
         *,
         expected: tuple[type[Exception], ...],
         concurrency: int = 64,
+        metrics: Metrics | None = None,
     ) -> None:
         """Make a queue.
 
@@ -53,6 +67,7 @@ class WorkQueue:
                 is logged with its traceback (and retried as well: one broken object must not
                 stop the others).
             concurrency: Most keys at work at the same time.
+            metrics: Where the queue is counted and timed, under its name.
 
         """
         self._name = name
@@ -60,6 +75,8 @@ class WorkQueue:
         self._expected = expected
         self._slots = asyncio.Semaphore(concurrency)
         self._entries: dict[Key, _Entry] = {}
+        self._metrics = metrics or Metrics()
+        self._metrics.read_from(self._states)
         self._closed = False
 
     def add(self, key: Key) -> None:
@@ -96,17 +113,37 @@ class WorkQueue:
         entry.timer = loop.call_later(delay.total_seconds(), self.add, key)
 
     async def _work(self, key: Key, entry: _Entry) -> None:
+        due = time.monotonic()
         try:
             async with self._slots:
-                entry.again = await self._reconcile(key)
+                with self._measured(entry, due):
+                    entry.again = await self._reconcile(key)
             entry.failures = 0
         except self._expected as error:
+            self._metrics.count(QUEUE_RETRIES, queue=self._name, cause="expected")
             entry.again = self._next_retry(entry)
             logger.warning("%s %s: %s (again in %s)", self._name, key, error, entry.again)
         except Exception:
             # Not swallowed: logged as the bug that it is, and tried again with back-off.
+            self._metrics.count(QUEUE_RETRIES, queue=self._name, cause="unexpected")
             entry.again = self._next_retry(entry)
             logger.exception("%s %s: unexpected error (again in %s)", self._name, key, entry.again)
+
+    @contextmanager
+    def _measured(self, entry: _Entry, due: float) -> Iterator[None]:
+        began = time.monotonic()
+        self._metrics.observe(QUEUE_WAIT, began - due, queue=self._name)
+        entry.working = True
+        try:
+            yield
+        finally:
+            entry.working = False
+            self._metrics.observe(QUEUE_WORK, time.monotonic() - began, queue=self._name)
+
+    def _states(self) -> Iterator[Reading]:
+        found = Counter(entry.state for entry in self._entries.values())
+        for state in ("waiting", "working", "failing"):
+            yield Reading(QUEUE_KEYS, found[state], (self._name, state))
 
     def _ended(self, key: Key, entry: _Entry) -> None:
         entry.task = None

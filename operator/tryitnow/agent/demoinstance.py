@@ -6,6 +6,7 @@ import logging
 import time
 from datetime import timedelta
 
+from tryitnow.agent.measure import count_instance, instance_started, start_failed
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.nodecheckpoint import (
@@ -29,6 +30,7 @@ from tryitnow.api.demoinstance import (
 from tryitnow.api.meta import ConditionStatus, Key, find_condition, now, set_condition
 from tryitnow.background import together
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError
+from tryitnow.metrics.starts import RESTARTS
 from tryitnow.podman.client import ContainerState
 from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
 
@@ -103,6 +105,7 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
     except _GoneError:
         return None
     except PodmanUnreachableError as error:
+        start_failed(node, instance, "PodmanUnreachable")
         await _not_ready(node, instance, "PodmanUnreachable", str(error))
         raise
     except NoPortError as error:
@@ -111,6 +114,7 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
         return await _retry(node, instance, "ImagePullFailed", str(error))
     except NotFoundError:
         message = f"spec.checkpointRef.name: Checkpoint {instance.spec.checkpoint_ref.name} is gone"
+        start_failed(node, instance, "CheckpointNotFound")
         await _give_up(node, instance, "CheckpointNotFound", message)
         return None
     except ThawImpossibleError as error:
@@ -122,7 +126,9 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
         return await _retry(node, instance, "StartFailed", str(error), most=MAX_STARTS)
     if not instance.status.restarts:
         node.backoff.forget(instance.metadata.uid)
-    await _ready(node, instance, outcome, timedelta(seconds=time.monotonic() - began))
+    timings = await _ready(node, instance, outcome, timedelta(seconds=time.monotonic() - began))
+    fallback = outcome.fallback.reason if outcome.fallback else None
+    instance_started(node, instance, outcome.started_by, outcome.restored_from, fallback, timings)
     await _note_copy(node, instance, outcome.fallback, thawed=outcome.started_by)
     if outcome.unprepared is not None:
         await _note_unprepared(node, instance, outcome.unprepared)
@@ -163,6 +169,7 @@ async def _recover(
     message = f"the container {what}; starting it again"
     # One that ends again soon has to wait longer each time before it comes here.
     node.backoff.failed(instance.metadata.uid)
+    count_instance(node, RESTARTS, instance)
     instance = await _not_ready(node, instance, "ContainerGone", message, restarted=True)
     if container is not None and await _start_again(node, instance, container):
         return None
@@ -192,7 +199,7 @@ async def _start_again(node: Node, instance: DemoInstance, container: ContainerS
     return True
 
 
-async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: timedelta) -> None:
+async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: timedelta) -> Timings:
     host_port = next(p.host_port for p in outcome.ports if p.container_port == outcome.probe_port)
     address = node.settings.node_address
     url = f"http://[{address}]:{host_port}" if ":" in address else f"http://{address}:{host_port}"
@@ -225,6 +232,7 @@ async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: tim
         note = f"{outcome.fallback.reason}: {outcome.fallback}"
         node.kubernetes.event(instance, "ColdStartFallback", note, warning=True)
     node.kubernetes.event(instance, "Ready", f"{message}: {url}")
+    return timings
 
 
 async def _retry(
@@ -232,6 +240,7 @@ async def _retry(
 ) -> timedelta | None:
     """Say what failed, and when it is tried again; after ``most`` failures it is given up."""
     uid = instance.metadata.uid
+    start_failed(node, instance, reason)
     failures = node.backoff.failed(uid)
     if most is not None and failures >= most:
         node.backoff.forget(uid)

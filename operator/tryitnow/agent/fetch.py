@@ -15,6 +15,7 @@ from tryitnow.agent.certificate import UnusableCertificateError, trust_only
 from tryitnow.agent.node import Node
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.nodecheckpoint import Fetch, Source
+from tryitnow.metrics.node import FETCHED_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ async def _download(
             try:
                 async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
                     have += len(chunk)
+                    node.metrics.count(FETCHED_BYTES, len(chunk))
                     if have > archive.size_bytes:
                         break
                     await asyncio.to_thread(_append, handle, digest, chunk)

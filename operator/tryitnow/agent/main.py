@@ -20,11 +20,15 @@ from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.probe import open_session
 from tryitnow.agent.report import Reporter, examine_node
 from tryitnow.agent.serve import TransferServer
+from tryitnow.agent.states import states
 from tryitnow.agent.warm import reconcile_pool
 from tryitnow.background import keep_doing
 from tryitnow.kubernetes.client import connect
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.kubernetes.watching import new_registry, watch
+from tryitnow.metrics.endpoint import serving
+from tryitnow.metrics.family import Program
+from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.client import Podman
 from tryitnow.podman.errors import PodmanError
 from tryitnow.settings import AgentSettings
@@ -38,6 +42,11 @@ BUILDS_AT_ONCE = 2
 """Builds and downloads at once: each keeps a core or the network busy."""
 
 
+PODMAN_ANSWERED = "Podman's containers"
+LISTED = "the first list of this node's objects"
+"""What ``/readyz`` waits for."""
+
+
 @contextlib.asynccontextmanager
 async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
     """Connect to everything that the agent works with."""
@@ -45,9 +54,10 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
     data = DataStore(settings.data_path)
     await asyncio.to_thread(archives.open)
     await asyncio.to_thread(data.open)
-    podman = Podman(settings.podman)
+    metrics = Metrics(Program.AGENT)
+    podman = Podman(settings.podman, metrics)
     try:
-        async with connect("agent") as kubernetes, open_session() as http:
+        async with connect("agent", metrics) as kubernetes, open_session() as http:
             yield Node(
                 settings=settings,
                 kubernetes=kubernetes,
@@ -56,6 +66,7 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
                 data=data,
                 ports=PortRange(settings.first_port, settings.last_port),
                 http=http,
+                metrics=metrics,
             )
     finally:
         await asyncio.to_thread(podman.close)
@@ -63,25 +74,43 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
 
 async def run(settings: AgentSettings) -> None:
     """Run the agent until the process is asked to stop. Running demos are left alone."""
-    async with open_node(settings) as node:
+    missing = [PODMAN_ANSWERED, LISTED]
+    async with (
+        open_node(settings) as node,
+        serving(
+            node.metrics,
+            lambda: missing,
+            host=settings.node_address,
+            port=settings.metrics_port,
+        ),
+    ):
+        node.metrics.read_from(lambda: states(node))
         instances = WorkQueue(
             "DemoInstance",
             lambda key: reconcile_instance(node, key),
             expected=_EXPECTED,
             concurrency=settings.max_instances,
+            metrics=node.metrics,
         )
         copies = WorkQueue(
             "NodeCheckpoint",
             lambda key: reconcile_copy(node, key),
             expected=_EXPECTED,
             concurrency=BUILDS_AT_ONCE,
+            metrics=node.metrics,
         )
-        pools = WorkQueue("warm pool of", lambda key: reconcile_pool(node, key), expected=_EXPECTED)
+        pools = WorkQueue(
+            "WarmPool",
+            lambda key: reconcile_pool(node, key),
+            expected=_EXPECTED,
+            metrics=node.metrics,
+        )
         node.pool.changed = pools.add
         registry = new_registry()
         register(registry, node, instances, copies, pools)
         await examine_node(node)
         await _adopt_running(node)
+        missing.remove(PODMAN_ANSWERED)
         certificate = make_certificate(settings.node_address)
         server = TransferServer(node)
         runner = await server.start(certificate)
@@ -89,7 +118,7 @@ async def run(settings: AgentSettings) -> None:
         background = [
             asyncio.create_task(reporter.keep_reporting()),
             asyncio.create_task(reporter.keep_examining()),
-            asyncio.create_task(_keep_collecting(node, instances, copies)),
+            asyncio.create_task(_keep_collecting(node, instances, copies, missing)),
             asyncio.create_task(_keep_watching_podman(node, instances, pools)),
             asyncio.create_task(_keep_watching_files(node, copies)),
         ]
@@ -118,10 +147,17 @@ async def _adopt_running(node: Node) -> None:
             return
 
 
-async def _keep_collecting(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
+async def _keep_collecting(
+    node: Node, instances: WorkQueue, copies: WorkQueue, missing: list[str]
+) -> None:
+    async def look() -> None:
+        await collect(node, instances, copies)
+        if LISTED in missing:
+            missing.remove(LISTED)
+
     await keep_doing(
         "compare the node with the cluster",
-        lambda: collect(node, instances, copies),
+        look,
         pause_seconds=lambda: EVERY_SECONDS,
         expected=_EXPECTED,
     )

@@ -20,6 +20,8 @@ from tryitnow.api.nodeagent import Check
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.view import View
+from tryitnow.metrics.family import Program
+from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.client import Podman
 from tryitnow.settings import AgentSettings
 
@@ -56,6 +58,7 @@ class Node:
     data: DataStore
     ports: PortRange
     http: aiohttp.ClientSession
+    metrics: Metrics = field(default_factory=lambda: Metrics(Program.AGENT))
     health: Health = field(default_factory=Health)
     instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
     copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))

@@ -10,6 +10,13 @@ from datetime import timedelta
 from tryitnow.agent.archive import ArchiveError
 from tryitnow.agent.build import BuildError, build
 from tryitnow.agent.fetch import FetchError, fetch
+from tryitnow.agent.measure import (
+    build_ended,
+    copy_removed,
+    copy_seen,
+    count_copy,
+    fetch_ended,
+)
 from tryitnow.agent.names import Role, work_container
 from tryitnow.agent.node import Checked, Node
 from tryitnow.agent.prepare import prepare, unprepare
@@ -24,6 +31,7 @@ from tryitnow.api.nodecheckpoint import (
     NodeCheckpointPhase,
     NodeCheckpointStatus,
 )
+from tryitnow.metrics.node import QUARANTINES
 from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -51,6 +59,7 @@ async def reconcile_copy(node: Node, key: Key) -> timedelta | None:
     if copy.is_deleting:
         await _remove(node, copy)
         return None
+    copy_seen(node, copy)
     match copy.status.phase:
         case Phase.FAILED:
             return None
@@ -113,6 +122,7 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
 
     if not node.health.criu_available:
         msg = f"CRIU is not available on {node.name}: {node.health.criu_message}"
+        build_ended(node, copy, "CRIUNotAvailable", timedelta())
         await _fail(node, latest, "CRIUNotAvailable", msg)
         return None
     try:
@@ -124,9 +134,11 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
     except (BuildError, ArchiveError) as error:
         await asyncio.to_thread(node.archives.remove, archive_name(copy))
         reason = error.reason if isinstance(error, BuildError) else "VerifyFailed"
+        build_ended(node, copy, reason, timedelta(seconds=time.monotonic() - began))
         await _fail(node, latest, reason, str(error))
         return None
     took = timedelta(seconds=time.monotonic() - began)
+    build_ended(node, copy, "Verified", took)
     message = f"frozen and verified by a test restore in {took.total_seconds():.1f} s"
     await _prepared(node, latest, archive, message, took)
     return node.settings.scrub_interval
@@ -137,6 +149,7 @@ async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | 
         return None
     if wait := node.backoff.remaining(_order_id(copy)):
         return wait
+    began = time.monotonic()
     name = archive_name(copy)
     sources = ", ".join(source.node_name for source in order.sources)
     copy = await _progress(node, copy, Phase.DOWNLOADING, f"copying from {sources}")
@@ -147,9 +160,11 @@ async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | 
     except (FetchError, ImagePullError, ArchiveError, OSError) as error:
         reason = "ImagePullFailed" if isinstance(error, ImagePullError) else "FetchFailed"
         node.backoff.failed(_order_id(copy))
+        fetch_ended(node, copy, reason, timedelta(seconds=time.monotonic() - began))
         await _not_ready(node, copy, reason, str(error))
         return node.backoff.remaining(_order_id(copy))
     node.backoff.forget(_order_id(copy))
+    fetch_ended(node, copy, "Fetched", timedelta(seconds=time.monotonic() - began))
     await _prepared(node, copy, order.archive, f"copied from {sources}", None)
     return node.settings.scrub_interval
 
@@ -275,6 +290,7 @@ async def _remove(node: Node, copy: NodeCheckpoint) -> None:
     node.backoff.forget(_preparing_id(copy))
     await node.kubernetes.remove_finalizer(copy)
     node.copies.forget(copy.key, copy.metadata.uid)
+    copy_removed(node, copy)
 
 
 def _order_id(copy: NodeCheckpoint) -> str:
@@ -349,6 +365,7 @@ async def _quarantine(
     node: Node, copy: NodeCheckpoint, reason: str, message: str, status: NodeCheckpointStatus
 ) -> None:
     logger.error("%s: quarantined: %s: %s", copy.key, reason, message)
+    count_copy(node, QUARANTINES, copy, reason)
     marked = _with_ready(
         copy.model_copy(update={"status": status}), ConditionStatus.FALSE, reason, message
     )

@@ -77,6 +77,11 @@ class PortRange:
         return sorted(p for p, o in self._owners.items() if o == owner)
 
     @property
+    def limit(self) -> int:
+        """Number of all ports of the range."""
+        return len(self._ports)
+
+    @property
     def taken(self) -> int:
         """Number of ports in use."""
         return len(self._owners)

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from tryitnow.agent.archive import ArchiveName
 from tryitnow.agent.cgroup import CgroupError, gather
+from tryitnow.agent.measure import restore_ended
 from tryitnow.agent.names import ContainerName
 from tryitnow.agent.node import Node
 from tryitnow.agent.probe import NotReadyError, Target, wait_ready
@@ -79,8 +80,9 @@ async def thaw(
     if prepared is not None:
         try:
             thawed = await _thaw(
-                node, name, blueprint, RestoredFrom.PREPARED, None, prepared.body, urgent=urgent
-            )
+                node, archive_name(copy).checkpoint, name, blueprint,
+                RestoredFrom.PREPARED, None, prepared.body, urgent=urgent,
+            )  # fmt: skip
         except PodmanUnreachableError:
             raise
         except (PodmanError, NotReadyError, OSError) as error:
@@ -116,12 +118,14 @@ async def thaw_archive(
         return node.archives.read(archive_file, archive)
 
     return await _thaw(
-        node, name, blueprint, RestoredFrom.ARCHIVE, archive.image, produce, urgent=urgent
-    )
+        node, archive_file.checkpoint, name, blueprint,
+        RestoredFrom.ARCHIVE, archive.image, produce, urgent=urgent,
+    )  # fmt: skip
 
 
 async def _thaw(
     node: Node,
+    checkpoint: Key,
     name: ContainerName,
     blueprint: Blueprint,
     restored_from: RestoredFrom,
@@ -156,9 +160,12 @@ async def _thaw(
             ),
             _gather(node, name),
         )
-    except BaseException:
+    except BaseException as error:
+        restore_ended(node, checkpoint, name, restored_from, error)
         await discard(node, name)
         raise
+    took = timedelta(seconds=time.monotonic() - asked)
+    restore_ended(node, checkpoint, name, restored_from, took)
     return Thawed(
         restored_from=restored_from,
         ports=ports,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.archive import ArchiveError
+from tryitnow.agent.measure import claim_ended
 from tryitnow.agent.memory import available_memory_bytes
 from tryitnow.agent.names import (
     PREFIX,
@@ -72,6 +73,7 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
             if isinstance(error, PodmanUnreachableError):
                 raise
             logger.warning("%s: the warm copy %s is not fit: %s", instance.key, warm.name, error)
+            claim_ended(node, copy, "Unfit")
             await _discard_both(node, warm, name)
             continue
         except BaseException:
@@ -79,7 +81,10 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
             raise
         node.ports.hand_over(str(warm.name), str(name))
         took = timedelta(seconds=time.monotonic() - began)
+        claim_ended(node, copy, "Claimed")
         return Claimed(ports=list(warm.ports), claim=took)
+    if copy.spec.pool.warm:
+        claim_ended(node, copy, "Empty")
     return None
 
 

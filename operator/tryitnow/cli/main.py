@@ -8,7 +8,7 @@ import logging
 import sys
 
 from tryitnow import __version__
-from tryitnow.settings import InvalidSettingError, agent_settings
+from tryitnow.settings import InvalidSettingError, agent_settings, controller_settings
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,8 +62,9 @@ def _logging() -> None:
 def _controller(_: argparse.Namespace) -> int:
     from tryitnow.controller.main import run
 
+    settings = controller_settings()
     _logging()
-    asyncio.run(run())
+    asyncio.run(run(settings))
     return 0
 
 

@@ -10,6 +10,8 @@ from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.kubernetes.view import View
+from tryitnow.metrics.family import Program
+from tryitnow.metrics.instruments import Metrics
 
 UNDER_WAY = frozenset({DemoInstancePhase.PENDING, DemoInstancePhase.STARTING})
 """Phases of an instance that is still to be started."""
@@ -29,6 +31,9 @@ class Cluster:
 
     assumed: dict[str, str] = field(default_factory=dict)
     """Node names by instance UID, of binds that are being written: they count already."""
+
+    metrics: Metrics = field(default_factory=lambda: Metrics(Program.CONTROLLER))
+    """What is counted about all of it."""
 
     def agent(self, node_name: str) -> NodeAgent | None:
         """Return the agent of a node."""

@@ -12,6 +12,7 @@ from tryitnow.controller.bind import Binding, Refusal, bind
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.distribute import selected
 from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.metrics.cluster import BIND_DURATION, BIND_REFUSALS, EXPIRED
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ async def reconcile_instance(
         kubernetes.event(instance, "Expired", f"its ttl ended at {expires_at:%H:%M:%S} UTC")
         logger.info("%s: expired", key)
         await kubernetes.delete(instance)
+        cluster.metrics.count(EXPIRED)
         return None
     if instance.status.node_name is None:
         instance = await _bind(kubernetes, cluster, instance, began)
@@ -70,6 +72,7 @@ async def _bind(
 ) -> DemoInstance:
     decision = _decide(cluster, instance)
     if isinstance(decision, Refusal):
+        cluster.metrics.count(BIND_REFUSALS, reason=decision.reason)
         is_missing = decision.reason == "CheckpointNotFound"
         ready = ConditionStatus.FALSE if is_missing else ConditionStatus.UNKNOWN
         status = _with_ready(instance, ready, decision.reason, decision.message)
@@ -93,6 +96,7 @@ async def _bind(
         )
     finally:
         del cluster.assumed[instance.metadata.uid]
+    cluster.metrics.observe(BIND_DURATION, time.monotonic() - began)
     kubernetes.event(instance, "Bound", f"bound to node {decision.node_name}")
     return bound
 

@@ -17,9 +17,12 @@ from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
 from tryitnow.controller.handlers import register
 from tryitnow.controller.lost import sweep
+from tryitnow.controller.states import states
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.kubernetes.watching import new_registry, watch
+from tryitnow.metrics.endpoint import serving
+from tryitnow.settings import ControllerSettings
 from tryitnow.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -29,19 +32,35 @@ RESYNC_EVERY_SWEEPS = 6
 """A watch that broke off may have missed a deletion; a fresh list each minute makes up for it."""
 
 
-async def run() -> None:
+LISTED = "the first list of all objects"
+"""What ``/readyz`` waits for."""
+
+
+async def run(settings: ControllerSettings) -> None:
     """Run the controller until the process is asked to stop."""
     cluster = Cluster()
-    async with connect("controller") as kubernetes:
+    metrics = cluster.metrics
+    metrics.read_from(lambda: states(cluster, now()))
+    async with (
+        serving(
+            metrics,
+            lambda: () if cluster.listed else (LISTED,),
+            host=None,
+            port=settings.metrics_port,
+        ),
+        connect("controller", metrics) as kubernetes,
+    ):
         checkpoints = WorkQueue(
             "Checkpoint",
             lambda key: reconcile_checkpoint(kubernetes, cluster, key),
             expected=(KubernetesError,),
+            metrics=metrics,
         )
         instances = WorkQueue(
             "DemoInstance",
             lambda key: reconcile_instance(kubernetes, cluster, key),
             expected=(KubernetesError,),
+            metrics=metrics,
         )
         registry = new_registry()
         register(registry, cluster, checkpoints, instances)

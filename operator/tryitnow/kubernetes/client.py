@@ -31,8 +31,10 @@ from tryitnow.kubernetes.errors import (
     NotFoundError,
     RefusedError,
 )
+from tryitnow.kubernetes.measured import MeasuredApiClient
 from tryitnow.kubernetes.merge import merge_patch
 from tryitnow.kubernetes.view import Listing, UnreadableObjectError, read
+from tryitnow.metrics.instruments import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -334,7 +336,7 @@ class KubernetesApi:
 
 
 @asynccontextmanager
-async def connect(component: str) -> AsyncIterator[KubernetesApi]:
+async def connect(component: str, metrics: Metrics | None = None) -> AsyncIterator[KubernetesApi]:
     """Open the API server of ``KUBECONFIG`` or, in a Pod, of its ServiceAccount."""
     configuration = aio.Configuration()
     if os.environ.get("KUBECONFIG"):
@@ -345,7 +347,7 @@ async def connect(component: str) -> AsyncIterator[KubernetesApi]:
         aio_config.load_incluster_config(  # type: ignore[no-untyped-call]
             client_configuration=configuration
         )
-    async with aio.ApiClient(configuration) as api:
+    async with MeasuredApiClient(configuration, metrics or Metrics()) as api:
         kubernetes = KubernetesApi(api, component)
         yield kubernetes
         await kubernetes.flush_events()

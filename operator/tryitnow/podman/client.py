@@ -23,6 +23,7 @@ from podman.errors import APIError, NotFound
 from podman.errors import PodmanError as PodmanPyError
 
 from tryitnow.api.checkpoint import Container, CRIUOptions, TCPPolicy
+from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.criu_log import log_tail
 from tryitnow.podman.errors import (
     CRIUError,
@@ -31,6 +32,7 @@ from tryitnow.podman.errors import (
     PodmanError,
     PodmanUnreachableError,
 )
+from tryitnow.podman.measured import measured
 from tryitnow.podman.session import open_session
 from tryitnow.settings import PodmanSettings
 
@@ -90,8 +92,9 @@ class Image:
 class Podman:
     """Podman's service on this node."""
 
-    def __init__(self, settings: PodmanSettings) -> None:
+    def __init__(self, settings: PodmanSettings, metrics: Metrics | None = None) -> None:
         self._socket = settings.socket
+        self._metrics = metrics or Metrics()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="podman")
         self._local = threading.local()
         self._open = contextlib.ExitStack()
@@ -118,11 +121,12 @@ class Podman:
         """
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._pool, self._guarded, call)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.gather(future, return_exceptions=True)
-            raise
+        with measured(self._metrics, call):
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                await asyncio.gather(future, return_exceptions=True)
+                raise
 
     def _guarded(self, call: Callable[[Any], T]) -> T:
         try:

@@ -54,6 +54,16 @@ def test_flags_are_read_as_people_write_them(text: str, enabled: bool) -> None: 
     assert agent_settings({**REQUIRED, "CRIU_ENABLED": text}).criu_enabled is enabled
 
 
+def test_the_ports_of_the_metrics_are_free_where_the_programs_run() -> None:
+    agent = agent_settings(REQUIRED)
+    assert agent.metrics_port not in {agent.transfer_port, 8080}
+    assert not agent.first_port <= agent.metrics_port <= agent.last_port
+    assert agent_settings({**REQUIRED, "METRICS_PORT": "9100"}).metrics_port == 9100
+    assert controller_settings({"METRICS_PORT": "9100"}).metrics_port == 9100
+    with pytest.raises(InvalidSettingError, match="METRICS_PORT"):
+        controller_settings({"METRICS_PORT": "http"})
+
+
 def test_a_node_takes_no_more_instances_than_it_has_ports() -> None:
     few_ports = agent_settings({**REQUIRED, "PORT_RANGE": "20000-20004"})
     assert few_ports.capacity == 5

@@ -1,0 +1,116 @@
+"""How things stand in the cluster, read for the controller's metrics at each scrape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+
+from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.meta import Key, find_condition
+from tryitnow.api.nodeagent import NodeAgent, Verdict
+from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
+from tryitnow.controller.cluster import UNDER_WAY, Cluster
+from tryitnow.metrics.cluster import (
+    CHECKPOINT_ARCHIVE_BYTES,
+    CHECKPOINT_FAILED_BUILDS,
+    CHECKPOINT_NODES_DESIRED,
+    CHECKPOINT_NODES_READY,
+    CHECKPOINT_PHASE,
+    CHECKPOINT_POOL_DESIRED,
+    CHECKPOINT_POOL_READY,
+    COPIES,
+    INSTANCES,
+    NODE_CAN_THAW,
+    NODE_CAPACITY,
+    NODE_CHECK,
+    NODE_INSTANCES,
+    NODE_MEMORY_BYTES,
+    NODE_READY,
+    NODE_UP,
+    OLDEST_WAITING,
+)
+from tryitnow.metrics.instruments import Reading
+
+
+def states(cluster: Cluster, at: datetime) -> Iterator[Reading]:
+    """Read the cluster's state from the views; nothing before all of it is known.
+
+    Half of a cluster would look like missing copies and lost nodes.
+    """
+    if not cluster.listed:
+        return
+    for checkpoint in cluster.checkpoints:
+        yield from _checkpoint(checkpoint)
+    yield from _copies(cluster)
+    yield from _instances(cluster, at)
+    load = cluster.load()
+    for agent in cluster.agents:
+        yield from _node(agent, load.get(agent.metadata.name, 0), at)
+
+
+def _checkpoint(checkpoint: Checkpoint) -> Iterator[Reading]:
+    labels = tuple(checkpoint.key)
+    status = checkpoint.status
+    for phase in CheckpointPhase:
+        yield Reading(CHECKPOINT_PHASE, status.phase is phase, (*labels, str(phase)))
+    yield Reading(CHECKPOINT_NODES_READY, status.nodes_ready, labels)
+    yield Reading(CHECKPOINT_NODES_DESIRED, status.nodes_desired, labels)
+    yield Reading(CHECKPOINT_POOL_READY, status.warm_ready, labels)
+    yield Reading(CHECKPOINT_POOL_DESIRED, checkpoint.spec.pool.warm, labels)
+    yield Reading(CHECKPOINT_FAILED_BUILDS, status.build_attempts, labels)
+    if status.archive is not None:
+        yield Reading(CHECKPOINT_ARCHIVE_BYTES, status.archive.size_bytes, labels)
+
+
+def _copies(cluster: Cluster) -> Iterator[Reading]:
+    found = Counter(
+        (copy.metadata.namespace, copy.spec.checkpoint, copy.status.phase)
+        for copy in cluster.copies
+    )
+    for checkpoint in cluster.checkpoints:
+        for phase in NodeCheckpointPhase:
+            labels = (*checkpoint.key, phase)
+            yield Reading(COPIES, found[labels], (*checkpoint.key, str(phase)))
+
+
+def _instances(cluster: Cluster, at: datetime) -> Iterator[Reading]:
+    # An instance may name a Checkpoint that is not there (yet): it is shown all the same.
+    found: Counter[tuple[Key, DemoInstancePhase]] = Counter()
+    ages = {checkpoint.key: 0.0 for checkpoint in cluster.checkpoints}
+    for instance in cluster.instances:
+        key = Key(instance.metadata.namespace, instance.spec.checkpoint_ref.name)
+        phase = instance.status.phase
+        if instance.is_deleting:
+            phase = DemoInstancePhase.TERMINATING
+        found[key, phase] += 1
+        since = _waits_since(instance) if phase in UNDER_WAY else None
+        age = (at - since).total_seconds() if since is not None else 0.0
+        ages[key] = max(ages.get(key, 0.0), age)
+    for key, age in ages.items():
+        for phase in DemoInstancePhase:
+            yield Reading(INSTANCES, found[key, phase], (*key, str(phase)))
+        yield Reading(OLDEST_WAITING, age, tuple(key))
+
+
+def _waits_since(instance: DemoInstance) -> datetime | None:
+    ready = find_condition(instance.status.conditions, "Ready")
+    if instance.status.ready_at is not None and ready is not None:
+        return ready.last_transition_time  # it was ready before, and is started again
+    return instance.metadata.creation_timestamp
+
+
+def _node(agent: NodeAgent, instances: int, at: datetime) -> Iterator[Reading]:
+    node = (agent.metadata.name,)
+    status = agent.status
+    yield Reading(NODE_UP, not agent.is_lost(at), node)
+    yield Reading(NODE_READY, agent.can_run(at), node)
+    yield Reading(NODE_CAN_THAW, agent.can_thaw(at), node)
+    yield Reading(NODE_INSTANCES, instances, node)
+    yield Reading(NODE_CAPACITY, status.capacity, node)
+    yield Reading(NODE_MEMORY_BYTES, status.memory_available_bytes, node)
+    for check in status.checks:
+        for verdict in Verdict:
+            labels = (*node, check.name, str(verdict))
+            yield Reading(NODE_CHECK, check.verdict is verdict, labels)

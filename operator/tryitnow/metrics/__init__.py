@@ -1,0 +1,7 @@
+"""What both programs tell Prometheus about themselves.
+
+``family`` says what a metric is; ``starts``, ``node``, ``cluster`` and ``program`` declare them by
+subject, ``catalogue`` has them all; ``instruments`` makes them for one program, ``endpoint`` serves
+them, ``page`` writes ``docs/metrics.md``. Nothing in here knows what is measured: each program
+measures at its own edges.
+"""

@@ -1,0 +1,36 @@
+"""How a call to Podman is counted and timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tryitnow.metrics.instruments import Metrics
+from tryitnow.metrics.node import PODMAN_CALL_DURATION, PODMAN_CALL_ERRORS
+from tryitnow.podman.errors import PodmanError
+
+
+@contextmanager
+def measured(metrics: Metrics, call: Callable[..., Any]) -> Iterator[None]:
+    """Measure a call while the block runs."""
+    operation = operation_of(call)
+    began = time.monotonic()
+    try:
+        yield
+    except PodmanError as error:
+        kind = type(error).__name__
+        metrics.count(PODMAN_CALL_ERRORS, operation=operation, error=kind)
+        raise
+    finally:
+        metrics.observe(PODMAN_CALL_DURATION, time.monotonic() - began, operation=operation)
+
+
+def operation_of(call: Callable[..., Any]) -> str:
+    """Return the name of the client's method that a call was written in.
+
+    From Python's own name for it, ``Podman.pause.<locals>.call``: so that a method cannot be
+    measured under another's name.
+    """
+    return call.__qualname__.partition(".<locals>")[0].rpartition(".")[2]

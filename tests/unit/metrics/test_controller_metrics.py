@@ -1,0 +1,157 @@
+"""What the controller tells about checkpoints, instances and nodes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.builders import (
+    NOW,
+    REVISION,
+    make_agent,
+    make_archive,
+    make_checkpoint,
+    make_condition,
+    make_copy,
+    make_instance,
+    make_silent_agent,
+)
+from tests.unit.fakes import FakeKubernetes
+from tests.unit.metrics.scrape import Scrape, scrape
+from tryitnow.api.checkpoint import CheckpointPhase, CheckpointStatus, Pool
+from tryitnow.api.demoinstance import DemoInstancePhase
+from tryitnow.api.nodeagent import Check, Verdict
+from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
+from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.demoinstance import reconcile_instance
+from tryitnow.controller.states import states
+
+SHOP = {"namespace": "default", "checkpoint": "shop"}
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    cluster = Cluster(node_labels={"node-a": {}, "node-b": {}}, listed=True)
+    cluster.metrics.read_from(lambda: states(cluster, NOW))
+    return cluster
+
+
+def look(cluster: Cluster) -> Scrape:
+    return scrape(cluster.metrics)
+
+
+def test_half_of_a_cluster_is_not_told(cluster: Cluster) -> None:
+    cluster.checkpoints.take(make_checkpoint())
+    cluster.listed = False
+    assert not look(cluster).all("tryitnow_checkpoint_phase")
+
+
+def test_a_checkpoint_is_in_one_phase(cluster: Cluster) -> None:
+    status = CheckpointStatus(
+        phase=CheckpointPhase.DISTRIBUTING, nodes_ready=1, nodes_desired=2, warm_ready=3,
+        current_revision=REVISION, archive=make_archive(b"12345"), build_attempts=1,
+    )  # fmt: skip
+    checkpoint = make_checkpoint(status=status)
+    spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=4)})
+    cluster.checkpoints.take(checkpoint.model_copy(update={"spec": spec}))
+    found = look(cluster)
+    assert found.value("tryitnow_checkpoint_phase", **SHOP, phase="Distributing") == 1
+    assert sum(found.all("tryitnow_checkpoint_phase", **SHOP).values()) == 1
+    assert found.value("tryitnow_checkpoint_nodes_ready", **SHOP) == 1
+    assert found.value("tryitnow_checkpoint_nodes_desired", **SHOP) == 2
+    assert found.value("tryitnow_checkpoint_pool_ready", **SHOP) == 3
+    assert found.value("tryitnow_checkpoint_pool_desired", **SHOP) == 4
+    assert found.value("tryitnow_checkpoint_archive_bytes", **SHOP) == 5
+    assert found.value("tryitnow_checkpoint_failed_builds", **SHOP) == 1
+
+
+def test_copies_are_counted_by_phase(cluster: Cluster) -> None:
+    cluster.checkpoints.take(make_checkpoint())
+    cluster.copies.take(make_copy("node-a"))
+    cluster.copies.take(make_copy("node-b", phase=NodeCheckpointPhase.QUARANTINED))
+    found = look(cluster)
+    assert found.value("tryitnow_copies", **SHOP, phase="Prepared") == 1
+    assert found.value("tryitnow_copies", **SHOP, phase="Quarantined") == 1
+    assert found.value("tryitnow_copies", **SHOP, phase="Failed") == 0
+
+
+def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_told(
+    cluster: Cluster,
+) -> None:
+    cluster.checkpoints.take(make_checkpoint())
+    for name, minutes, phase in (
+        ("a", 9, DemoInstancePhase.READY),
+        ("b", 3, DemoInstancePhase.PENDING),
+        ("c", 5, DemoInstancePhase.STARTING),
+    ):
+        created = NOW - timedelta(minutes=minutes)
+        cluster.instances.take(make_instance(name, created=created, phase=phase))
+    cluster.instances.take(make_instance("d", deleting=True))
+    found = look(cluster)
+    assert found.value("tryitnow_instances", **SHOP, phase="Ready") == 1
+    assert found.value("tryitnow_instances", **SHOP, phase="Terminating") == 1
+    assert sum(found.all("tryitnow_instances").values()) == 4
+    assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 300
+
+
+def test_a_demo_that_is_started_again_waits_since_its_end(cluster: Cluster) -> None:
+    not_ready = make_condition("Ready", holds=False, at=NOW - timedelta(minutes=1))
+    instance = make_instance(
+        created=NOW - timedelta(days=1), phase=DemoInstancePhase.STARTING,
+        ready_at=NOW - timedelta(hours=23), conditions=(not_ready,),
+    )  # fmt: skip
+    cluster.instances.take(instance)
+    found = look(cluster)
+    assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 60
+
+
+def test_a_checkpoint_without_instances_has_nobody_waiting(cluster: Cluster) -> None:
+    cluster.checkpoints.take(make_checkpoint())
+    found = look(cluster)
+    assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 0
+    assert found.value("tryitnow_instances", **SHOP, phase="Ready") == 0
+
+
+def test_an_instance_of_a_checkpoint_that_is_not_there_is_told_as_well(cluster: Cluster) -> None:
+    cluster.instances.take(make_instance(checkpoint="shpo"))
+    found = look(cluster)
+    assert found.value("tryitnow_instances", checkpoint="shpo", phase="Pending") == 1
+
+
+def test_a_silent_node_is_down_and_its_last_words_stay(cluster: Cluster) -> None:
+    broken = Check(name="CRIU", verdict=Verdict.FAIL, found="not there")
+    agent = make_silent_agent("node-b")
+    status = agent.status.model_copy(update={"checks": (broken,)})
+    cluster.agents.take(agent.model_copy(update={"status": status}))
+    cluster.agents.take(make_agent("node-a"))
+    cluster.instances.take(make_instance(node="node-a"))
+    found = look(cluster)
+    for name in ("agent_up", "ready", "can_thaw"):
+        assert found.value(f"tryitnow_node_{name}", node="node-a") == 1
+        assert found.value(f"tryitnow_node_{name}", node="node-b") == 0
+    assert found.value("tryitnow_node_instances", node="node-a") == 1
+    assert found.value("tryitnow_node_instances_limit", node="node-a") == 10
+    assert found.value("tryitnow_node_memory_available_bytes", node="node-a") == 8 << 30
+    check = {"node": "node-b", "check": "CRIU"}
+    assert found.value("tryitnow_node_doctor_check", **check, verdict="Fail") == 1
+    assert found.value("tryitnow_node_doctor_check", **check, verdict="Pass") == 0
+
+
+async def test_a_node_that_is_found_is_timed_and_one_that_is_not_is_counted(
+    cluster: Cluster, kubernetes: FakeKubernetes
+) -> None:
+    instance = cluster.instances.take(kubernetes.put(make_instance()))
+    await reconcile_instance(kubernetes, cluster, instance.key)
+    found = look(cluster)
+    assert found.value("tryitnow_bind_refusals_total", reason="CheckpointNotFound") == 1
+    assert found.value("tryitnow_bind_duration_seconds_count") == 0
+
+
+async def test_an_instance_whose_time_has_come_is_counted(
+    cluster: Cluster, kubernetes: FakeKubernetes
+) -> None:
+    instance = make_instance(ttl=timedelta(seconds=1), created=NOW - timedelta(days=400))
+    instance = cluster.instances.take(kubernetes.put(instance))
+    await reconcile_instance(kubernetes, cluster, instance.key)
+    assert look(cluster).value("tryitnow_instances_expired_total") == 1
