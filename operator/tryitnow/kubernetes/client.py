@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-import aiohttp
 from kubernetes.aio import client as aio
 from kubernetes.aio import config as aio_config
 
@@ -22,15 +20,11 @@ from tryitnow.api.meta import (
     VERSION,
     Key,
     Resource,
-    now,
     stored,
 )
-from tryitnow.kubernetes.errors import (
-    ConflictError,
-    KubernetesError,
-    NotFoundError,
-    RefusedError,
-)
+from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
+from tryitnow.kubernetes.errors import ConflictError, NotFoundError
+from tryitnow.kubernetes.events import EventRecorder
 from tryitnow.kubernetes.measured import MeasuredApiClient
 from tryitnow.kubernetes.merge import merge_patch
 from tryitnow.kubernetes.view import Listing, UnreadableObjectError, read
@@ -39,13 +33,8 @@ from tryitnow.metrics.instruments import Metrics
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Resource)
-T = TypeVar("T")
 
 _MERGE_PATCH = "application/merge-patch+json"
-
-_TIMEOUT_SECONDS = 15
-"""For one request. The API server itself gives up on a mutating request after 34 s (etcd's
-client default); nothing that we send should come near it."""
 
 
 @dataclass(frozen=True)
@@ -55,39 +44,15 @@ class TokenIdentity:
     username: str
 
 
-def _translate(error: aio.ApiException, what: str) -> KubernetesError:
-    detail = f"{what}: {error.status} {error.reason}: {error.body or ''}".strip()
-    match error.status:
-        case 404:
-            return NotFoundError(detail)
-        case 409:
-            return ConflictError(detail)
-        case 400 | 401 | 403 | 422:
-            return RefusedError(detail)
-        case _:
-            return KubernetesError(detail)
-
-
 class KubernetesApi:
     """The API server, for our kinds and the few others that we need."""
 
     def __init__(self, api: aio.ApiClient, component: str) -> None:
         """Use an open client; ``connect`` makes one. ``component`` names us in Events."""
         self._custom = aio.CustomObjectsApi(api)
-        self._core = aio.CoreV1Api(api)
-        self._events = aio.EventsV1Api(api)
+        self._api = api
         self._authentication = aio.AuthenticationV1Api(api)
-        self._component = component
-        self._event_tasks: set[asyncio.Task[None]] = set()
-
-    async def _call(self, what: str, call: Awaitable[T]) -> T:
-        try:
-            return await call
-        except aio.ApiException as error:
-            raise _translate(error, what) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            msg = f"{what}: the API server does not answer: {type(error).__name__} {error}"
-            raise KubernetesError(msg) from error
+        self._recorder = EventRecorder(api, component)
 
     @staticmethod
     def _path(model: type[Resource], key: Key) -> dict[str, Any]:
@@ -95,7 +60,7 @@ class KubernetesApi:
             "group": GROUP,
             "version": VERSION,
             "plural": model.plural,
-            "_request_timeout": _TIMEOUT_SECONDS,
+            "_request_timeout": TIMEOUT_SECONDS,
         }
         return {**where, "namespace": key.namespace} if model.namespaced else where
 
@@ -113,7 +78,7 @@ class KubernetesApi:
             else self._custom.get_cluster_custom_object
         )
         call = method(name=key.name, **self._path(model, key))
-        return model.model_validate(await self._call(f"get {model.plural} {key}", call))
+        return model.model_validate(await call_api(f"get {model.plural} {key}", call))
 
     async def list_all(self, model: type[R], *, field_selector: str = "") -> Listing[R]:
         """Read all objects of a kind, in all namespaces, that the field selector picks."""
@@ -122,9 +87,9 @@ class KubernetesApi:
             VERSION,
             model.plural,
             field_selector=field_selector,
-            _request_timeout=_TIMEOUT_SECONDS,
+            _request_timeout=TIMEOUT_SECONDS,
         )
-        found: Any = await self._call(f"list {model.plural}", call)
+        found: Any = await call_api(f"list {model.plural}", call)
         items = []
         for item in found["items"]:
             try:
@@ -154,7 +119,7 @@ class KubernetesApi:
         )
         whole = {"apiVersion": API_VERSION, "kind": model.kind_name, **body}
         call = method(body=whole, **self._path(model, key))
-        return model.model_validate(await self._call(f"create {model.plural} {key}", call))
+        return model.model_validate(await call_api(f"create {model.plural} {key}", call))
 
     async def patch(self, model: type[R], key: Key, patch: dict[str, Any]) -> R:
         """Change metadata or spec of an object by a merge patch."""
@@ -165,7 +130,7 @@ class KubernetesApi:
         )
         path = self._path(model, key)
         call = method(name=key.name, body=patch, _content_type=_MERGE_PATCH, **path)
-        return model.model_validate(await self._call(f"patch {model.plural} {key}", call))
+        return model.model_validate(await call_api(f"patch {model.plural} {key}", call))
 
     async def patch_status(
         self, before: R, status: dict[str, Any], *, only_if_unchanged: bool = False
@@ -217,7 +182,7 @@ class KubernetesApi:
         path = self._path(model, key)
         call = method(name=key.name, body=body, _content_type=_MERGE_PATCH, **path)
         what = f"patch status of {model.plural} {key}"
-        return model.model_validate(await self._call(what, call))
+        return model.model_validate(await call_api(what, call))
 
     async def delete(self, resource: Resource) -> None:
         """Delete this very object (not a namesake made later); fine when it is gone already."""
@@ -234,7 +199,7 @@ class KubernetesApi:
         path = self._path(model, resource.key)
         call = method(name=resource.metadata.name, body=options, **path)
         try:
-            await self._call(f"delete {model.plural} {resource.key}", call)
+            await call_api(f"delete {model.plural} {resource.key}", call)
         except (NotFoundError, ConflictError):
             # Gone, or another object by now: either way ours is no longer there.
             return
@@ -264,9 +229,9 @@ class KubernetesApi:
 
     async def node_labels(self) -> dict[str, dict[str, str]]:
         """Return the labels of all nodes, by node name."""
-        call = self._core.list_node(_request_timeout=_TIMEOUT_SECONDS)
-        nodes: Any = await self._call("list nodes", call)
-        return {node.metadata.name: dict(node.metadata.labels or {}) for node in nodes.items}
+        nodes = await self._metadata("list nodes", "/api/v1/nodes", "PartialObjectMetadataList")
+        found = (node["metadata"] for node in nodes["items"])
+        return {metadata["name"]: metadata.get("labels") or {} for metadata in found}
 
     async def node_uid(self, name: str) -> str:
         """Return the UID of a node.
@@ -275,15 +240,33 @@ class KubernetesApi:
             NotFoundError: the cluster has no such node.
 
         """
-        call = self._core.read_node(name, _request_timeout=_TIMEOUT_SECONDS)
-        node: Any = await self._call(f"get node {name}", call)
-        return str(node.metadata.uid)
+        path = f"/api/v1/nodes/{quote(name, safe='')}"
+        node = await self._metadata(f"get node {name}", path, "PartialObjectMetadata")
+        return str(node["metadata"]["uid"])
+
+    async def _metadata(self, what: str, path: str, kind: str) -> Any:  # noqa: ANN401 - JSON
+        """Read metadata alone.
+
+        A Node names all its images, which nobody here asks for; and the client's own class for the
+        core API takes 25 MB of memory (250 modules), in every agent.
+        """
+
+        async def read_metadata() -> Any:  # noqa: ANN401
+            accept = {"Accept": f"application/json;as={kind};g=meta.k8s.io;v=v1"}
+            request = await self._api.param_serialize(
+                "GET", path, header_params=accept, auth_settings=["BearerToken"]
+            )
+            answer = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            await answer.read()  # type: ignore[no-untyped-call]
+            return self._api.response_deserialize(answer, {"200": "object"}).data
+
+        return await call_api(what, read_metadata())
 
     async def review_token(self, token: str, audience: str) -> TokenIdentity | None:
         """Ask the API server whose token this is; None when it is no good for that audience."""
         review = aio.V1TokenReview(spec=aio.V1TokenReviewSpec(token=token, audiences=[audience]))
-        call = self._authentication.create_token_review(review, _request_timeout=_TIMEOUT_SECONDS)
-        answer: Any = await self._call("review a token", call)
+        call = self._authentication.create_token_review(review, _request_timeout=TIMEOUT_SECONDS)
+        answer: Any = await call_api("review a token", call)
         status = answer.status
         # A server that knows nothing of audiences leaves them out: such a token proves nothing.
         if not status.authenticated or audience not in (status.audiences or []):
@@ -292,47 +275,11 @@ class KubernetesApi:
 
     def event(self, regarding: Resource, reason: str, note: str, *, warning: bool = False) -> None:
         """Record an Event about an object, in the background; the work does not wait for it."""
-        task = asyncio.create_task(self._record(regarding, reason, note, warning=warning))
-        self._event_tasks.add(task)
-        task.add_done_callback(self._event_tasks.discard)
-
-    async def _record(self, regarding: Resource, reason: str, note: str, *, warning: bool) -> None:
-        at = now()
-        # One Event per object, reason and second: a retry loop cannot flood etcd faster.
-        seed = f"{regarding.metadata.uid}{reason}{at:%s}".encode()
-        name = f"{regarding.metadata.name[:200]}.{hashlib.sha256(seed).hexdigest()[:16]}"
-        # Events about cluster-scoped objects go to "default" (client-go's recorder does so).
-        namespace = regarding.metadata.namespace or "default"
-        event = aio.EventsV1Event(
-            metadata=aio.V1ObjectMeta(name=name, namespace=namespace),
-            action=reason,
-            event_time=at,
-            note=note[:1024],  # the API server's limit
-            reason=reason,
-            regarding=aio.V1ObjectReference(
-                api_version=API_VERSION,
-                kind=type(regarding).kind_name,
-                name=regarding.metadata.name,
-                namespace=regarding.metadata.namespace or None,
-                uid=regarding.metadata.uid,
-            ),
-            reporting_controller=f"{GROUP}/{self._component}",
-            reporting_instance=os.uname().nodename[:128],
-            type="Warning" if warning else "Normal",
-        )
-        call = self._events.create_namespaced_event(
-            namespace, event, _request_timeout=_TIMEOUT_SECONDS
-        )
-        try:
-            await self._call(f"record an Event about {regarding.key}", call)
-        except ConflictError:
-            return  # the same has been said within this second
-        except KubernetesError as error:
-            logger.warning("%s", error)
+        self._recorder.record(regarding, reason, note, warning=warning)
 
     async def flush_events(self) -> None:
         """Wait until all Events so far are recorded."""
-        await asyncio.gather(*self._event_tasks)
+        await self._recorder.flush()
 
 
 @asynccontextmanager

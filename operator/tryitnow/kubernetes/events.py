@@ -1,0 +1,69 @@
+"""Events: the story of an object as `kubectl describe` tells it, recorded beside the work."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+
+from kubernetes.aio import client as aio
+
+from tryitnow.api.meta import API_VERSION, GROUP, Resource, now
+from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
+from tryitnow.kubernetes.errors import ConflictError, KubernetesError
+
+logger = logging.getLogger(__name__)
+
+
+class EventRecorder:
+    """Records Events in the name of one of our programs."""
+
+    def __init__(self, api: aio.ApiClient, component: str) -> None:
+        self._events = aio.EventsV1Api(api)
+        self._component = component
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def record(self, regarding: Resource, reason: str, note: str, *, warning: bool) -> None:
+        """Record an Event about an object, in the background."""
+        task = asyncio.create_task(self._record(regarding, reason, note, warning=warning))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def flush(self) -> None:
+        """Wait until all Events so far are recorded."""
+        await asyncio.gather(*self._tasks)
+
+    async def _record(self, regarding: Resource, reason: str, note: str, *, warning: bool) -> None:
+        at = now()
+        # One Event per object, reason and second: a retry loop cannot flood etcd faster.
+        seed = f"{regarding.metadata.uid}{reason}{at:%s}".encode()
+        name = f"{regarding.metadata.name[:200]}.{hashlib.sha256(seed).hexdigest()[:16]}"
+        # Events about cluster-scoped objects go to "default" (client-go's recorder does so).
+        namespace = regarding.metadata.namespace or "default"
+        event = aio.EventsV1Event(
+            metadata=aio.V1ObjectMeta(name=name, namespace=namespace),
+            action=reason,
+            event_time=at,
+            note=note[:1024],  # the API server's limit
+            reason=reason,
+            regarding=aio.V1ObjectReference(
+                api_version=API_VERSION,
+                kind=type(regarding).kind_name,
+                name=regarding.metadata.name,
+                namespace=regarding.metadata.namespace or None,
+                uid=regarding.metadata.uid,
+            ),
+            reporting_controller=f"{GROUP}/{self._component}",
+            reporting_instance=os.uname().nodename[:128],
+            type="Warning" if warning else "Normal",
+        )
+        call = self._events.create_namespaced_event(
+            namespace, event, _request_timeout=TIMEOUT_SECONDS
+        )
+        try:
+            await call_api(f"record an Event about {regarding.key}", call)
+        except ConflictError:
+            return  # the same has been said within this second
+        except KubernetesError as error:
+            logger.warning("%s", error)
