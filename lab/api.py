@@ -24,8 +24,12 @@ class Api:
 
     def ready(self) -> bool:
         """Whether the server says so itself."""
+        return self.answers("/readyz")
+
+    def answers(self, path: str) -> bool:
+        """Whether a request for that path succeeds right now."""
         try:
-            return self._request("GET", "/readyz")[0] == http.HTTPStatus.OK
+            return self._request("GET", path)[0] == http.HTTPStatus.OK
         except OSError:
             return False
 

@@ -284,7 +284,7 @@ class Cluster:
     def _start_operator(self) -> None:
         number = self.shape.network
         with step("operator: manifests and identities"):
-            identity.apply_manifests(self.lab, CHECKOUT)
+            identity.apply_manifests(self.lab, self.api, CHECKOUT)
             home = self.lab.node_directory(programs.CONTROLLER_HOME) / "secrets"
             identity.write_controller(self.lab, self.api, number, home)
             for node in self.node_names:

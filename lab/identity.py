@@ -6,6 +6,7 @@ server turns into the node-name claim that admission policies read.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ CONTROLLER = "tryitnow-controller"
 AGENT = "tryitnow-agent"
 TRANSFER_AUDIENCE = "tryitnow-agent-transfer"
 
+_SERVED_WITHIN_S = 30.0
+
 _TOKEN_SECONDS = 7 * 24 * 3600
 
 
-def apply_manifests(lab: Lab, checkout: Path) -> None:
+def apply_manifests(lab: Lab, api: Api, checkout: Path) -> None:
     """Server-side apply of crds/ and manifests/, as a person would with kubectl."""
     kubectl = binaries.kubectl_directory() / "kubectl"
     admin = f"--kubeconfig={lab.kubeconfig}"
@@ -36,6 +39,18 @@ def apply_manifests(lab: Lab, checkout: Path) -> None:
         "customresourcedefinitions", "--all",
     )  # fmt: skip
     run(*apply, *_source(checkout / "manifests"))
+    _wait_served(api)
+
+
+def _wait_served(api: Api) -> None:
+    """Wait until our kinds can be listed: Established comes a second before their storage."""
+    group = "/apis/tryitnow.dev/v1alpha1"
+    deadline = time.monotonic() + _SERVED_WITHIN_S
+    for plural in ("checkpoints", "demoinstances", "nodecheckpoints", "nodeagents"):
+        while not api.answers(f"{group}/{plural}"):
+            if time.monotonic() > deadline:
+                raise LabError(f"The API server does not list {plural}: see its log.")
+            time.sleep(0.02)
 
 
 def token(

@@ -96,6 +96,20 @@ class WorkQueue:
         # gets there.
         entry.task.add_done_callback(lambda _: self._ended(key, entry))
 
+    def add_later(self, key: Key, delay: timedelta) -> None:
+        """Have the key looked at after a while, unless something has it looked at before."""
+        if self._closed:
+            return
+        entry = self._entries.setdefault(key, _Entry())
+        if entry.task is not None:
+            entry.dirty = True
+            return
+        at = asyncio.get_running_loop().time() + delay.total_seconds()
+        if entry.timer is None or entry.timer.when() > at:
+            if entry.timer is not None:
+                entry.timer.cancel()
+            self._add_later(key, entry, delay)
+
     def interrupt(self, key: Key) -> None:
         """Cancel what is being done for the key, and look at it anew.
 

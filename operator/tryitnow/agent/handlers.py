@@ -52,5 +52,16 @@ def register(
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
         node.listed = True
+        key = NodeCheckpoint.key_of(event["object"]["metadata"])
+        before = node.copies.get(key)
         take(event, node.copies, copies)
-        pools.add(NodeCheckpoint.key_of(event["object"]["metadata"]))
+        after = node.copies.get(key)
+        changed = before is None or after is None or _serves(before) != _serves(after)
+        # Most events are of what the pool itself reported.
+        if changed or key not in node.pool.adopted:
+            pools.add(key)
+
+
+def _serves(copy: NodeCheckpoint) -> tuple[object, ...]:
+    """What a pool depends on."""
+    return copy.is_prepared, copy.spec.pool

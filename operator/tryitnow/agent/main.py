@@ -21,7 +21,7 @@ from tryitnow.agent.probe import open_session
 from tryitnow.agent.report import Reporter, examine_node
 from tryitnow.agent.serve import TransferServer
 from tryitnow.agent.states import states
-from tryitnow.agent.warm import reconcile_pool
+from tryitnow.agent.warm import SETTLED, reconcile_pool
 from tryitnow.background import keep_doing
 from tryitnow.kubernetes.client import connect
 from tryitnow.kubernetes.errors import KubernetesError
@@ -105,7 +105,7 @@ async def run(settings: AgentSettings) -> None:
             expected=_EXPECTED,
             metrics=node.metrics,
         )
-        node.pool.changed = pools.add
+        node.pool.changed = lambda key: pools.add_later(key, SETTLED)
         registry = new_registry()
         register(registry, node, instances, copies, pools)
         await examine_node(node)

@@ -34,6 +34,9 @@ class Pool:
     taken_at: float = float("-inf")
     """When the last copy was handed out, in monotonic seconds."""
 
+    adopted: set[Key] = field(default_factory=set)
+    """NodeCheckpoints whose containers were looked through since the agent was started."""
+
     _copies: dict[Key, list[WarmCopy]] = field(default_factory=dict)
 
     def of(self, key: Key) -> tuple[WarmCopy, ...]:

@@ -15,18 +15,28 @@ class Turns:
         self._free = at_once
         self._urgent: deque[asyncio.Future[None]] = deque()
         self._patient: deque[asyncio.Future[None]] = deque()
+        self._pressing = 0
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether somebody urgent has a turn or waits for one."""
+        return self._pressing > 0
 
     @contextlib.asynccontextmanager
     async def turn(self, *, urgent: bool) -> AsyncIterator[None]:
         """Wait for a turn and hold it."""
-        if self._free:
-            self._free -= 1
-        else:
-            await self._wait(self._urgent if urgent else self._patient)
+        self._pressing += urgent
         try:
-            yield
+            if self._free:
+                self._free -= 1
+            else:
+                await self._wait(self._urgent if urgent else self._patient)
+            try:
+                yield
+            finally:
+                self._pass_on()
         finally:
-            self._pass_on()
+            self._pressing -= urgent
 
     async def _wait(self, queue: deque[asyncio.Future[None]]) -> None:
         mine = asyncio.get_running_loop().create_future()

@@ -25,7 +25,7 @@ from tryitnow.agent.pool import WarmCopy
 from tryitnow.agent.ports import NoPortError
 from tryitnow.agent.probe import NotReadyError, ask
 from tryitnow.agent.restore import discard, probe_target, thaw
-from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import together
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY = timedelta(seconds=10)
 """Between two looks at whether the waiting copies still answer."""
+
+SETTLED = timedelta(milliseconds=50)
+"""After a claim, before the pool is looked at: until the demo's user has been told."""
 
 QUIET = timedelta(milliseconds=300)
 """After a claim, before the copy is replaced: claims come in bursts, and the restores of those who
@@ -118,9 +121,13 @@ async def reconcile_pool(node: Node, key: Key) -> timedelta | None:
         # Its containers are nobody's now, and are collected as such.
         for warm in node.pool.of(key):
             await _drop(node, key, warm)
+        node.pool.adopted.discard(key)
         return None
     serves = copy.is_prepared and node.health.criu_available
     wanted = copy.spec.pool.warm if serves else 0
+    if wanted and (busy := _busy(node)) and key in node.pool.adopted:
+        await _report(node, key, copy.status.warm_message)
+        return busy
     await _adopt(node, copy)
     for warm in node.pool.of(key):
         await _look_at(node, copy, warm)
@@ -131,8 +138,6 @@ async def reconcile_pool(node: Node, key: Key) -> timedelta | None:
     again = LOOK_EVERY if wanted else None
     if missing > 0 and (pause := node.backoff.remaining(_pool_id(copy))):
         message, again = copy.status.warm_message, min(pause, LOOK_EVERY)
-    elif missing > 0 and (busy := _busy(node)):
-        message, again = copy.status.warm_message, busy
     elif missing > 0:
         room, why = await asyncio.to_thread(_room, node, copy)
         message = await _fill(node, copy, min(missing, room)) or (why if room < missing else None)
@@ -153,6 +158,7 @@ async def _adopt(node: Node, copy: NodeCheckpoint) -> None:
                 node.pool.add(copy.key, warm)
                 continue
         await discard(node, name)
+    node.pool.adopted.add(copy.key)
 
 
 async def _can_be_used(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> bool:
@@ -184,8 +190,8 @@ async def _drop(node: Node, key: Key, warm: WarmCopy) -> None:
 
 
 def _busy(node: Node) -> timedelta | None:
-    """How long to leave the node to the demos that are being started; None when it is idle."""
-    if any(instance.status.phase is DemoInstancePhase.STARTING for instance in node.instances):
+    """How long to leave the node to the demos that are being thawed; None when it is idle."""
+    if node.thaws.is_pressed:
         return QUIET
     # In seconds: where none was ever taken, it was for ever ago, which no timedelta can say.
     left = QUIET.total_seconds() - (time.monotonic() - node.pool.taken_at)
