@@ -57,3 +57,14 @@ async def test_a_turn_given_in_the_moment_of_the_cancellation_goes_on_to_the_nex
     async with asyncio.timeout(1):
         await take(turns, "next", order, urgent=True)
     assert order == ["next"]
+
+
+async def test_it_is_pressed_while_somebody_urgent_has_a_turn_or_waits_for_one() -> None:
+    turns, order = Turns(1), list[str]()
+    assert not turns.is_pressed
+    async with turns.turn(urgent=False):
+        assert not turns.is_pressed
+        waiting = await started(asyncio.create_task(take(turns, "anna", order, urgent=True)))
+        assert turns.is_pressed
+    await waiting
+    assert not turns.is_pressed

@@ -283,3 +283,23 @@ async def test_closing_forgets_retries(make_queue: MakeQueue) -> None:
     await queue.close()
     await asyncio.sleep(0.05)
     assert looks == 1
+
+
+async def test_what_was_put_off_is_looked_at_once_at_the_earliest_of_its_times(
+    make_queue: MakeQueue,
+) -> None:
+    looks: list[float] = []
+    began = time.monotonic()
+
+    async def reconcile(_: Key) -> None:
+        looks.append(time.monotonic() - began)
+
+    queue = make_queue(reconcile)
+    for milliseconds in (3_600_000, 50, 7_200_000):
+        queue.add_later(A, timedelta(milliseconds=milliseconds))
+    assert looks == []
+    await until(lambda: bool(looks))
+    assert looks[0] >= 0.049
+    queue.add_later(A, timedelta(hours=1))
+    queue.add(A)
+    await until(lambda: len(looks) == 2)
