@@ -25,8 +25,8 @@ def kubernetes() -> FakeKubernetes:
 
 
 @pytest.fixture
-async def podman() -> AsyncIterator[FakePodman]:
-    fake = FakePodman(ADDRESS)
+async def podman(tmp_path: Path) -> AsyncIterator[FakePodman]:
+    fake = FakePodman(ADDRESS, tmp_path / "containers")
     yield fake
     await fake.shut()
 

@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -224,8 +225,11 @@ class _Running:
 class FakePodman(Podman):
     """A Podman in memory whose containers really listen on their ports."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, directory: Path) -> None:
         self._address = address
+        self.directory = directory
+        """What lies beside each container, by its first name."""
+
         self._containers: dict[str, _Running] = {}
         self.log: list[str] = []
         """What was asked of it, such as "restore tryitnow_demo_…"."""
@@ -396,11 +400,35 @@ class FakePodman(Podman):
         options: CRIUOptions,
         ports: list[PortMapping],
         produce: Callable[[], Iterator[bytes]],
-        *,
-        root_fs_diff: bool = True,
     ) -> timedelta:
-        self._begin("restore" if root_fs_diff else "restore prepared", name)
+        self._begin("restore", name)
         self.options.append(options)
         await asyncio.to_thread(lambda: b"".join(produce()))
         await self._run_container(name, PINNED, ports, self.thawed_status)
-        return timedelta(milliseconds=1 if root_fs_diff else 2)
+        return timedelta(milliseconds=1)
+
+    async def create_stopped(
+        self, name: str, container: Container, image: str, ports: list[PortMapping]
+    ) -> Path:
+        self._begin("create stopped", name)
+        self.created.append(container)
+        directory = self.directory / name
+        directory.mkdir(parents=True)
+        state = ContainerState(
+            name=name,
+            id=f"id-of-{name}",
+            running=False,
+            exit_code=0,
+            pid=0,
+            image=image,
+            ports=tuple(ports),
+        )
+        self._containers[name] = _Running(state, None)
+        return directory
+
+    async def restore(self, name: str, options: CRIUOptions) -> timedelta:
+        self._begin("restore prepared", name)
+        self.options.append(options)
+        slot = self._containers[name].state
+        await self._run_container(name, slot.image, list(slot.ports), self.thawed_status)
+        return timedelta(milliseconds=2)

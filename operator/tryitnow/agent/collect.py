@@ -16,8 +16,8 @@ from tryitnow.agent.names import (
     ContainerName,
     Role,
     demo_container,
-    is_warm_of,
     parse,
+    waits_for,
     work_container,
 )
 from tryitnow.agent.node import Node
@@ -66,7 +66,7 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     )
     node.instances.replace(wanted)
     node.copies.replace(held)
-    waiting = node.pool.names() | node.preparing | node.filling
+    waiting = node.pool.names() | node.slots.names() | node.preparing | node.filling
     for name in set(orphans(containers, wanted.items, held.items)) - waiting:
         logger.warning("removing container %s: nobody owns it", name)
         await node.podman.remove(name)
@@ -108,8 +108,13 @@ def orphans(
     for copy in held:
         if copy.status.phase is not NodeCheckpointPhase.PREPARED:
             owned |= {work_container(role, copy) for role in (Role.BUILD, Role.VERIFY)}
-        # The pool itself decides which of its containers it needs.
-        owned |= {name for _, name in found if name is not None and is_warm_of(name, copy)}
+        # Whoever made what waits decides which of it is needed.
+        owned |= {
+            name
+            for _, name in found
+            if name is not None
+            and any(waits_for(name, role, copy) for role in (Role.WARM, Role.SLOT))
+        }
     return [name for name, parsed in found if parsed is not None and parsed not in owned]
 
 

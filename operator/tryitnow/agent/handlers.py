@@ -25,6 +25,7 @@ def register(
     instances: WorkQueue,
     copies: WorkQueue,
     pools: WorkQueue,
+    slots: WorkQueue,
 ) -> None:
     """Watch this node's objects only: the API server filters by ``selectableFields``."""
 
@@ -60,8 +61,9 @@ def register(
         # Most events are of what the pool itself reported.
         if changed or key not in node.pool.adopted:
             pools.add(key)
+            slots.add(key)
 
 
 def _serves(copy: NodeCheckpoint) -> tuple[object, ...]:
-    """What a pool depends on."""
+    """What is made ahead of time depends on this."""
     return copy.is_prepared, copy.spec.pool

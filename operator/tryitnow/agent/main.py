@@ -20,6 +20,7 @@ from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.probe import open_session
 from tryitnow.agent.report import Reporter, examine_node
 from tryitnow.agent.serve import TransferServer
+from tryitnow.agent.slot import reconcile_slots
 from tryitnow.agent.states import states
 from tryitnow.agent.warm import SETTLED, reconcile_pool
 from tryitnow.background import keep_doing
@@ -106,8 +107,15 @@ async def run(settings: AgentSettings) -> None:
             metrics=node.metrics,
         )
         node.pool.changed = lambda key: pools.add_later(key, SETTLED)
+        slots = WorkQueue(
+            "Slots",
+            lambda key: reconcile_slots(node, key),
+            expected=_EXPECTED,
+            metrics=node.metrics,
+        )
+        node.slots.changed = lambda key: slots.add_later(key, SETTLED)
         registry = new_registry()
-        register(registry, node, instances, copies, pools)
+        register(registry, node, instances, copies, pools, slots)
         await examine_node(node)
         await _adopt_running(node)
         missing.remove(PODMAN_ANSWERED)
@@ -132,6 +140,7 @@ async def run(settings: AgentSettings) -> None:
             await instances.close()
             await copies.close()
             await pools.close()
+            await slots.close()
             await runner.cleanup()
 
 

@@ -26,6 +26,7 @@ class Role(StrEnum):
     VERIFY = "verify"
     PREPARE = "prepare"
     WARM = "warm"
+    SLOT = "slot"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ContainerName:
     role: Role
     owner: Key
     tag: str
-    """Tells owners of the same name apart: the start of a UID, or a revision (of a warm copy:
+    """Tells owners of the same name apart: the start of a UID, or a revision (of what waits:
     and a number)."""
 
     def __str__(self) -> str:
@@ -55,15 +56,24 @@ def work_container(role: Role, copy: NodeCheckpoint) -> ContainerName:
 
 def warm_container(copy: NodeCheckpoint) -> ContainerName:
     """Return a new name for the container of a warm copy."""
-    owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
-    return ContainerName(Role.WARM, owner, f"{copy.spec.revision}-{secrets.token_hex(4)}")
+    return _waiting(Role.WARM, copy)
 
 
-def is_warm_of(name: ContainerName, copy: NodeCheckpoint) -> bool:
-    """Whether a container is a warm copy of that revision."""
+def slot_container(copy: NodeCheckpoint) -> ContainerName:
+    """Return a new name for a container that waits for its pages."""
+    return _waiting(Role.SLOT, copy)
+
+
+def waits_for(name: ContainerName, role: Role, copy: NodeCheckpoint) -> bool:
+    """Whether a container waits in that role for demos of that revision."""
     owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
     of_revision = name.tag.startswith(f"{copy.spec.revision}-")
-    return name.role is Role.WARM and name.owner == owner and of_revision
+    return name.role is role and name.owner == owner and of_revision
+
+
+def _waiting(role: Role, copy: NodeCheckpoint) -> ContainerName:
+    owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+    return ContainerName(role, owner, f"{copy.spec.revision}-{secrets.token_hex(4)}")
 
 
 def parse(name: str) -> ContainerName | None:

@@ -9,7 +9,7 @@ import aiohttp
 
 from tryitnow.agent.archive import ArchiveStore, Signature
 from tryitnow.agent.backoff import Backoff
-from tryitnow.agent.pool import Pool
+from tryitnow.agent.pool import Pool, Slot, WarmCopy
 from tryitnow.agent.ports import PortRange
 from tryitnow.agent.prepared import DataStore, Prepared
 from tryitnow.agent.turns import Turns
@@ -76,10 +76,13 @@ class Node:
     """Archives whose digest was right, and what they looked like then, by NodeCheckpoint."""
 
     filling: set[str] = field(default_factory=set)
-    """Names of the containers that are being thawed for the pool right now."""
+    """Names of the containers that are being made ahead of time right now."""
 
-    pool: Pool = field(default_factory=Pool)
+    pool: Pool[WarmCopy] = field(default_factory=Pool)
     """Thawed copies that wait to be claimed."""
+
+    slots: Pool[Slot] = field(default_factory=Pool)
+    """Containers that wait to be thawed into."""
 
     thaws: Turns = field(
         # A thaw keeps about one core busy: more of them at once only make each slower.

@@ -21,6 +21,7 @@ from tryitnow.agent.names import Role, work_container
 from tryitnow.agent.node import Checked, Node
 from tryitnow.agent.prepare import prepare, unprepare
 from tryitnow.agent.restore import archive_name, discard
+from tryitnow.agent.slot import drop_slots
 from tryitnow.agent.unpack import UnpackError
 from tryitnow.agent.verify import verify
 from tryitnow.api.checkpoint import Archive
@@ -237,8 +238,10 @@ async def _prepare(node: Node, copy: NodeCheckpoint, archive: Archive) -> timede
     )
     if known is not None and intact:
         node.prepared[copy.key] = known
+        node.slots.changed(copy.key)
         return again
     node.prepared.pop(copy.key, None)
+    await drop_slots(node, copy.key)
     if not node.health.criu_available:
         return again
     if wait := node.backoff.remaining(_preparing_id(copy)):
@@ -246,6 +249,7 @@ async def _prepare(node: Node, copy: NodeCheckpoint, archive: Archive) -> timede
     began = time.monotonic()
     try:
         node.prepared[copy.key] = await prepare(node, copy, file, archive)
+        node.slots.changed(copy.key)
     except ArchiveError:
         node.checked.pop(copy.key, None)
         raise

@@ -1,10 +1,11 @@
-"""The warm copies of this node: who waits, and the one place where one is handed out."""
+"""What waits on this node for demos to come, and the one place where it is handed out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from tryitnow.agent.names import ContainerName
 from tryitnow.api.meta import Key
@@ -20,12 +21,31 @@ class WarmCopy:
     paused: bool
 
 
-@dataclass
-class Pool:
-    """Warm copies by NodeCheckpoint, the one that waits longest first.
+@dataclass(frozen=True)
+class Slot:
+    """A container that was made ahead of time and has never run: a thaw reads its pages into it."""
 
-    Nothing in here waits for anything, so a copy is taken by one claim only, however many there
-    are at once.
+    name: ContainerName
+    ports: tuple[PortMapping, ...]
+
+
+class Waiting(Protocol):
+    """A container that waits."""
+
+    @property
+    def name(self) -> ContainerName:
+        """Its name, until it is handed out."""
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+@dataclass
+class Pool(Generic[W]):
+    """Containers that wait by NodeCheckpoint, the one that waits longest first.
+
+    Nothing in here waits for anything, so each is taken by one demo only, however many come at
+    once.
     """
 
     changed: Callable[[Key], None] = lambda _: None
@@ -37,17 +57,17 @@ class Pool:
     adopted: set[Key] = field(default_factory=set)
     """NodeCheckpoints whose containers were looked through since the agent was started."""
 
-    _copies: dict[Key, list[WarmCopy]] = field(default_factory=dict)
+    _copies: dict[Key, list[W]] = field(default_factory=dict)
 
-    def of(self, key: Key) -> tuple[WarmCopy, ...]:
+    def of(self, key: Key) -> tuple[W, ...]:
         """Return the copies that wait."""
         return tuple(self._copies.get(key, ()))
 
-    def add(self, key: Key, copy: WarmCopy) -> None:
+    def add(self, key: Key, copy: W) -> None:
         """Let a copy wait."""
         self._copies.setdefault(key, []).append(copy)
 
-    def take(self, key: Key) -> WarmCopy | None:
+    def take(self, key: Key) -> W | None:
         """Hand out a copy, to this caller alone; None when none waits."""
         waiting = self._copies.get(key)
         if not waiting:
@@ -57,7 +77,7 @@ class Pool:
         self.changed(key)
         return copy
 
-    def withdraw(self, key: Key, copy: WarmCopy) -> bool:
+    def withdraw(self, key: Key, copy: W) -> bool:
         """Take this copy out; False when it was handed out meanwhile."""
         waiting = self._copies.get(key, [])
         if copy not in waiting:
@@ -67,9 +87,12 @@ class Pool:
 
     def names(self) -> set[str]:
         """Return the names of all containers that wait."""
-        return {str(copy.name) for copies in self._copies.values() for copy in copies}
+        return {str(copy.name) for copy in self}
+
+    def __iter__(self) -> Iterator[W]:
+        return iter([copy for copies in self._copies.values() for copy in copies])
 
     @property
     def size(self) -> int:
-        """Number of all copies that wait on this node."""
+        """Number of all that wait on this node."""
         return sum(map(len, self._copies.values()))

@@ -1,8 +1,7 @@
 """What lies ready on the node for restores of one revision, and the proof that it is unchanged.
 
 ``data/<archive>/checkpoint``: CRIU's images, unpacked once, read by every restore.
-``data/<archive>/restore.tar``: an archive as Podman imports it, a few KiB: its configuration names
-the image that holds the frozen root file system, and ``checkpoint`` in it is a link to the above.
+``data/<archive>/devshm-checkpoint.tar``: what lay in /dev/shm, where something did.
 ``data/<archive>/prepared.json``: what it was made from, and a seal over the files.
 """
 
@@ -11,17 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tryitnow.agent.archive import CHUNK_BYTES
-from tryitnow.agent.unpack import CHECKPOINT
+from tryitnow.agent.unpack import CHECKPOINT, DEV_SHM
 
 REPOSITORY = "localhost/tryitnow/prepared"
 """Images of ours: each is the frozen root file system of one archive."""
 
-RESTORE_TAR = "restore.tar"
 _MARK = "prepared.json"
 _UNFINISHED = ".new"
 
@@ -48,11 +44,16 @@ class Prepared:
     image: str
     seal: str
 
-    def body(self) -> Iterator[bytes]:
-        """Give the bytes that Podman is to import. Blocking."""
-        with (self.directory / RESTORE_TAR).open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
+    def put_beside(self, container: Path) -> None:
+        """Link the files to where Podman looks for what a container is restored from. Blocking.
+
+        Raises:
+            OSError: there is something of that name already, or the disk is full.
+
+        """
+        for name in (CHECKPOINT, DEV_SHM):
+            if (self.directory / name).exists():
+                (container / name).symlink_to(self.directory / name)
 
     def memory_bytes(self) -> int:
         """Return how much memory a copy fills when it is thawed. Blocking."""
@@ -132,8 +133,7 @@ def seal_of(directory: Path) -> str:
     below it is what the digest check of the archive is for.
     """
     digest = hashlib.sha256()
-    files = [directory / RESTORE_TAR, *sorted((directory / CHECKPOINT).rglob("*"))]
-    for path in files:
+    for path in sorted([*directory.glob(DEV_SHM), *(directory / CHECKPOINT).rglob("*")]):
         found = path.lstat()
         facts = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         digest.update(f"{path.relative_to(directory)} {facts}\n".encode())

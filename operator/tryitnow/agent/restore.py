@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,7 +14,9 @@ from tryitnow.agent.cgroup import CgroupError, gather
 from tryitnow.agent.measure import restore_ended
 from tryitnow.agent.names import ContainerName
 from tryitnow.agent.node import Node
+from tryitnow.agent.prepared import Prepared
 from tryitnow.agent.probe import NotReadyError, Target, wait_ready
+from tryitnow.agent.slot import Filled, fill
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.demoinstance import RestoredFrom
 from tryitnow.api.meta import Key
@@ -74,24 +76,30 @@ async def thaw(
         As ``thaw_archive``, whose way is the last.
 
     """
-    blueprint = copy.spec.blueprint
     prepared = node.prepared.get(copy.key)
     failure: Exception | None = None
     if prepared is not None:
         try:
-            thawed = await _thaw(
-                node, archive_name(copy).checkpoint, name, blueprint,
-                RestoredFrom.PREPARED, None, prepared.body, urgent=urgent,
-            )  # fmt: skip
+            return await _thaw_prepared(node, name, copy, prepared, urgent=urgent), None
         except PodmanUnreachableError:
             raise
         except (PodmanError, NotReadyError, OSError) as error:
             logger.warning("%s: the prepared restore failed, using the archive: %s", name, error)
             failure = error
-        else:
-            return thawed, None
-    file = archive_name(copy)
+    blueprint, file = copy.spec.blueprint, archive_name(copy)
     return await thaw_archive(node, name, file, archive, blueprint, urgent=urgent), failure
+
+
+async def _thaw_prepared(
+    node: Node, name: ContainerName, copy: NodeCheckpoint, prepared: Prepared, *, urgent: bool
+) -> Thawed:
+    async def pages(ready: Callable[[], None]) -> Filled:
+        return await fill(node, name, copy, prepared, ready=ready)
+
+    return await _thaw(
+        node, archive_name(copy).checkpoint, name, copy.spec.blueprint,
+        RestoredFrom.PREPARED, pages, urgent=urgent,
+    )  # fmt: skip
 
 
 async def thaw_archive(
@@ -114,12 +122,18 @@ async def thaw_archive(
 
     """
 
-    def produce() -> Iterator[bytes]:
-        return node.archives.read(archive_file, archive)
+    async def whole(ready: Callable[[], None]) -> Filled:
+        ports = node.ports.take(str(name), [p.container_port for p in blueprint.container.ports])
+        await node.podman.ensure_image(archive.image)
+        ready()
+        criu = await node.podman.restore_import(
+            str(name), blueprint.criu, ports, lambda: node.archives.read(archive_file, archive)
+        )
+        return Filled(ports, criu)
 
     return await _thaw(
         node, archive_file.checkpoint, name, blueprint,
-        RestoredFrom.ARCHIVE, archive.image, produce, urgent=urgent,
+        RestoredFrom.ARCHIVE, whole, urgent=urgent,
     )  # fmt: skip
 
 
@@ -129,32 +143,26 @@ async def _thaw(
     name: ContainerName,
     blueprint: Blueprint,
     restored_from: RestoredFrom,
-    image: str | None,
-    produce: Callable[[], Iterator[bytes]],
+    thaw_it: Callable[[Callable[[], None]], Awaitable[Filled]],
     *,
     urgent: bool,
 ) -> Thawed:
-    container_ports = [p.container_port for p in blueprint.container.ports]
-    ports = node.ports.take(str(name), container_ports)
     asked = time.monotonic()
+    prepared = asked
+
+    def note_prepared() -> None:
+        nonlocal prepared
+        prepared = time.monotonic()
+
     try:
         async with node.thaws.turn(urgent=urgent):
             began = time.monotonic()
-            if image is not None:
-                await node.podman.ensure_image(image)
-            prepared = time.monotonic()
-            criu = await node.podman.restore_import(
-                str(name),
-                blueprint.criu,
-                ports,
-                produce,
-                root_fs_diff=restored_from is RestoredFrom.ARCHIVE,
-            )
+            filled = await thaw_it(note_prepared)
             thawed = time.monotonic()
         probe, _ = await together(
             wait_ready(
                 node.http,
-                probe_target(node, blueprint, ports),
+                probe_target(node, blueprint, filled.ports),
                 blueprint.readiness.restore_timeout,
                 lambda: is_running(node, name),
             ),
@@ -168,11 +176,11 @@ async def _thaw(
     restore_ended(node, checkpoint, name, restored_from, took)
     return Thawed(
         restored_from=restored_from,
-        ports=ports,
+        ports=filled.ports,
         queue=timedelta(seconds=began - asked),
         prepare=timedelta(seconds=prepared - began),
         restore=timedelta(seconds=thawed - prepared),
-        criu=criu,
+        criu=filled.criu,
         probe=probe,
     )
 

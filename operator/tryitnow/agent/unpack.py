@@ -19,8 +19,6 @@ from tryitnow.api.checkpoint import Compression
 CHECKPOINT = "checkpoint"
 """CRIU's images, as Podman names the directory in an export (checkpointctl's ``metadata.go``)."""
 
-CONFIG_DUMP = "config.dump"
-SPEC_DUMP = "spec.dump"
 DEV_SHM = "devshm-checkpoint.tar"
 ROOT_FS_DIFF = "rootfs-diff.tar"
 DELETED_FILES = "deleted.files"

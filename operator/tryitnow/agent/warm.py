@@ -14,9 +14,10 @@ from tryitnow.agent.memory import available_memory_bytes
 from tryitnow.agent.names import (
     PREFIX,
     ContainerName,
+    Role,
     demo_container,
-    is_warm_of,
     parse,
+    waits_for,
     warm_container,
 )
 from tryitnow.agent.node import Node
@@ -149,7 +150,7 @@ async def _adopt(node: Node, copy: NodeCheckpoint) -> None:
     """Take in what waited before the agent was started, and remove what cannot be used."""
     for state in await node.podman.list_containers(PREFIX):
         name = parse(state.name)
-        if name is None or not is_warm_of(name, copy) or state.name in node.pool.names():
+        if name is None or not waits_for(name, Role.WARM, copy) or state.name in node.pool.names():
             continue
         if state.alive:
             warm = WarmCopy(name, state.ports, paused=state.paused)

@@ -249,21 +249,34 @@ class Podman:
         """Start a container cold."""
 
         def call(api: Any) -> None:  # noqa: ANN401
-            spec = _container_spec(name, container, image, ports)
-            api.post(
-                "/containers/create", data=json.dumps(spec), timeout=_CALL_SECONDS
-            ).raise_for_status()
-            api.post(f"/containers/{name}/start", timeout=_CALL_SECONDS).raise_for_status()
+            _create(api, name, container, image, ports)
+            _act(api, name, "start")
 
         await self._run(call)
+
+    async def create_stopped(
+        self, name: str, container: Container, image: str, ports: list[PortMapping]
+    ) -> Path:
+        """Make a container as it is after its process has ended, without ever running one.
+
+        Returns the directory in which Podman looks for what is to be restored in it.
+        """
+
+        def call(api: Any) -> Path:  # noqa: ANN401
+            _create(api, name, container, image, ports)
+            # Only what was initialized has the OCI configuration that a restore starts from.
+            _act(api, name, "init")
+            _act(api, name, "stop", timeout=0)
+            answer = api.get(f"/containers/{name}/json", timeout=_CALL_SECONDS)
+            answer.raise_for_status()
+            return Path(answer.json()["StaticDir"])
+
+        return await self._run(call)
 
     async def start(self, name: str) -> None:
         """Start a stopped container again, with the files that it had."""
 
-        def call(api: Any) -> None:  # noqa: ANN401
-            api.post(f"/containers/{name}/start", timeout=_CALL_SECONDS).raise_for_status()
-
-        await self._run(call)
+        await self._run(lambda api: _act(api, name, "start"))
 
     async def rename(self, name: str, new_name: str) -> None:
         """Give a container another name, at one stroke.
@@ -274,27 +287,17 @@ class Podman:
 
         """
 
-        def call(api: Any) -> None:  # noqa: ANN401
-            path = f"/containers/{name}/rename"
-            api.post(path, params={"name": new_name}, timeout=_CALL_SECONDS).raise_for_status()
-
-        await self._run(call)
+        await self._run(lambda api: _act(api, name, "rename", name=new_name))
 
     async def pause(self, name: str) -> None:
         """Stop all processes of a container where they are (the cgroup freezer)."""
 
-        def call(api: Any) -> None:  # noqa: ANN401
-            api.post(f"/containers/{name}/pause", timeout=_CALL_SECONDS).raise_for_status()
-
-        await self._run(call)
+        await self._run(lambda api: _act(api, name, "pause"))
 
     async def unpause(self, name: str) -> None:
         """Let a paused container go on."""
 
-        def call(api: Any) -> None:  # noqa: ANN401
-            api.post(f"/containers/{name}/unpause", timeout=_CALL_SECONDS).raise_for_status()
-
-        await self._run(call)
+        await self._run(lambda api: _act(api, name, "unpause"))
 
     async def remove(self, name: str) -> None:
         """Kill and remove a container; fine when there is none."""
@@ -373,20 +376,36 @@ class Podman:
 
         return await self._run(call)
 
+    async def restore(self, name: str, options: CRIUOptions) -> timedelta:
+        """Thaw a stopped container from the images beside it; returns what CRIU took of it.
+
+        The images stay. What is left of the container when it fails is the caller's to remove.
+
+        Raises:
+            CRIUError: the thaw failed.
+
+        """
+
+        def call(api: Any) -> timedelta:  # noqa: ANN401
+            params = _restore_options(options) | {"keep": True}
+            path = f"/containers/{name}/restore"
+            answer = api.post(path, params=params, timeout=_FREEZE_SECONDS)
+            answer.raise_for_status()
+            return _criu_time(answer)
+
+        return await self._run(call)
+
     async def restore_import(
         self,
         name: str,
         options: CRIUOptions,
         ports: list[PortMapping],
         produce: Callable[[], Iterator[bytes]],
-        *,
-        root_fs_diff: bool = True,
     ) -> timedelta:
         """Thaw a new container from an exported archive; returns what CRIU itself took of it.
 
         ``produce`` gives the archive's bytes; when it raises, Podman has not seen a whole
-        archive and thaws nothing. Without ``root_fs_diff`` the image that the archive names holds
-        the frozen root file system already.
+        archive and thaws nothing.
 
         Raises:
             CRIUError: the thaw failed; what was left of the container is removed.
@@ -395,14 +414,9 @@ class Podman:
         """
 
         def call(api: Any) -> timedelta:  # noqa: ANN401
-            params = {
+            params = _restore_options(options) | {
                 "import": True,
                 "name": name,
-                "ignoreRootFS": not root_fs_diff,
-                "printStats": True,
-                "fileLocks": options.file_locks,
-                "tcpClose": options.tcp is TCPPolicy.CLOSE,
-                "tcpEstablished": options.tcp is TCPPolicy.ESTABLISHED,
                 # Many copies of one archive live side by side: each has its own address.
                 "ignoreStaticIP": True,
                 "ignoreStaticMAC": True,
@@ -424,8 +438,7 @@ class Podman:
                     raise archive.error from None
                 raise
             answer.raise_for_status()
-            statistics = answer.json().get("criu_statistics") or {}
-            return timedelta(microseconds=statistics.get("restore_time", 0))
+            return _criu_time(answer)
 
         try:
             return await self._run(call)
@@ -434,6 +447,36 @@ class Podman:
             with contextlib.suppress(PodmanError):
                 await self.remove(name)
             raise
+
+
+def _create(
+    api: Any,  # noqa: ANN401
+    name: str,
+    container: Container,
+    image: str,
+    ports: list[PortMapping],
+) -> None:
+    spec = json.dumps(_container_spec(name, container, image, ports))
+    api.post("/containers/create", data=spec, timeout=_CALL_SECONDS).raise_for_status()
+
+
+def _act(api: Any, container: str, verb: str, **params: Any) -> None:  # noqa: ANN401
+    path = f"/containers/{container}/{verb}"
+    api.post(path, params=params, timeout=_CALL_SECONDS).raise_for_status()
+
+
+def _restore_options(options: CRIUOptions) -> dict[str, Any]:
+    return {
+        "printStats": True,
+        "fileLocks": options.file_locks,
+        "tcpClose": options.tcp is TCPPolicy.CLOSE,
+        "tcpEstablished": options.tcp is TCPPolicy.ESTABLISHED,
+    }
+
+
+def _criu_time(answer: Any) -> timedelta:  # noqa: ANN401
+    statistics = answer.json().get("criu_statistics") or {}
+    return timedelta(microseconds=statistics.get("restore_time", 0))
 
 
 class _Upload:

@@ -9,7 +9,6 @@ from tests.unit.fakes import FakePodman
 from tryitnow.agent.names import demo_container, warm_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.pool import WarmCopy
-from tryitnow.agent.prepared import RESTORE_TAR
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.start import Outcome, ThawImpossibleError, start
 from tryitnow.agent.unpack import CHECKPOINT
@@ -35,7 +34,6 @@ def copy(node: Node) -> NodeCheckpoint:
     node.archives.write(file, iter([CONTENT]))
     unfinished = node.data.begin(file.stem)
     (unfinished / CHECKPOINT).mkdir()
-    (unfinished / RESTORE_TAR).write_bytes(b"a few KiB")
     node.prepared[found.key] = node.data.finish(file.stem, make_archive(CONTENT).sha256, "image")
     return found
 
@@ -43,9 +41,7 @@ def copy(node: Node) -> NodeCheckpoint:
 async def wait_in_pool(node: Node, podman: FakePodman, copy: NodeCheckpoint) -> WarmCopy:
     name = warm_container(copy)
     ports = node.ports.take(str(name), [PORT])
-    await podman.restore_import(
-        str(name), copy.spec.blueprint.criu, ports, lambda: iter([b""]), root_fs_diff=False
-    )
+    await podman.restore_import(str(name), copy.spec.blueprint.criu, ports, lambda: iter([b""]))
     podman.log.clear()
     warm = WarmCopy(name, tuple(ports), paused=False)
     node.pool.add(copy.key, warm)

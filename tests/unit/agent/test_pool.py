@@ -23,7 +23,7 @@ def test_each_copy_is_handed_out_once_and_the_oldest_first() -> None:
 
 def test_taking_one_has_it_replaced() -> None:
     changed: list[Key] = []
-    pool = Pool(changed=changed.append)
+    pool: Pool[WarmCopy] = Pool(changed=changed.append)
     assert pool.take(COPY.key) is None
     pool.add(COPY.key, waiting())
     pool.take(COPY.key)

@@ -99,7 +99,7 @@ async def add_peer(
             peer_node = Node(
                 settings=settings,
                 kubernetes=kubernetes,
-                podman=FakePodman(address),
+                podman=FakePodman(address, tmp_path / "containers"),
                 archives=archives,
                 data=DataStore(tmp_path / f"{name}-data"),
                 ports=PortRange(1, 1),

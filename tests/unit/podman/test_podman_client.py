@@ -636,15 +636,30 @@ async def test_a_thaw_gives_each_copy_its_own_name_address_and_ports(
     assert asked.query["ignoreStaticIP"] == asked.query["ignoreStaticMAC"] == "True"
 
 
-async def test_a_thaw_brings_the_root_file_system_unless_the_image_holds_it(
+async def test_a_thaw_into_a_container_that_waits_keeps_the_images_that_others_share(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
-    libpod.on_json("POST", f"/containers/{NAME}/restore", {"Id": "c0ffee"})
-    for root_fs_diff in (True, False):
-        await podman.restore_import(
-            NAME, CRIUOptions(), PORTS, lambda: iter([b"archive"]), root_fs_diff=root_fs_diff
-        )
-    assert [a.query["ignoreRootFS"] for a in libpod.asked] == ["False", "True"]
+    answer = {"Id": "c0ffee", "criu_statistics": {"restore_time": 150_000}}
+    libpod.on_json("POST", f"/containers/{NAME}/restore", answer)
+    assert await podman.restore(NAME, CRIUOptions()) == timedelta(milliseconds=150)
+    [asked] = libpod.asked
+    assert asked.query["keep"] == "True"
+    assert asked.query["tcpClose"] == "True"
+    assert "import" not in asked.query
+
+
+async def test_a_container_that_waits_was_initialized_and_has_never_run(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"})
+    for verb in ("init", "stop"):
+        libpod.on_json("POST", f"/containers/{NAME}/{verb}", {})
+    libpod.on_json("GET", f"/containers/{NAME}/json", {"StaticDir": "/storage/c0ffee/userdata"})
+    container = make_template().containers[0]
+    directory = await podman.create_stopped(NAME, container, "prepared:1", PORTS)
+    assert directory == Path("/storage/c0ffee/userdata")
+    assert [a.path.rpartition("/")[2] for a in libpod.asked] == ["create", "init", "stop", "json"]
+    assert json.loads(libpod.asked[0].body)["image"] == "prepared:1"
 
 
 async def test_a_failed_thaw_removes_what_podman_left_of_it(
