@@ -140,6 +140,15 @@ class Objects:
             if e.regarding is not None and e.regarding.name == about
         ]
 
+    def notes_of(self, about: str, reason: str) -> list[str]:
+        """Wait for Events of that reason about an object: they come a moment after the deed."""
+
+        def found() -> list[str]:
+            return [note for told, note in self.events(about) if told == reason]
+
+        wait_until(lambda: bool(found()), f"an Event {reason} about {about}")
+        return found()
+
     # -- waiting -------------------------------------------------------------------------------
 
     def wait(

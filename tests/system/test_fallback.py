@@ -54,7 +54,7 @@ def test_without_criu_a_demo_starts_cold_and_says_why(
     assert demo.status.started_by is StartedBy.COLD_START
     assert demo.status.fallback_reason is FallbackReason.CRIU_NOT_AVAILABLE
     assert visit(demo).get("/healthz").status_code == 200
-    told = [note for reason, note in objects.events("cold") if reason == "ColdStartFallback"]
+    told = objects.notes_of("cold", "ColdStartFallback")
     assert any("CRIU_ENABLED" in note for note in told), "the way out must be named"
     assert demo.status.node_name
     log = nodes.agent_log(demo.status.node_name)
@@ -167,8 +167,7 @@ def test_a_copy_with_a_flipped_byte_is_never_used_and_is_replaced_by_a_good_one(
         "the damaged archive to be replaced",
     )
     objects.wait_copies("notes", NODES)
-    reasons = [reason for reason, _ in objects.events(good.metadata.name)]
-    assert "QuarantinedDigestMismatch" in reasons
+    assert objects.notes_of(good.metadata.name, "QuarantinedDigestMismatch")
     log = nodes.agent_log(NODE)
     assert f"but {good_sha256} was frozen" in log
     # And while its agent watches: found without anybody asking for a demo.
@@ -221,10 +220,7 @@ def test_a_copy_that_cannot_be_thawed_twice_is_quarantined_and_built_anew(
             assert demo.status.fallback_reason is FallbackReason.RESTORE_FAILED
     finally:
         nodes.shell(NODE, f"mv {criu}.away {criu}")
-    wait_until(
-        lambda: "QuarantinedRestoreFailed" in dict(objects.events(copy.metadata.name)),
-        "the copy to be quarantined",
-    )
+    assert objects.notes_of(copy.metadata.name, "QuarantinedRestoreFailed")
     objects.wait(
         Checkpoint,
         "notes",

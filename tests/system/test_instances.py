@@ -119,7 +119,7 @@ def test_a_demo_whose_application_ended_is_started_again_with_its_files(
     )
     assert again.status.started_by is StartedBy.COLD_START
     assert visit(again).notes() == ["kept"]
-    told = [note for reason, note in objects.events("fallen") if reason == "ContainerGone"]
+    told = objects.notes_of("fallen", "ContainerGone")
     assert any("exit code 3" in note for note in told)
 
 

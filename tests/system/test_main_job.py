@@ -38,8 +38,8 @@ def test_a_ready_checkpoint_was_verified_and_lies_on_every_node(
     assert frozen.status.nodes == "2/2"
     assert condition(frozen, "Verified").status == "True"
     assert condition(frozen, "Distributed").status == "True"
-    reasons = [reason for reason, _ in module_objects.events("notes")]
-    assert {"Building", "Verified"} <= set(reasons)
+    assert module_objects.notes_of("notes", "Building")
+    assert module_objects.notes_of("notes", "Verified")
 
 
 def test_the_archive_and_its_description_are_private_and_say_what_they_are(
