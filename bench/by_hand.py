@@ -55,22 +55,22 @@ def export_archive(stage: Stage) -> None:
 
 def prepared_restores(stage: Stage, count: int) -> float:
     """So many restores from what the agents prepared, spread over the nodes, to all answers."""
-    tars = _restore_tars(stage)
-    nodes = [node for node, _ in zip(itertools.cycle(tars), range(count), strict=False)]
+    prepared = _prepared(stage)
+    nodes = [node for node, _ in zip(itertools.cycle(prepared), range(count), strict=False)]
     jobs = [(node, f"bench-prepared-{number}", next(_ports)) for number, node in enumerate(nodes)]
     began = time.perf_counter()
-    pools = {node: ThreadPoolExecutor(PARALLEL) for node in tars}
+    pools = {node: ThreadPoolExecutor(PARALLEL) for node in prepared}
     probes = ThreadPoolExecutor(count)
     try:
         answers = []
         for node, name, port in jobs:
-            thaw = pools[node].submit(_restore_prepared, stage, node, tars[node], name, port)
+            thaw = pools[node].submit(_restore_prepared, stage, node, prepared[node], name, port)
             answers.append(probes.submit(_answer_after, stage, thaw, node, port))
         return max(answer.result() for answer in answers) - began
     finally:
         for pool in (*pools.values(), probes):
             pool.shutdown()
-        for node in tars:
+        for node in prepared:
             names = [name for on, name, _ in jobs if on == node]
             _podman(stage, node, ["rm", "--force", "--time=0", "--volumes", "--ignore", *names])
 
@@ -80,19 +80,35 @@ def _answer_after(stage: Stage, thaw: Future[None], node: str, port: int) -> flo
     return stage.website.wait(stage.cluster.node_address(node), port, WITHIN_S)
 
 
-def _restore_prepared(stage: Stage, node: str, tar: str, name: str, port: int) -> None:
-    argv = [*_RESTORE, "--ignore-rootfs", f"--import={tar}", f"--name={name}",
-            f"--publish={port}:{stage.port}"]  # fmt: skip
-    _podman(stage, node, argv)
+# What an agent does for each demo where no slot waits (operator/tryitnow/agent/slot.py).
+_INTO_SLOT = """
+podman create --quiet --name "$1" --publish "$2" "$3"
+podman container init "$1"
+podman stop --time=0 "$1"
+beside=$(podman inspect --format '{{.StaticDir}}' "$1")
+for file in checkpoint devshm-checkpoint.tar; do
+    [ ! -e "$4/$file" ] || ln -s "$4/$file" "$beside/$file"
+done
+podman container restore --keep --file-locks --tcp-close "$1"
+"""
 
 
-def _restore_tars(stage: Stage) -> dict[str, str]:
+def _restore_prepared(
+    stage: Stage, node: str, prepared: tuple[str, str], name: str, port: int
+) -> None:
+    words = [name, f"{port}:{stage.port}", *prepared]
+    _run(stage, node, ["sh", "-euc", _INTO_SLOT, "by-hand", *words])
+
+
+def _prepared(stage: Stage) -> dict[str, tuple[str, str]]:
+    """Image and directory of what each node's agent prepared."""
     found = {}
     for copy in stage.client.get(COPIES)["items"]:
         spec = copy["spec"]
         if spec["checkpoint"] == COLD_POOL:
+            image = f"localhost/tryitnow/prepared:{copy['status']['archive']['sha256'][:32]}"
             stem = f"default_{COLD_POOL}_{spec['revision']}"
-            found[spec["nodeName"]] = f"/var/lib/try-it-now/data/{stem}/restore.tar"
+            found[spec["nodeName"]] = (image, f"/var/lib/try-it-now/data/{stem}")
     return found
 
 
@@ -115,7 +131,10 @@ def _until_answer(stage: Stage, node: str, argv: list[str], port: int) -> float:
 
 
 def _podman(stage: Stage, node: str, argv: list[str]) -> None:
-    argv = ["podman", *argv]
+    _run(stage, node, ["podman", *argv])
+
+
+def _run(stage: Stage, node: str, argv: list[str]) -> None:
     # What podman leaves running would hold a pipe of ours open.
     with tempfile.TemporaryFile("w+") as output:
         podman = stage.cluster.popen(node, argv, stdout=output, stderr=subprocess.STDOUT)

@@ -35,7 +35,7 @@ class LabNodes:
         found: dict[str, Any] = json.loads(self.podman(node, "inspect", container))[0]
         return found
 
-    def files(self, node: str, directory: str, part: str) -> list[str]:
+    def files(self, node: str, directory: str, part: str = "") -> list[str]:
         """Names in a directory that contain a text; none where there is no such directory."""
         script = f"[ ! -d {shlex.quote(directory)} ] || ls -A {shlex.quote(directory)}"
         return [name for name in self.shell(node, script).split() if part in name]

@@ -15,7 +15,7 @@ def waiting() -> WarmCopy:
 
 
 def test_each_copy_is_handed_out_once_and_the_oldest_first() -> None:
-    pool, first, second = Pool(), waiting(), waiting()
+    pool, first, second = Pool[WarmCopy](), waiting(), waiting()
     pool.add(COPY.key, first)
     pool.add(COPY.key, second)
     assert [pool.take(COPY.key) for _ in range(3)] == [first, second, None]
@@ -31,14 +31,14 @@ def test_taking_one_has_it_replaced() -> None:
 
 
 def test_one_that_was_handed_out_is_not_withdrawn() -> None:
-    pool, copy = Pool(), waiting()
+    pool, copy = Pool[WarmCopy](), waiting()
     pool.add(COPY.key, copy)
     pool.take(COPY.key)
     assert not pool.withdraw(COPY.key, copy)
 
 
 def test_one_that_was_withdrawn_is_not_handed_out() -> None:
-    pool, copy = Pool(), waiting()
+    pool, copy = Pool[WarmCopy](), waiting()
     pool.add(COPY.key, copy)
     assert pool.names() == {str(copy.name)}
     assert pool.withdraw(COPY.key, copy)
