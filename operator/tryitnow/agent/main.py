@@ -12,6 +12,7 @@ from tryitnow.agent.certificate import make_certificate
 from tryitnow.agent.collect import EVERY_SECONDS, PODMAN_EVERY_SECONDS, collect, ended
 from tryitnow.agent.demoinstance import reconcile_instance
 from tryitnow.agent.handlers import register
+from tryitnow.agent.memory import give_large_blocks_back
 from tryitnow.agent.names import PREFIX
 from tryitnow.agent.node import Node
 from tryitnow.agent.nodecheckpoint import FILES_EVERY_SECONDS, reconcile_copy, touched
@@ -75,6 +76,7 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
 
 async def run(settings: AgentSettings) -> None:
     """Run the agent until the process is asked to stop. Running demos are left alone."""
+    give_large_blocks_back()
     missing = [PODMAN_ANSWERED, LISTED]
     async with (
         open_node(settings) as node,

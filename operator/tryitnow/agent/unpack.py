@@ -25,6 +25,10 @@ DELETED_FILES = "deleted.files"
 """The other parts of an export that a restore needs."""
 
 
+_PIECE_BYTES = 32 << 10
+"""What is decompressed at once: memory pages compress 25 to 1."""
+
+
 class UnpackError(Exception):
     """The archive cannot be unpacked; the message is tar's own, or says what is missing."""
 
@@ -80,7 +84,8 @@ def _plain(chunks: Iterator[bytes]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
     try:
         for chunk in chunks:
-            yield decompressor.decompress(chunk)
+            for start in range(0, len(chunk), _PIECE_BYTES):
+                yield decompressor.decompress(chunk[start : start + _PIECE_BYTES])
     except zstandard.ZstdError as error:
         msg = f"the archive is no zstd stream: {error}"
         raise UnpackError(msg) from error
