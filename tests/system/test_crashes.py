@@ -14,6 +14,9 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 
 PROGRAMS = ["controller", "agent", "podman"]
 
+SLOT = "tryitnow_slot_"
+"""Containers that wait to be thawed into, as many as the copy's agent wants."""
+
 LATE = 120.0
 """Seconds until all is well again: a restart, a pause after the failure, and the work anew."""
 
@@ -124,6 +127,7 @@ def _nothing_but(nodes: LabNodes, objects: Objects, demos: list[str]) -> None:
     """Wait until the nodes run the containers of these demos and no others of this namespace."""
 
     def running() -> list[str]:
-        return sorted(name.split("_")[3] for name in nodes.everywhere(objects.namespace))
+        found = nodes.everywhere(objects.namespace)
+        return sorted(name.split("_")[3] for name in found if not name.startswith(SLOT))
 
     wait_until(lambda: running() == sorted(demos), f"only {demos} to run", LATE)

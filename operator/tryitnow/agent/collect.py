@@ -108,12 +108,10 @@ def orphans(
     for copy in held:
         if copy.status.phase is not NodeCheckpointPhase.PREPARED:
             owned |= {work_container(role, copy) for role in (Role.BUILD, Role.VERIFY)}
-        # Whoever made what waits decides which of it is needed.
+        # The pool itself decides which of its containers it needs. A slot is needed where the agent
+        # knows it: one that it does not know was left by a Podman that broke off.
         owned |= {
-            name
-            for _, name in found
-            if name is not None
-            and any(waits_for(name, role, copy) for role in (Role.WARM, Role.SLOT))
+            name for _, name in found if name is not None and waits_for(name, Role.WARM, copy)
         }
     return [name for name, parsed in found if parsed is not None and parsed not in owned]
 

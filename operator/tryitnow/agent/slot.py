@@ -68,12 +68,15 @@ async def fill(
     if slot is None:
         slot = await _make(node, name, copy, prepared)
     else:
+        node.filling.add(str(slot.name))
         try:
             await node.podman.rename(str(slot.name), str(name))
         except BaseException:
             # It may or may not have happened.
             await _remove(node, slot.name)
             raise
+        finally:
+            node.filling.discard(str(slot.name))
         node.ports.hand_over(str(slot.name), str(name))
     ready()
     criu = await node.podman.restore(str(name), copy.spec.blueprint.criu)
