@@ -106,7 +106,7 @@ def test_what_is_prepared_and_damaged_is_replaced_by_the_archive(
     assert demo.status.started_by is StartedBy.RESTORE
     assert visit(demo).get("/healthz").status_code == 200
     wait_until(
-        lambda: "checkpoint" in (found := nodes.files(NODE, data)) and "elsewhere" not in found,
+        lambda: "prepared.json" in (found := nodes.files(NODE, data)) and "elsewhere" not in found,
         "the copy to be prepared anew",
     )
     objects.demo("quick", "notes")

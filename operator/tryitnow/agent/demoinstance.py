@@ -17,7 +17,7 @@ from tryitnow.agent.nodecheckpoint import (
 )
 from tryitnow.agent.ports import NoPortError
 from tryitnow.agent.probe import NotReadyError, wait_ready
-from tryitnow.agent.restore import discard, is_running, probe_target
+from tryitnow.agent.restore import Unserved, discard, is_running, probe_target
 from tryitnow.agent.start import Outcome, ThawImpossibleError, blueprint_of, find_copy, start
 from tryitnow.api.demoinstance import (
     DemoInstance,
@@ -130,8 +130,8 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
     fallback = outcome.fallback.reason if outcome.fallback else None
     instance_started(node, instance, outcome.started_by, outcome.restored_from, fallback, timings)
     await _note_copy(node, instance, outcome.fallback, thawed=outcome.started_by)
-    if outcome.unprepared is not None:
-        await _note_unprepared(node, instance, outcome.unprepared)
+    if outcome.unserved is not None:
+        await _note_unserved(node, instance, outcome.unserved)
     return None
 
 
@@ -154,11 +154,11 @@ async def _note_copy(
         await note_restore_success(node, copy)
 
 
-async def _note_unprepared(node: Node, instance: DemoInstance, error: Exception) -> None:
+async def _note_unserved(node: Node, instance: DemoInstance, unserved: Unserved) -> None:
     """Have what was prepared made anew: it did not serve, although the archive did."""
     copy = find_copy(node, instance)
     if copy is not None:
-        await discard_prepared(node, copy, str(error))
+        await discard_prepared(node, copy, unserved)
 
 
 async def _recover(

@@ -20,7 +20,7 @@ from tryitnow.agent.measure import (
 from tryitnow.agent.names import Role, work_container
 from tryitnow.agent.node import Checked, Node
 from tryitnow.agent.prepare import prepare, unprepare
-from tryitnow.agent.restore import archive_name, discard
+from tryitnow.agent.restore import Unserved, archive_name, discard
 from tryitnow.agent.slot import drop_slots
 from tryitnow.agent.unpack import UnpackError
 from tryitnow.agent.verify import verify
@@ -105,11 +105,13 @@ async def quarantine_damaged(node: Node, copy: NodeCheckpoint, message: str) -> 
     await _quarantine(node, copy, DIGEST_MISMATCH, message, copy.status)
 
 
-async def discard_prepared(node: Node, copy: NodeCheckpoint, why: str) -> None:
+async def discard_prepared(node: Node, copy: NodeCheckpoint, unserved: Unserved) -> None:
     """Take away what was prepared and did not serve; it is prepared anew after a pause."""
+    if node.prepared.get(copy.key) is not unserved.prepared:
+        return  # found damaged and replaced meanwhile: what lies there now did not fail
     node.backoff.failed(_preparing_id(copy))
     await unprepare(node, copy, archive_name(copy))
-    note = f"the prepared restore failed: {why}; demos are thawed from the archive until it works"
+    note = f"the prepared restore failed: {unserved.error}; demos are thawed from the archive until it works"
     node.kubernetes.event(copy, "PreparedRestoreFailed", note, warning=True)
 
 

@@ -29,6 +29,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Unserved:
+    """What lay ready for a quick restore and did not serve, where the archive did."""
+
+    prepared: Prepared
+    error: Exception
+
+
+@dataclass(frozen=True)
 class Thawed:
     """A copy that answers."""
 
@@ -66,18 +74,18 @@ async def thaw(
     archive: Archive,
     *,
     urgent: bool = True,
-) -> tuple[Thawed, Exception | None]:
+) -> tuple[Thawed, Unserved | None]:
     """Thaw a copy by the quickest way that works, and wait until it answers.
 
-    What is not urgent lets all others pass. Returns it with the reason why what is prepared did
-    not serve, where that was so.
+    What is not urgent lets all others pass. Returns it with what was prepared and did not serve,
+    where that was so.
 
     Raises:
         As ``thaw_archive``, whose way is the last.
 
     """
     prepared = node.prepared.get(copy.key)
-    failure: Exception | None = None
+    unserved: Unserved | None = None
     if prepared is not None:
         try:
             return await _thaw_prepared(node, name, copy, prepared, urgent=urgent), None
@@ -85,9 +93,9 @@ async def thaw(
             raise
         except (PodmanError, NotReadyError, OSError) as error:
             logger.warning("%s: the prepared restore failed, using the archive: %s", name, error)
-            failure = error
+            unserved = Unserved(prepared, error)
     blueprint, file = copy.spec.blueprint, archive_name(copy)
-    return await thaw_archive(node, name, file, archive, blueprint, urgent=urgent), failure
+    return await thaw_archive(node, name, file, archive, blueprint, urgent=urgent), unserved
 
 
 async def _thaw_prepared(

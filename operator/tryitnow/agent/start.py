@@ -12,7 +12,7 @@ from tryitnow.agent.coldstart import cold_start
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.probe import NotReadyError
-from tryitnow.agent.restore import thaw
+from tryitnow.agent.restore import Unserved, thaw
 from tryitnow.agent.warm import claim
 from tryitnow.api.checkpoint import Blueprint, Checkpoint
 from tryitnow.api.demoinstance import (
@@ -61,8 +61,8 @@ class Outcome:
     timings: Timings
     restored_from: RestoredFrom | None = None
     fallback: ThawImpossibleError | None = None
-    unprepared: Exception | None = None
-    """Why what is prepared did not serve, where a slower thaw did."""
+    unserved: Unserved | None = None
+    """What was prepared and did not serve, where a slower thaw did."""
 
 
 def find_copy(node: Node, instance: DemoInstance) -> NodeCheckpoint | None:
@@ -130,7 +130,7 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
     await node.podman.remove(str(name))
     blueprint = copy.spec.blueprint
     try:
-        thawed, unprepared = await thaw(node, name, copy, copy.status.archive)
+        thawed, unserved = await thaw(node, name, copy, copy.status.archive)
     except ArchiveError as error:
         raise ThawImpossibleError(FallbackReason.COPY_CORRUPT, str(error)) from error
     except NotReadyError as error:
@@ -152,7 +152,7 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
             probe=thawed.probe,
         ),
         restored_from=thawed.restored_from,
-        unprepared=unprepared,
+        unserved=unserved,
     )
 
 

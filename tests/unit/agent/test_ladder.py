@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.builders import PORT, make_archive, make_blueprint, make_copy, make_instance
 from tests.unit.fakes import FakePodman
 from tryitnow.agent.names import demo_container, warm_container
 from tryitnow.agent.node import Node
+from tryitnow.agent.nodecheckpoint import discard_prepared
 from tryitnow.agent.pool import WarmCopy
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.start import Outcome, ThawImpossibleError, start
@@ -94,7 +97,22 @@ async def test_a_prepared_restore_that_fails_leaves_the_archive(
     outcome = await start_demo(node, copy)
     assert outcome.started_by is StartedBy.RESTORE
     assert outcome.restored_from is RestoredFrom.ARCHIVE
-    assert isinstance(outcome.unprepared, CRIUError)
+    assert outcome.unserved is not None
+    assert isinstance(outcome.unserved.error, CRIUError)
+
+
+async def test_what_did_not_serve_is_taken_away_unless_it_was_replaced_meanwhile(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    podman.failures["restore prepared"] = CRIUError("CRIU refused", "a log")
+    unserved = (await start_demo(node, copy)).unserved
+    assert unserved is not None
+    node.prepared[copy.key] = replacement = replace(unserved.prepared, seal="another")
+    await discard_prepared(node, copy, unserved)
+    assert node.prepared[copy.key] is replacement
+    node.prepared[copy.key] = unserved.prepared
+    await discard_prepared(node, copy, unserved)
+    assert copy.key not in node.prepared
 
 
 async def test_an_archive_that_cannot_be_thawed_leaves_the_cold_start(
