@@ -84,6 +84,11 @@ class AgentSettings:
         return self.checkpoint_path.parent / "data"
 
     @property
+    def volumes_path(self) -> Path:
+        """Directory of the volumes of pods, beside the archives."""
+        return self.checkpoint_path.parent / "volumes"
+
+    @property
     def capacity(self) -> int:
         """Number of instances the node takes."""
         return min(self.max_instances, self.last_port - self.first_port + 1)

@@ -100,13 +100,16 @@ def test_what_is_prepared_and_damaged_is_replaced_by_the_archive(
     frozen = objects.ready_checkpoint("notes")
     data = f"{DATA}/{objects.namespace}_notes_{frozen.status.current_revision}"
     # A link to nowhere, as a Podman that unpacks archives in another way would leave it.
-    nodes.shell(NODE, f"mv {data}/checkpoint {data}/elsewhere")
+    nodes.shell(NODE, f"mv {data}/notes/checkpoint {data}/notes/elsewhere")
     objects.demo("thawed", "notes")
     demo = objects.ready_demo("thawed")
     assert demo.status.started_by is StartedBy.RESTORE
     assert visit(demo).get("/healthz").status_code == 200
     wait_until(
-        lambda: "prepared.json" in (found := nodes.files(NODE, data)) and "elsewhere" not in found,
+        lambda: (
+            "prepared.json" in nodes.files(NODE, data)
+            and "elsewhere" not in nodes.files(NODE, f"{data}/notes")
+        ),
         "the copy to be prepared anew",
     )
     objects.demo("quick", "notes")

@@ -28,7 +28,8 @@ def may(kubectl: Kubectl, account: str, *words: str) -> bool:
 @pytest.mark.parametrize(
     "words",
     [
-        ("get", "secrets", "-A"),
+        ("list", "secrets", "-A"),
+        ("watch", "secrets", "-A"),
         ("list", "pods", "-A"),
         ("create", "pods", "-A"),
         ("update", "checkpoints.tryitnow.dev", "-A"),
@@ -40,6 +41,11 @@ def may(kubectl: Kubectl, account: str, *words: str) -> bool:
 )
 def test_the_programs_may_not(account: str, words: tuple[str, ...], kubectl: Kubectl) -> None:
     assert not may(kubectl, account, *words)
+
+
+def test_the_controller_reads_no_secret_and_agents_only_by_name(kubectl: Kubectl) -> None:
+    assert not may(kubectl, "tryitnow-controller", "get", "secrets", "-A")
+    assert may(kubectl, "tryitnow-agent", "get", "secrets", "-A")
 
 
 def test_an_agent_cannot_write_about_another_node(cluster: Cluster) -> None:

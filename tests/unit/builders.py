@@ -13,12 +13,9 @@ from tryitnow.api.checkpoint import (
     Checkpoint,
     CheckpointSpec,
     CheckpointStatus,
-    Container,
-    ContainerPort,
     CRIUOptions,
     Distribution,
     Readiness,
-    Template,
     WarmUp,
 )
 from tryitnow.api.demoinstance import (
@@ -39,6 +36,7 @@ from tryitnow.api.nodecheckpoint import (
     NodeCheckpointStatus,
     node_checkpoint_name,
 )
+from tryitnow.api.template import Container, ContainerPort, Template
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

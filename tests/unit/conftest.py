@@ -13,6 +13,7 @@ from tryitnow.agent.node import Health, Node
 from tryitnow.agent.ports import PortRange
 from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.probe import open_session
+from tryitnow.agent.volumes import VolumeStore
 from tryitnow.settings import agent_settings
 
 ADDRESS = "127.77.0.1"
@@ -51,6 +52,8 @@ async def node(
     archives.open()
     data = DataStore(settings.data_path)
     data.open()
+    volumes = VolumeStore(settings.volumes_path)
+    volumes.open()
     async with open_session() as http:
         yield Node(
             settings=settings,
@@ -58,6 +61,7 @@ async def node(
             podman=podman,
             archives=archives,
             data=data,
+            volumes=volumes,
             ports=PortRange(settings.first_port, settings.last_port),
             http=http,
             health=Health(can_run=True, can_run_message="", criu_available=True, criu_message=""),

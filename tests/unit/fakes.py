@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,12 +19,26 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from tests.unit.builders import PINNED
-from tryitnow.api.checkpoint import Container, CRIUOptions
+from tryitnow.api.checkpoint import CRIUOptions
 from tryitnow.api.meta import API_VERSION, NODE_FINALIZER, Key, Resource
+from tryitnow.api.template import Container
 from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity
-from tryitnow.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
+from tryitnow.kubernetes.errors import (
+    ConflictError,
+    KubernetesError,
+    NotFoundError,
+    RefusedError,
+)
 from tryitnow.kubernetes.view import Listing
-from tryitnow.podman.client import ContainerState, Image, Podman, PortMapping
+from tryitnow.podman.client import (
+    ContainerState,
+    Executed,
+    Image,
+    NewContainer,
+    Podman,
+    PodState,
+    PortMapping,
+)
 from tryitnow.podman.errors import NoSuchContainerError
 from tryitnow.settings import TRANSFER_AUDIENCE
 
@@ -71,6 +85,10 @@ class FakeKubernetes(KubernetesApi):
         self.reviews = 0
         self.writes: list[Key] = []
         self.nodes: dict[str, dict[str, str]] = {}
+        self.data: dict[tuple[str, Key], dict[str, bytes]] = {}
+        """Content of Secrets and ConfigMaps ("secrets", "configmaps")."""
+
+        self.forbidden: set[tuple[str, Key]] = set()
         self.is_down = False
         self.on_write: Callable[[Resource], None] = lambda _: None
         """Called after each write, as a watch would."""
@@ -196,6 +214,16 @@ class FakeKubernetes(KubernetesApi):
         else:
             self._write(type(resource), resource.key, body)
 
+    async def data_of(self, resource: str, key: Key) -> dict[str, bytes]:
+        if (resource, key) in self.forbidden:
+            msg = f"{resource} {key}: 403"
+            raise RefusedError(msg)
+        try:
+            return dict(self.data[resource, key])
+        except KeyError:
+            msg = f"{resource} {key}: 404"
+            raise NotFoundError(msg) from None
+
     async def node_labels(self) -> dict[str, dict[str, str]]:
         return dict(self.nodes)
 
@@ -249,6 +277,18 @@ class FakePodman(Podman):
         self.images: set[str] = set()
         """References of images that we made, such as "repository:tag"."""
 
+        self.pods: dict[str, PodState] = {}
+        """Pods that somebody made, by name."""
+
+        self.executed: list[tuple[str, tuple[str, ...], dict[str, str]]] = []
+        """Commands that were run: where, what, and with which environment."""
+
+        self.outcomes: list[Executed | Exception] = []
+        """What comes of the next commands; success where there is none."""
+
+        self.environments: dict[str, dict[str, str]] = {}
+        """Environment by container."""
+
         self.last_lines = ""
         self.requested_paths: list[str] = []
         self.answers: dict[str, int] = {}
@@ -278,7 +318,7 @@ class FakePodman(Podman):
             raise self.failures[call]
 
     async def _run_container(
-        self, name: str, image: str, ports: list[PortMapping], status: int | None
+        self, name: str, image: str, ports: Sequence[PortMapping], status: int | None
     ) -> None:
         runner: web.AppRunner | None = None
         if status is not None:
@@ -330,12 +370,10 @@ class FakePodman(Podman):
         self.images.discard(reference)
         return True
 
-    async def create_and_start(
-        self, name: str, container: Container, image: str, ports: list[PortMapping]
-    ) -> None:
+    async def create_and_start(self, name: str, new: NewContainer) -> None:
         self._begin("create", name)
-        self.created.append(container)
-        await self._run_container(name, image, ports, self.cold_status)
+        self.created.append(new.container)
+        await self._run_container(name, new.image, new.ports, self.cold_status)
 
     async def start(self, name: str) -> None:
         self._begin("start", name)
@@ -398,20 +436,20 @@ class FakePodman(Podman):
         self,
         name: str,
         options: CRIUOptions,
-        ports: list[PortMapping],
+        ports: Sequence[PortMapping],
         produce: Callable[[], Iterator[bytes]],
+        *,
+        pod: str | None = None,
     ) -> timedelta:
-        self._begin("restore", name)
+        self._begin("restore" if pod is None else f"restore in {pod}", name)
         self.options.append(options)
         await asyncio.to_thread(lambda: b"".join(produce()))
         await self._run_container(name, PINNED, ports, self.thawed_status)
         return timedelta(milliseconds=1)
 
-    async def create_stopped(
-        self, name: str, container: Container, image: str, ports: list[PortMapping]
-    ) -> Path:
+    async def create_stopped(self, name: str, new: NewContainer) -> Path:
         self._begin("create stopped", name)
-        self.created.append(container)
+        self.created.append(new.container)
         directory = self.directory / name
         directory.mkdir(parents=True)
         state = ContainerState(
@@ -420,8 +458,8 @@ class FakePodman(Podman):
             running=False,
             exit_code=0,
             pid=0,
-            image=image,
-            ports=tuple(ports),
+            image=new.image,
+            ports=new.ports,
         )
         self._containers[name] = _Running(state, None)
         return directory
@@ -432,3 +470,36 @@ class FakePodman(Podman):
         slot = self._containers[name].state
         await self._run_container(name, slot.image, list(slot.ports), self.thawed_status)
         return timedelta(milliseconds=2)
+
+    async def list_pods(self, prefix: str) -> list[PodState]:
+        self._begin("list pods", prefix)
+        return [pod for name, pod in self.pods.items() if name.startswith(prefix)]
+
+    async def inspect_pod(self, name: str) -> PodState | None:
+        self._begin("inspect pod", name)
+        return next((pod for pod in self.pods.values() if name in {pod.name, pod.id}), None)
+
+    async def remove_pod(self, name: str) -> None:
+        self._begin("remove pod", name)
+        pod = self.pods.pop(name, None)
+        for member in pod.members if pod else ():
+            await self.remove(member)
+
+    async def pid_of(self, name: str) -> int:
+        self._begin("pid", name)
+        return NO_PROCESS
+
+    async def execute(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], timeout: timedelta
+    ) -> Executed:
+        assert timeout
+        self._begin("exec", name)
+        self.executed.append((name, tuple(command), dict(env)))
+        outcome = self.outcomes.pop(0) if self.outcomes else Executed(0, "")
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def environment_of(self, name: str) -> dict[str, str]:
+        self._begin("environment", name)
+        return self.environments.get(name, {})

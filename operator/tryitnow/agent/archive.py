@@ -245,13 +245,39 @@ def _metadata(name: ArchiveName, archive: Archive, blueprint: Blueprint) -> str:
         "sha256": archive.sha256,
         "size_bytes": archive.size_bytes,
     }
-    tcp = "--tcp-close" if blueprint.criu.tcp is TCPPolicy.CLOSE else "--tcp-established"
-    locks = " --file-locks" if blueprint.criu.file_locks else ""
+    if archive.images:
+        facts["images"] = dict(archive.images)
     return (
         f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n\n"
         f"A frozen {name.checkpoint}, made by try-it-now. To thaw it by hand:\n\n"
-        f"    podman container restore --import {name} --name copy{locks} {tcp} \\\n"
-        f"        --ignore-static-ip --ignore-static-mac"
-        f" --publish 8080:{blueprint.probe_port}\n\n"
+        f"{_by_hand(name, blueprint)}\n"
         "It holds the memory of the running application, secrets included: keep it private.\n"
     )
+
+
+def _by_hand(name: ArchiveName, blueprint: Blueprint) -> str:
+    options = blueprint.freezing
+    tcp = "--tcp-established" if options.tcp is TCPPolicy.ESTABLISHED else "--tcp-close"
+    locks = " --file-locks" if options.file_locks else ""
+    publish = f"--publish 8080:{blueprint.probe_port}"
+    if not blueprint.needs_pod:
+        return (
+            f"    podman container restore --import {name} --name copy{locks} {tcp} \\\n"
+            f"        --ignore-static-ip --ignore-static-mac {publish}\n"
+        )
+    lines = [
+        f"    mkdir parts && tar --extract --file {name} --directory parts",
+        f"    podman pod create --name copy {publish}",
+        *(
+            f"    podman container restore --import parts/containers/{member.name}.tar --pod copy "
+            f"--name copy-{member.name}{locks} {tcp} &"
+            for member in blueprint.template.members
+        ),
+        "    wait",
+    ]
+    if blueprint.template.volumes:
+        lines.append(
+            "\nIts volumes lie in parts/volumes; config.dump in each container's tar says where "
+            "they must be before it is thawed."
+        )
+    return "\n".join(lines) + "\n"

@@ -12,21 +12,25 @@ import re
 from collections.abc import Iterable
 
 from tryitnow.agent.names import (
+    POD_PREFIX,
     PREFIX,
     ContainerName,
+    PodName,
     Role,
     demo_container,
     parse,
+    parse_pod,
     waits_for,
     work_container,
 )
 from tryitnow.agent.node import Node
-from tryitnow.agent.prepared import REPOSITORY, image_tag
+from tryitnow.agent.prepared import REPOSITORY, belongs_to
 from tryitnow.agent.restore import archive_name
+from tryitnow.agent.sandboxes import discard, dismantle
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.podman.client import ContainerState
+from tryitnow.podman.client import ContainerState, PodState
 from tryitnow.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -55,6 +59,8 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     # The order matters: what is listed by Podman first can only have been made for an object that
     # the later list of objects contains, unless that object is gone.
     containers = await node.podman.list_containers(PREFIX)
+    pods = await node.podman.list_pods(POD_PREFIX)
+    volumes = await asyncio.to_thread(node.volumes.tags)
     files = await asyncio.to_thread(node.archives.names)
     unpacked = await asyncio.to_thread(node.data.stems)
     tags = await node.podman.image_tags(REPOSITORY)
@@ -67,10 +73,19 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     node.instances.replace(wanted)
     node.copies.replace(held)
     waiting = node.pool.names() | node.slots.names() | node.preparing | node.filling
-    for name in set(orphans(containers, wanted.items, held.items)) - waiting:
+    for name in orphans(containers, wanted.items, held.items):
+        if str(name) in waiting:
+            continue
         logger.warning("removing container %s: nobody owns it", name)
-        await node.podman.remove(name)
-        node.ports.release(name)
+        await discard(node, name)
+    for pod in headless(pods, node.opening):
+        logger.warning("removing pod %s: its main container is gone", pod)
+        await dismantle(node, pod)
+    there = {pod.tag for pod in map(parse_pod, [pod.name for pod in pods]) if pod}
+    opening = {pod.tag for pod in map(parse_pod, node.opening) if pod}
+    for tag in sorted(volumes - there - opening):
+        logger.warning("removing volumes %s: their pod is gone", tag)
+        await asyncio.to_thread(node.volumes.remove, tag)
     for file in orphaned_files(files, held.items):
         logger.warning("removing archive file %s: no NodeCheckpoint owns it", file)
         (node.archives.directory / file).unlink(missing_ok=True)
@@ -78,8 +93,9 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
         logger.warning("removing the unpacked archive %s: no NodeCheckpoint owns it", stem)
         await asyncio.to_thread(node.data.remove, stem)
     # An image that is being made right now has no owner that says so yet.
-    needed = {image_tag(sha256) for sha256 in _digests(held.items)}
-    for tag in sorted(tags - needed) if not node.preparing else ():
+    digests = _digests(held.items)
+    unneeded = {tag for tag in tags if not any(belongs_to(tag, sha256) for sha256 in digests)}
+    for tag in sorted(unneeded) if not node.preparing else ():
         if await node.podman.remove_image(f"{REPOSITORY}:{tag}"):
             logger.info("removed the image %s:%s: no NodeCheckpoint needs it", REPOSITORY, tag)
     for key in ended(node.instances, containers):
@@ -99,10 +115,21 @@ def _digests(held: list[NodeCheckpoint]) -> set[str]:
     return reported | ordered
 
 
+def headless(pods: list[PodState], opening: set[str]) -> list[PodName]:
+    """Return our pods without a main container that nobody is making one for."""
+    return [
+        name
+        for pod in pods
+        if (name := parse_pod(pod.name)) is not None
+        and pod.name not in opening
+        and not any(parse(member) for member in pod.members)
+    ]
+
+
 def orphans(
     containers: list[ContainerState], wanted: list[DemoInstance], held: list[NodeCheckpoint]
-) -> list[str]:
-    """Return the names of our containers that no object accounts for."""
+) -> list[ContainerName]:
+    """Return the names of our main containers that no object accounts for."""
     owned: set[ContainerName] = {demo_container(instance) for instance in wanted}
     found = [(c.name, parse(c.name)) for c in containers]
     for copy in held:
@@ -113,7 +140,7 @@ def orphans(
         owned |= {
             name for _, name in found if name is not None and waits_for(name, Role.WARM, copy)
         }
-    return [name for name, parsed in found if parsed is not None and parsed not in owned]
+    return [name for _, name in found if name is not None and name not in owned]
 
 
 def orphaned_files(files: set[str], held: list[NodeCheckpoint]) -> list[str]:
@@ -124,8 +151,9 @@ def orphaned_files(files: set[str], held: list[NodeCheckpoint]) -> list[str]:
 
 
 def ended(instances: Iterable[DemoInstance], containers: list[ContainerState]) -> list[Key]:
-    """Return the ready instances whose container ended; one that somebody paused has not."""
-    alive = {c.name for c in containers if c.alive}
+    """Return the ready instances of which a container ended; one that somebody paused has not."""
+    broken = {c.pod for c in containers if c.pod and not c.alive}
+    alive = {c.name for c in containers if c.alive and c.pod not in broken}
     return [
         instance.key
         for instance in instances

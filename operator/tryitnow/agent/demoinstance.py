@@ -6,6 +6,9 @@ import logging
 import time
 from datetime import timedelta
 
+from tryitnow.agent.before_delete import run_before_delete
+from tryitnow.agent.hooks import HookError
+from tryitnow.agent.inside import published
 from tryitnow.agent.measure import count_instance, instance_started, start_failed
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
@@ -17,7 +20,10 @@ from tryitnow.agent.nodecheckpoint import (
 )
 from tryitnow.agent.ports import NoPortError
 from tryitnow.agent.probe import NotReadyError, wait_ready
-from tryitnow.agent.restore import Unserved, discard, is_running, probe_target
+from tryitnow.agent.restore import Unserved
+from tryitnow.agent.sandbox import SandboxError
+from tryitnow.agent.sandboxes import discard, find, is_running, members
+from tryitnow.agent.sources import SourceError
 from tryitnow.agent.start import Outcome, ThawImpossibleError, blueprint_of, find_copy, start
 from tryitnow.api.demoinstance import (
     DemoInstance,
@@ -58,18 +64,24 @@ async def reconcile_instance(node: Node, key: Key) -> timedelta | None:
     if instance is None:
         return None
     if instance.is_deleting:
-        await _remove(node, instance)
-        return None
+        return await _remove(node, instance)
     if instance.status.node_name != node.name or instance.status.phase is Phase.FAILED:
         return None
     if wait := node.backoff.remaining(instance.metadata.uid):
         return wait
     if instance.status.phase is Phase.READY:
         container = await node.podman.inspect(str(demo_container(instance)))
-        if container is not None and container.alive:
+        if container is not None and await _is_alive(node, container):
             return None
         return await _recover(node, instance, container)
     return await _start(node, instance)
+
+
+async def _is_alive(node: Node, container: ContainerState) -> bool:
+    """Whether all containers of a demo run, or were paused by somebody."""
+    if not container.alive or not container.pod:
+        return container.alive
+    return set(await members(node, container.pod)) <= {"running", "paused"}
 
 
 class _GoneError(Exception):
@@ -122,7 +134,12 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
         return await _retry(node, instance, str(error.reason), str(error), most=MAX_STARTS)
     except NotReadyError as error:
         return await _retry(node, instance, "ApplicationNotReady", str(error), most=MAX_STARTS)
-    except PodmanError as error:
+    except HookError as error:
+        return await _retry(node, instance, "HookFailed", str(error), most=MAX_STARTS)
+    except SourceError as error:
+        # Whoever makes what is missing need not make the demo anew.
+        return await _retry(node, instance, "SourceMissing", str(error))
+    except (PodmanError, SandboxError) as error:
         return await _retry(node, instance, "StartFailed", str(error), most=MAX_STARTS)
     if not instance.status.restarts:
         node.backoff.forget(instance.metadata.uid)
@@ -177,15 +194,21 @@ async def _recover(
 
 
 async def _start_again(node: Node, instance: DemoInstance, container: ContainerState) -> bool:
-    """Start the ended container itself, with the files that its user left in it."""
+    """Start what ended again, with the files that its user left in it."""
     name = demo_container(instance)
     blueprint = await blueprint_of(node, instance, find_copy(node, instance))
-    ports = list(container.ports)
     try:
-        await node.podman.start(str(name))
+        sandbox = await find(node, container)
+        if sandbox is None:
+            await discard(node, name)
+            return False
+        for own in sandbox.containers(name, blueprint).values():
+            state = await node.podman.inspect(own)
+            if state is None or not state.alive:
+                await node.podman.start(own)
         probe = await wait_ready(
             node.http,
-            probe_target(node, blueprint, ports),
+            published(node, blueprint, sandbox),
             blueprint.readiness.timeout,
             lambda: is_running(node, name),
         )
@@ -194,13 +217,14 @@ async def _start_again(node: Node, instance: DemoInstance, container: ContainerS
         await discard(node, name)
         return False
     timings = Timings(probe=probe)
-    outcome = Outcome(StartedBy.COLD_START, ports, blueprint.probe_port, timings)
+    outcome = Outcome(StartedBy.COLD_START, sandbox, blueprint.probe_port, timings)
     await _ready(node, instance, outcome, probe)
     return True
 
 
 async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: timedelta) -> Timings:
-    host_port = next(p.host_port for p in outcome.ports if p.container_port == outcome.probe_port)
+    ports = outcome.sandbox.ports
+    host_port = next(p.host_port for p in ports if p.container_port == outcome.probe_port)
     address = node.settings.node_address
     url = f"http://[{address}]:{host_port}" if ":" in address else f"http://{address}:{host_port}"
     bind = instance.status.timings.bind if instance.status.timings else None
@@ -215,8 +239,7 @@ async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: tim
         "phase": Phase.READY,
         "host_port": host_port,
         "ports": tuple(
-            PublishedPort(container_port=p.container_port, host_port=p.host_port)
-            for p in outcome.ports
+            PublishedPort(container_port=p.container_port, host_port=p.host_port) for p in ports
         ),
         "url": url,
         "started_by": outcome.started_by,
@@ -304,9 +327,12 @@ async def _write(node: Node, instance: DemoInstance, status: DemoInstanceStatus)
     return node.instances.take(await node.kubernetes.patch_status(instance, status.to_api()))
 
 
-async def _remove(node: Node, instance: DemoInstance) -> None:
+async def _remove(node: Node, instance: DemoInstance) -> timedelta | None:
+    if wait := await run_before_delete(node, instance):
+        return wait
     await discard(node, demo_container(instance))
     node.backoff.forget(instance.metadata.uid)
     await node.kubernetes.remove_finalizer(instance)
     node.instances.forget(instance.key, instance.metadata.uid)
     logger.info("%s: removed", instance.key)
+    return None

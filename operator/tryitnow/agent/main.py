@@ -13,7 +13,7 @@ from tryitnow.agent.collect import EVERY_SECONDS, PODMAN_EVERY_SECONDS, collect,
 from tryitnow.agent.demoinstance import reconcile_instance
 from tryitnow.agent.handlers import register
 from tryitnow.agent.memory import give_large_blocks_back
-from tryitnow.agent.names import PREFIX
+from tryitnow.agent.names import PREFIX, parse
 from tryitnow.agent.node import Node
 from tryitnow.agent.nodecheckpoint import FILES_EVERY_SECONDS, reconcile_copy, touched
 from tryitnow.agent.ports import PortRange
@@ -23,6 +23,7 @@ from tryitnow.agent.report import Reporter, examine_node
 from tryitnow.agent.serve import TransferServer
 from tryitnow.agent.slot import reconcile_slots
 from tryitnow.agent.states import states
+from tryitnow.agent.volumes import VolumeStore
 from tryitnow.agent.warm import SETTLED, reconcile_pool
 from tryitnow.background import keep_doing
 from tryitnow.kubernetes.client import connect
@@ -55,7 +56,9 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
     archives = ArchiveStore(settings.checkpoint_path)
     data = DataStore(settings.data_path)
     await asyncio.to_thread(archives.open)
+    volumes = VolumeStore(settings.volumes_path)
     await asyncio.to_thread(data.open)
+    await asyncio.to_thread(volumes.open)
     metrics = Metrics(Program.AGENT)
     podman = Podman(settings.podman, metrics)
     try:
@@ -66,6 +69,7 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
                 podman=podman,
                 archives=archives,
                 data=data,
+                volumes=volumes,
                 ports=PortRange(settings.first_port, settings.last_port),
                 http=http,
                 metrics=metrics,
@@ -150,7 +154,9 @@ async def _adopt_running(node: Node) -> None:
     """Learn which ports are taken before any is given out; waits for Podman as long as it takes."""
     while True:
         try:
-            node.ports.adopt(await node.podman.list_containers(PREFIX))
+            found = await node.podman.list_containers(PREFIX)
+            # All containers of a pod show its ports: they are its main container's.
+            node.ports.adopt(state for state in found if parse(state.name) is not None)
         except PodmanError as error:
             logger.warning("waiting for Podman: %s", error)
             await asyncio.sleep(1)

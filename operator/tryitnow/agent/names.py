@@ -6,6 +6,7 @@ whose it is. Kubernetes names contain no underscore: the parts can always be tol
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,11 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint
 
 PREFIX = "tryitnow_"
 """All our containers begin so; nothing else on the node is ever touched."""
+
+
+POD_PREFIX = f"{PREFIX}pod_"
+POD_TAG_BYTES = 8
+_POD = re.compile(rf"{POD_PREFIX}([0-9a-f]{{{2 * POD_TAG_BYTES}}})")
 
 
 class Role(StrEnum):
@@ -41,6 +47,34 @@ class ContainerName:
 
     def __str__(self) -> str:
         return f"{PREFIX}{self.role}_{self.owner.namespace}_{self.owner.name}_{self.tag}"
+
+
+@dataclass(frozen=True)
+class PodName:
+    """Name of one of our pods, which says nothing about its owner: Podman renames no pods.
+
+    Whose it is, the name of its main container tells.
+    """
+
+    tag: str
+
+    def __str__(self) -> str:
+        return f"{POD_PREFIX}{self.tag}"
+
+    def member(self, container: str) -> str:
+        """Return the name of a member other than the main container."""
+        return f"{self}_{container}"
+
+
+def new_pod() -> PodName:
+    """Return a name for a new pod."""
+    return PodName(secrets.token_hex(POD_TAG_BYTES))
+
+
+def parse_pod(name: str) -> PodName | None:
+    """Read a pod's name; None when it is not one of ours."""
+    found = _POD.fullmatch(name)
+    return PodName(found[1]) if found else None
 
 
 def demo_container(instance: DemoInstance) -> ContainerName:

@@ -13,11 +13,13 @@ from tryitnow.agent.pool import Pool, Slot, WarmCopy
 from tryitnow.agent.ports import PortRange
 from tryitnow.agent.prepared import DataStore, Prepared
 from tryitnow.agent.turns import Turns
+from tryitnow.agent.volumes import VolumeStore
 from tryitnow.api.checkpoint import Versions
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import Check
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.api.template import ResourceLimits
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.view import View
 from tryitnow.metrics.family import Program
@@ -36,6 +38,15 @@ class Health:
     criu_message: str = "the node has not been examined yet"
     checks: tuple[Check, ...] = ()
     versions: Versions = field(default_factory=Versions)
+    controllers: frozenset[str] = frozenset()
+    """Controllers of the node's cgroups, such as memory: without one its limits cannot hold."""
+
+    def enforceable(self, limits: ResourceLimits) -> ResourceLimits:
+        """Return those limits that the node's cgroups can hold."""
+        held = {
+            field: value for field, value in limits if field in self.controllers or value is None
+        }
+        return ResourceLimits(**held)
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ class Node:
     podman: Podman
     archives: ArchiveStore
     data: DataStore
+    volumes: VolumeStore
     ports: PortRange
     http: aiohttp.ClientSession
     metrics: Metrics = field(default_factory=lambda: Metrics(Program.AGENT))
@@ -77,6 +89,9 @@ class Node:
 
     filling: set[str] = field(default_factory=set)
     """Names of the containers that are being made ahead of time right now."""
+
+    opening: set[str] = field(default_factory=set)
+    """Names of the pods whose main containers are yet to be made."""
 
     pool: Pool[WarmCopy] = field(default_factory=Pool)
     """Thawed copies that wait to be claimed."""

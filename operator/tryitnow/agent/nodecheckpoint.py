@@ -20,7 +20,8 @@ from tryitnow.agent.measure import (
 from tryitnow.agent.names import Role, work_container
 from tryitnow.agent.node import Checked, Node
 from tryitnow.agent.prepare import prepare, unprepare
-from tryitnow.agent.restore import Unserved, archive_name, discard
+from tryitnow.agent.restore import Unserved, archive_name
+from tryitnow.agent.sandboxes import discard
 from tryitnow.agent.slot import drop_slots
 from tryitnow.agent.unpack import UnpackError
 from tryitnow.agent.verify import verify
@@ -111,7 +112,10 @@ async def discard_prepared(node: Node, copy: NodeCheckpoint, unserved: Unserved)
         return  # found damaged and replaced meanwhile: what lies there now did not fail
     node.backoff.failed(_preparing_id(copy))
     await unprepare(node, copy, archive_name(copy))
-    note = f"the prepared restore failed: {unserved.error}; demos are thawed from the archive until it works"
+    note = (
+        f"the prepared restore failed: {unserved.error}; "
+        "demos are thawed from the archive until it works"
+    )
     node.kubernetes.event(copy, "PreparedRestoreFailed", note, warning=True)
 
 
@@ -158,7 +162,8 @@ async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | 
     copy = await _progress(node, copy, Phase.DOWNLOADING, f"copying from {sources}")
     try:
         await fetch(node, name, order, copy.spec.blueprint)
-        await node.podman.ensure_image(order.archive.image)
+        for image in {order.archive.image, *order.archive.images.values()}:
+            await node.podman.ensure_image(image)
         await _prepare(node, copy, order.archive)
     except (FetchError, ImagePullError, ArchiveError, OSError) as error:
         reason = "ImagePullFailed" if isinstance(error, ImagePullError) else "FetchFailed"
@@ -236,7 +241,7 @@ async def _prepare(node: Node, copy: NodeCheckpoint, archive: Archive) -> timede
         known is not None
         and known.archive_sha256 == archive.sha256
         and await asyncio.to_thread(known.is_intact)
-        and await node.podman.has_image(known.image)
+        and all([await node.podman.has_image(image) for image in known.images.values()])
     )
     if known is not None and intact:
         node.prepared[copy.key] = known

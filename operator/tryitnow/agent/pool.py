@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from tryitnow.agent.names import ContainerName
+from tryitnow.agent.sandbox import Sandbox
 from tryitnow.api.meta import Key
-from tryitnow.podman.client import PortMapping
 
 
 @dataclass(frozen=True)
@@ -17,16 +17,16 @@ class WarmCopy:
     """A thawed copy that answers and belongs to nobody yet."""
 
     name: ContainerName
-    ports: tuple[PortMapping, ...]
+    sandbox: Sandbox
     paused: bool
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A container that was made ahead of time and has never run: a thaw reads its pages into it."""
+    """Containers that were made ahead of time and have never run: a thaw reads pages into them."""
 
     name: ContainerName
-    ports: tuple[PortMapping, ...]
+    sandbox: Sandbox
 
 
 class Waiting(Protocol):

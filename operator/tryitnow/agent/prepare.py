@@ -14,9 +14,10 @@ import shutil
 from pathlib import Path
 
 from tryitnow.agent.archive import ArchiveName
+from tryitnow.agent.bundle import CONTAINERS, VOLUMES
 from tryitnow.agent.names import Role, work_container
 from tryitnow.agent.node import Node
-from tryitnow.agent.prepared import REPOSITORY, Prepared, image_tag
+from tryitnow.agent.prepared import FROZEN_VOLUMES, REPOSITORY, Prepared, image_tag
 from tryitnow.agent.slot import drop_slots
 from tryitnow.agent.unpack import (
     CHECKPOINT,
@@ -24,10 +25,10 @@ from tryitnow.agent.unpack import (
     DEV_SHM,
     ROOT_FS_DIFF,
     UnpackError,
-    apply_diff,
+    extract,
     unpack,
 )
-from tryitnow.api.checkpoint import Archive
+from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 
 
@@ -39,33 +40,61 @@ async def prepare(
     Raises:
         ArchiveError: the archive is missing or damaged.
         UnpackError: it is not laid out as expected, or the disk is full.
-        PodmanError: the image cannot be made.
+        PodmanError: an image cannot be made.
         OSError: the disk is full or broken.
 
     """
     name = str(work_container(Role.PREPARE, copy))
+    blueprint = copy.spec.blueprint
     node.preparing.add(name)
     try:
         unfinished = await asyncio.to_thread(node.data.begin, file.stem)
-        chunks = node.archives.read(file, archive)
-        await asyncio.to_thread(unpack, chunks, file.compression, unfinished)
-        _expect_criu_images(unfinished)
-        tag = image_tag(archive.sha256)
-        await node.podman.build_image(
-            name, archive.image, REPOSITORY, tag, lambda root: _fill(unfinished, root)
-        )
-        reference = f"{REPOSITORY}:{tag}"
-        await asyncio.to_thread(_drop_the_rest, unfinished)
-        return await asyncio.to_thread(node.data.finish, file.stem, archive.sha256, reference)
+        await asyncio.to_thread(_lay_out, node, blueprint, file, archive, unfinished)
+        images: dict[str, str] = {}
+        for container in (member.name for member in blueprint.template.members):
+            unpacked = unfinished / container
+            _expect_criu_images(unpacked)
+            tag = image_tag(archive.sha256, container)
+            await node.podman.build_image(
+                name,
+                archive.image_of(container),
+                REPOSITORY,
+                tag,
+                lambda root, unpacked=unpacked: _fill(unpacked, root),  # type: ignore[misc]
+            )
+            images[container] = f"{REPOSITORY}:{tag}"
+            await asyncio.to_thread(_drop_the_rest, unpacked)
+        return await asyncio.to_thread(node.data.finish, file.stem, archive.sha256, images)
     finally:
         node.preparing.discard(name)
+
+
+def _lay_out(
+    node: Node, blueprint: Blueprint, file: ArchiveName, archive: Archive, target: Path
+) -> None:
+    """Unpack each container's export, and each volume, into a directory of its own. Blocking."""
+    chunks = node.archives.read(file, archive)
+    if not blueprint.needs_pod:
+        inner = target / blueprint.main.name
+        inner.mkdir()
+        unpack(chunks, file.compression, inner)
+        return
+    unpack(chunks, file.compression, target)
+    for kind, home in ((CONTAINERS, target), (VOLUMES, target / FROZEN_VOLUMES)):
+        for part in sorted((target / kind).glob("*.tar")):
+            inner = home / part.stem
+            inner.mkdir(parents=True)
+            extract(part, inner)
+            part.unlink()
+        if (target / kind).exists():
+            (target / kind).rmdir()
 
 
 def _fill(unpacked: Path, root: Path) -> None:
     """Bring an image's root file system to what it was at the freeze."""
     diff = unpacked / ROOT_FS_DIFF
     if diff.exists():
-        apply_diff(diff, root)
+        extract(diff, root)
     deleted = unpacked / DELETED_FILES
     if not deleted.exists():
         return
@@ -116,4 +145,6 @@ async def unprepare(node: Node, copy: NodeCheckpoint, file: ArchiveName) -> None
     await node.podman.remove(str(work_container(Role.PREPARE, copy)))
     archive = copy.status.archive
     if archive is not None:
-        await node.podman.remove_image(f"{REPOSITORY}:{image_tag(archive.sha256)}")
+        for member in copy.spec.blueprint.template.members:
+            tag = image_tag(archive.sha256, member.name)
+            await node.podman.remove_image(f"{REPOSITORY}:{tag}")

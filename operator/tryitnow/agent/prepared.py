@@ -1,7 +1,8 @@
 """What lies ready on the node for restores of one revision, and the proof that it is unchanged.
 
-``data/<archive>/checkpoint``: CRIU's images, unpacked once, read by every restore.
-``data/<archive>/devshm-checkpoint.tar``: what lay in /dev/shm, where something did.
+``data/<archive>/<container>/checkpoint``: CRIU's images, unpacked once, read by every restore.
+``data/<archive>/<container>/devshm-checkpoint.tar``: what lay in /dev/shm, where something did.
+``data/<archive>/.volumes/<volume>``: what volumes held, copied for every restore.
 ``data/<archive>/prepared.json``: what it was made from, and a seal over the files.
 """
 
@@ -18,13 +19,25 @@ from tryitnow.agent.unpack import CHECKPOINT, DEV_SHM
 REPOSITORY = "localhost/tryitnow/prepared"
 """Images of ours: each is the frozen root file system of one archive."""
 
+FROZEN_VOLUMES = ".volumes"
+"""No container can be called so."""
+
 _MARK = "prepared.json"
 _UNFINISHED = ".new"
 
 
-def image_tag(sha256: str) -> str:
-    """Return the tag of the image that is made from an archive."""
-    return sha256[:32]
+_DIGITS = 32
+"""Digits of an archive's digest that stand in a tag."""
+
+
+def image_tag(sha256: str, container: str) -> str:
+    """Return the tag of the image that is made from a container in an archive."""
+    return f"{sha256[:_DIGITS]}-{container}"
+
+
+def belongs_to(tag: str, sha256: str) -> bool:
+    """Whether an image of that tag was made from that archive."""
+    return tag.startswith(f"{sha256[:_DIGITS]}-")
 
 
 @dataclass(frozen=True)
@@ -34,17 +47,17 @@ class Prepared:
     Attributes:
         directory: Where it lies.
         archive_sha256: The archive that it was made from.
-        image: Reference of the image with the frozen root file system.
+        images: References of the images with the frozen root file systems, by container.
         seal: Digest over the names, sizes and times of the files.
 
     """
 
     directory: Path
     archive_sha256: str
-    image: str
+    images: dict[str, str]
     seal: str
 
-    def put_beside(self, container: Path) -> None:
+    def put_beside(self, container: str, beside: Path) -> None:
         """Link the files to where Podman looks for what a container is restored from. Blocking.
 
         Raises:
@@ -52,12 +65,17 @@ class Prepared:
 
         """
         for name in (CHECKPOINT, DEV_SHM):
-            if (self.directory / name).exists():
-                (container / name).symlink_to(self.directory / name)
+            found = self.directory / container / name
+            if found.exists():
+                (beside / name).symlink_to(found)
+
+    def frozen_volume(self, volume: str) -> Path:
+        """Return where the content of a volume lies."""
+        return self.directory / FROZEN_VOLUMES / volume
 
     def memory_bytes(self) -> int:
         """Return how much memory a copy fills when it is thawed. Blocking."""
-        pages = (self.directory / CHECKPOINT).glob("pages-*.img")
+        pages = self.directory.glob(f"*/{CHECKPOINT}/pages-*.img")
         return sum(path.stat().st_size for path in pages)
 
     def is_intact(self) -> bool:
@@ -93,12 +111,18 @@ class DataStore:
         """Return where an archive's data lies or would lie."""
         return self.directory / stem
 
-    def finish(self, stem: str, archive_sha256: str, image: str) -> Prepared:
+    def abandon(self, stem: str) -> None:
+        """Remove what was begun and is not needed; fine when there is nothing. Blocking."""
+        unfinished = self.directory / f".{stem}{_UNFINISHED}"
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+
+    def finish(self, stem: str, archive_sha256: str, images: dict[str, str]) -> Prepared:
         """Make what was prepared the one that serves. Blocking."""
         unfinished = self.directory / f".{stem}{_UNFINISHED}"
         self.remove(stem)
         directory = unfinished.rename(self.path(stem))
-        prepared = Prepared(directory, archive_sha256, image, seal_of(directory))
+        prepared = Prepared(directory, archive_sha256, images, seal_of(directory))
         mark = asdict(prepared) | {"directory": str(directory)}
         (directory / _MARK).write_text(json.dumps(mark, indent=1))
         return prepared
@@ -108,7 +132,7 @@ class DataStore:
         directory = self.path(stem)
         try:
             mark = json.loads((directory / _MARK).read_text())
-            found = Prepared(directory, mark["archive_sha256"], mark["image"], mark["seal"])
+            found = Prepared(directory, mark["archive_sha256"], mark["images"], mark["seal"])
         except (OSError, ValueError, KeyError):
             return None
         return found if found.archive_sha256 == archive_sha256 and found.is_intact() else None
@@ -133,7 +157,7 @@ def seal_of(directory: Path) -> str:
     below it is what the digest check of the archive is for.
     """
     digest = hashlib.sha256()
-    for path in sorted([*directory.glob(DEV_SHM), *(directory / CHECKPOINT).rglob("*")]):
+    for path in sorted(found for inner in directory.glob("*/") for found in inner.rglob("*")):
         found = path.lstat()
         facts = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         digest.update(f"{path.relative_to(directory)} {facts}\n".encode())

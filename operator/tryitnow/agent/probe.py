@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import aiohttp
 
@@ -41,12 +43,19 @@ class Target:
     address: str
     port: int
     readiness: Readiness
+    asked_as: str | None = None
+    """Host and port that the application believes to be asked by, where they are others."""
+
+    @property
+    def host(self) -> str:
+        """Host and port, as they stand in a URL."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
 
     @property
     def base_url(self) -> str:
         """The URL of the application, to which a path is added."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{host}:{self.port}"
+        return f"http://{self.host}"
 
     @property
     def url(self) -> str:
@@ -56,14 +65,16 @@ class Target:
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the request."""
-        host = self.readiness.http_get.host
+        host = self.readiness.http_get.host or self.asked_as
         return {"Host": host} if host else {}
 
 
-def open_session() -> aiohttp.ClientSession:
+def open_session(
+    socket_factory: Callable[[Any], socket.socket] | None = None,
+) -> aiohttp.ClientSession:
     """Make a session for probes: no pooling across containers, no cookies from one to the next."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True),
+        connector=aiohttp.TCPConnector(force_close=True, socket_factory=socket_factory),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT),
     )
@@ -100,6 +111,21 @@ async def wait_ready(
         ContainerDiedError: its container ended before that.
 
     """
+    return await wait_until(lambda: ask(session, target), deadline, alive)
+
+
+async def wait_until(
+    look: Callable[[], Awaitable[str | None]],
+    deadline: timedelta,
+    alive: Callable[[], Awaitable[bool]],
+) -> timedelta:
+    """Look at once and then again and again, until a look finds nothing wrong.
+
+    Raises:
+        NotReadyError: something was wrong until the deadline.
+        ContainerDiedError: the container ended before that.
+
+    """
     began = time.monotonic()
     pause = FIRST_PAUSE
     looked = began
@@ -111,7 +137,7 @@ async def wait_ready(
             raise NotReadyError(msg)
         try:
             async with asyncio.timeout(left):
-                answer = await ask(session, target)
+                answer = await look()
         except TimeoutError:
             continue
         if answer is None:

@@ -38,6 +38,7 @@ async def examine_node(node: Node) -> None:
         criu_message=criu_message,
         checks=examination.checks,
         versions=examination.versions,
+        controllers=examination.controllers,
     )
 
 

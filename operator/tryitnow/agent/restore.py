@@ -6,23 +6,27 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from tryitnow.agent import gate
 from tryitnow.agent.archive import ArchiveName
 from tryitnow.agent.cgroup import CgroupError, gather
+from tryitnow.agent.imported import import_archive
+from tryitnow.agent.inside import reached
 from tryitnow.agent.measure import restore_ended
 from tryitnow.agent.names import ContainerName
 from tryitnow.agent.node import Node
 from tryitnow.agent.prepared import Prepared
-from tryitnow.agent.probe import NotReadyError, Target, wait_ready
+from tryitnow.agent.probe import NotReadyError, wait_ready
+from tryitnow.agent.sandbox import Sandbox, SandboxError
+from tryitnow.agent.sandboxes import discard, is_running
 from tryitnow.agent.slot import Filled, fill
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.demoinstance import RestoredFrom
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import together
-from tryitnow.podman.client import PortMapping
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +45,7 @@ class Thawed:
     """A copy that answers."""
 
     restored_from: RestoredFrom
-    ports: list[PortMapping]
+    sandbox: Sandbox
     queue: timedelta
     prepare: timedelta
     restore: timedelta
@@ -53,18 +57,6 @@ def archive_name(copy: NodeCheckpoint) -> ArchiveName:
     """Return the name of the file in which this copy lies."""
     owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
     return ArchiveName(owner, copy.spec.revision, copy.spec.blueprint.criu.compression)
-
-
-def probe_target(node: Node, blueprint: Blueprint, ports: list[PortMapping]) -> Target:
-    """Return where readiness is asked: at the published port, as any user would."""
-    port = next(p.host_port for p in ports if p.container_port == blueprint.probe_port)
-    return Target(node.settings.node_address, port, blueprint.readiness)
-
-
-async def is_running(node: Node, name: ContainerName) -> bool:
-    """Whether a container is there and runs."""
-    state = await node.podman.inspect(str(name))
-    return state is not None and state.running
 
 
 async def thaw(
@@ -91,7 +83,7 @@ async def thaw(
             return await _thaw_prepared(node, name, copy, prepared, urgent=urgent), None
         except PodmanUnreachableError:
             raise
-        except (PodmanError, NotReadyError, OSError) as error:
+        except (PodmanError, NotReadyError, SandboxError, OSError) as error:
             logger.warning("%s: the prepared restore failed, using the archive: %s", name, error)
             unserved = Unserved(prepared, error)
     blueprint, file = copy.spec.blueprint, archive_name(copy)
@@ -127,17 +119,12 @@ async def thaw_archive(
         PodmanError: the thaw failed; a CRIUError carries the tail of CRIU's log.
         NotReadyError: it was thawed and did not answer in ``restoreTimeout``.
         NoPortError: the node's range of ports is used up.
+        SandboxError: its pod cannot be made.
 
     """
 
     async def whole(ready: Callable[[], None]) -> Filled:
-        ports = node.ports.take(str(name), [p.container_port for p in blueprint.container.ports])
-        await node.podman.ensure_image(archive.image)
-        ready()
-        criu = await node.podman.restore_import(
-            str(name), blueprint.criu, ports, lambda: node.archives.read(archive_file, archive)
-        )
-        return Filled(ports, criu)
+        return await import_archive(node, name, archive_file, archive, blueprint, ready=ready)
 
     return await _thaw(
         node, archive_file.checkpoint, name, blueprint,
@@ -167,14 +154,9 @@ async def _thaw(
             began = time.monotonic()
             filled = await thaw_it(note_prepared)
             thawed = time.monotonic()
-        probe, _ = await together(
-            wait_ready(
-                node.http,
-                probe_target(node, blueprint, filled.ports),
-                blueprint.readiness.restore_timeout,
-                lambda: is_running(node, name),
-            ),
-            _gather(node, name),
+        probe, pid = await together(
+            _wait_ready(node, name, blueprint, filled.sandbox),
+            _gather(node, name, blueprint, filled.sandbox),
         )
     except BaseException as error:
         restore_ended(node, checkpoint, name, restored_from, error)
@@ -184,7 +166,7 @@ async def _thaw(
     restore_ended(node, checkpoint, name, restored_from, took)
     return Thawed(
         restored_from=restored_from,
-        ports=filled.ports,
+        sandbox=replace(filled.sandbox, pid=filled.sandbox.pid or pid),
         queue=timedelta(seconds=began - asked),
         prepare=timedelta(seconds=prepared - began),
         restore=timedelta(seconds=thawed - prepared),
@@ -193,23 +175,30 @@ async def _thaw(
     )
 
 
-async def _gather(node: Node, name: ContainerName) -> None:
-    """Bring all processes of a thawed container to where its limits and a pause reach them."""
-    try:
-        state = await node.podman.inspect(str(name))
-        if state is not None and state.running:
-            moved = await asyncio.to_thread(gather, state.id, state.pid)
-            logger.debug("%s: %d processes brought into its cgroup", name, moved)
-    except (CgroupError, PodmanError) as error:
-        logger.warning("%s: its limits and a pause may miss processes: %s", name, error)
+async def _wait_ready(
+    node: Node, name: ContainerName, blueprint: Blueprint, sandbox: Sandbox
+) -> timedelta:
+    if Sandbox.is_sealed(blueprint):
+        # All of them are there now, and may speak to each other.
+        await gate.close_gate(sandbox.pid, sealed=False)
+    async with reached(node, blueprint, sandbox) as (session, target):
+        timeout = blueprint.readiness.restore_timeout
+        return await wait_ready(session, target, timeout, lambda: is_running(node, name))
 
 
-async def discard(node: Node, name: ContainerName) -> None:
-    """Remove a container and let go of its ports; fine when there is none.
+async def _gather(node: Node, name: ContainerName, blueprint: Blueprint, sandbox: Sandbox) -> int:
+    """Bring all processes of a thawed copy to where its limits and a pause reach them.
 
-    Raises:
-        PodmanError: Podman would not remove it; the ports stay taken until somebody does.
-
+    Returns the process ID of the main container; 0 when it does not run any more.
     """
-    await node.podman.remove(str(name))
-    node.ports.release(str(name))
+    pid = 0
+    for own in sandbox.containers(name, blueprint).values():
+        try:
+            state = await node.podman.inspect(own)
+            if state is not None and state.running:
+                pid = state.pid if own == str(name) else pid
+                moved = await asyncio.to_thread(gather, state.id, state.pid)
+                logger.debug("%s: %d processes brought into its cgroup", own, moved)
+        except (CgroupError, PodmanError) as error:
+            logger.warning("%s: its limits and a pause may miss processes: %s", own, error)
+    return pid

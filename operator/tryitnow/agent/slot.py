@@ -18,14 +18,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from tryitnow.agent.names import PREFIX, ContainerName, Role, parse, slot_container, waits_for
+from tryitnow.agent.names import (
+    PREFIX,
+    ContainerName,
+    PodName,
+    Role,
+    parse,
+    slot_container,
+    waits_for,
+)
 from tryitnow.agent.node import Node
 from tryitnow.agent.pool import Slot
 from tryitnow.agent.ports import NoPortError
 from tryitnow.agent.prepared import Prepared
+from tryitnow.agent.sandbox import Sandbox, SandboxError
+from tryitnow.agent.sandboxes import discard, opened
+from tryitnow.agent.sources import read_sources
+from tryitnow.agent.startup import new_container
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.podman.client import PortMapping
+from tryitnow.api.template import Container, Template
+from tryitnow.background import all_together
+from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -40,10 +54,11 @@ REST = timedelta(milliseconds=500)
 
 @dataclass(frozen=True)
 class Filled:
-    """A slot that runs."""
+    """A copy that was thawed. Where its pod was sealed, it still is."""
 
-    ports: list[PortMapping]
+    sandbox: Sandbox
     criu: timedelta
+    """What CRIU took: of several containers, which are thawed at once, the longest."""
 
 
 async def fill(
@@ -62,6 +77,7 @@ async def fill(
         PodmanError: the thaw failed; a CRIUError carries the tail of CRIU's log.
         OSError: what is prepared cannot be put beside the container.
         NoPortError: the node's range of ports is used up.
+        SandboxError: its pod cannot be made.
 
     """
     slot = node.slots.take(copy.key)
@@ -73,14 +89,18 @@ async def fill(
             await node.podman.rename(str(slot.name), str(name))
         except BaseException:
             # It may or may not have happened.
-            await _remove(node, slot.name)
+            await discard(node, slot.name)
             raise
         finally:
             node.filling.discard(str(slot.name))
         node.ports.hand_over(str(slot.name), str(name))
     ready()
-    criu = await node.podman.restore(str(name), copy.spec.blueprint.criu)
-    return Filled(list(slot.ports), criu)
+    blueprint = copy.spec.blueprint
+    called = slot.sandbox.containers(name, blueprint)
+    took = await all_together(
+        node.podman.restore(own, blueprint.freezing) for own in called.values()
+    )
+    return Filled(slot.sandbox, max(took))
 
 
 async def reconcile_slots(node: Node, key: Key) -> timedelta | None:
@@ -104,13 +124,13 @@ async def reconcile_slots(node: Node, key: Key) -> timedelta | None:
             slot = await _make(node, name, copy, prepared)
         except PodmanUnreachableError:
             raise
-        except (PodmanError, OSError, NoPortError) as error:
+        except (PodmanError, KubernetesError, SandboxError, OSError, NoPortError) as error:
             # Thaws make their own where none waits, or fall to the next rung and say so there.
             node.backoff.failed(_id(copy))
             logger.warning("%s: a slot cannot be made: %s", key, error)
             continue
         if node.prepared.get(key) is not prepared:
-            await _remove(node, slot.name)  # what is prepared was replaced meanwhile
+            await discard(node, slot.name)  # what is prepared was replaced meanwhile
             return timedelta()
         node.slots.add(key, slot)
     return None
@@ -120,32 +140,49 @@ async def drop_slots(node: Node, key: Key) -> None:
     """Remove all slots of a copy that wait."""
     for slot in node.slots.of(key):
         if node.slots.withdraw(key, slot):
-            await _remove(node, slot.name)
+            await discard(node, slot.name)
 
 
 def _wanted(node: Node, copy: NodeCheckpoint) -> int:
     """How many slots may wait: only on ports that no instance will need."""
-    each = len(copy.spec.blueprint.container.ports)
+    each = len(copy.spec.blueprint.template.ports)
     spare = node.ports.limit - node.settings.capacity * each
     mine = len(node.slots.of(copy.key))
-    others = sum(len(slot.ports) for slot in node.slots) - mine * each
+    others = sum(len(slot.sandbox.ports) for slot in node.slots) - mine * each
     return max(0, min(WANTED, (spare - others) // each))
 
 
 async def _make(node: Node, name: ContainerName, copy: NodeCheckpoint, prepared: Prepared) -> Slot:
-    container = copy.spec.blueprint.container
+    blueprint = copy.spec.blueprint
+    template = blueprint.template
+    sources = await read_sources(node.kubernetes, name.owner.namespace, template)
+    sealed = Sandbox.is_sealed(blueprint)
     node.filling.add(str(name))
     try:
-        ports = node.ports.take(str(name), [p.container_port for p in container.ports])
-        try:
-            beside = await node.podman.create_stopped(str(name), container, prepared.image, ports)
-            await asyncio.to_thread(prepared.put_beside, beside)
-        except BaseException:
-            await _remove(node, name)
-            raise
+        async with opened(node, name, blueprint, sealed=sealed) as sandbox:
+            if sandbox.pod is not None:
+                await asyncio.to_thread(_fill_volumes, node, sandbox.pod, template, prepared)
+                await asyncio.to_thread(node.volumes.write, sandbox.pod.tag, sources.files)
+
+            async def one(container: Container, own: str) -> None:
+                image = prepared.images[container.name]
+                new = await new_container(node, blueprint, sandbox, container, image, sources)
+                beside = await node.podman.create_stopped(own, new)
+                await asyncio.to_thread(prepared.put_beside, container.name, beside)
+
+            called = sandbox.containers(name, blueprint)
+            await all_together(
+                one(container, called[container.name]) for container in template.members
+            )
     finally:
         node.filling.discard(str(name))
-    return Slot(name, tuple(ports))
+    return Slot(name, sandbox)
+
+
+def _fill_volumes(node: Node, pod: PodName, template: Template, prepared: Prepared) -> None:
+    for volume in template.volumes:
+        if volume.empty_dir is not None:
+            node.volumes.copy_in(pod.tag, volume.name, prepared.frozen_volume(volume.name))
 
 
 async def _remove_leftovers(node: Node, copy: NodeCheckpoint) -> None:
@@ -153,12 +190,7 @@ async def _remove_leftovers(node: Node, copy: NodeCheckpoint) -> None:
     for state in await node.podman.list_containers(PREFIX):
         name = parse(state.name)
         if name is not None and waits_for(name, Role.SLOT, copy):
-            await _remove(node, name)
-
-
-async def _remove(node: Node, name: ContainerName) -> None:
-    await node.podman.remove(str(name))
-    node.ports.release(str(name))
+            await discard(node, name)
 
 
 def _id(copy: NodeCheckpoint) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from tryitnow.agent.admit import admit
 from tryitnow.agent.archive import ArchiveError
 from tryitnow.agent.coldstart import cold_start
+from tryitnow.agent.hooks import HookError
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.probe import NotReadyError
 from tryitnow.agent.restore import Unserved, thaw
+from tryitnow.agent.sandbox import Sandbox, SandboxError
+from tryitnow.agent.sandboxes import discard
+from tryitnow.agent.unpack import UnpackError
 from tryitnow.agent.warm import claim
 from tryitnow.api.checkpoint import Blueprint, Checkpoint
 from tryitnow.api.demoinstance import (
@@ -25,7 +30,6 @@ from tryitnow.api.demoinstance import (
 )
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, node_checkpoint_name
-from tryitnow.podman.client import PortMapping
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -56,7 +60,7 @@ class Outcome:
     """A running instance, and how it came to be."""
 
     started_by: StartedBy
-    ports: list[PortMapping]
+    sandbox: Sandbox
     probe_port: int
     timings: Timings
     restored_from: RestoredFrom | None = None
@@ -79,7 +83,8 @@ async def start(node: Node, instance: DemoInstance) -> Outcome:
 
     Raises:
         ThawImpossibleError: only a thaw is allowed, and it is not possible.
-        ImagePullError, NotReadyError, NoPortError, PodmanError: the cold start failed as well.
+        ImagePullError, NotReadyError, NoPortError, PodmanError, SandboxError, HookError: the cold
+            start failed as well.
         NotFoundError: the Checkpoint is gone.
 
     """
@@ -87,15 +92,8 @@ async def start(node: Node, instance: DemoInstance) -> Outcome:
     began = time.monotonic()
     fallback: ThawImpossibleError | None = None
     if instance.spec.start is not StartPolicy.COLD_START:
-        if copy is not None and (claimed := await claim(node, instance, copy)) is not None:
-            return Outcome(
-                started_by=StartedBy.WARM,
-                ports=claimed.ports,
-                probe_port=copy.spec.blueprint.probe_port,
-                timings=Timings(claim=claimed.claim),
-            )
         try:
-            return await _thaw(node, instance, copy)
+            return await _claim_or_thaw(node, instance, copy)
         except ThawImpossibleError as error:
             if instance.spec.start is StartPolicy.RESTORE_ONLY:
                 raise
@@ -104,18 +102,65 @@ async def start(node: Node, instance: DemoInstance) -> Outcome:
     lost = timedelta(seconds=time.monotonic() - began) if fallback else None
     blueprint = await blueprint_of(node, instance, copy)
     started = await cold_start(node, demo_container(instance), blueprint)
+    hooks = await _admit(node, instance, blueprint, started.sandbox, StartedBy.COLD_START)
     return Outcome(
         started_by=StartedBy.COLD_START,
-        ports=started.ports,
+        sandbox=started.sandbox,
         probe_port=blueprint.probe_port,
         timings=Timings(
             prepare=started.prepare,
             cold_start=started.cold_start,
             probe=started.probe,
+            hooks=hooks,
             fallback=lost,
         ),
         fallback=fallback,
     )
+
+
+async def _claim_or_thaw(
+    node: Node, instance: DemoInstance, copy: NodeCheckpoint | None
+) -> Outcome:
+    claimed = await claim(node, instance, copy) if copy is not None else None
+    if copy is not None and claimed is not None:
+        outcome = Outcome(
+            started_by=StartedBy.WARM,
+            sandbox=claimed.sandbox,
+            probe_port=copy.spec.blueprint.probe_port,
+            timings=Timings(claim=claimed.claim),
+        )
+    else:
+        outcome = await _thaw(node, instance, copy)
+    blueprint = await blueprint_of(node, instance, copy)
+    try:
+        hooks = await _admit(node, instance, blueprint, outcome.sandbox, outcome.started_by)
+    except HookError as error:
+        # What was thawed is as it was frozen: the archive would give the hook nothing else.
+        raise ThawImpossibleError(FallbackReason.HOOK_FAILED, str(error)) from error
+    except NotReadyError as error:
+        msg = f"the thawed copy stopped answering: {error}"
+        raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
+    except PodmanUnreachableError:
+        raise
+    except (PodmanError, SandboxError) as error:
+        raise ThawImpossibleError(FallbackReason.RESTORE_FAILED, str(error)) from error
+    timings = outcome.timings.model_copy(update={"hooks": hooks})
+    return replace(outcome, timings=timings)
+
+
+async def _admit(
+    node: Node,
+    instance: DemoInstance,
+    blueprint: Blueprint,
+    sandbox: Sandbox,
+    started_by: StartedBy,
+) -> timedelta | None:
+    """Let visitors in, or leave nothing of the copy behind."""
+    try:
+        return await admit(node, instance, blueprint, sandbox, started_by)
+    except BaseException:
+        await discard(node, demo_container(instance))
+        raise
 
 
 async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None) -> Outcome:
@@ -127,7 +172,7 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
         raise ThawImpossibleError(FallbackReason.NO_COPY, msg)
     name = demo_container(instance)
     # One that an interrupted start left has the same name and is in the way.
-    await node.podman.remove(str(name))
+    await discard(node, name)
     blueprint = copy.spec.blueprint
     try:
         thawed, unserved = await thaw(node, name, copy, copy.status.archive)
@@ -138,11 +183,11 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
         raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
     except PodmanUnreachableError:
         raise
-    except PodmanError as error:
+    except (PodmanError, SandboxError, UnpackError, OSError) as error:
         raise ThawImpossibleError(FallbackReason.RESTORE_FAILED, str(error)) from error
     return Outcome(
         started_by=StartedBy.RESTORE,
-        ports=thawed.ports,
+        sandbox=thawed.sandbox,
         probe_port=blueprint.probe_port,
         timings=Timings(
             queue=thawed.queue,

@@ -44,15 +44,15 @@ def unpack(chunks: Iterator[bytes], compression: Compression, directory: Path) -
     _extract(_plain(chunks) if compression is Compression.ZSTD else chunks, directory)
 
 
-def apply_diff(diff: Path, root: Path) -> None:
-    """Lay a container's changes over its image's root file system.
+def extract(plain: Path, directory: Path) -> None:
+    """Unpack a plain tar over what is in a directory: a container's changes over its image's files.
 
     Raises:
         UnpackError: tar could not write it.
 
     """
-    with diff.open("rb") as file:
-        _extract(iter(lambda: file.read(1 << 20), b""), root)
+    with plain.open("rb") as file:
+        _extract(iter(lambda: file.read(1 << 20), b""), directory)
 
 
 def _extract(chunks: Iterator[bytes], directory: Path) -> None:

@@ -8,7 +8,10 @@ from tryitnow.agent.names import Role, work_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.ports import NoPortError
 from tryitnow.agent.probe import NotReadyError
-from tryitnow.agent.restore import Thawed, archive_name, discard, thaw_archive
+from tryitnow.agent.restore import Thawed, archive_name, thaw_archive
+from tryitnow.agent.sandbox import SandboxError
+from tryitnow.agent.sandboxes import discard
+from tryitnow.agent.unpack import UnpackError
 from tryitnow.api.checkpoint import Archive
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
@@ -34,7 +37,7 @@ async def verify(node: Node, copy: NodeCheckpoint, archive: Archive) -> Thawed:
         raise BuildError("VerifyNotReady", msg) from error
     except PodmanUnreachableError:
         raise
-    except (ArchiveError, ImagePullError, NoPortError) as error:
+    except (ArchiveError, UnpackError, ImagePullError, NoPortError, SandboxError) as error:
         raise BuildError("VerifyFailed", f"the test restore failed: {error}") from error
     except PodmanError as error:
         raise BuildError("RestoreFailed", f"the test restore failed: {error}") from error

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from tryitnow.agent.archive import ArchiveError
+from tryitnow.agent.inside import reached
 from tryitnow.agent.measure import claim_ended
 from tryitnow.agent.memory import available_memory_bytes
 from tryitnow.agent.names import (
@@ -25,12 +28,14 @@ from tryitnow.agent.nodecheckpoint import note_restore_failure, quarantine_damag
 from tryitnow.agent.pool import WarmCopy
 from tryitnow.agent.ports import NoPortError
 from tryitnow.agent.probe import NotReadyError, ask
-from tryitnow.agent.restore import discard, probe_target, thaw
+from tryitnow.agent.restore import thaw
+from tryitnow.agent.sandbox import Sandbox, SandboxError
+from tryitnow.agent.sandboxes import discard, find, members
+from tryitnow.agent.unpack import UnpackError
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.background import together
-from tryitnow.podman.client import PortMapping
+from tryitnow.background import all_together, together
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -50,11 +55,22 @@ ASK_SECONDS = 2.0
 """For one answer of a copy that waits: it was ready once, so it has nothing left to do first."""
 
 
+_EXPECTED = (
+    PodmanError,
+    NotReadyError,
+    ArchiveError,
+    UnpackError,
+    NoPortError,
+    SandboxError,
+)
+"""Why a copy may not be thawed."""
+
+
 @dataclass(frozen=True)
 class Claimed:
-    """A copy that waited, and is an instance's now."""
+    """A copy that waited, and is an instance's now. No visitor gets into its pod yet."""
 
-    ports: list[PortMapping]
+    sandbox: Sandbox
     claim: timedelta
 
 
@@ -69,7 +85,7 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
         name = demo_container(instance)
         try:
             if warm.paused:
-                await node.podman.unpause(str(warm.name))
+                await _each(node.podman.unpause, copy, warm)
             await together(
                 node.podman.rename(str(warm.name), str(name)), _answers(node, copy, warm)
             )
@@ -86,7 +102,7 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
         node.ports.hand_over(str(warm.name), str(name))
         took = timedelta(seconds=time.monotonic() - began)
         claim_ended(node, copy, "Claimed")
-        return Claimed(ports=list(warm.ports), claim=took)
+        return Claimed(warm.sandbox, took)
     if copy.spec.pool.warm:
         claim_ended(node, copy, "Empty")
     return None
@@ -98,6 +114,14 @@ async def _discard_both(node: Node, warm: WarmCopy, name: ContainerName) -> None
     await discard(node, name)
 
 
+async def _each(
+    act: Callable[[str], Coroutine[Any, Any, None]], copy: NodeCheckpoint, warm: WarmCopy
+) -> None:
+    """Do something to each container of a waiting copy."""
+    called = warm.sandbox.containers(warm.name, copy.spec.blueprint)
+    await all_together(act(own) for own in called.values())
+
+
 async def _answers(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> None:
     """Ask a waiting copy once.
 
@@ -105,10 +129,12 @@ async def _answers(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> None:
         NotReadyError: it is not ready any more.
 
     """
-    target = probe_target(node, copy.spec.blueprint, list(warm.ports))
     try:
-        async with asyncio.timeout(ASK_SECONDS):
-            answer = await ask(node.http, target)
+        async with (
+            asyncio.timeout(ASK_SECONDS),
+            reached(node, copy.spec.blueprint, warm.sandbox) as (session, target),
+        ):
+            answer = await ask(session, target)
     except TimeoutError:
         answer = f"no answer within {ASK_SECONDS:g} s"
     if answer is not None:
@@ -152,8 +178,9 @@ async def _adopt(node: Node, copy: NodeCheckpoint) -> None:
         name = parse(state.name)
         if name is None or not waits_for(name, Role.WARM, copy) or state.name in node.pool.names():
             continue
-        if state.alive:
-            warm = WarmCopy(name, state.ports, paused=state.paused)
+        sandbox = await find(node, state) if state.alive else None
+        if sandbox is not None:
+            warm = WarmCopy(name, sandbox, paused=state.paused)
             node.ports.adopt([state])
             if await _can_be_used(node, copy, warm):
                 node.pool.add(copy.key, warm)
@@ -176,6 +203,9 @@ async def _look_at(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> None:
     """Replace a waiting copy that ended, does not answer, or waits in the wrong way."""
     state = await node.podman.inspect(str(warm.name))
     alive = state is not None and (state.paused if warm.paused else state.running)
+    if alive and state is not None and state.pod:
+        wanted = "paused" if warm.paused else "running"
+        alive = set(await members(node, state.pod)) == {wanted}
     if (
         alive
         and warm.paused == copy.spec.pool.pause
@@ -218,7 +248,7 @@ async def _fill(node: Node, copy: NodeCheckpoint, count: int) -> str | None:
     )
     failures = [result for result in results if isinstance(result, BaseException)]
     for failure in failures:
-        if not isinstance(failure, (PodmanError, NotReadyError, ArchiveError, NoPortError)):
+        if not isinstance(failure, _EXPECTED):
             raise failure
         if isinstance(failure, PodmanUnreachableError):
             raise failure
@@ -230,7 +260,7 @@ async def _fill(node: Node, copy: NodeCheckpoint, count: int) -> str | None:
     node.backoff.failed(_pool_id(copy))
     if isinstance(failure, ArchiveError):
         await quarantine_damaged(node, copy, str(failure))
-    elif not isinstance(failure, NoPortError):
+    elif not isinstance(failure, (NoPortError, SandboxError)):
         await note_restore_failure(node, node.copies.get(copy.key) or copy, str(failure))
     return str(failure)
 
@@ -243,13 +273,13 @@ async def _add(node: Node, copy: NodeCheckpoint) -> None:
     node.filling.add(str(name))
     try:
         thawed, _ = await thaw(node, name, copy, archive, urgent=False)
+        warm = WarmCopy(name, thawed.sandbox, paused=copy.spec.pool.pause)
         if copy.spec.pool.pause:
             try:
-                await node.podman.pause(str(name))
+                await _each(node.podman.pause, copy, warm)
             except BaseException:
                 await discard(node, name)
                 raise
-        warm = WarmCopy(name, tuple(thawed.ports), paused=copy.spec.pool.pause)
         node.pool.add(copy.key, warm)
         await _report(node, copy.key, copy.status.warm_message)
     finally:

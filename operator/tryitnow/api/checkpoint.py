@@ -8,89 +8,15 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
 
 from tryitnow.api.duration import Duration
+from tryitnow.api.hooks import Hooks, ParameterList
 from tryitnow.api.meta import Condition, Model, Resource, Time
-
-_LIST_MAP_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
-_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+from tryitnow.api.template import Container, Template
 
 
-class _Spec(Model):
-    # Descriptions of fields double as `kubectl explain` texts.
-    model_config = ConfigDict(alias_generator=to_camel)
-
-
-class EnvVar(_Spec):
-    """One environment variable of a container."""
-
-    name: Annotated[
-        str, Field(min_length=1, max_length=256, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")
-    ]
-    """Name of the variable."""
-
-    value: Annotated[str, Field(max_length=32768)] = ""
-    """Value of the variable. Frozen with the application: do not put secrets here."""
-
-
-class ContainerPort(_Spec):
-    """A TCP port on which the application listens; each demo gets a port of the node for it."""
-
-    name: Annotated[str, Field(max_length=15, pattern=_DNS_LABEL)] | None = None
-    """Name of the port, for people."""
-
-    container_port: Annotated[int, Field(ge=1, le=65535)]
-    """Port inside the container, 1 to 65535."""
-
-
-class Container(_Spec):
-    """The container to start and freeze, with the field names of a Pod's container."""
-
-    name: Annotated[str, Field(min_length=1, max_length=63, pattern=_DNS_LABEL)]
-    """Name of the container, a DNS label."""
-
-    image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^\S+$")]
-    """Image to run. It is pinned to its digest when the checkpoint is built, so that
-    all nodes thaw onto the very same layers."""
-
-    command: Annotated[tuple[str, ...], Field(max_length=64)] = ()
-    """Replaces the image's entrypoint."""
-
-    args: Annotated[tuple[str, ...], Field(max_length=64)] = ()
-    """Arguments of the entrypoint; replaces the image's command."""
-
-    env: Annotated[
-        tuple[EnvVar, ...], Field(max_length=256, json_schema_extra=_LIST_MAP_BY_NAME)
-    ] = ()
-    """Environment variables. They are frozen with the application."""
-
-    ports: Annotated[
-        tuple[ContainerPort, ...],
-        Field(
-            min_length=1,
-            max_length=16,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["containerPort"],
-            },
-        ),
-    ]
-    """TCP ports of the application. Each demo gets a port of its node for each of them."""
-
-
-class Template(_Spec):
-    """What runs in each demo."""
-
-    containers: Annotated[
-        tuple[Container, ...],
-        Field(min_length=1, max_length=1, json_schema_extra=_LIST_MAP_BY_NAME),
-    ]
-    """The containers of the application. For now exactly one."""
-
-
-class HTTPGet(_Spec):
+class HTTPGet(Model):
     """The request that tells whether the application is ready."""
 
     path: Annotated[str, Field(max_length=2048, pattern=r"^/\S*$")] = "/"
@@ -104,7 +30,7 @@ class HTTPGet(_Spec):
     """Host header to send. Defaults to the node's address and port, as in the demo's URL."""
 
 
-class Readiness(_Spec):
+class Readiness(Model):
     """When the application counts as ready, at the build, after a thaw and after a cold start."""
 
     http_get: HTTPGet = HTTPGet()
@@ -124,7 +50,7 @@ class Readiness(_Spec):
     instance is started cold. Defaults to 15s."""
 
 
-class WarmUp(_Spec):
+class WarmUp(Model):
     """Requests that fill the application's caches before it is frozen."""
 
     paths: Annotated[
@@ -154,13 +80,13 @@ class Compression(StrEnum):
     NONE = "None"
 
 
-class CRIUOptions(_Spec):
+class CRIUOptions(Model):
     """How CRIU freezes and thaws."""
 
-    tcp: TCPPolicy = TCPPolicy.CLOSE
+    tcp: TCPPolicy | None = None
     """TCP connections open at the freeze: Close ends them at the thaw (the application
-    reconnects), Established restores them (for connections inside the container).
-    Defaults to Close."""
+    reconnects), Established restores them (for connections inside the application).
+    Defaults to Close for one container and to Established for several."""
 
     file_locks: bool = True
     """Whether to freeze file locks, as databases hold them. Defaults to true."""
@@ -169,7 +95,7 @@ class CRIUOptions(_Spec):
     """Compression of the archive: Zstd or None. Defaults to Zstd."""
 
 
-class Distribution(_Spec):
+class Distribution(Model):
     """Which nodes keep a copy."""
 
     node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(
@@ -182,7 +108,7 @@ class Distribution(_Spec):
     """How many nodes keep a copy. Defaults to all selected nodes."""
 
 
-class Pool(_Spec):
+class Pool(Model):
     """Copies that are thawed ahead of time and wait to be claimed."""
 
     warm: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -195,7 +121,19 @@ class Pool(_Spec):
     some 10 ms longer. Defaults to false."""
 
 
-class CheckpointSpec(_Spec):
+def _runs_in_a_member(hooks: str) -> dict[str, JsonValue]:
+    return {
+        "rule": f"!has(self.hooks) || !has(self.hooks.{hooks})"
+        f" || self.hooks.{hooks}.all(h, !has(h.container)"
+        " || self.template.containers.exists(c, c.name == h.container)"
+        " || (has(self.template.initContainers) && self.template.initContainers.exists(c,"
+        " has(c.restartPolicy) && c.name == h.container)))",
+        "message": "container must be one of spec.template.containers[].name or a sidecar",
+        "fieldPath": f".hooks.{hooks}",
+    }
+
+
+class CheckpointSpec(Model):
     """The application to freeze."""
 
     model_config = ConfigDict(
@@ -205,13 +143,20 @@ class CheckpointSpec(_Spec):
                     "rule": (
                         "!has(self.readiness) || !has(self.readiness.httpGet)"
                         " || !has(self.readiness.httpGet.port)"
-                        " || self.template.containers.exists(c, c.ports.exists(p,"
+                        " || self.template.containers.exists(c, has(c.ports) && c.ports.exists(p,"
                         " p.containerPort == self.readiness.httpGet.port))"
+                        " || (has(self.template.initContainers)"
+                        " && self.template.initContainers.exists(c, has(c.restartPolicy)"
+                        " && has(c.ports) && c.ports.exists(p,"
+                        " p.containerPort == self.readiness.httpGet.port)))"
                     ),
                     "message": "must be one of the ports in spec.template.containers[].ports",
                     "fieldPath": ".readiness.httpGet.port",
                     "reason": "FieldValueInvalid",
-                }
+                },
+                _runs_in_a_member("beforeCheckpoint"),
+                _runs_in_a_member("afterRestore"),
+                _runs_in_a_member("beforeDelete"),
             ]
         }
     )
@@ -234,14 +179,26 @@ class CheckpointSpec(_Spec):
     pool: Pool = Pool()
     """Copies that are thawed ahead of time and wait to be claimed."""
 
+    hooks: Hooks = Hooks()
+    """Commands at the turns of an application's life. A change starts a new revision."""
+
+    parameters: ParameterList = ()
+    """What whoever asks for a demo may set in its spec.parameters. A change starts a new
+    revision."""
+
     def blueprint(self) -> Blueprint:
-        """Return the part that decides what a frozen image is like."""
+        """Return the part that decides what a frozen image is like, and what is done with it."""
         return Blueprint(
-            template=self.template, readiness=self.readiness, warm_up=self.warm_up, criu=self.criu
+            template=self.template,
+            readiness=self.readiness,
+            warm_up=self.warm_up,
+            criu=self.criu,
+            hooks=self.hooks,
+            parameters=self.parameters,
         )
 
 
-class Blueprint(_Spec):
+class Blueprint(Model):
     """All that is needed to start, freeze and thaw the application; identifies a revision."""
 
     template: Template
@@ -256,19 +213,51 @@ class Blueprint(_Spec):
     criu: CRIUOptions = CRIUOptions()
     """How CRIU freezes and thaws."""
 
+    hooks: Hooks = Hooks()
+    """Commands at the turns of an application's life."""
+
+    parameters: ParameterList = ()
+    """What a demo may set."""
+
     @property
-    def container(self) -> Container:
-        """The container to run."""
+    def main(self) -> Container:
+        """The first of ``containers``: hooks run in it unless they say otherwise."""
         return self.template.containers[0]
+
+    @property
+    def needs_pod(self) -> bool:
+        """Whether it runs as a pod.
+
+        Several containers need one, and so does what must be there before a copy runs: volumes,
+        and the gate that keeps visitors out until the hooks have run.
+        """
+        template = self.template
+        several = len(template.containers) + len(template.init_containers) > 1
+        return bool(several or template.volumes or self.hooks.after_restore)
 
     @property
     def probe_port(self) -> int:
         """The container port that readiness asks and that a demo's URL leads to."""
-        return self.readiness.http_get.port or self.container.ports[0].container_port
+        return self.readiness.http_get.port or self.template.ports[0]
+
+    @property
+    def freezing(self) -> CRIUOptions:
+        """How CRIU freezes and thaws, with the defaults decided."""
+        several = len(self.template.members) > 1
+        default = TCPPolicy.ESTABLISHED if several else TCPPolicy.CLOSE
+        return self.criu.model_copy(update={"tcp": self.criu.tcp or default})
 
     def revision(self) -> str:
-        """Return the name of this blueprint: equal for equal content, whatever wrote it."""
-        text = json.dumps(self.to_api(), sort_keys=True, separators=(",", ":"))
+        """Return the name of this blueprint: equal for equal content, whatever wrote it.
+
+        Defaults do not count: a field that a newer version adds must not make all old revisions
+        new ones.
+        """
+        decided = self.model_copy(update={"criu": self.freezing})
+        content = decided.model_dump(
+            by_alias=True, mode="json", exclude_none=True, exclude_defaults=True
+        )
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -298,13 +287,20 @@ class Archive(Model):
     """Size of the archive in bytes."""
 
     image: str
-    """Image that the application was started from, pinned to its digest."""
+    """Image of the first container, pinned to its digest."""
+
+    images: dict[str, str] = Field(default={})
+    """Images of all containers by name, pinned; absent where there is only one."""
 
     created: Time
     """When the application was frozen."""
 
     versions: Versions = Versions()
     """The software that froze it."""
+
+    def image_of(self, container: str) -> str:
+        """Return the image of a container, pinned."""
+        return self.images.get(container, self.image)
 
 
 class BuildFailure(Model):

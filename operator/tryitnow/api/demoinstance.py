@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from tryitnow.api.duration import Duration
 from tryitnow.api.meta import Condition, Model, Resource, Time
@@ -56,12 +56,24 @@ class FallbackReason(StrEnum):
     RESTORE_NOT_READY = "RestoreNotReady"
     """It was thawed, but did not become ready in its deadline."""
 
+    HOOK_FAILED = "HookFailed"
+    """It was thawed, but an afterRestore hook failed."""
+
 
 class CheckpointReference(Model):
     """The Checkpoint to take a copy of, in the same namespace."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     """Name of the Checkpoint, in the namespace of the instance."""
+
+
+def _immutable(field: str) -> dict[str, JsonValue]:
+    return {
+        "rule": f"has(self.{field}) == has(oldSelf.{field})"
+        f" && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        "message": f"{field} is immutable: the copy was given it when it started;"
+        " create another DemoInstance instead",
+    }
 
 
 class DemoInstanceSpec(Model):
@@ -80,6 +92,8 @@ class DemoInstanceSpec(Model):
                     " && (!has(self.start) || self.start == oldSelf.start)",
                     "message": "start is immutable; create another DemoInstance instead",
                 },
+                _immutable("host"),
+                _immutable("parameters"),
             ]
         }
     )
@@ -95,6 +109,26 @@ class DemoInstanceSpec(Model):
     """PreferRestore thaws, and starts cold where that is impossible. RestoreOnly waits for a copy
     and fails rather than start cold. ColdStart never thaws. Immutable. Defaults to
     PreferRestore."""
+
+    host: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=259,
+                pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?$",
+            ),
+        ]
+        | None
+    ) = None
+    """Host name, with a port where it needs one, by which visitors call the demo: afterRestore
+    hooks get it as TRYITNOW_HOST. Routing it to status.url is the caller's to do. Immutable.
+    Defaults to the address and port in status.url."""
+
+    parameters: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
+        default={}, json_schema_extra={"maxProperties": 64}
+    )
+    """Values for what the Checkpoint declares in its spec.parameters. Immutable."""
 
 
 class DemoInstancePhase(StrEnum):
@@ -143,6 +177,9 @@ class Timings(Model):
 
     probe: Duration | None = None
     """From the container running until the application was ready."""
+
+    hooks: Duration | None = None
+    """The afterRestore hooks."""
 
     fallback: Duration | None = None
     """Time lost on the way that did not work, before the cold start."""

@@ -167,6 +167,8 @@ def structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     out: Schema = {k: v for k, v in schema.items() if k in _KEPT or k.startswith("x-kubernetes-")}
     if "description" in out:
         out["description"] = " ".join(out["description"].split())
+    if "const" in schema:
+        out["enum"] = [schema["const"]]  # an enumeration of one
     if out.get("type") == "integer":
         out["format"] = "int64"
     if "properties" in schema:

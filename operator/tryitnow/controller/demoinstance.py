@@ -7,7 +7,8 @@ import time
 from datetime import timedelta
 
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus, Timings
-from tryitnow.api.meta import ConditionStatus, Key, now, set_condition
+from tryitnow.api.hooks import parameter_problems
+from tryitnow.api.meta import ConditionStatus, Key, find_condition, now, set_condition
 from tryitnow.controller.bind import Binding, Refusal, bind
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.distribute import selected
@@ -17,6 +18,10 @@ from tryitnow.metrics.cluster import BIND_DURATION, BIND_REFUSALS, EXPIRED
 logger = logging.getLogger(__name__)
 
 Phase = DemoInstancePhase
+
+INVALID_PARAMETERS = "InvalidParameters"
+_MISTAKES = {"CheckpointNotFound", INVALID_PARAMETERS}
+"""What somebody has to mend, other than what time brings."""
 
 LOOK_AGAIN = timedelta(seconds=10)
 """For an instance that waits: whatever it waits for also queues it, but nodes fall silent
@@ -73,15 +78,20 @@ async def _bind(
     decision = _decide(cluster, instance)
     if isinstance(decision, Refusal):
         cluster.metrics.count(BIND_REFUSALS, reason=decision.reason)
-        is_missing = decision.reason == "CheckpointNotFound"
-        ready = ConditionStatus.FALSE if is_missing else ConditionStatus.UNKNOWN
+        is_mistake = decision.reason in _MISTAKES
+        ready = ConditionStatus.FALSE if is_mistake else ConditionStatus.UNKNOWN
         status = _with_ready(instance, ready, decision.reason, decision.message)
+        if decision.reason == INVALID_PARAMETERS:
+            status = _stalled(instance, status, ConditionStatus.TRUE, decision)
         if status.conditions != instance.status.conditions:
             kubernetes.event(instance, decision.reason, decision.message, warning=True)
         return await _write(kubernetes, cluster, instance, status)
     status = _with_ready(
         instance, ConditionStatus.UNKNOWN, "Bound", f"bound to {decision.node_name}; starting"
     )
+    if find_condition(status.conditions, "Stalled") is not None:
+        cause = Refusal("Bound", "what kept it from starting is mended")
+        status = _stalled(instance, status, ConditionStatus.FALSE, cause)
     update = {
         "phase": Phase.STARTING,
         "node_name": decision.node_name,
@@ -111,6 +121,12 @@ def _decide(cluster: Cluster, instance: DemoInstance) -> Binding | Refusal:
             f"{instance.metadata.namespace}; create it, or delete this DemoInstance and create "
             "one with the right name",
         )
+    problems = parameter_problems(checkpoint.spec.parameters, instance.spec.parameters)
+    if problems:
+        return Refusal(
+            INVALID_PARAMETERS,
+            f"{'; '.join(problems)}. Create another DemoInstance with the right parameters",
+        )
     distribution = checkpoint.spec.distribution
     return bind(
         instance,
@@ -135,6 +151,24 @@ def _with_ready(
         generation=instance.metadata.generation,
     )
     return _base(instance).model_copy(update={"conditions": tuple(conditions)})
+
+
+def _stalled(
+    instance: DemoInstance,
+    status: DemoInstanceStatus,
+    stalled: ConditionStatus,
+    cause: Refusal,
+) -> DemoInstanceStatus:
+    conditions = set_condition(
+        status.conditions,
+        "Stalled",
+        stalled,
+        cause.reason,
+        cause.message,
+        generation=instance.metadata.generation,
+    )
+    phase = Phase.FAILED if stalled is ConditionStatus.TRUE else Phase.PENDING
+    return status.model_copy(update={"conditions": tuple(conditions), "phase": phase})
 
 
 async def _write(

@@ -25,12 +25,14 @@ class Examination:
 
     checks: tuple[Check, ...]
     versions: Versions
+    controllers: frozenset[str]
+    """Controllers of the node's cgroups that can hold limits."""
 
 
 async def examine(settings: AgentSettings) -> Examination:
     """Examine the node that this runs on; takes 0.1 s, or 20 s where CRIU hangs."""
     facts = await gather(settings)
-    return Examination(checks=judge(facts), versions=versions(facts))
+    return Examination(checks=judge(facts), versions=versions(facts), controllers=facts.controllers)
 
 
 def versions(facts: NodeFacts) -> Versions:

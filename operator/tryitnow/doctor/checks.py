@@ -36,6 +36,9 @@ and one download of a new revision beside the old one are three of them."""
 FREE_BYTES_COMFORTABLE = 10 << 30
 """10 GiB: one archive of a large application (7.5 GB in benchmarkoor pull request 282) and some."""
 
+LIMITED_BY = frozenset({"cpu", "memory", "pids"})
+"""The controllers behind the limits of a template, by the names of both."""
+
 _TAIL_LINES = 4
 """`criu check` says which features failed, then the verdict."""
 
@@ -55,6 +58,8 @@ class CheckName(StrEnum):
     CRIU_CHECK = "criu check"
     NETWORK_LOCK = "network lock"
     CGROUPS = "cgroups"
+    LIMITS = "resource limits"
+    GATE = "pod gate"
     DIRECTORY = "checkpoint path"
     FREE_SPACE = "free space"
 
@@ -86,6 +91,8 @@ def _checks(facts: NodeFacts) -> Iterator[Check]:
         yield _criu_check(facts)
     yield _network_lock(facts)
     yield _cgroups(facts)
+    yield _limits(facts)
+    yield _gate(facts)
     if not (facts.directory.problem and facts.user != 0):
         yield _directory(facts)
     yield _free_space(facts)
@@ -244,6 +251,29 @@ def _cgroups(facts: NodeFacts) -> Check:
             f"echo manage-cgroups=ignore >> /etc/criu/{runtime}.conf`"
         )
     return _warn(CheckName.CGROUPS, found, remedy)
+
+
+def _limits(facts: NodeFacts) -> Check:
+    missing = sorted(LIMITED_BY - facts.controllers)
+    if not missing:
+        return _pass(CheckName.LIMITS, ", ".join(sorted(LIMITED_BY)))
+    return _warn(
+        CheckName.LIMITS,
+        f"cgroup v2 has no controller for {', '.join(missing)} here: containers run without those "
+        "of spec.template.containers[].resources.limits",
+        _cgroup_v2_only(facts),
+    )
+
+
+def _gate(facts: NodeFacts) -> Check:
+    if facts.nft.ok:
+        return _pass(CheckName.GATE, facts.nft.output.splitlines()[0])
+    return _warn(
+        CheckName.GATE,
+        f"nft does not run ({_tail(facts.nft)}): applications of several containers, with volumes "
+        "or with afterRestore hooks cannot run here",
+        _install(facts, debian="nftables", fedora="nftables"),
+    )
 
 
 def _cgroup_v2_only(facts: NodeFacts) -> str:

@@ -109,6 +109,12 @@ class NodeFacts:
     cgroup_v1: tuple[str, ...]
     """Controllers, or names, of the v1 hierarchies of the machine."""
 
+    controllers: frozenset[str]
+    """Controllers of cgroup v2 on this machine."""
+
+    nft: Outcome
+    """``nft --version``."""
+
 
 async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts:
     """Look at the node that this runs on; everything that blocks runs in threads, at once."""
@@ -127,8 +133,9 @@ async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts
         asyncio.to_thread(_look_at_directory, settings.checkpoint_path),
     )
     runtime = podman.runtime_path if podman else ""
-    runtime_checkpoint, libcriu = await asyncio.gather(
+    runtime_checkpoint, nft, libcriu = await asyncio.gather(
         command(runtime or "crun", "checkpoint", "--help"),
+        command("nft", "--version"),
         asyncio.to_thread(_has_libcriu, node, runtime),
     )
     return NodeFacts(
@@ -150,6 +157,8 @@ async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts
         directory=directory,
         cgroup_v2=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
         cgroup_v1=_v1_hierarchies(),
+        controllers=frozenset(node.read("/sys/fs/cgroup/cgroup.controllers").split()),
+        nft=nft,
     )
 
 

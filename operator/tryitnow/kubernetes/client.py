@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -245,22 +246,44 @@ class KubernetesApi:
         return str(node["metadata"]["uid"])
 
     async def _metadata(self, what: str, path: str, kind: str) -> Any:  # noqa: ANN401 - JSON
-        """Read metadata alone.
+        """Read metadata alone: a Node names all its images, which nobody here asks for."""
+        return await self._read(what, path, f"application/json;as={kind};g=meta.k8s.io;v=v1")
 
-        A Node names all its images, which nobody here asks for; and the client's own class for the
-        core API takes 25 MB of memory (250 modules), in every agent.
+    async def data_of(self, resource: str, key: Key) -> dict[str, bytes]:
+        """Return the content of a Secret or a ConfigMap (``secrets``, ``configmaps``) by key.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            RefusedError: we may not read it.
+
+        """
+        namespace, name = quote(key.namespace, safe=""), quote(key.name, safe="")
+        path = f"/api/v1/namespaces/{namespace}/{resource}/{name}"
+        found = await self._read(f"get {resource} {key}", path, "application/json")
+        plain: dict[str, str] = found.get("data") or {}
+        if resource == "secrets":
+            return {name: base64.b64decode(value) for name, value in plain.items()}
+        binary: dict[str, str] = found.get("binaryData") or {}
+        return {
+            **{name: value.encode() for name, value in plain.items()},
+            **{name: base64.b64decode(value) for name, value in binary.items()},
+        }
+
+    async def _read(self, what: str, path: str, accept: str) -> Any:  # noqa: ANN401 - JSON
+        """Read a path of the core API.
+
+        The client's own class for it takes 25 MB of memory (250 modules), in every agent.
         """
 
-        async def read_metadata() -> Any:  # noqa: ANN401
-            accept = {"Accept": f"application/json;as={kind};g=meta.k8s.io;v=v1"}
+        async def read() -> Any:  # noqa: ANN401
             request = await self._api.param_serialize(
-                "GET", path, header_params=accept, auth_settings=["BearerToken"]
+                "GET", path, header_params={"Accept": accept}, auth_settings=["BearerToken"]
             )
             answer = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
             await answer.read()  # type: ignore[no-untyped-call]
             return self._api.response_deserialize(answer, {"200": "object"}).data
 
-        return await call_api(what, read_metadata())
+        return await call_api(what, read())
 
     async def review_token(self, token: str, audience: str) -> TokenIdentity | None:
         """Ask the API server whose token this is; None when it is no good for that audience."""

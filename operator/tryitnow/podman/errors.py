@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 
 class PodmanError(Exception):
     """Podman refused; the message is Podman's own."""
@@ -31,3 +33,16 @@ class CRIUError(PodmanError):
     def __init__(self, message: str, log_tail: str = "") -> None:
         super().__init__(f"{message}\n{log_tail}".strip())
         self.log_tail = log_tail
+
+
+class ExecTimeoutError(PodmanError):
+    """A command in a container did not end in its time.
+
+    Attributes:
+        output: What it wrote until then.
+
+    """
+
+    def __init__(self, timeout: timedelta, output: str) -> None:
+        super().__init__(f"it did not end within {timeout.total_seconds():g} s")
+        self.output = output

@@ -22,7 +22,7 @@ from tryitnow.api.checkpoint import (
     WarmUp,
 )
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.podman.client import PortMapping
+from tryitnow.podman.client import NewContainer, PortMapping
 from tryitnow.podman.errors import (
     CRIUError,
     ImagePullError,
@@ -91,14 +91,14 @@ async def test_it_is_frozen_while_it_runs_and_then_removed(
     name = str(work_container(Role.BUILD, copy))
     await build(node, copy, tell)
     steps = [entry for entry in podman.log if entry.split()[0] not in {"inspect"}]
-    assert steps[-4:] == [
-        f"remove {name}",
+    assert steps == [
+        f"pull {IMAGE}",
         f"create {name}",
         f"checkpoint {name}",
         f"remove {name}",
     ]
     assert f"pull {IMAGE}" in steps
-    assert podman.options == [copy.spec.blueprint.criu]
+    assert podman.options == [copy.spec.blueprint.freezing]
 
 
 async def test_it_is_said_what_is_being_done(node: Node, tell: Told) -> None:
@@ -132,9 +132,8 @@ async def test_what_an_earlier_build_left_is_no_obstacle(
 ) -> None:
     copy = order()
     name = str(work_container(Role.BUILD, copy))
-    await podman.create_and_start(
-        name, copy.spec.blueprint.container, IMAGE, [PortMapping(node.settings.first_port, 8080)]
-    )
+    ports = (PortMapping(node.settings.first_port, 8080),)
+    await podman.create_and_start(name, NewContainer(copy.spec.blueprint.main, IMAGE, ports=ports))
     node.ports.adopt(await podman.list_containers(name))
     await build(node, copy, tell)
     assert_nothing_left(node, podman)
@@ -180,7 +179,7 @@ async def test_an_application_that_never_becomes_ready_shows_its_last_words(
     error = await fails(node, podman, tell, order(readiness=Readiness(timeout=SOON)))
     assert error.reason == "ApplicationNotReady"
     assert "answered 503, not 200" in str(error)
-    assert str(error).endswith("The container's last lines:\nStarting…\nfatal: no database")
+    assert str(error).endswith("The last lines of container shop:\nStarting…\nfatal: no database")
 
 
 async def test_without_a_free_port_it_says_so(node: Node, podman: FakePodman, tell: Told) -> None:

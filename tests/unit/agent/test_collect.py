@@ -13,9 +13,9 @@ from tryitnow.agent.names import Role, demo_container, work_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.prepared import REPOSITORY, image_tag
 from tryitnow.agent.restore import archive_name
-from tryitnow.api.demoinstance import DemoInstancePhase
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
-from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.podman.client import ContainerState, PortMapping
 from tryitnow.workqueue import WorkQueue
@@ -44,16 +44,22 @@ def container(
 # -- orphans --------------------------------------------------------------------------------------
 
 
+def _orphans(
+    containers: list[ContainerState], wanted: list[DemoInstance], held: list[NodeCheckpoint]
+) -> list[str]:
+    return [str(name) for name in orphans(containers, wanted, held)]
+
+
 def test_a_demo_without_an_instance_is_an_orphan() -> None:
     name = str(demo_container(DEMO))
-    assert orphans([container(name)], [], []) == [name]
+    assert _orphans([container(name)], [], []) == [name]
     assert orphans([container(name)], [DEMO], []) == []
 
 
 def test_a_demo_of_an_earlier_namesake_is_an_orphan() -> None:
     earlier = make_instance(uid="0123456789abcdef")
     name = str(demo_container(earlier))
-    assert orphans([container(name)], [DEMO], []) == [name]
+    assert _orphans([container(name)], [DEMO], []) == [name]
 
 
 def test_a_demo_that_is_being_deleted_still_has_its_owner() -> None:
@@ -77,12 +83,12 @@ def test_a_work_container_belongs_to_a_copy_that_is_not_finished(
 ) -> None:
     copy = make_copy(phase=phase)
     name = str(work_container(role, copy))
-    assert orphans([container(name)], [], [copy]) == ([name] if is_orphan else [])
+    assert _orphans([container(name)], [], [copy]) == ([name] if is_orphan else [])
 
 
 def test_a_work_container_of_no_copy_is_an_orphan() -> None:
     name = str(work_container(Role.BUILD, make_copy(revision="0123456789")))
-    assert orphans([container(name)], [], [make_copy(phase=Phase.BUILDING)]) == [name]
+    assert _orphans([container(name)], [], [make_copy(phase=Phase.BUILDING)]) == [name]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +190,7 @@ async def test_what_nobody_owns_is_removed_and_its_ports_are_free(
     (node.archives.directory / f"{STEM}.tar.zst").touch()
     (node.archives.directory / "notes.md").touch()
     node.data.path(STEM).mkdir()
-    podman.images = {f"{REPOSITORY}:{image_tag('0' * 64)}"}
+    podman.images = {f"{REPOSITORY}:{image_tag('0' * 64, 'shop')}"}
     await collect(node, instances, copies)
     assert podman.containers() == ["postgres"]
     assert node.ports.taken == 0
@@ -205,7 +211,7 @@ async def test_what_somebody_owns_stays(
     podman.add(container(demo_container(DEMO)))
     (node.archives.directory / f"{STEM}.tar.zst").touch()
     node.data.path(STEM).mkdir()
-    podman.images = {f"{REPOSITORY}:{image_tag(make_archive().sha256)}"}
+    podman.images = {f"{REPOSITORY}:{image_tag(make_archive().sha256, 'shop')}"}
     await collect(node, instances, copies)
     assert podman.containers() == [str(demo_container(DEMO))]
     assert node.archives.names() == {f"{STEM}.tar.zst"}

@@ -13,6 +13,7 @@ from tryitnow.agent.node import Node
 from tryitnow.agent.nodecheckpoint import discard_prepared
 from tryitnow.agent.pool import WarmCopy
 from tryitnow.agent.restore import archive_name
+from tryitnow.agent.sandbox import Sandbox
 from tryitnow.agent.start import Outcome, ThawImpossibleError, start
 from tryitnow.agent.unpack import CHECKPOINT
 from tryitnow.agent.warm import reconcile_pool
@@ -36,8 +37,10 @@ def copy(node: Node) -> NodeCheckpoint:
     file = archive_name(found)
     node.archives.write(file, iter([CONTENT]))
     unfinished = node.data.begin(file.stem)
-    (unfinished / CHECKPOINT).mkdir()
-    node.prepared[found.key] = node.data.finish(file.stem, make_archive(CONTENT).sha256, "image")
+    (unfinished / "shop" / CHECKPOINT).mkdir(parents=True)
+    node.prepared[found.key] = node.data.finish(
+        file.stem, make_archive(CONTENT).sha256, {"shop": "image"}
+    )
     return found
 
 
@@ -46,7 +49,7 @@ async def wait_in_pool(node: Node, podman: FakePodman, copy: NodeCheckpoint) -> 
     ports = node.ports.take(str(name), [PORT])
     await podman.restore_import(str(name), copy.spec.blueprint.criu, ports, lambda: iter([b""]))
     podman.log.clear()
-    warm = WarmCopy(name, tuple(ports), paused=False)
+    warm = WarmCopy(name, Sandbox(tuple(ports)), paused=False)
     node.pool.add(copy.key, warm)
     return warm
 
@@ -64,7 +67,7 @@ async def test_a_warm_copy_is_taken_as_it_is(
     warm = await wait_in_pool(node, podman, copy)
     outcome = await start_demo(node, copy)
     assert outcome.started_by is StartedBy.WARM
-    assert outcome.ports == list(warm.ports)
+    assert outcome.sandbox.ports == warm.sandbox.ports
     assert podman.containers() == [str(demo_container(make_instance()))]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from tests.unit.builders import make_copy
 from tryitnow.agent.names import warm_container
 from tryitnow.agent.pool import Pool, WarmCopy
+from tryitnow.agent.sandbox import Sandbox
 from tryitnow.api.meta import Key
 
 COPY = make_copy()
 
 
 def waiting() -> WarmCopy:
-    return WarmCopy(warm_container(COPY), (), paused=False)
+    return WarmCopy(warm_container(COPY), Sandbox(()), paused=False)
 
 
 def test_each_copy_is_handed_out_once_and_the_oldest_first() -> None:

@@ -25,6 +25,7 @@ from tryitnow.agent.unpack import CHECKPOINT, DEV_SHM
 from tryitnow.api.checkpoint import Compression, CRIUOptions
 from tryitnow.api.demoinstance import RestoredFrom
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.podman.client import NewContainer
 from tryitnow.podman.errors import PodmanError
 
 CONTENT = b"the frozen shop"
@@ -43,9 +44,11 @@ def copy(node: Node, kubernetes: FakeKubernetes) -> NodeCheckpoint:
     file = archive_name(found)
     node.archives.write(file, iter([CONTENT]))
     unfinished = node.data.begin(file.stem)
-    (unfinished / CHECKPOINT).mkdir()
-    (unfinished / DEV_SHM).write_bytes(b"a tar")
-    node.prepared[found.key] = node.data.finish(file.stem, make_archive(CONTENT).sha256, "image")
+    (unfinished / "shop" / CHECKPOINT).mkdir(parents=True)
+    (unfinished / "shop" / DEV_SHM).write_bytes(b"a tar")
+    node.prepared[found.key] = node.data.finish(
+        file.stem, make_archive(CONTENT).sha256, {"shop": "image"}
+    )
     return found
 
 
@@ -66,7 +69,9 @@ async def test_slots_are_made_with_what_is_prepared_beside_them(
     assert len(slots) == WANTED
     assert podman.containers() == sorted(str(slot.name) for slot in slots)
     beside = podman.directory / str(slots[0].name)
-    assert (beside / CHECKPOINT).resolve() == prepared_of(node, copy).directory / CHECKPOINT
+    assert (beside / CHECKPOINT).resolve() == prepared_of(
+        node, copy
+    ).directory / "shop" / CHECKPOINT
     assert (beside / DEV_SHM).read_bytes() == b"a tar"
 
 
@@ -79,7 +84,7 @@ async def test_a_thaw_takes_the_slot_that_waits_longest_with_its_port(
     assert await thawed_from(node, copy, name) is RestoredFrom.PREPARED
     assert f"rename {first.name}" in podman.log
     assert not any(line.startswith("create stopped") for line in podman.log)
-    assert node.ports.of(str(name)) == [p.host_port for p in first.ports]
+    assert node.ports.of(str(name)) == [p.host_port for p in first.sandbox.ports]
     assert first not in node.slots.of(copy.key)
 
 
@@ -122,7 +127,8 @@ async def test_what_an_agent_before_this_one_made_is_made_anew(
     node: Node, podman: FakePodman, copy: NodeCheckpoint
 ) -> None:
     old = slot_container(copy)
-    await podman.create_stopped(str(old), copy.spec.blueprint.container, "an older image", [])
+    older = NewContainer(copy.spec.blueprint.main, "an older image")
+    await podman.create_stopped(str(old), older)
     await reconcile_slots(node, copy.key)
     assert str(old) not in podman.containers()
     assert len(node.slots.of(copy.key)) == WANTED

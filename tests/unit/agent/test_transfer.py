@@ -25,6 +25,7 @@ from tryitnow.agent.ports import PortRange
 from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.serve import TransferServer
+from tryitnow.agent.volumes import VolumeStore
 from tryitnow.api.checkpoint import Compression, CRIUOptions
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpointPhase, Source
 from tryitnow.kubernetes.client import TokenIdentity
@@ -102,6 +103,7 @@ async def add_peer(
                 podman=FakePodman(address, tmp_path / "containers"),
                 archives=archives,
                 data=DataStore(tmp_path / f"{name}-data"),
+                volumes=VolumeStore(tmp_path / f"{name}-volumes"),
                 ports=PortRange(1, 1),
                 http=node.http,
             )

@@ -8,7 +8,6 @@ from tests.unit.builders import REVISION, make_blueprint, make_checkpoint, make_
 from tryitnow.api.checkpoint import (
     Checkpoint,
     CheckpointSpec,
-    Container,
     CRIUOptions,
     HTTPGet,
     Readiness,
@@ -62,11 +61,6 @@ def test_readiness_asks_the_first_port_unless_told_otherwise() -> None:
     assert make_blueprint(template=template).probe_port == 80
     readiness = Readiness(http_get=HTTPGet(port=443))
     assert make_blueprint(template=template, readiness=readiness).probe_port == 443
-
-
-def test_a_blueprint_runs_the_one_container() -> None:
-    container: Container = make_blueprint().container
-    assert container.name == "shop"
 
 
 def test_a_copy_is_named_by_checkpoint_revision_and_node() -> None:

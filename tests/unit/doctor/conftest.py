@@ -51,6 +51,8 @@ GOOD_NODE = NodeFacts(
     ),
     cgroup_v2=True,
     cgroup_v1=(),
+    controllers=frozenset({"cpu", "io", "memory", "pids"}),
+    nft=Outcome(0, "nftables v1.1.7"),
 )
 
 

@@ -19,7 +19,7 @@ def test_a_node_with_all_it_needs_passes_every_check(node: Node) -> None:
 
 def test_every_name_is_there_once(node: Node) -> None:
     names = [check.name for check in node.checks]
-    assert len(names) == len(set(names)) == 12
+    assert len(names) == len(set(names)) == 14
 
 
 def test_whatever_does_not_pass_comes_with_a_remedy(node: Node, missing: Missing) -> None:

@@ -22,9 +22,10 @@ from aiohttp import web
 
 from tests.unit.builders import make_archive, make_template
 from tryitnow.agent.archive import ArchiveName, ArchiveStore, DigestMismatchError
-from tryitnow.api.checkpoint import Compression, CRIUOptions, EnvVar, TCPPolicy
+from tryitnow.api.checkpoint import Compression, CRIUOptions, TCPPolicy
 from tryitnow.api.meta import Key
-from tryitnow.podman.client import Podman, PortMapping
+from tryitnow.api.template import ResourceLimits
+from tryitnow.podman.client import Mount, NewContainer, Podman, PortMapping
 from tryitnow.podman.errors import (
     CRIUError,
     ImagePullError,
@@ -397,10 +398,16 @@ async def test_an_image_that_a_container_needs_stays(libpod: FakeLibpod, podman:
 async def test_a_cold_start_says_all_of_the_template(libpod: FakeLibpod, podman: Podman) -> None:
     libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"}, 201)
     libpod.on("POST", f"/containers/{NAME}/start", _no_content)
-    [container] = make_template(
-        command=("/bin/serve",), args=("--fast",), env=(EnvVar(name="LANG", value="C.UTF-8"),)
-    ).containers
-    await podman.create_and_start(NAME, container, "1f2e", PORTS)
+    [container] = make_template(command=("/bin/serve",), args=("--fast",)).containers
+    new = NewContainer(
+        container,
+        "1f2e",
+        env={"LANG": "C.UTF-8"},
+        ports=tuple(PORTS),
+        mounts=(Mount(Path("/volumes/1/config"), "/etc/shop", read_only=True),),
+        limits=ResourceLimits(cpu="500m", memory="64Mi", pids=20),
+    )
+    await podman.create_and_start(NAME, new)
     created, started = libpod.asked
     spec = json.loads(created.body)
     assert spec["name"] == NAME
@@ -413,6 +420,19 @@ async def test_a_cold_start_says_all_of_the_template(libpod: FakeLibpod, podman:
         {"host_port": 20002, "container_port": 8443, "protocol": "tcp"},
     ]
     assert spec["image_volume_mode"] == "ignore", "or the image's volumes were not frozen"
+    assert spec["mounts"] == [
+        {
+            "type": "bind",
+            "source": "/volumes/1/config",
+            "destination": "/etc/shop",
+            "options": ["rbind", "ro"],
+        }
+    ]
+    assert spec["resource_limits"] == {
+        "cpu": {"quota": 50_000, "period": 100_000},
+        "memory": {"limit": 64 << 20},
+        "pids": {"limit": 20},
+    }
     assert started.path == f"/containers/{NAME}/start"
 
 
@@ -421,7 +441,7 @@ async def test_the_images_own_command_stands_unless_it_is_replaced(
 ) -> None:
     libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"}, 201)
     libpod.on("POST", f"/containers/{NAME}/start", _no_content)
-    await podman.create_and_start(NAME, make_template().containers[0], "1f2e", [])
+    await podman.create_and_start(NAME, NewContainer(make_template().containers[0], "1f2e"))
     spec = json.loads(libpod.asked[0].body)
     assert not {"entrypoint", "command"} & spec.keys()
 
@@ -656,7 +676,8 @@ async def test_a_container_that_waits_was_initialized_and_has_never_run(
         libpod.on_json("POST", f"/containers/{NAME}/{verb}", {})
     libpod.on_json("GET", f"/containers/{NAME}/json", {"StaticDir": "/storage/c0ffee/userdata"})
     container = make_template().containers[0]
-    directory = await podman.create_stopped(NAME, container, "prepared:1", PORTS)
+    new = NewContainer(container, "prepared:1", ports=tuple(PORTS))
+    directory = await podman.create_stopped(NAME, new)
     assert directory == Path("/storage/c0ffee/userdata")
     assert [a.path.rpartition("/")[2] for a in libpod.asked] == ["create", "init", "stop", "json"]
     assert json.loads(libpod.asked[0].body)["image"] == "prepared:1"

@@ -1,0 +1,68 @@
+"""Freezing a running copy into one archive, all of its containers at one moment.
+
+A pod is frozen behind its closed gate: no request is under way that one container knows of and
+another does not. What they said to each other and was not heard yet is frozen with the
+connections (``spec.criu.tcp``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+from tryitnow.agent.archive import ArchiveName, Written
+from tryitnow.agent.bundle import CONTAINERS, VOLUMES, bundle, pack_volume
+from tryitnow.agent.names import ContainerName
+from tryitnow.agent.node import Node
+from tryitnow.agent.sandbox import Sandbox
+from tryitnow.api.checkpoint import Blueprint
+from tryitnow.background import all_together
+
+
+async def freeze(
+    node: Node, name: ContainerName, blueprint: Blueprint, sandbox: Sandbox, file: ArchiveName
+) -> Written:
+    """Freeze a copy and write its archive. It does not run any more afterwards.
+
+    Raises:
+        CRIUError: CRIU refused; the message ends with the tail of its log.
+        PodmanError: Podman refused.
+        VolumeError, OSError: the disk is full or broken.
+
+    """
+    if sandbox.pod is None:
+        return await node.podman.checkpoint(
+            str(name), blueprint.freezing, lambda chunks: node.archives.write(file, chunks)
+        )
+    scratch = await asyncio.to_thread(node.data.begin, f"{file.stem}.freeze")
+    try:
+        parts = await _freeze_pod(node, name, blueprint, sandbox, scratch)
+        for volume in blueprint.template.volumes:
+            if volume.empty_dir is None:
+                continue
+            target = scratch / f"{volume.name}.{VOLUMES}"
+            source = node.volumes.path(sandbox.pod.tag, volume.name)
+            await asyncio.to_thread(pack_volume, source, target)
+            parts[f"{VOLUMES}/{volume.name}.tar"] = target
+        return await asyncio.to_thread(node.archives.write, file, bundle(parts))
+    finally:
+        await asyncio.to_thread(node.data.abandon, f"{file.stem}.freeze")
+
+
+async def _freeze_pod(
+    node: Node, name: ContainerName, blueprint: Blueprint, sandbox: Sandbox, scratch: Path
+) -> dict[str, Path]:
+    async def one(container: str, own: str) -> tuple[str, Path]:
+        target = scratch / f"{container}.{CONTAINERS}"
+        await node.podman.checkpoint(own, blueprint.freezing, lambda chunks: _write(target, chunks))
+        return f"{CONTAINERS}/{container}.tar", target
+
+    called = sandbox.containers(name, blueprint)
+    return dict(await all_together(one(container, own) for container, own in called.items()))
+
+
+def _write(target: Path, chunks: Iterator[bytes]) -> None:
+    with target.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)

@@ -1,0 +1,164 @@
+"""What containers take from the cluster when they are made: Secrets and ConfigMaps.
+
+Values go into the environment and into files, and nowhere else; ``Redacted`` keeps them out of
+everything that people read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from dataclasses import field as initially
+
+from tryitnow.agent.sandbox import SandboxError
+from tryitnow.api.meta import Key
+from tryitnow.api.template import KeyToPath, Template
+from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.kubernetes.errors import NotFoundError, RefusedError
+
+HIDDEN = "***"
+
+_SHORTEST = 3
+"""Characters: anything shorter hides nothing and would garble every message."""
+
+
+class SourceError(SandboxError):
+    """A Secret or a ConfigMap cannot be used; the message names the field and the way out."""
+
+
+@dataclass(frozen=True)
+class Redacted:
+    """Knows what must not be shown."""
+
+    values: frozenset[str] = frozenset()
+
+    def text(self, text: str) -> str:
+        """Return a text without any of the values."""
+        # The longest first: one may be a part of another.
+        for value in sorted(self.values, key=len, reverse=True):
+            text = text.replace(value, HIDDEN)
+        return text
+
+    def also(self, values: Iterable[str]) -> Redacted:
+        """Return one that knows more. A value of several lines is hidden line by line as well."""
+        pieces = {piece.strip() for value in values for piece in (value, *value.splitlines())}
+        return Redacted(self.values | {piece for piece in pieces if len(piece) >= _SHORTEST})
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the containers of a template are made with.
+
+    Attributes:
+        env: Environment by container.
+        files: Content by volume and file name.
+        redacted: Keeps the secret ones among them out of messages.
+
+    """
+
+    env: Mapping[str, Mapping[str, str]] = initially(default_factory=dict)
+    files: Mapping[str, Mapping[str, bytes]] = initially(default_factory=dict)
+    redacted: Redacted = Redacted()
+
+
+async def read_sources(kubernetes: KubernetesApi, namespace: str, template: Template) -> Sources:
+    """Read all that a template names, each object once.
+
+    Raises:
+        SourceError: one is missing, lacks a key, or may not be read.
+        KubernetesError: the API server does not answer.
+
+    """
+    reader = _Reader(kubernetes, namespace)
+    env: dict[str, dict[str, str]] = {}
+    files: dict[str, dict[str, bytes]] = {}
+    for field, container in template.by_field():
+        own = env.setdefault(container.name, {})
+        for variable in container.env:
+            if variable.value_from is None:
+                own[variable.name] = variable.value
+                continue
+            ref = variable.value_from.secret_key_ref
+            where = f"{field}.env[{variable.name}].valueFrom.secretKeyRef"
+            data = await reader.secret(ref.name, where, optional=ref.optional)
+            value = reader.key(data, ref.key, ref.name, where, optional=ref.optional)
+            if value is not None:
+                own[variable.name] = value.decode(errors="surrogateescape")
+    for volume in template.volumes:
+        where = f"spec.template.volumes[{volume.name}]"
+        if volume.secret is not None:
+            secret = volume.secret
+            data = await reader.secret(secret.secret_name, where, optional=secret.optional)
+            files[volume.name] = reader.files(
+                data, secret.items, secret.secret_name, where, optional=secret.optional
+            )
+        elif volume.config_map is not None:
+            wanted = volume.config_map
+            data = await reader.config_map(wanted.name, where, optional=wanted.optional)
+            files[volume.name] = reader.files(
+                data, wanted.items, wanted.name, where, optional=wanted.optional
+            )
+    redacted = Redacted().also(v.decode(errors="replace") for v in reader.secret_values)
+    return Sources(env, files, redacted)
+
+
+class _Reader:
+    def __init__(self, kubernetes: KubernetesApi, namespace: str) -> None:
+        self._kubernetes = kubernetes
+        self._namespace = namespace
+        self._known: dict[tuple[str, str], Mapping[str, bytes]] = {}
+        self.secret_values: set[bytes] = set()
+
+    async def secret(self, name: str, where: str, *, optional: bool) -> Mapping[str, bytes]:
+        data = await self._read("secrets", name, where, optional=optional)
+        self.secret_values |= set(data.values())
+        return data
+
+    async def config_map(self, name: str, where: str, *, optional: bool) -> Mapping[str, bytes]:
+        return await self._read("configmaps", name, where, optional=optional)
+
+    async def _read(
+        self, resource: str, name: str, where: str, *, optional: bool
+    ) -> Mapping[str, bytes]:
+        kind = "Secret" if resource == "secrets" else "ConfigMap"
+        if (resource, name) not in self._known:
+            key = Key(self._namespace, name)
+            try:
+                self._known[resource, name] = await self._kubernetes.data_of(resource, key)
+            except NotFoundError as error:
+                if optional:
+                    return {}
+                msg = f"{where}: there is no {kind} {name!r} in namespace {self._namespace}"
+                raise SourceError(f"{msg}; create it") from error
+            except RefusedError as error:
+                msg = (
+                    f"{where}: the agents may not read {kind} {name!r} in namespace "
+                    f"{self._namespace}; bind their ClusterRole for it there (docs/security.md)"
+                )
+                raise SourceError(msg) from error
+        return self._known[resource, name]
+
+    @staticmethod
+    def key(
+        data: Mapping[str, bytes], key: str, name: str, where: str, *, optional: bool
+    ) -> bytes | None:
+        if key not in data and not optional:
+            keys = ", ".join(sorted(data)) or "none"
+            msg = f"{where}: {name!r} has no key {key!r}; its keys are: {keys}"
+            raise SourceError(msg)
+        return data.get(key)
+
+    def files(
+        self,
+        data: Mapping[str, bytes],
+        items: tuple[KeyToPath, ...],
+        name: str,
+        where: str,
+        *,
+        optional: bool,
+    ) -> dict[str, bytes]:
+        if not items:
+            return dict(data)
+        found = {item.path: self.key(data, item.key, name, where, optional=optional)
+                 for item in items}  # fmt: skip
+        return {path: content for path, content in found.items() if content is not None}

@@ -1,0 +1,106 @@
+"""What makes a copy a private one: commands at the turns of its life, and their parameters."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from tryitnow.api.duration import Duration
+from tryitnow.api.meta import Model
+from tryitnow.api.template import LIST_MAP_BY_NAME, DnsLabel, Exec
+
+MAX_HOOKS = 16
+
+
+class Hook(Model):
+    """One command."""
+
+    container: DnsLabel | None = None
+    """Container to run it in. Defaults to the first of spec.template.containers."""
+
+    exec: Exec
+    """The command."""
+
+    timeout: Duration = timedelta(seconds=30)
+    """How long it may take before it is killed and counts as failed. Defaults to 30s."""
+
+
+HookList = Annotated[tuple[Hook, ...], Field(max_length=MAX_HOOKS)]
+
+
+class Hooks(Model):
+    """Commands at the turns of an application's life, one after the other."""
+
+    before_checkpoint: HookList = ()
+    """After the warm-up, before the freeze: flush, clear caches, drop the template's
+    credentials. A failure fails the build."""
+
+    after_restore: HookList = ()
+    """After each start, thawed or cold, before the demo can be reached: give the copy its host,
+    its URL, its secrets. A failure fails that way of starting. They may run more than once."""
+
+    before_delete: HookList = ()
+    """Before the demo is removed: drop what it has outside, such as its database. A demo whose
+    containers do not run any more is removed without."""
+
+
+class Parameter(Model):
+    """Something that whoever asks for a demo may set; hooks find it in their environment."""
+
+    name: Annotated[
+        str, Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-_a-zA-Z0-9]*[a-zA-Z0-9])?$")
+    ]
+    """Name of the parameter. Hooks find it as TRYITNOW_PARAM_NAME, in capital letters, with _
+    for -."""
+
+    description: Annotated[str, Field(max_length=1024)] = ""
+    """What it is for."""
+
+    default: Annotated[str, Field(max_length=4096)] | None = None
+    """Value where a demo sets none."""
+
+    required: bool = False
+    """Whether each demo must set it. Defaults to false."""
+
+    values: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...],
+        Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"}),
+    ] = ()
+    """Values that it may have. Defaults to any."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable in which hooks find it."""
+        return f"TRYITNOW_PARAM_{self.name.upper().replace('-', '_')}"
+
+
+ParameterList = Annotated[
+    tuple[Parameter, ...], Field(max_length=64, json_schema_extra=LIST_MAP_BY_NAME)
+]
+
+
+def parameter_problems(declared: tuple[Parameter, ...], given: dict[str, str]) -> list[str]:
+    """Return what is wrong with a demo's parameters, each a sentence that names the field."""
+    by_name = {parameter.name: parameter for parameter in declared}
+    known = ", ".join(sorted(by_name)) or "none"
+    problems = [
+        f"spec.parameters.{name} is not declared by the Checkpoint; it declares: {known}"
+        for name in sorted(given)
+        if name not in by_name
+    ]
+    for name, parameter in by_name.items():
+        value = given.get(name)
+        if value is None and parameter.required:
+            problems.append(f"spec.parameters.{name} is required by the Checkpoint")
+        if value is not None and parameter.values and value not in parameter.values:
+            choices = ", ".join(parameter.values)
+            problems.append(f"spec.parameters.{name} is {value!r}; it may be: {choices}")
+    return problems
+
+
+def parameter_values(declared: tuple[Parameter, ...], given: dict[str, str]) -> dict[str, str]:
+    """Return the hooks' variables for a demo's parameters, defaults included."""
+    values = {p.variable: given.get(p.name, p.default) for p in declared}
+    return {variable: value for variable, value in values.items() if value is not None}

@@ -1,0 +1,54 @@
+"""Quantities as Kubernetes writes them: ``2``, ``500m``, ``512Mi``, ``1.5G``."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+"""Positive quantities without exponents: what people write for processors and memory
+(Kubernetes API reference, "Quantity")."""
+
+_SUFFIXES = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    **{suffix: Decimal(1000) ** n for n, suffix in enumerate("kMGTP", start=1)},
+    **{f"{suffix}i": Decimal(1024) ** n for n, suffix in enumerate("KMGTP", start=1)},
+}
+
+
+def parse_quantity(text: str) -> Decimal:
+    """Read a quantity, in its base unit: cores or bytes.
+
+    Raises:
+        ValueError: the text is no quantity; the message shows how one looks.
+
+    """
+    if not re.fullmatch(PATTERN, text):
+        msg = f"{text!r} is not a quantity; write it like 2, 500m, 512Mi or 1.5G"
+        raise ValueError(msg)
+    number = text.rstrip("mkMGTPi")
+    return Decimal(number) * _SUFFIXES[text[len(number) :]]
+
+
+def _validate(value: Any) -> str:  # noqa: ANN401 - pydantic hands over whatever was there
+    text = str(value)
+    parse_quantity(text)
+    return text
+
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(_validate),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 32,
+            "pattern": PATTERN,
+        }
+    ),
+]
+"""A quantity as it was written; ``parse_quantity`` gives its value."""

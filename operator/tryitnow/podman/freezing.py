@@ -1,0 +1,169 @@
+"""Freezing and thawing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from podman.errors import APIError
+
+from tryitnow.api.checkpoint import CRIUOptions, TCPPolicy
+from tryitnow.podman.calls import FREEZE_SECONDS
+from tryitnow.podman.containers import Containers
+from tryitnow.podman.errors import PodmanError
+from tryitnow.podman.state import PortMapping
+
+T = TypeVar("T")
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Freezing(Containers):
+    """Containers that are frozen and thawed."""
+
+    async def checkpoint(
+        self, name: str, options: CRIUOptions, consume: Callable[[Iterator[bytes]], T]
+    ) -> T:
+        """Freeze a running container and hand its export (a plain tar) to ``consume``.
+
+        The container is stopped afterwards. ``consume`` runs in a thread.
+
+        Raises:
+            CRIUError: CRIU refused; the message ends with the tail of its log.
+            OSError: ``consume`` raised it; so with any other exception of its own.
+
+        """
+
+        def call(api: Any) -> T:  # noqa: ANN401
+            params = {
+                "export": True,
+                # Without it CRIU refuses a container with any open connection; what becomes of
+                # the connections is decided at the thaw (podman-container-checkpoint(1)).
+                "tcpEstablished": True,
+                "fileLocks": options.file_locks,
+            }
+            path = f"/containers/{name}/checkpoint"
+            with contextlib.closing(
+                api.post(path, params=params, stream=True, timeout=FREEZE_SECONDS)
+            ) as answer:
+                answer.raise_for_status()
+                return consume(answer.iter_content(_CHUNK_BYTES))
+
+        return await self._run(call)
+
+    async def restore(self, name: str, options: CRIUOptions) -> timedelta:
+        """Thaw a stopped container from the images beside it; returns what CRIU took of it.
+
+        The images stay. What is left of the container when it fails is the caller's to remove.
+
+        Raises:
+            CRIUError: the thaw failed.
+
+        """
+
+        def call(api: Any) -> timedelta:  # noqa: ANN401
+            params = _restore_options(options) | {"keep": True}
+            path = f"/containers/{name}/restore"
+            answer = api.post(path, params=params, timeout=FREEZE_SECONDS)
+            answer.raise_for_status()
+            return _criu_time(answer)
+
+        return await self._run(call)
+
+    async def restore_import(
+        self,
+        name: str,
+        options: CRIUOptions,
+        ports: Sequence[PortMapping],
+        produce: Callable[[], Iterator[bytes]],
+        *,
+        pod: str | None = None,
+    ) -> timedelta:
+        """Thaw a new container from an exported archive; returns what CRIU itself took of it.
+
+        In a pod it has the pod's ports, and ``ports`` is empty.
+
+        ``produce`` gives the archive's bytes; when it raises, Podman has not seen a whole
+        archive and thaws nothing.
+
+        Raises:
+            CRIUError: the thaw failed; what was left of the container is removed.
+            OSError: ``produce`` raised it; so with any other exception of its own.
+
+        """
+
+        def call(api: Any) -> timedelta:  # noqa: ANN401
+            params = _restore_options(options) | {
+                "import": True,
+                "name": name,
+                # Many copies of one archive live side by side: each has its own address.
+                "ignoreStaticIP": True,
+                "ignoreStaticMAC": True,
+            }
+            if ports:
+                publish = " ".join(f"{p.host_port}:{p.container_port}" for p in ports)
+                params["publishPorts"] = publish
+            if pod is not None:
+                params["pod"] = pod
+            headers = {"Content-Type": "application/x-tar"}
+            archive = _Upload(produce())
+            try:
+                # The endpoint wants a name in its path, and ignores it for an import.
+                answer = api.post(
+                    f"/containers/{name}/restore",
+                    params=params,
+                    data=iter(archive),
+                    headers=headers,
+                    timeout=FREEZE_SECONDS,
+                )
+            except APIError:
+                if archive.error is not None:
+                    raise archive.error from None
+                raise
+            answer.raise_for_status()
+            return _criu_time(answer)
+
+        try:
+            return await self._run(call)
+        except PodmanError:
+            # podman leaves the container of a failed restore behind.
+            with contextlib.suppress(PodmanError):
+                await self.remove(name)
+            raise
+
+
+def _restore_options(options: CRIUOptions) -> dict[str, Any]:
+    return {
+        "printStats": True,
+        "fileLocks": options.file_locks,
+        "tcpClose": options.tcp is not TCPPolicy.ESTABLISHED,
+        "tcpEstablished": options.tcp is TCPPolicy.ESTABLISHED,
+    }
+
+
+def _criu_time(answer: Any) -> timedelta:  # noqa: ANN401
+    statistics = answer.json().get("criu_statistics") or {}
+    return timedelta(microseconds=statistics.get("restore_time", 0))
+
+
+class _Upload:
+    """An archive on its way to Podman.
+
+    Attributes:
+        error: Why it could not be read here. The HTTP client takes any OSError for one of the
+            connection's.
+
+    """
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self.error: OSError | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except OSError as error:
+            self.error = error
+            raise

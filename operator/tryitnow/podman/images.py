@@ -1,0 +1,171 @@
+"""Images: pulled, made of what a container left, removed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from podman.errors import APIError
+
+from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, is_answer, text_of
+from tryitnow.podman.containers import Containers
+from tryitnow.podman.errors import ImagePullError
+
+_PULL_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in the node's storage."""
+
+    id: str
+    pinned: str
+    """Reference that means these very layers on any node: ``name@sha256:…``, or the ID of an
+    image that was never in a registry."""
+
+
+class Images(Containers):
+    """The images in the node's storage."""
+
+    async def pull(self, reference: str) -> Image:
+        """Make the newest image of that name present, and return it pinned.
+
+        A local image of that name serves where the registry has none newer or does not answer.
+
+        Raises:
+            ImagePullError: neither the registry nor the node has it.
+            PodmanUnreachableError: the service does not answer.
+
+        """
+        return await self._run(lambda api: _pull(api, reference, "newer"))
+
+    async def ensure_image(self, pinned: str) -> None:
+        """Make a pinned image present; asks the registry only when it is missing.
+
+        Raises:
+            ImagePullError: it cannot be had.
+
+        """
+        await self._run(lambda api: _pull(api, pinned, "missing"))
+
+    async def build_image(
+        self, name: str, base: str, repository: str, tag: str, fill: Callable[[Path], None]
+    ) -> str:
+        """Make an image of a base image and what ``fill`` changes in its root file system.
+
+        ``name`` is that of the container in which it happens. ``fill`` runs in a thread. An older
+        image of that repository and tag is replaced. Returns the new image's ID.
+
+        Raises:
+            ImagePullError: the base image cannot be had.
+            OSError: ``fill`` raised it; so with any other exception of its own.
+
+        """
+
+        def call(api: Any) -> str:  # noqa: ANN401
+            _pull(api, base, "missing")
+            # One that is replaced by its name alone would stay, nameless, for ever.
+            _remove_image(api, f"{repository}:{tag}")
+            spec = {"name": name, "image": base, "image_volume_mode": "ignore"}
+            api.post(
+                "/containers/create", data=json.dumps(spec), timeout=CALL_SECONDS
+            ).raise_for_status()
+            mounted = api.post(f"/containers/{name}/mount", timeout=CALL_SECONDS)
+            mounted.raise_for_status()
+            # Plain text by the service, a JSON string by its description.
+            fill(Path(mounted.text.strip().strip('"')))
+            api.post(f"/containers/{name}/unmount", timeout=CALL_SECONDS).raise_for_status()
+            params = {"container": name, "repo": repository, "tag": tag}
+            answer = api.post("/commit", params=params, timeout=FREEZE_SECONDS)
+            answer.raise_for_status()
+            return str(answer.json()["Id"])
+
+        await self.remove(name)
+        try:
+            return await self._run(call)
+        finally:
+            await self.remove(name)
+
+    async def has_image(self, reference: str) -> bool:
+        """Whether an image lies in the node's storage."""
+
+        def call(api: Any) -> bool:  # noqa: ANN401
+            quoted = urllib.parse.quote(reference, safe="")
+            answer = api.get(f"/images/{quoted}/exists", timeout=CALL_SECONDS)
+            if answer.status_code != requests.codes.not_found:
+                answer.raise_for_status()
+            return bool(answer.ok)
+
+        return await self._run(call)
+
+    async def image_tags(self, repository: str) -> set[str]:
+        """Return the tags that a repository has in the node's storage."""
+
+        def call(api: Any) -> set[str]:  # noqa: ANN401
+            params = {"filters": json.dumps({"reference": [repository]})}
+            answer = api.get("/images/json", params=params, timeout=CALL_SECONDS)
+            answer.raise_for_status()
+            names = [name for image in answer.json() or () for name in image.get("RepoTags") or ()]
+            return {
+                tag
+                for found, _, tag in (name.rpartition(":") for name in names)
+                if found == repository
+            }
+
+        return await self._run(call)
+
+    async def remove_image(self, reference: str) -> bool:
+        """Remove an image; returns False when a container still needs it."""
+        return await self._run(lambda api: _remove_image(api, reference))
+
+
+def _pull(api: Any, reference: str, policy: str) -> Image:  # noqa: ANN401
+    params = {"reference": reference, "policy": policy, "quiet": True}
+    try:
+        with contextlib.closing(
+            api.post("/images/pull", params=params, stream=True, timeout=_PULL_SECONDS)
+        ) as answer:
+            answer.raise_for_status()
+            last: dict[str, Any] = {}
+            for line in answer.iter_lines():
+                last = json.loads(line)
+                if last.get("error"):
+                    raise ImagePullError(f"image {reference!r} cannot be pulled: {last['error']}")
+    except APIError as error:
+        if not is_answer(error):
+            raise
+        msg = f"image {reference!r} cannot be pulled: {text_of(error)}"
+        raise ImagePullError(msg) from error
+    quoted = urllib.parse.quote(last.get("id") or reference, safe="")
+    answer = api.get(f"/images/{quoted}/json", timeout=CALL_SECONDS)
+    answer.raise_for_status()
+    found = answer.json()
+    return Image(id=found["Id"], pinned=_pinned(reference, found))
+
+
+def _remove_image(api: Any, reference: str) -> bool:  # noqa: ANN401
+    quoted = urllib.parse.quote(reference, safe="")
+    answer = api.delete(f"/images/{quoted}", timeout=CALL_SECONDS)
+    if answer.status_code == requests.codes.conflict:
+        return False
+    if answer.status_code != requests.codes.not_found:
+        answer.raise_for_status()
+    return True
+
+
+def _pinned(reference: str, image: dict[str, Any]) -> str:
+    if "@sha256:" in reference:
+        return reference
+    repository = reference.rsplit("/", 1)
+    repository[-1] = repository[-1].split(":", 1)[0]
+    name = "/".join(repository)
+    digests: list[str] = image.get("RepoDigests") or []
+    # An image may be known by several repositories; the one that was asked for comes first.
+    digests.sort(key=lambda digest: not digest.startswith(f"{name}@"))
+    return digests[0] if digests else str(image["Id"])

@@ -1,0 +1,88 @@
+"""What Podman says about containers, in our words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PortMapping:
+    """A port of the node that leads to a port of a container."""
+
+    host_port: int
+    container_port: int
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """What Podman says about a container."""
+
+    name: str
+    id: str
+    running: bool
+    exit_code: int
+    pid: int
+    image: str
+    ports: tuple[PortMapping, ...]
+    paused: bool = False
+    pod: str = ""
+    """ID of the pod that it is in, if any."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its processes exist, paused or not: nothing of their memory is lost."""
+        return self.running or self.paused
+
+
+def from_inspect(found: dict[str, Any]) -> ContainerState:
+    """Read the answer of an inspection."""
+    bindings: dict[str, Any] = found.get("HostConfig", {}).get("PortBindings") or {}
+    ports = tuple(
+        PortMapping(host_port=int(entry["HostPort"]), container_port=int(port.split("/")[0]))
+        for port, entries in bindings.items()
+        for entry in entries or ()
+    )
+    state = found["State"]
+    return ContainerState(
+        name=found["Name"],
+        id=found["Id"],
+        running=bool(state["Running"]),
+        paused=bool(state.get("Paused", False)),
+        exit_code=int(state.get("ExitCode", 0)),
+        pid=int(state.get("Pid", 0)),
+        image=found.get("ImageName", ""),
+        ports=ports,
+        pod=found.get("Pod", ""),
+    )
+
+
+def from_list(item: dict[str, Any]) -> ContainerState:
+    """Read one line of a listing."""
+    return ContainerState(
+        name=item["Names"][0],
+        id=item["Id"],
+        running=item["State"] == "running",
+        paused=item["State"] == "paused",
+        exit_code=int(item.get("ExitCode", 0)),
+        pid=int(item.get("Pid", 0)),
+        image=item.get("Image", ""),
+        pod=item.get("Pod", ""),
+        ports=tuple(
+            PortMapping(
+                host_port=int(p["host_port"]) + i, container_port=int(p["container_port"]) + i
+            )
+            for p in item.get("Ports") or ()
+            for i in range(int(p.get("range", 1)))
+        ),
+    )
+
+
+def demultiplex(data: bytes) -> str:
+    """Take the 8-byte frame headers out of a log stream (Docker's attach format)."""
+    text, offset = b"", 0
+    while offset + 8 <= len(data):
+        size = int.from_bytes(data[offset + 4 : offset + 8], "big")
+        text += data[offset + 8 : offset + 8 + size]
+        offset += 8 + size
+    return text.decode(errors="replace").strip()
