@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-logger = logging.getLogger(__name__)
 
 _CLONE_NEWUTS = 0x04000000
 _CLONE_NEWNET = 0x40000000
@@ -65,6 +62,11 @@ def socket_factory(pid: int) -> Callable[[Any], socket.socket]:
     return make
 
 
+def host_name_of(name: str) -> str:
+    """Return a name as a host may have it."""
+    return name[:HOST_NAME_MAX].rstrip("-.")
+
+
 def set_host_name(pid: int, name: str) -> None:
     """Give the host that a process believes to be on another name. Blocking, under 1 ms.
 
@@ -76,15 +78,20 @@ def set_host_name(pid: int, name: str) -> None:
     if own == other:
         # Its number is another's by now, or the container shares the node's name.
         raise OSError(errno.EINVAL, f"process {pid} has the node's own host name")
-    name = name[:HOST_NAME_MAX].rstrip("-.")
     with _inside(pid, "uts", _CLONE_NEWUTS):
-        socket.sethostname(name)
-    try:
-        _write_etc(pid, "hostname", f"{name}\n", os.O_TRUNC)
-        _write_etc(pid, "hosts", f"127.0.1.1 {name}\n", os.O_APPEND)
-    except OSError as error:
-        # An image may have none, or links: the kernel's name is what counts.
-        logger.debug("process %d: /etc/hostname stays as it is: %s", pid, error)
+        socket.sethostname(host_name_of(name))
+
+
+def write_host_files(pid: int, name: str) -> None:
+    """Write a host's name into a container's ``/etc``. Blocking.
+
+    Raises:
+        OSError: the container ended, or its image has other ideas of these files.
+
+    """
+    own = host_name_of(name)
+    _write_etc(pid, "hostname", f"{own}\n", os.O_TRUNC)
+    _write_etc(pid, "hosts", f"127.0.1.1 {own}\n", os.O_APPEND)
 
 
 def _write_etc(pid: int, file: str, text: str, flag: int) -> None:

@@ -53,7 +53,7 @@ class EnvVar(Model):
         json_schema_extra={
             "x-kubernetes-validations": [
                 {
-                    "rule": "!(has(self.value) && has(self.valueFrom))",
+                    "rule": "!has(self.valueFrom) || !has(self.value) || self.value == ''",
                     "message": "may have a value or a valueFrom, not both",
                     "fieldPath": ".valueFrom",
                 }
