@@ -14,6 +14,7 @@ from typing import Any
 
 import requests
 from podman.errors import APIError
+from urllib3.exceptions import HTTPError
 
 from tryitnow.podman.calls import CALL_SECONDS, Calls, act, is_answer, pid_of
 from tryitnow.podman.errors import ExecTimeoutError
@@ -213,11 +214,12 @@ def _execute(
             api.post(f"/exec/{session}/start", data=start, stream=True, timeout=left)
         ) as answer:
             answer.raise_for_status()
-            for chunk in answer.iter_content(None):
+            # As it comes: a command that hangs may have said why.
+            while chunk := answer.raw.read1(_OUTPUT_BYTES):
                 written += chunk
                 if len(written) > 2 * _OUTPUT_BYTES:
                     _keep_the_end(written)
-    except (APIError, requests.RequestException) as error:
+    except (APIError, requests.RequestException, HTTPError) as error:
         if isinstance(error, APIError) and is_answer(error):
             raise
         if time.monotonic() >= deadline:
