@@ -58,15 +58,17 @@ def make_archive(content: bytes = b"the frozen shop", **changes: Any) -> Archive
     return Archive(**{**whole, **changes})
 
 
+def make_container(
+    name: str = "shop", image: str = IMAGE, ports: Iterable[int] = (PORT,), **changes: Any
+) -> Container:
+    """Describe a container."""
+    published = tuple(ContainerPort(container_port=port) for port in ports)
+    return Container(name=name, image=image, ports=published, **changes)
+
+
 def make_template(image: str = IMAGE, ports: Iterable[int] = (PORT,), **changes: Any) -> Template:
     """Describe an application of one container."""
-    container = Container(
-        name="shop",
-        image=image,
-        ports=tuple(ContainerPort(container_port=port) for port in ports),
-        **changes,
-    )
-    return Template(containers=(container,))
+    return Template(containers=(make_container(image=image, ports=ports, **changes),))
 
 
 def make_spec(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.unit.builders import make_archive, make_copy, make_instance
 from tests.unit.fakes import FakeKubernetes, FakePodman
-from tryitnow.agent.collect import collect, ended, orphaned_files, orphans
+from tryitnow.agent.collect import collect, ended, headless, orphaned_files, orphans
 from tryitnow.agent.names import Role, demo_container, work_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.prepared import REPOSITORY, image_tag
@@ -17,7 +18,7 @@ from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.kubernetes.errors import KubernetesError
-from tryitnow.podman.client import ContainerState, PortMapping
+from tryitnow.podman.client import ContainerState, PodState, PortMapping
 from tryitnow.workqueue import WorkQueue
 
 Phase = NodeCheckpointPhase
@@ -289,3 +290,37 @@ async def test_what_should_go_on_is_looked_at(
     await collect(node, instances, copies)
     assert {key.name for key in instances.keys} == {"ended", "starting", "going"}
     assert copies.keys == {copy.key for copy in held}
+
+
+# -- pods -----------------------------------------------------------------------------------------
+
+POD = PodState(f"tryitnow_pod_{'0' * 16}", "id-of-pod", "infra", {"tryitnow_pod_x_db": "running"})
+
+
+def test_a_pod_without_its_main_container_is_nobodys_unless_it_is_being_made() -> None:
+    assert [str(pod) for pod in headless([POD], set())] == [POD.name]
+    assert headless([POD], {POD.name}) == []
+    whole = replace(POD, members={str(demo_container(DEMO)): "running"})
+    assert headless([whole], set()) == []
+    assert headless([replace(POD, name="tryitnow_pod_of_mine")], set()) == []
+
+
+def test_a_demo_of_which_one_container_ended_is_looked_at() -> None:
+    ready = make_instance(node="node-a", phase=DemoInstancePhase.READY)
+    main = replace(container(demo_container(ready)), pod="1")
+    other = replace(container("tryitnow_pod_x_db"), pod="1")
+    assert ended([ready], [main, other]) == []
+    assert ended([ready], [main, replace(other, running=False)]) == [ready.key]
+    assert ended([ready], [main, replace(other, running=False, pod="2")]) == []
+
+
+async def test_volumes_and_pods_of_nobody_are_removed(
+    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+) -> None:
+    podman.pods[POD.name] = POD
+    for tag in ("0" * 16, "1" * 16, "2" * 16):
+        (node.volumes.directory / tag).mkdir()
+    node.opening.add(f"tryitnow_pod_{'2' * 16}")
+    await collect(node, instances, copies)
+    assert podman.pods == {}
+    assert node.volumes.tags() == {"2" * 16}

@@ -18,6 +18,7 @@ from tests.unit.builders import (
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus
+from tryitnow.api.hooks import Parameter
 from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import LOOK_AGAIN, reconcile_instance
@@ -73,6 +74,31 @@ async def test_an_instance_is_bound_to_a_node(world: World) -> None:
     assert status.timings is not None
     assert status.timings.bind is not None
     assert world.kubernetes.reasons() == ["Bound"]
+
+
+async def test_parameters_that_the_checkpoint_does_not_declare_are_refused(world: World) -> None:
+    instance = make_instance()
+    spec = instance.spec.model_copy(update={"parameters": {"titel": "x"}})
+    demo = world.add(instance.model_copy(update={"spec": spec}))
+    await world.reconcile(demo)
+    status = world.status(demo)
+    assert status.node_name is None
+    assert status.phase is Phase.FAILED
+    ready, stalled = ready_of(status), find_condition(status.conditions, "Stalled")
+    assert (ready.status, ready.reason) == (ConditionStatus.FALSE, "InvalidParameters")
+    assert ready.message.startswith("spec.parameters.titel is not declared")
+    assert stalled
+    assert stalled.status is ConditionStatus.TRUE
+    # It is the Checkpoint that was wrong.
+    declaring = make_checkpoint(serving=REVISION)
+    spec_with = declaring.spec.model_copy(update={"parameters": (Parameter(name="titel"),)})
+    world.cluster.checkpoints.take(declaring.model_copy(update={"spec": spec_with}))
+    await world.reconcile(demo)
+    status = world.status(demo)
+    assert status.phase is Phase.STARTING
+    stalled = find_condition(status.conditions, "Stalled")
+    assert stalled
+    assert stalled.status is ConditionStatus.FALSE
 
 
 async def test_it_is_bound_once_in_its_life(world: World) -> None:

@@ -210,6 +210,22 @@ def test_the_missing_network_lock_is_a_warning(node: Node, missing: Missing) -> 
     assert check.remedy == "`apt-get install -y iptables`"
 
 
+# -- pods and limits --------------------------------------------------------------------------------
+
+
+def test_limits_that_cannot_hold_are_named(node: Node) -> None:
+    assert node.check("resource limits").verdict is Verdict.PASS
+    check = node.but(controllers=frozenset({"cpu"})).check("resource limits")
+    assert check.verdict is Verdict.WARN
+    assert "no controller for memory, pids" in check.found
+
+
+def test_without_nft_no_pod_has_a_gate(node: Node, missing: Missing) -> None:
+    check = node.but(nft=missing("nft")).check("pod gate")
+    assert check.verdict is Verdict.WARN
+    assert "apt-get install -y nftables" in check.remedy
+
+
 # -- cgroups ---------------------------------------------------------------------------------------
 
 
