@@ -166,23 +166,25 @@ class Containers(Calls):
             PodmanError: it cannot be started: no such program, or the container does not run.
 
         """
-        written = bytearray()
-        deadline = time.monotonic() + timeout.total_seconds()
+        execution = _Execution(name, command, env, timeout)
 
         def call(api: Any) -> int:  # noqa: ANN401
-            return _execute(api, name, command, env, written, deadline)
+            return execution.run(api)
 
         future = asyncio.ensure_future(self._run(call))
-        done, _ = await asyncio.wait({future}, timeout=timeout.total_seconds())
+        try:
+            done, _ = await asyncio.wait({future}, timeout=timeout.total_seconds())
+        except asyncio.CancelledError:
+            execution.give_up(future)
+            raise
         if not done:
-            # Its thread reads on until the container is gone: nothing else ends a command.
-            future.add_done_callback(_forget)
-            raise ExecTimeoutError(timeout, demultiplex(bytes(written)))
+            execution.give_up(future)
+            raise ExecTimeoutError(timeout, execution.output)
         try:
             exit_code = future.result()
         except TimeoutError as error:
-            raise ExecTimeoutError(timeout, demultiplex(bytes(written))) from error
-        return Executed(exit_code, demultiplex(bytes(written)))
+            raise ExecTimeoutError(timeout, execution.output) from error
+        return Executed(exit_code, execution.output)
 
 
 def _create(api: Any, name: str, new: NewContainer) -> None:  # noqa: ANN401
@@ -190,44 +192,67 @@ def _create(api: Any, name: str, new: NewContainer) -> None:  # noqa: ANN401
     api.post("/containers/create", data=spec, timeout=CALL_SECONDS).raise_for_status()
 
 
-def _execute(
-    api: Any,  # noqa: ANN401
-    name: str,
-    command: Sequence[str],
-    env: Mapping[str, str],
-    written: bytearray,
-    deadline: float,
-) -> int:
-    order = {
-        "Cmd": list(command),
-        "Env": [f"{key}={value}" for key, value in env.items()],
-        "AttachStdout": True,
-        "AttachStderr": True,
-    }
-    made = api.post(f"/containers/{name}/exec", data=json.dumps(order), timeout=CALL_SECONDS)
-    made.raise_for_status()
-    session = made.json()["Id"]
-    start = json.dumps({"Detach": False, "Tty": False})
-    left = max(deadline - time.monotonic(), 0.001)
-    try:
-        with contextlib.closing(
-            api.post(f"/exec/{session}/start", data=start, stream=True, timeout=left)
-        ) as answer:
-            answer.raise_for_status()
-            # As it comes: a command that hangs may have said why.
-            while chunk := answer.raw.read1(_OUTPUT_BYTES):
-                written += chunk
-                if len(written) > 2 * _OUTPUT_BYTES:
-                    _keep_the_end(written)
-    except (APIError, requests.RequestException, HTTPError) as error:
-        if isinstance(error, APIError) and is_answer(error):
+class _Execution:
+    """A command that is being run. Nothing but the container's end ends it before its own."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], timeout: timedelta
+    ) -> None:
+        self._name = name
+        self._order = {
+            "Cmd": list(command),
+            "Env": [f"{key}={value}" for key, value in env.items()],
+            "AttachStdout": True,
+            "AttachStderr": True,
+        }
+        self._deadline = time.monotonic() + timeout.total_seconds()
+        self._written = bytearray()
+        self._answer: Any = None
+
+    @property
+    def output(self) -> str:
+        """What it wrote so far, from the end."""
+        return demultiplex(bytes(self._written))
+
+    def run(self, api: Any) -> int:  # noqa: ANN401
+        """Run it, and return its exit status. Blocking.
+
+        Raises:
+            TimeoutError: it did not end in its time.
+
+        """
+        order = json.dumps(self._order)
+        made = api.post(f"/containers/{self._name}/exec", data=order, timeout=CALL_SECONDS)
+        made.raise_for_status()
+        session = made.json()["Id"]
+        start = json.dumps({"Detach": False, "Tty": False})
+        left = max(self._deadline - time.monotonic(), 0.001)
+        try:
+            with contextlib.closing(
+                api.post(f"/exec/{session}/start", data=start, stream=True, timeout=left)
+            ) as answer:
+                answer.raise_for_status()
+                self._answer = answer
+                # As it comes: a command that hangs may have said why.
+                while chunk := answer.raw.read1(_OUTPUT_BYTES):
+                    self._written += chunk
+                    if len(self._written) > 2 * _OUTPUT_BYTES:
+                        _keep_the_end(self._written)
+        except (APIError, requests.RequestException, HTTPError) as error:
+            if isinstance(error, APIError) and is_answer(error):
+                raise
+            if time.monotonic() >= self._deadline:
+                raise TimeoutError from error
             raise
-        if time.monotonic() >= deadline:
-            raise TimeoutError from error
-        raise
-    found = api.get(f"/exec/{session}/json", timeout=CALL_SECONDS)
-    found.raise_for_status()
-    return int(found.json()["ExitCode"])
+        found = api.get(f"/exec/{session}/json", timeout=CALL_SECONDS)
+        found.raise_for_status()
+        return int(found.json()["ExitCode"])
+
+    def give_up(self, future: asyncio.Future[int]) -> None:
+        """Let go of it: the thread that reads its output is free, and what it says is ignored."""
+        future.add_done_callback(_ignore)
+        if self._answer is not None:
+            self._answer.raw.shutdown()
 
 
 def _keep_the_end(written: bytearray) -> None:
@@ -238,7 +263,6 @@ def _keep_the_end(written: bytearray) -> None:
     del written[:offset]
 
 
-def _forget(future: asyncio.Future[int]) -> None:
-    """Take note of how a command ended that nobody waits for any more."""
+def _ignore(future: asyncio.Future[int]) -> None:
     if not future.cancelled():
         future.exception()

@@ -210,7 +210,7 @@ def test_the_missing_network_lock_is_a_warning(node: Node, missing: Missing) -> 
     assert check.remedy == "`apt-get install -y iptables`"
 
 
-# -- pods and limits --------------------------------------------------------------------------------
+# -- pods and limits -------------------------------------------------------------------------------
 
 
 def test_limits_that_cannot_hold_are_named(node: Node) -> None:
