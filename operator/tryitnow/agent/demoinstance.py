@@ -7,33 +7,32 @@ import time
 from datetime import timedelta
 
 from tryitnow.agent.before_delete import run_before_delete
+from tryitnow.agent.demo_status import report_given_up, report_not_ready, report_ready
 from tryitnow.agent.hooks import HookError
 from tryitnow.agent.inside import published
 from tryitnow.agent.measure import count_instance, instance_started, start_failed
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
-from tryitnow.agent.nodecheckpoint import (
-    discard_prepared,
+from tryitnow.agent.ports import NoPortError
+from tryitnow.agent.probe import NotReadyError, wait_ready
+from tryitnow.agent.quarantine import (
     note_restore_failure,
     note_restore_success,
     quarantine_damaged,
 )
-from tryitnow.agent.ports import NoPortError
-from tryitnow.agent.probe import NotReadyError, wait_ready
 from tryitnow.agent.restore import Unserved
 from tryitnow.agent.sandbox import SandboxError
 from tryitnow.agent.sandboxes import discard, find, is_running, members
 from tryitnow.agent.sources import SourceError
 from tryitnow.agent.start import Outcome, ThawImpossibleError, blueprint_of, find_copy, start
+from tryitnow.agent.upkeep import discard_prepared
 from tryitnow.api.demoinstance import (
     DemoInstance,
     DemoInstancePhase,
-    DemoInstanceStatus,
-    PublishedPort,
     StartedBy,
     Timings,
 )
-from tryitnow.api.meta import ConditionStatus, Key, find_condition, now, set_condition
+from tryitnow.api.meta import Key
 from tryitnow.background import together
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError
 from tryitnow.metrics.starts import RESTARTS
@@ -46,12 +45,6 @@ Phase = DemoInstancePhase
 
 HOLD_TRIES = 5
 """Two writers at most touch an instance that is being started; one of them once."""
-
-_HOW = {
-    StartedBy.WARM: "taken from the warm pool",
-    StartedBy.RESTORE: "thawed",
-    StartedBy.COLD_START: "started cold",
-}
 
 MAX_STARTS = 3
 """Failed starts after which an instance is given up: an application that never answered three
@@ -118,7 +111,7 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
         return None
     except PodmanUnreachableError as error:
         start_failed(node, instance, "PodmanUnreachable")
-        await _not_ready(node, instance, "PodmanUnreachable", str(error))
+        await report_not_ready(node, instance, "PodmanUnreachable", str(error))
         raise
     except NoPortError as error:
         return await _retry(node, instance, "NoPort", str(error))
@@ -127,7 +120,7 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
     except NotFoundError:
         message = f"spec.checkpointRef.name: Checkpoint {instance.spec.checkpoint_ref.name} is gone"
         start_failed(node, instance, "CheckpointNotFound")
-        await _give_up(node, instance, "CheckpointNotFound", message)
+        await report_given_up(node, instance, "CheckpointNotFound", message)
         return None
     except ThawImpossibleError as error:
         await _note_copy(node, instance, error)
@@ -143,7 +136,9 @@ async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
         return await _retry(node, instance, "StartFailed", str(error), most=MAX_STARTS)
     if not instance.status.restarts:
         node.backoff.forget(instance.metadata.uid)
-    timings = await _ready(node, instance, outcome, timedelta(seconds=time.monotonic() - began))
+    timings = await report_ready(
+        node, instance, outcome, timedelta(seconds=time.monotonic() - began)
+    )
     fallback = outcome.fallback.reason if outcome.fallback else None
     instance_started(node, instance, outcome.started_by, outcome.restored_from, fallback, timings)
     await _note_copy(node, instance, outcome.fallback, thawed=outcome.started_by)
@@ -187,7 +182,7 @@ async def _recover(
     # One that ends again soon has to wait longer each time before it comes here.
     node.backoff.failed(instance.metadata.uid)
     count_instance(node, RESTARTS, instance)
-    instance = await _not_ready(node, instance, "ContainerGone", message, restarted=True)
+    instance = await report_not_ready(node, instance, "ContainerGone", message, restarted=True)
     if container is not None and await _start_again(node, instance, container):
         return None
     return await _start(node, instance)
@@ -218,44 +213,8 @@ async def _start_again(node: Node, instance: DemoInstance, container: ContainerS
         return False
     timings = Timings(probe=probe)
     outcome = Outcome(StartedBy.COLD_START, sandbox, blueprint.probe_port, timings)
-    await _ready(node, instance, outcome, probe)
+    await report_ready(node, instance, outcome, probe)
     return True
-
-
-async def _ready(node: Node, instance: DemoInstance, outcome: Outcome, took: timedelta) -> Timings:
-    ports = outcome.sandbox.ports
-    host_port = next(p.host_port for p in ports if p.container_port == outcome.probe_port)
-    address = node.settings.node_address
-    url = f"http://[{address}]:{host_port}" if ":" in address else f"http://{address}:{host_port}"
-    bind = instance.status.timings.bind if instance.status.timings else None
-    total = took + (bind or timedelta())
-    timings = outcome.timings.model_copy(update={"bind": bind, "total": total})
-    how = _HOW[outcome.started_by]
-    message = f"{how} on {node.name} in {total.total_seconds():.2f} s"
-    if outcome.fallback is not None:
-        message += f" ({outcome.fallback.reason})"
-    status = _with_ready(instance, ConditionStatus.TRUE, str(outcome.started_by), message)
-    update = {
-        "phase": Phase.READY,
-        "host_port": host_port,
-        "ports": tuple(
-            PublishedPort(container_port=p.container_port, host_port=p.host_port) for p in ports
-        ),
-        "url": url,
-        "started_by": outcome.started_by,
-        "restored_from": outcome.restored_from,
-        "fallback_reason": outcome.fallback.reason if outcome.fallback else None,
-        "fallback_message": str(outcome.fallback)[:2048] if outcome.fallback else None,
-        "timings": timings,
-        "ready_at": now(),
-    }
-    await _write(node, instance, status.model_copy(update=update))
-    logger.info("%s: %s, %s", instance.key, message, url)
-    if outcome.fallback is not None:
-        note = f"{outcome.fallback.reason}: {outcome.fallback}"
-        node.kubernetes.event(instance, "ColdStartFallback", note, warning=True)
-    node.kubernetes.event(instance, "Ready", f"{message}: {url}")
-    return timings
 
 
 async def _retry(
@@ -267,64 +226,14 @@ async def _retry(
     failures = node.backoff.failed(uid)
     if most is not None and failures >= most:
         node.backoff.forget(uid)
-        await _give_up(node, instance, reason, f"{message}\nGiven up after {failures} tries.")
+        await report_given_up(
+            node, instance, reason, f"{message}\nGiven up after {failures} tries."
+        )
         return None
     wait = node.backoff.remaining(uid)
     seconds = wait.total_seconds() if wait else 0
-    await _not_ready(node, instance, reason, f"{message}\nNext try in {seconds:.0f} s.")
+    await report_not_ready(node, instance, reason, f"{message}\nNext try in {seconds:.0f} s.")
     return wait
-
-
-async def _give_up(node: Node, instance: DemoInstance, reason: str, message: str) -> None:
-    status = _with_ready(instance, ConditionStatus.FALSE, reason, message)
-    conditions = set_condition(
-        status.conditions,
-        "Stalled",
-        ConditionStatus.TRUE,
-        reason,
-        f"{message}\nDelete this DemoInstance and create another once the cause is mended.",
-        generation=instance.metadata.generation,
-    )
-    update = {"phase": Phase.FAILED, "conditions": tuple(conditions)}
-    await _write(node, instance, status.model_copy(update=update))
-    logger.error("%s: %s: %s", instance.key, reason, message)
-    node.kubernetes.event(instance, reason, message, warning=True)
-
-
-async def _not_ready(
-    node: Node,
-    instance: DemoInstance,
-    reason: str,
-    message: str,
-    *,
-    phase: Phase = Phase.STARTING,
-    restarted: bool = False,
-) -> DemoInstance:
-    status = _with_ready(instance, ConditionStatus.FALSE, reason, message)
-    update = {"phase": phase, "restarts": status.restarts + restarted}
-    said = find_condition(instance.status.conditions, "Ready")
-    if said is None or said.reason != reason:
-        logger.warning("%s: %s: %s", instance.key, reason, message)
-        node.kubernetes.event(instance, reason, message, warning=True)
-    return await _write(node, instance, status.model_copy(update=update))
-
-
-def _with_ready(
-    instance: DemoInstance, ready: ConditionStatus, reason: str, message: str
-) -> DemoInstanceStatus:
-    conditions = set_condition(
-        instance.status.conditions,
-        "Ready",
-        ready,
-        reason,
-        message,
-        generation=instance.metadata.generation,
-    )
-    return instance.status.model_copy(update={"conditions": tuple(conditions)})
-
-
-async def _write(node: Node, instance: DemoInstance, status: DemoInstanceStatus) -> DemoInstance:
-    return node.instances.take(await node.kubernetes.patch_status(instance, status.to_api()))
 
 
 async def _remove(node: Node, instance: DemoInstance) -> timedelta | None:

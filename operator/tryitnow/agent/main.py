@@ -15,7 +15,7 @@ from tryitnow.agent.handlers import register
 from tryitnow.agent.memory import give_large_blocks_back
 from tryitnow.agent.names import PREFIX, parse
 from tryitnow.agent.node import Node
-from tryitnow.agent.nodecheckpoint import FILES_EVERY_SECONDS, reconcile_copy, touched
+from tryitnow.agent.nodecheckpoint import reconcile_copy
 from tryitnow.agent.ports import PortRange
 from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.probe import open_session
@@ -23,6 +23,7 @@ from tryitnow.agent.report import Reporter, examine_node
 from tryitnow.agent.serve import TransferServer
 from tryitnow.agent.slot import reconcile_slots
 from tryitnow.agent.states import states
+from tryitnow.agent.upkeep import FILES_EVERY_SECONDS, touched
 from tryitnow.agent.volumes import VolumeStore
 from tryitnow.agent.warm import SETTLED, reconcile_pool
 from tryitnow.background import keep_doing

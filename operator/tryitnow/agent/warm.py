@@ -24,10 +24,10 @@ from tryitnow.agent.names import (
     warm_container,
 )
 from tryitnow.agent.node import Node
-from tryitnow.agent.nodecheckpoint import note_restore_failure, quarantine_damaged
 from tryitnow.agent.pool import WarmCopy
 from tryitnow.agent.ports import NoPortError
 from tryitnow.agent.probe import NotReadyError, ask
+from tryitnow.agent.quarantine import note_restore_failure, quarantine_damaged
 from tryitnow.agent.restore import thaw
 from tryitnow.agent.sandbox import Sandbox, SandboxError
 from tryitnow.agent.sandboxes import discard, find, members

@@ -10,12 +10,12 @@ from tests.unit.builders import PORT, make_archive, make_blueprint, make_copy, m
 from tests.unit.fakes import FakePodman
 from tryitnow.agent.names import demo_container, warm_container
 from tryitnow.agent.node import Node
-from tryitnow.agent.nodecheckpoint import discard_prepared
 from tryitnow.agent.pool import WarmCopy
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.sandbox import Sandbox
 from tryitnow.agent.start import Outcome, ThawImpossibleError, start
 from tryitnow.agent.unpack import CHECKPOINT
+from tryitnow.agent.upkeep import discard_prepared
 from tryitnow.agent.warm import reconcile_pool
 from tryitnow.api.checkpoint import Compression, CRIUOptions, Pool
 from tryitnow.api.demoinstance import FallbackReason, RestoredFrom, StartedBy, StartPolicy

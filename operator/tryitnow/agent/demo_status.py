@@ -1,0 +1,121 @@
+"""What the agent says of an instance: one writer, of its status and Events."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from tryitnow.agent.node import Node
+from tryitnow.agent.start import Outcome
+from tryitnow.api.demoinstance import (
+    DemoInstance,
+    DemoInstancePhase,
+    DemoInstanceStatus,
+    PublishedPort,
+    StartedBy,
+    Timings,
+)
+from tryitnow.api.meta import ConditionStatus, find_condition, now, set_condition
+
+logger = logging.getLogger(__name__)
+
+Phase = DemoInstancePhase
+
+_HOW = {
+    StartedBy.WARM: "taken from the warm pool",
+    StartedBy.RESTORE: "thawed",
+    StartedBy.COLD_START: "started cold",
+}
+
+
+async def report_ready(
+    node: Node, instance: DemoInstance, outcome: Outcome, took: timedelta
+) -> Timings:
+    """Say where it answers and how it was started; returns the timings with their sum."""
+    ports = outcome.sandbox.ports
+    host_port = next(p.host_port for p in ports if p.container_port == outcome.probe_port)
+    address = node.settings.node_address
+    url = f"http://[{address}]:{host_port}" if ":" in address else f"http://{address}:{host_port}"
+    bind = instance.status.timings.bind if instance.status.timings else None
+    total = took + (bind or timedelta())
+    timings = outcome.timings.model_copy(update={"bind": bind, "total": total})
+    how = _HOW[outcome.started_by]
+    message = f"{how} on {node.name} in {total.total_seconds():.2f} s"
+    if outcome.fallback is not None:
+        message += f" ({outcome.fallback.reason})"
+    status = _with_ready(instance, ConditionStatus.TRUE, str(outcome.started_by), message)
+    update = {
+        "phase": Phase.READY,
+        "host_port": host_port,
+        "ports": tuple(
+            PublishedPort(container_port=p.container_port, host_port=p.host_port) for p in ports
+        ),
+        "url": url,
+        "started_by": outcome.started_by,
+        "restored_from": outcome.restored_from,
+        "fallback_reason": outcome.fallback.reason if outcome.fallback else None,
+        "fallback_message": str(outcome.fallback)[:2048] if outcome.fallback else None,
+        "timings": timings,
+        "ready_at": now(),
+    }
+    await _write(node, instance, status.model_copy(update=update))
+    logger.info("%s: %s, %s", instance.key, message, url)
+    if outcome.fallback is not None:
+        note = f"{outcome.fallback.reason}: {outcome.fallback}"
+        node.kubernetes.event(instance, "ColdStartFallback", note, warning=True)
+    node.kubernetes.event(instance, "Ready", f"{message}: {url}")
+    return timings
+
+
+async def report_given_up(node: Node, instance: DemoInstance, reason: str, message: str) -> None:
+    """Say why it will not become ready."""
+    status = _with_ready(instance, ConditionStatus.FALSE, reason, message)
+    conditions = set_condition(
+        status.conditions,
+        "Stalled",
+        ConditionStatus.TRUE,
+        reason,
+        f"{message}\nDelete this DemoInstance and create another once the cause is mended.",
+        generation=instance.metadata.generation,
+    )
+    update = {"phase": Phase.FAILED, "conditions": tuple(conditions)}
+    await _write(node, instance, status.model_copy(update=update))
+    logger.error("%s: %s: %s", instance.key, reason, message)
+    node.kubernetes.event(instance, reason, message, warning=True)
+
+
+async def report_not_ready(
+    node: Node,
+    instance: DemoInstance,
+    reason: str,
+    message: str,
+    *,
+    phase: Phase = Phase.STARTING,
+    restarted: bool = False,
+) -> DemoInstance:
+    """Say why it does not answer (yet)."""
+    status = _with_ready(instance, ConditionStatus.FALSE, reason, message)
+    update = {"phase": phase, "restarts": status.restarts + restarted}
+    said = find_condition(instance.status.conditions, "Ready")
+    if said is None or said.reason != reason:
+        logger.warning("%s: %s: %s", instance.key, reason, message)
+        node.kubernetes.event(instance, reason, message, warning=True)
+    return await _write(node, instance, status.model_copy(update=update))
+
+
+def _with_ready(
+    instance: DemoInstance, ready: ConditionStatus, reason: str, message: str
+) -> DemoInstanceStatus:
+    conditions = set_condition(
+        instance.status.conditions,
+        "Ready",
+        ready,
+        reason,
+        message,
+        generation=instance.metadata.generation,
+    )
+    return instance.status.model_copy(update={"conditions": tuple(conditions)})
+
+
+async def _write(node: Node, instance: DemoInstance, status: DemoInstanceStatus) -> DemoInstance:
+    return node.instances.take(await node.kubernetes.patch_status(instance, status.to_api()))
