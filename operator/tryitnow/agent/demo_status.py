@@ -13,6 +13,7 @@ from tryitnow.api.demoinstance import (
     DemoInstanceStatus,
     PublishedPort,
     StartedBy,
+    StartPolicy,
     Timings,
 )
 from tryitnow.api.meta import ConditionStatus, find_condition, now, set_condition
@@ -41,9 +42,8 @@ async def report_ready(
     timings = outcome.timings.model_copy(update={"bind": bind, "total": total})
     how = _HOW[outcome.started_by]
     message = f"{how} on {node.name} in {total.total_seconds():.2f} s"
-    if outcome.fallback is not None:
-        message += f" ({outcome.fallback.reason})"
-    status = _with_ready(instance, ConditionStatus.TRUE, str(outcome.started_by), message)
+    why = _why_cold(instance, outcome)
+    status = _with_ready(instance, ConditionStatus.TRUE, str(outcome.started_by), message + why)
     update = {
         "phase": Phase.READY,
         "host_port": host_port,
@@ -59,12 +59,20 @@ async def report_ready(
         "ready_at": now(),
     }
     await _write(node, instance, status.model_copy(update=update))
-    logger.info("%s: %s, %s", instance.key, message, url)
+    logger.info("%s: %s%s, %s", instance.key, message, why, url)
     if outcome.fallback is not None:
         note = f"{outcome.fallback.reason}: {outcome.fallback}"
         node.kubernetes.event(instance, "ColdStartFallback", note, warning=True)
     node.kubernetes.event(instance, "Ready", f"{message}: {url}")
     return timings
+
+
+def _why_cold(instance: DemoInstance, outcome: Outcome) -> str:
+    if outcome.fallback is not None:
+        return f", because it could not be thawed: {outcome.fallback.reason}: {outcome.fallback}"
+    if outcome.started_by is StartedBy.COLD_START and instance.spec.start is StartPolicy.COLD_START:
+        return ", because spec.start is ColdStart"
+    return ""
 
 
 async def report_given_up(node: Node, instance: DemoInstance, reason: str, message: str) -> None:

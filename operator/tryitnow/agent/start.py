@@ -165,10 +165,17 @@ async def _admit(
 
 async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None) -> Outcome:
     if not node.health.criu_available:
-        msg = f"CRIU not available - will use cold start: {node.health.criu_message}"
+        msg = (
+            f"CRIU not available - will use cold start: {node.health.criu_message}; "
+            f"`kubectl describe nodeagent {node.name}` says how to mend it"
+        )
         raise ThawImpossibleError(FallbackReason.CRIU_NOT_AVAILABLE, msg)
     if copy is None or not copy.is_prepared or copy.status.archive is None:
-        msg = f"no verified copy of {instance.spec.checkpoint_ref.name} lies on {node.name}"
+        checkpoint = instance.spec.checkpoint_ref.name
+        msg = (
+            f"no verified copy of {checkpoint} lies on {node.name} (yet); "
+            f"`kubectl describe checkpoint {checkpoint}` says how far it is"
+        )
         raise ThawImpossibleError(FallbackReason.NO_COPY, msg)
     name = demo_container(instance)
     # One that an interrupted start left has the same name and is in the way.
@@ -179,7 +186,10 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
     except ArchiveError as error:
         raise ThawImpossibleError(FallbackReason.COPY_CORRUPT, str(error)) from error
     except NotReadyError as error:
-        msg = f"the thawed copy did not answer: {error}"
+        msg = (
+            f"the thawed copy did not answer: {error}; "
+            "if it only needs longer, raise spec.readiness.restoreTimeout of the Checkpoint"
+        )
         raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
     except PodmanUnreachableError:
         raise
