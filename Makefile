@@ -3,6 +3,8 @@
 PYTHON ?= python3
 LAB ?= demo
 NODES ?= 2
+# Labs that the system tests are spread over: they wait more than they work.
+LABS ?= 2
 
 lab := $(PYTHON) -m lab
 tools := $(lab) python --
@@ -44,7 +46,7 @@ unit: ## Run the unit tests; no cluster, no root.
 	$(tools) -m pytest tests/unit
 
 system: ## Run the tests on real parts: a control plane, two nodes, Podman, CRIU.
-	$(tools) -m pytest tests/system
+	$(tools) -m pytest tests/system --numprocesses=$(LABS) --dist=loadfile
 
 bench: ## Measure each way to a running copy on a lab of its own; draws docs/benchmarks.svg.
 	$(tools) -m bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,10 +28,16 @@ LOG_SHOWN = 6000
 Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def _lab_name() -> str:
+    """One lab for each of the processes that pytest-xdist spreads the files over."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    return os.environ.get("TEST_LAB", "test") + worker.removeprefix("gw")
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A cluster of its own, whatever else runs on this machine; gone afterwards in every case."""
-    lab = Cluster("test", nodes=len(NODES))
+    lab = Cluster(_lab_name(), nodes=len(NODES))
     lab.down()
     try:
         lab.up()

@@ -127,8 +127,9 @@ async def test_an_expected_error_is_retried_with_growing_pauses(
     make_queue(reconcile).add(A)
     await until(lambda: len(looks) == 3)
     first, second = looks[1] - looks[0], looks[2] - looks[1]
-    assert 0.19 < first < 0.35
-    assert 0.39 < second < 0.6
+    # No upper bounds: a busy machine only makes them longer.
+    assert first > 0.19
+    assert second > 0.39
     warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert [r.exc_info for r in warnings] == [None, None], "one line, no traceback"
     assert "not yet" in warnings[0].getMessage()
