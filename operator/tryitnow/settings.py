@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +39,10 @@ class ControllerSettings:
 
     namespace: str
     """Namespace of the operator."""
+
+    identity: str
+    """Whom the Lease names while this process leads: its Pod. The same name after a restart of the
+    container lets it go on at once, as the process before it has ended by then."""
 
     metrics_port: int
     """Port of /metrics, /healthz and /readyz, on all addresses of the Pod."""
@@ -167,6 +172,8 @@ def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettin
     """
     return ControllerSettings(
         namespace=env.get("POD_NAMESPACE", "tryitnow-system"),
+        # Outside of a Pod, several may run on one machine.
+        identity=env.get("POD_NAME") or f"{os.uname().nodename}_{uuid.uuid4()}",
         metrics_port=_number(env, "METRICS_PORT", 8080, 1, 65535),
     )
 

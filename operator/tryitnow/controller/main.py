@@ -1,14 +1,16 @@
-"""``tryitnow controller``: one per cluster, unprivileged."""
+"""``tryitnow controller``: unprivileged. One per cluster acts; its replicas wait for its Lease."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import os
+import signal
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import now
+from tryitnow.api.meta import Key, now
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import keep_doing
@@ -19,9 +21,12 @@ from tryitnow.controller.handlers import register
 from tryitnow.controller.lost import sweep
 from tryitnow.controller.states import states
 from tryitnow.kubernetes.client import KubernetesApi, connect
+from tryitnow.kubernetes.election import LeaderElection, LeadershipLostError
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.kubernetes.watching import new_registry, watch
 from tryitnow.metrics.endpoint import serving
+from tryitnow.metrics.instruments import Reading
+from tryitnow.metrics.program import LEADER
 from tryitnow.settings import ControllerSettings
 from tryitnow.workqueue import WorkQueue
 
@@ -33,7 +38,11 @@ RESYNC_EVERY_SWEEPS = 6
 
 
 LISTED = "the first list of all objects"
-"""What ``/readyz`` waits for."""
+"""What ``/readyz`` of the leader waits for. One that stands by is ready: a rolling update goes on
+when it is there, and only then asks the leader to stop."""
+
+LEASE = "tryitnow-controller"
+"""Name of the Lease, in the operator's namespace."""
 
 
 async def run(settings: ControllerSettings) -> None:
@@ -41,38 +50,54 @@ async def run(settings: ControllerSettings) -> None:
     cluster = Cluster()
     metrics = cluster.metrics
     metrics.read_from(lambda: states(cluster, now()))
-    async with (
-        serving(
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # While the controller leads, Kopf listens to them in our place.
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with connect("controller", metrics) as kubernetes:
+        lease = kubernetes.lease(Key(settings.namespace, LEASE))
+        election = LeaderElection(lease, settings.identity)
+        metrics.read_from(lambda: [Reading(LEADER, election.is_leader, ())])
+        async with serving(
             metrics,
-            lambda: () if cluster.listed else (LISTED,),
+            lambda: (LISTED,) if election.is_leader and not cluster.listed else (),
             host=None,
             port=settings.metrics_port,
-        ),
-        connect("controller", metrics) as kubernetes,
-    ):
-        checkpoints = WorkQueue(
-            "Checkpoint",
-            lambda key: reconcile_checkpoint(kubernetes, cluster, key),
-            expected=(KubernetesError,),
-            metrics=metrics,
-        )
-        instances = WorkQueue(
-            "DemoInstance",
-            lambda key: reconcile_instance(kubernetes, cluster, key),
-            expected=(KubernetesError,),
-            metrics=metrics,
-        )
-        registry = new_registry()
-        register(registry, cluster, checkpoints, instances)
-        sweeping = asyncio.create_task(_keep_sweeping(kubernetes, cluster, checkpoints, instances))
-        logger.info("controller started")
-        try:
-            await watch(registry)
-        finally:
-            sweeping.cancel()
-            await asyncio.gather(sweeping, return_exceptions=True)
-            await checkpoints.close()
-            await instances.close()
+        ):
+            logger.info("controller started; it waits for its lease")
+            try:
+                await election.lead(lambda: _act(kubernetes, cluster, stop), stop)
+            except LeadershipLostError as error:
+                logger.critical("%s", error)
+                # Not one step further: what was begun could reach the API server after the next
+                # leader has decided otherwise.
+                os._exit(1)
+
+
+async def _act(kubernetes: KubernetesApi, cluster: Cluster, stop: asyncio.Event) -> None:
+    """Watch and decide: what only the leader does."""
+    checkpoints = WorkQueue(
+        "Checkpoint",
+        lambda key: reconcile_checkpoint(kubernetes, cluster, key),
+        expected=(KubernetesError,),
+        metrics=cluster.metrics,
+    )
+    instances = WorkQueue(
+        "DemoInstance",
+        lambda key: reconcile_instance(kubernetes, cluster, key),
+        expected=(KubernetesError,),
+        metrics=cluster.metrics,
+    )
+    registry = new_registry()
+    register(registry, cluster, checkpoints, instances)
+    sweeping = asyncio.create_task(_keep_sweeping(kubernetes, cluster, checkpoints, instances))
+    try:
+        await watch(registry, stop)
+    finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+        await checkpoints.close()
+        await instances.close()
 
 
 async def _keep_sweeping(

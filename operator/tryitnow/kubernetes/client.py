@@ -26,6 +26,7 @@ from tryitnow.api.meta import (
 from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError
 from tryitnow.kubernetes.events import EventRecorder
+from tryitnow.kubernetes.lease import StoredLease
 from tryitnow.kubernetes.measured import MeasuredApiClient
 from tryitnow.kubernetes.merge import merge_patch
 from tryitnow.kubernetes.view import Listing, UnreadableObjectError, read
@@ -54,6 +55,10 @@ class KubernetesApi:
         self._api = api
         self._authentication = aio.AuthenticationV1Api(api)
         self._recorder = EventRecorder(api, component)
+
+    def lease(self, key: Key) -> StoredLease:
+        """Return the Lease of that name, which need not exist yet."""
+        return StoredLease(self._api, key)
 
     @staticmethod
     def _path(model: type[Resource], key: Key) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False
     # Our CRDs are installed with us; watching all CRDs and namespaces would need more rights.
     settings.scanning.disabled = True
-    # Kopf's peering is for operators that would step on each other's objects.
+    # Kopf's peering elects nobody (election.py says why): who watches is decided before.
     settings.peering.standalone = True
     # A dead connection is noticed after this time; 70 s is Kopf's default for quiet clusters.
     settings.watching.inactivity_timeout = 70
@@ -72,6 +72,6 @@ def take(event: kopf.RawEvent, view: View[Any], queue: WorkQueue | None) -> None
         queue.add(key)
 
 
-async def watch(registry: kopf.OperatorRegistry) -> None:
-    """Run Kopf until the process is asked to stop (SIGTERM, SIGINT)."""
-    await kopf.operator(registry=registry, clusterwide=True, standalone=True)
+async def watch(registry: kopf.OperatorRegistry, stop: asyncio.Event | None = None) -> None:
+    """Run Kopf until the process is asked to stop (SIGTERM, SIGINT), or ``stop`` is set."""
+    await kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)

@@ -12,6 +12,12 @@ BUILD_INFO = State(
     programs=(Program.CONTROLLER, Program.AGENT),
 )
 
+LEADER = State(
+    name="tryitnow_leader",
+    help="1 for the controller that acts, 0 for one that stands by.",
+    programs=(Program.CONTROLLER,),
+)
+
 KUBERNETES_REQUEST_DURATION = Timed(
     name="tryitnow_kubernetes_request_duration_seconds",
     help="Time of a request to the API server, failed or not; Kopf's watches are not among them.",

@@ -127,4 +127,9 @@ def test_a_bad_value_is_shown() -> None:
 
 def test_the_controller_needs_nothing() -> None:
     assert controller_settings({}).namespace == "tryitnow-system"
+
+
+def test_a_controller_is_known_by_its_pod_or_by_a_name_of_its_own() -> None:
+    assert controller_settings({"POD_NAME": "controller-1"}).identity == "controller-1"
+    assert controller_settings({}).identity != controller_settings({}).identity
     assert controller_settings({"POD_NAMESPACE": "demos"}).namespace == "demos"
