@@ -11,7 +11,7 @@ tools := $(lab) python --
 promtool := $(lab) tool promtool --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system bench crds docs
+.PHONY: help demo down test lint format unit system bench crds manifests docs
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -24,16 +24,22 @@ down: ## Remove the demo's cluster and every trace of it.
 
 test: lint unit system ## Everything CI runs.
 
-lint: ## Check style, types, imports, alerts, and that crds/ and docs/ are what the code says.
+lint: ## Check style, types, imports, alerts, the chart, and that all generated files are up to date.
 	$(tools) -m ruff check .
 	$(tools) -m ruff format --check .
-	$(tools) -m mypy operator/tryitnow lab bench tests
+	$(tools) -m mypy operator/tryitnow lab charts bench tests
 	PYTHONPATH=operator $(tools) -c 'import sys; from importlinter.cli import lint_imports_command; sys.argv = ["lint-imports"]; lint_imports_command()'
 	PYTHONPATH=operator $(tools) -m tryitnow.api.schema build/crds
 	diff -r --exclude=kustomization.yaml crds build/crds
+	diff -r charts/try-it-now/files/crds build/crds
 	PYTHONPATH=operator $(tools) -m tryitnow.metrics.page build/metrics.md
 	diff docs/metrics.md build/metrics.md
-	$(promtool) check rules --lint=all --lint-fatal manifests/prometheus/rules.yaml
+	$(tools) -m charts.values_page build/values.md
+	diff docs/values.md build/values.md
+	$(tools) -m charts.render build/manifests
+	for file in build/manifests/*; do diff "manifests/$${file##*/}" "$$file" || exit 1; done
+	$(tools) -m charts.check
+	$(promtool) check rules --lint=all --lint-fatal charts/try-it-now/files/rules.yaml
 	$(promtool) test rules manifests/prometheus/rules.test.yaml
 	$(tools) -m tests.unit.metrics.asked build/asked.yaml
 	$(promtool) check rules build/asked.yaml
@@ -51,8 +57,13 @@ system: ## Run the tests on real parts: a control plane, two nodes, Podman, CRIU
 bench: ## Measure each way to a running copy on a lab of its own; draws docs/benchmarks.svg.
 	$(tools) -m bench
 
-crds: ## Generate crds/ from the models.
+crds: ## Generate crds/, and the chart's copy of it, from the models.
 	PYTHONPATH=operator $(tools) -m tryitnow.api.schema crds
+	PYTHONPATH=operator $(tools) -m tryitnow.api.schema charts/try-it-now/files/crds
 
-docs: ## Generate docs/metrics.md from the code.
+manifests: ## Render manifests/ from the chart.
+	$(tools) -m charts.render manifests
+
+docs: ## Generate docs/metrics.md and docs/values.md.
 	PYTHONPATH=operator $(tools) -m tryitnow.metrics.page docs/metrics.md
+	$(tools) -m charts.values_page docs/values.md

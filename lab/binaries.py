@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from lab import LabError, cache, host_packages
 from lab.progress import step
-from lab.shell import run_watched
+from lab.shell import run, run_watched
 
 _MODULE = Path(__file__).parent / "control-plane"
 
@@ -71,24 +72,57 @@ def registry() -> Path:
 # program -> the Debian package that brings it
 _DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
 
-TOOLS = tuple(sorted(_DEBIAN_TOOLS))
+_GO_TOOLS = ("kubeconform",)  # as lab/tools/go.mod names them
+
+TOOLS = tuple(sorted((*_DEBIAN_TOOLS, *_GO_TOOLS, "helm", "kubectl")))
 """Programs that `python -m lab tool` runs."""
 
 
 def tool(name: str) -> Path:
-    """One of TOOLS, from a Debian package that is unpacked, not installed."""
-    return host_packages.unpacked(_DEBIAN_TOOLS[name]) / "usr/bin" / name
+    """One of TOOLS: none is installed on this machine, all are unpacked or built in the cache."""
+    if name in _DEBIAN_TOOLS:
+        return host_packages.unpacked(_DEBIAN_TOOLS[name]) / "usr/bin" / name
+    if name in _GO_TOOLS:
+        return _go_tools() / name
+    return kubectl_directory() / name
+
+
+def _go_tools() -> Path:
+    """What lab/tools/go.mod names."""
+    module = Path(__file__).parent / "tools"
+    files = [(module / name).read_text() for name in ("go.mod", "go.sum")]
+
+    def make(target: Path) -> None:
+        _require_go("kubeconform")
+        with step("building kubeconform", usually="20 s") as current:
+            run_watched(
+                "go", "build", "-v", "-trimpath", "-o", f"{target}/", "tool",
+                step=current, cwd=module,
+            )  # fmt: skip
+
+    return cache.entry("go-tools", cache.key("1", platform.machine(), *files), make)
+
+
+def module_files(module: Path, name: str) -> Path:
+    """Where Go keeps the unpacked sources of a module that a go.mod of ours requires."""
+    _require_go(name)
+    told = run("go", "mod", "download", "-json", name, cwd=module)
+    return Path(json.loads(told)["Dir"])
+
+
+def _require_go(what: str) -> None:
+    if not shutil.which("go"):
+        raise LabError(
+            f"No `go` on PATH to build or fetch {what} with. Install Go; for kube-apiserver and "
+            "etcd alone, KUBEBUILDER_ASSETS may point to a directory that has them."
+        )
 
 
 def _built() -> Path:
     go_mod = (_MODULE / "go.mod").read_text()
 
     def make(target: Path) -> None:
-        if not shutil.which("go"):
-            raise LabError(
-                "No `go` on PATH to build kube-apiserver and etcd with. Install Go, or point "
-                "KUBEBUILDER_ASSETS to a directory that has kube-apiserver and etcd."
-            )
+        _require_go("kube-apiserver and etcd")
         with step("building etcd and kube-apiserver", usually="9 min the first time") as current:
             run_watched(
                 "go", "build", "-v", "-trimpath", f"-ldflags={_linker_flags(go_mod)}",

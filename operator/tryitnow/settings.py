@@ -124,7 +124,7 @@ def _number(env: Mapping[str, str], name: str, default: int, low: int, high: int
 def _required(env: Mapping[str, str], name: str, what: str) -> str:
     value = env.get(name, "")
     if not value:
-        msg = f"{name} is not set; it must hold {what} (manifests/agent.yaml sets it)"
+        msg = f"{name} is not set; it must hold {what} (the chart sets it)"
         raise InvalidSettingError(msg)
     return value
 

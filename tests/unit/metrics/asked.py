@@ -18,9 +18,9 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[3]
-RULES = ROOT / "manifests/prometheus/rules.yaml"
+RULES = ROOT / "charts/try-it-now/files/rules.yaml"
 TESTS = ROOT / "manifests/prometheus/rules.test.yaml"
-DASHBOARD = ROOT / "manifests/grafana/try-it-now.json"
+DASHBOARD = ROOT / "charts/try-it-now/files/dashboard.json"
 RUNBOOKS = ROOT / "docs/runbooks"
 
 _VARIABLES = {"$__rate_interval": "5m", "$namespace": ".*", "$checkpoint": ".*", "$node": ".*"}
