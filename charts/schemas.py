@@ -77,8 +77,7 @@ def _needed(name: str, definitions: dict[str, Schema]) -> set[str]:
 
 
 def _references(schema: Schema) -> Iterator[str]:
-    for name in re.findall(rf'"\$ref": "{_REFERENCE}([^"]+)"', json.dumps(schema)):
-        yield name
+    yield from re.findall(rf'"\$ref": "{_REFERENCE}([^"]+)"', json.dumps(schema))
 
 
 def _write_custom(crd: dict[str, Any], target: Path) -> None:

@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import logging
 import sys
+from datetime import timedelta
 
 from tryitnow import __version__
+from tryitnow.api.duration import parse_duration
 from tryitnow.settings import InvalidSettingError, agent_settings, controller_settings
 
 
@@ -43,7 +45,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print the result as JSON")
     doctor.set_defaults(run=_doctor)
+
+    check = commands.add_parser(
+        "check-installation",
+        help="check that a controller leads and a node can run demos",
+        description="Asks the API server only. Exit status: 0 all is well, 1 it is not.",
+    )
+    check.set_defaults(run=_check_installation)
+
+    end = commands.add_parser(
+        "end-demos",
+        help="stop the controller, end all demos and drop all copies, before an uninstallation",
+    )
+    end.add_argument(
+        "--timeout",
+        type=_duration,
+        default=timedelta(minutes=2),
+        help="how long the nodes' agents get for it (default: 2m)",
+    )
+    end.set_defaults(run=_end_demos)
     return parser
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _logging() -> None:
@@ -81,3 +109,19 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from tryitnow.cli.doctor import doctor
 
     return doctor(as_json=arguments.json)
+
+
+def _check_installation(_: argparse.Namespace) -> int:
+    from tryitnow.cli.check_installation import run
+
+    settings = controller_settings()
+    _logging()
+    return asyncio.run(run(settings))
+
+
+def _end_demos(arguments: argparse.Namespace) -> int:
+    from tryitnow.cli.end_demos import run
+
+    settings = controller_settings()
+    _logging()
+    return asyncio.run(run(settings, arguments.timeout))

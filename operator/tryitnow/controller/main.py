@@ -23,6 +23,7 @@ from tryitnow.controller.states import states
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection, LeadershipLostError
 from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.kubernetes.lease import CONTROLLER_LEASE
 from tryitnow.kubernetes.watching import new_registry, watch
 from tryitnow.metrics.endpoint import serving
 from tryitnow.metrics.instruments import Reading
@@ -41,9 +42,6 @@ LISTED = "the first list of all objects"
 """What ``/readyz`` of the leader waits for. One that stands by is ready: a rolling update goes on
 when it is there, and only then asks the leader to stop."""
 
-LEASE = "tryitnow-controller"
-"""Name of the Lease, in the operator's namespace."""
-
 
 async def run(settings: ControllerSettings) -> None:
     """Run the controller until the process is asked to stop."""
@@ -55,7 +53,7 @@ async def run(settings: ControllerSettings) -> None:
         # While the controller leads, Kopf listens to them in our place.
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connect("controller", metrics) as kubernetes:
-        lease = kubernetes.lease(Key(settings.namespace, LEASE))
+        lease = kubernetes.lease(Key(settings.namespace, CONTROLLER_LEASE))
         election = LeaderElection(lease, settings.identity)
         metrics.read_from(lambda: [Reading(LEADER, election.is_leader, ())])
         async with serving(

@@ -301,6 +301,19 @@ class KubernetesApi:
             return None
         return TokenIdentity(username=status.user.username)
 
+    async def delete_deployment(self, key: Key) -> None:
+        """Delete a Deployment and its Pods; fine when it is gone already."""
+        call = aio.AppsV1Api(self._api).delete_namespaced_deployment(
+            key.name,
+            key.namespace,
+            propagation_policy="Foreground",
+            _request_timeout=TIMEOUT_SECONDS,
+        )
+        try:
+            await call_api(f"delete deployment {key}", call)
+        except NotFoundError:
+            return
+
     def event(self, regarding: Resource, reason: str, note: str, *, warning: bool = False) -> None:
         """Record an Event about an object, in the background; the work does not wait for it."""
         self._recorder.record(regarding, reason, note, warning=warning)

@@ -11,6 +11,9 @@ from kubernetes.aio import client as aio
 from tryitnow.api.meta import Key
 from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
 
+CONTROLLER_LEASE = "tryitnow-controller"
+"""Name of the Lease of the controller that acts, in the operator's namespace."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
