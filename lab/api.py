@@ -49,6 +49,29 @@ class Api:
         code, body = self._request("POST", path, wanted, "application/json")
         return self._parsed("POST", path, code, body)
 
+    def merge(self, path: str, change: dict[str, Any]) -> dict[str, Any]:
+        """Merge patch."""
+        code, body = self._request("PATCH", path, change, "application/merge-patch+json")
+        return self._parsed("PATCH", path, code, body)
+
+    def delete(self, path: str, options: dict[str, Any]) -> None:
+        """Delete an object; fine when it is gone already."""
+        code, body = self._request("DELETE", path, options, "application/json")
+        if code != http.HTTPStatus.NOT_FOUND:
+            self._parsed("DELETE", path, code, body)
+
+    def wait_for_change(self, path: str, since: str, seconds: int) -> None:
+        """Wait until something in a list changes after that version, but not longer than that."""
+        connection = http.client.HTTPSConnection(
+            self._address, 6443, context=self._tls, timeout=_TIMEOUT_S
+        )
+        query = f"watch=1&resourceVersion={since}&timeoutSeconds={seconds}"
+        try:
+            connection.request("GET", f"{path}?{query}")
+            connection.getresponse().readline()
+        finally:
+            connection.close()
+
     def _request(
         self, method: str, path: str, body: dict[str, Any] | None = None, kind: str = ""
     ) -> tuple[int, bytes]:

@@ -18,12 +18,14 @@ from lab import (
     control_plane,
     host_packages,
     identity,
+    kubelet,
     network,
     node_image,
     nodes,
+    pods,
     processes,
-    programs,
     registry,
+    release,
     remains,
     state,
     supervise,
@@ -36,6 +38,8 @@ from lab.state import Lab, Shape
 from lab.supervise import Unit
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+CONTROLLER = "controller"
 
 _NODE_UP_WITHIN_S = 20.0
 
@@ -152,10 +156,20 @@ class Cluster:
 
     def environment(self, node: str) -> dict[str, str]:
         """What a program in that node finds in its environment."""
-        if node == programs.CONTROLLER_HOME:
-            return {**CLEAN_ENVIRONMENT, **programs.controller_environment()}
-        own = programs.agent_environment(node, self.node_address(node))
+        unit = CONTROLLER if node == pods.CONTROL else f"agent-{node}"
+        if unit not in self.status():
+            return CLEAN_ENVIRONMENT  # a lab without the operator
+        own: dict[str, str] = supervise.ask(self.lab, do="environment", unit=unit)
         return {**CLEAN_ENVIRONMENT, **own}
+
+    def kubeconfig_of(self, unit: str) -> Path:
+        """What a program of ours identifies with: the token of its Pod."""
+        node = pods.CONTROL if unit.startswith(CONTROLLER) else unit.partition("-")[2]
+        return self.lab.node_directory(node) / "secrets" / unit / "kubeconfig"
+
+    def helm(self, *words: str | Path) -> str:
+        """Run Helm as the administrator, in the operator's namespace."""
+        return release.helm(self.lab, *words)
 
     # -- units -----------------------------------------------------------------------------------
 
@@ -190,6 +204,10 @@ class Cluster:
     def kill9(self, unit: str) -> None:
         """Kill a unit; it is started again after a second."""
         supervise.ask(self.lab, do="kill9", unit=unit)
+
+    def crash(self, unit: str) -> None:
+        """Kill a unit and keep it down until it is started."""
+        supervise.ask(self.lab, do="crash", unit=unit)
 
     def set_env(self, unit: str, env: Mapping[str, str | None]) -> None:
         """Change a unit's environment from its next start on; None takes a change back."""
@@ -270,7 +288,7 @@ class Cluster:
     def _start_nodes(self, ground: Ground) -> None:
         addresses = {node: self.node_address(node) for node in self.node_names}
         namespaces = {node: self.lab.node_namespace(node) for node in self.node_names}
-        namespaces[programs.CONTROLLER_HOME] = self.lab.namespace
+        namespaces[pods.CONTROL] = self.lab.namespace
         for node, namespace in namespaces.items():
             nodes.prepare(self.lab, node, ground, self.registry, addresses)
             argv = nodes.hold_argv(self.lab, node, ground.tree, namespace)
@@ -282,25 +300,19 @@ class Cluster:
             supervise.define(self.lab, service)
 
     def _start_operator(self) -> None:
-        number = self.shape.network
-        with step("operator: manifests and identities"):
-            identity.apply_manifests(self.lab, self.api, CHECKOUT)
-            home = self.lab.node_directory(programs.CONTROLLER_HOME) / "secrets"
-            identity.write_controller(self.lab, self.api, number, home)
-            for node in self.node_names:
-                home = self.lab.node_directory(node) / "secrets"
-                identity.write_agent(self.lab, self.api, number, home, node)
-        with step("operator: controller and agents"):
-            addresses = {node: self.node_address(node) for node in self.node_names}
-            for unit in programs.units(self.lab, addresses, CHECKOUT):
-                fresh = unit.name not in self.status()
-                supervise.define(self.lab, unit)
-                if not fresh:
-                    self.restart(unit.name)
+        units = [CONTROLLER, *(f"agent-{node}" for node in self.node_names)]
+        there_before = set(units) & self.status().keys()
+        with step("operator: helm install"):
+            supervise.define(self.lab, kubelet.unit(self.lab))
+            release.install(self.lab, self.api)
+        if there_before:
+            with step("operator: controller and agents once more, with the code as it is now"):
+                for unit in sorted(there_before):
+                    self.restart(unit)
 
     def _wait_if_node(self, unit: str) -> None:
         """Wait until a node that was switched on is complete."""
-        if unit not in [*self.node_names, programs.CONTROLLER_HOME]:
+        if unit not in [*self.node_names, pods.CONTROL]:
             return
         deadline = time.monotonic() + _NODE_UP_WITHIN_S
         while not nodes.holder(self.lab, unit):

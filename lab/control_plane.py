@@ -1,6 +1,6 @@
 """etcd, kube-apiserver and the few controllers of Kubernetes that our operator leans on.
 
-No scheduler and no kubelet run: the nodes' agents are started by the lab itself.
+No scheduler and no kubelet run: lab/kubelet.py plays both, for our own Pods.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ from lab.binaries import ControlPlane
 from lab.state import Lab
 from lab.supervise import Unit
 
-# Deleting (owner references, namespaces) and identities (accounts, roots, aggregated roles): what
-# a test of an operator notices when it is missing.
+# Deleting (owner references, namespaces), identities (accounts, roots, aggregated roles) and what
+# makes Pods of our Deployment, DaemonSet and Jobs.
 _CONTROLLERS = (
     "clusterrole-aggregation-controller",
+    "daemonset-controller",
+    "deployment-controller",
+    "disruption-controller",
     "garbage-collector-controller",
+    "job-controller",
     "namespace-controller",
+    "replicaset-controller",
     "resourcequota-controller",
     "root-ca-certificate-publisher-controller",
     "serviceaccount-controller",

@@ -47,11 +47,32 @@ class Keeper:
         self._unit = unit
         self._changed = threading.Condition()
         self._wanted = True
+        self._removed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._main: processes.Process | None = None
         self.overrides: dict[str, str] = {}
         self.starts = 0
         threading.Thread(target=self._keep, name=unit.name, daemon=True).start()
+
+    def become(self, unit: Unit) -> None:
+        """Be another program under the same name, from now on."""
+        if unit != self._unit:
+            self.stop()
+            self._unit = unit
+            self.starts = 0
+
+    def remove(self) -> None:
+        """Stop it for good."""
+        self._removed = True
+        self.stop()
+
+    def crash(self) -> None:
+        """Kill it and keep it down, as a node that breaks down would."""
+        with self._changed:
+            self._wanted = False
+            self._signal(signal.SIGKILL)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._process is None, timeout=_GRACE_S)
 
     def start(self) -> None:
         """Have it running, and wait until it was started."""
@@ -87,6 +108,11 @@ class Keeper:
             }
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What it is started with."""
+        return {**self._unit.env, **self.overrides}
+
+    @property
     def _log(self) -> str:
         return str(self._lab.log(self._unit.name))
 
@@ -99,7 +125,9 @@ class Keeper:
     def _keep(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted)
+                self._changed.wait_for(lambda: self._wanted or self._removed)
+                if self._removed:
+                    return
                 process = self._spawn()
                 self._process = process
             if process:
@@ -192,7 +220,9 @@ class Supervisor:
             return self._kill_all()
         if do == "define":
             defined = Unit(**more["definition"])
-            if defined.name not in self._keepers:
+            if defined.name in self._keepers:
+                self._keepers[defined.name].become(defined)
+            else:
                 self._keepers[defined.name] = Keeper(self._lab, defined)
             return self._keepers[defined.name].start()
         keeper = self._keepers.get(unit)
@@ -213,6 +243,12 @@ class Supervisor:
             return keeper.start()
         if do == "kill9":
             return keeper.kill9()
+        if do == "crash":
+            return keeper.crash()
+        if do == "environment":
+            return keeper.environment
+        if do == "remove":
+            return self._keepers.pop(unit).remove()
         raise LabError(f"unknown request {do!r}")
 
     def _kill_all(self) -> None:
@@ -259,7 +295,7 @@ def running(lab: Lab) -> bool:
 
 
 def define(lab: Lab, unit: Unit) -> None:
-    """Add a unit and start it."""
+    """Add a unit, or change the one of that name, and start it."""
     ask(lab, do="define", definition=asdict(unit))
 
 

@@ -49,8 +49,7 @@ def test_the_controller_reads_no_secret_and_agents_only_by_name(kubectl: Kubectl
 
 
 def test_an_agent_cannot_write_about_another_node(cluster: Cluster) -> None:
-    secrets = cluster.lab.node_directory(NODES[0]) / "secrets"
-    with connect(secrets / "kubeconfig") as client:
+    with connect(cluster.kubeconfig_of(f"agent-{NODES[0]}")) as client:
         agents = kubernetes.client.CustomObjectsApi(client)
 
         def write_about(node: str) -> None:

@@ -1,0 +1,215 @@
+"""Plays the scheduler and the kubelets, for our own Pods: no container runtime is on the way.
+
+Deployments, DaemonSets and Jobs are looked after by the real kube-controller-manager, which makes
+the Pods. This binds each to a node, has the supervisor run it there as lab/pods.py says, writes its
+status, and ends it when it is deleted. `python -m lab.kubelet NAME` is a unit of each lab.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from lab import LabError, certificates, control_plane, identity, network, nodes, pods, supervise
+from lab.api import Api
+from lab.pods import UNIT, Played, Pod
+from lab.shell import CLEAN_ENVIRONMENT
+from lab.state import Lab, shape
+from lab.supervise import Unit
+
+_LOOK_AGAIN_S = 1  # a kubelet's smallest period of a probe
+_PROBE_WITHIN_S = 1.0
+_ENDS_WITHIN_S = 300.0
+
+
+class Kubelet:
+    """All nodes of one lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        found = shape(lab)
+        assert found is not None
+        self._network = found.network
+        self._api = Api(lab, network.control_plane_address(found.network))
+        self._once: dict[str, threading.Thread] = {}
+        self._results: dict[str, bool] = {}
+        self._started: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Look at all Pods after each change, and at least every second."""
+        while True:
+            try:
+                listed = self._api.get("/api/v1/pods") or {"items": [], "metadata": {}}
+                for pod in listed["items"]:
+                    self._look_at(pod, listed["items"])
+                self._api.wait_for_change(
+                    "/api/v1/pods", listed["metadata"]["resourceVersion"], _LOOK_AGAIN_S
+                )
+            except (LabError, OSError, http.client.HTTPException) as error:
+                # The API server may be down for a test; the supervisor may be busy with a unit.
+                _log(str(error))
+                time.sleep(_LOOK_AGAIN_S)
+
+    def _look_at(self, pod: Pod, beside: list[Pod]) -> None:
+        metadata = pod["metadata"]
+        if metadata.get("deletionTimestamp"):
+            self._end(pod)
+        elif not pod["spec"].get("nodeName"):
+            self._bind(pod)
+        elif UNIT not in metadata.get("annotations", {}):
+            self._name(pod, beside)
+        elif pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}:
+            return
+        elif pods.ends(pod):
+            self._run_once(pod)
+        else:
+            self._keep_running(pod)
+
+    def _bind(self, pod: Pod) -> None:
+        node = pods.node_of(pod)
+        _log(f"{pods.key(pod)}: bound to {node}")
+        target = {"apiVersion": "v1", "kind": "Node", "name": node}
+        binding = {"apiVersion": "v1", "kind": "Binding", "target": target,
+                   "metadata": {"name": pod["metadata"]["name"]}}  # fmt: skip
+        self._api.create(f"{pods.path(pod)}/binding", binding)
+
+    def _name(self, pod: Pod, beside: list[Pod]) -> None:
+        """Write down which unit plays it: this program remembers nothing."""
+        taken = {other["metadata"].get("annotations", {}).get(UNIT, "") for other in beside}
+        unit = pods.unit_name(pod, taken)
+        pod["metadata"].setdefault("annotations", {})[UNIT] = unit
+        self._api.merge(pods.path(pod), {"metadata": {"annotations": {UNIT: unit}}})
+
+    def _keep_running(self, pod: Pod) -> None:
+        played = pods.play(pod, self._address(pod))
+        self._identify(pod, played)
+        unit = Unit(played.unit, played.argv, played.env, node=pod["spec"]["nodeName"])
+        uid = pod["metadata"]["uid"]
+        if uid not in self._started:
+            _log(f"{pods.key(pod)}: {unit.name} starts")
+            supervise.define(self._lab, unit)
+            self._started[uid] = _now()
+        known = supervise.ask(self._lab, do="status").get(unit.name, {})
+        ready = bool(known.get("pid")) and self._is_ready(pod, played)
+        self._write_status(pod, "Running", ready=ready, restarts=max(known.get("starts", 1) - 1, 0))
+
+    def _run_once(self, pod: Pod) -> None:
+        uid = pod["metadata"]["uid"]
+        if uid not in self._once:
+            played = pods.play(pod, self._address(pod))
+            self._identify(pod, played)
+            self._started[uid] = _now()
+            self._once[uid] = threading.Thread(
+                target=self._execute, args=(pod, played), daemon=True
+            )
+            self._once[uid].start()
+        if uid in self._results:
+            self._write_status(pod, "Succeeded" if self._results[uid] else "Failed", ready=False)
+        else:
+            self._write_status(pod, "Running", ready=True)
+
+    def _execute(self, pod: Pod, played: Played) -> None:
+        node = pod["spec"]["nodeName"]
+        holder = nodes.holder(self._lab, node)
+        uid = pod["metadata"]["uid"]
+        if not holder:
+            self._results[uid] = False
+            return
+        with self._lab.log(played.unit).open("ab") as log:
+            try:
+                done = subprocess.run(
+                    nodes.enter_argv(self._lab, node, holder, played.argv),
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False,
+                    env={**CLEAN_ENVIRONMENT, **played.env}, timeout=_ENDS_WITHIN_S,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                self._results[uid] = False
+            else:
+                self._results[uid] = done.returncode == 0
+
+    def _end(self, pod: Pod) -> None:
+        unit = pod["metadata"].get("annotations", {}).get(UNIT)
+        if unit and not pods.ends(pod):
+            _log(f"{pods.key(pod)}: {unit} ends")
+            with contextlib.suppress(LabError):  # it may never have started
+                supervise.ask(self._lab, do="remove", unit=unit)
+        self._api.delete(pods.path(pod), {"gracePeriodSeconds": 0})
+
+    def _address(self, pod: Pod) -> str:
+        node = pod["spec"]["nodeName"]
+        if node == pods.CONTROL:
+            return network.control_plane_address(self._network)
+        return network.node_address(self._network, node)
+
+    def _identify(self, pod: Pod, played: Played) -> None:
+        """Write the Pod's tokens where its program finds them, once.
+
+        They live as long as the lab: nothing here rotates them.
+        """
+        home = self._lab.node_directory(pod["spec"]["nodeName"]) / "secrets"
+        own = home / played.unit
+        mark = own / "pod"
+        if mark.exists() and mark.read_text() == pod["metadata"]["uid"]:
+            return
+        own.mkdir(mode=0o700, exist_ok=True)
+        home.chmod(0o711)  # other users have to reach their own directory below it
+        account = pod["spec"].get("serviceAccountName", "default")
+        bearer = identity.token(self._api, account, pod=pod)
+        server = control_plane.server(self._network)
+        content = certificates.token_kubeconfig(self._lab, server, bearer, identity.NAMESPACE)
+        certificates.write_secret(own / "kubeconfig", content)
+        for name, audience in pods.transfer_tokens(pod).items():
+            token = identity.token(self._api, account, audiences=[audience], pod=pod)
+            certificates.write_secret(home / name, token)
+        for path in (own, own / "kubeconfig"):
+            os.chown(path, played.uid, played.uid)
+        mark.write_text(pod["metadata"]["uid"])
+
+    def _is_ready(self, pod: Pod, played: Played) -> bool:
+        probe = pods.main_container(pod).get("readinessProbe", {}).get("httpGet")
+        if not probe or not played.metrics_port:
+            return True
+        connection = http.client.HTTPConnection(
+            self._address(pod), played.metrics_port, timeout=_PROBE_WITHIN_S
+        )
+        try:
+            connection.request("GET", probe["path"])
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _write_status(self, pod: Pod, phase: str, *, ready: bool, restarts: int = 0) -> None:
+        since = self._started[pod["metadata"]["uid"]]
+        wanted = pods.status(
+            pod, self._address(pod), phase=phase, ready=ready, since=since, restarts=restarts
+        )
+        if any(pod.get("status", {}).get(name) != value for name, value in wanted.items()):
+            self._api.merge(f"{pods.path(pod)}/status", {"status": wanted})
+
+
+def unit(lab: Lab) -> Unit:
+    """The unit of a lab's kubelets; it runs on the machine itself."""
+    checkout = Path(__file__).resolve().parent.parent
+    argv = [sys.executable, "-m", "lab.kubelet", lab.name]
+    return Unit("kubelet", argv, {"PYTHONPATH": str(checkout)})
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _log(what: Any) -> None:  # noqa: ANN401
+    print(what, flush=True)
+
+
+if __name__ == "__main__":
+    Kubelet(Lab(sys.argv[1])).run()
