@@ -57,8 +57,13 @@ def client_certificate_kubeconfig(lab: Lab, server: str, who: str) -> str:
 
 
 def token_kubeconfig(lab: Lab, server: str, token: str, namespace: str) -> str:
-    """A kubeconfig that identifies by a service account's token."""
-    return _kubeconfig(lab, server, {"token": token}, namespace)
+    """A kubeconfig that identifies by a service account's token; it expects ca.crt beside it.
+
+    Clients write a certificate that is inside of it to a file first, and a Pod whose root file
+    system is read-only has no place for one.
+    """
+    authority = {"certificate-authority": "ca.crt"}
+    return _kubeconfig(lab, server, {"token": token}, namespace, authority)
 
 
 def write_secret(path: Path, content: str) -> None:
@@ -69,13 +74,17 @@ def write_secret(path: Path, content: str) -> None:
     unfinished.rename(path)
 
 
-def _kubeconfig(lab: Lab, server: str, user: dict[str, str], namespace: str = "default") -> str:
+def _kubeconfig(
+    lab: Lab,
+    server: str,
+    user: dict[str, str],
+    namespace: str = "default",
+    authority: dict[str, str] | None = None,
+) -> str:
     """JSON is YAML, so the standard library can write it."""
     name = f"lab-{lab.name}"
-    cluster = {
-        "server": server,
-        "certificate-authority-data": _base64(lab.certificates / "ca.crt"),
-    }
+    whole = {"certificate-authority-data": _base64(lab.certificates / "ca.crt")}
+    cluster = {"server": server, **(authority or whole)}
     context = {"cluster": name, "user": name, "namespace": namespace}
     return json.dumps(
         {

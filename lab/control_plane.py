@@ -154,3 +154,5 @@ def create_node(api: Api, name: str, address: str) -> None:
         ],
     }
     api.apply(f"/api/v1/nodes/{name}/status", {**node, "status": status})
+    # The taint of each new node, which the node lifecycle controller would take off by now.
+    api.merge(f"/api/v1/nodes/{name}", {"spec": {"taints": None}})

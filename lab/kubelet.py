@@ -168,7 +168,9 @@ class Kubelet:
         for name, audience in pods.transfer_tokens(pod).items():
             token = identity.token(self._api, account, audiences=[audience], pod=pod)
             certificates.write_secret(home / name, token)
-        for path in (own, own / "kubeconfig"):
+        authority = (self._lab.certificates / "ca.crt").read_text()
+        certificates.write_secret(own / "ca.crt", authority)
+        for path in (own, own / "kubeconfig", own / "ca.crt"):
             os.chown(path, played.uid, played.uid)
         mark.write_text(pod["metadata"]["uid"])
 

@@ -38,8 +38,9 @@ RESYNC_EVERY_SWEEPS = 6
 """A watch that broke off may have missed a deletion; a fresh list each minute makes up for it."""
 
 
+LEASE = "the lease of the controller that leads"
 LISTED = "the first list of all objects"
-"""What ``/readyz`` of the leader waits for. One that stands by is ready: a rolling update goes on
+"""What ``/readyz`` waits for. One that stands by beside a leader is ready: a rolling update goes on
 when it is there, and only then asks the leader to stop."""
 
 
@@ -58,7 +59,7 @@ async def run(settings: ControllerSettings) -> None:
         metrics.read_from(lambda: [Reading(LEADER, election.is_leader, ())])
         async with serving(
             metrics,
-            lambda: (LISTED,) if election.is_leader and not cluster.listed else (),
+            lambda: _missing(election, cluster),
             host=None,
             port=settings.metrics_port,
         ):
@@ -70,6 +71,12 @@ async def run(settings: ControllerSettings) -> None:
                 # Not one step further: what was begun could reach the API server after the next
                 # leader has decided otherwise.
                 os._exit(1)
+
+
+def _missing(election: LeaderElection, cluster: Cluster) -> tuple[str, ...]:
+    if not election.knows_leader:
+        return (LEASE,)
+    return (LISTED,) if election.is_leader and not cluster.listed else ()
 
 
 async def _act(kubernetes: KubernetesApi, cluster: Cluster, stop: asyncio.Event) -> None:

@@ -73,6 +73,11 @@ class LeaderElection:
         """Whether this process is the one that acts."""
         return self._mine is not None
 
+    @property
+    def knows_leader(self) -> bool:
+        """Whether this process leads, or has seen who does."""
+        return self.is_leader or (self._seen is not None and self._is_taken(self._seen))
+
     async def lead(self, work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         """Wait for the Lease, work while it is held, and give it back when the work has ended.
 

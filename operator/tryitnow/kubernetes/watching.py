@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import Any
 
 import kopf
@@ -74,4 +75,12 @@ def take(event: kopf.RawEvent, view: View[Any], queue: WorkQueue | None) -> None
 
 async def watch(registry: kopf.OperatorRegistry, stop: asyncio.Event | None = None) -> None:
     """Run Kopf until the process is asked to stop (SIGTERM, SIGINT), or ``stop`` is set."""
-    await kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
+    await kopf.operator(
+        registry=registry,
+        clusterwide=True,
+        standalone=True,
+        stop_flag=stop,
+        # For the peering that is off. Without it Kopf asks for the name of the user, and a
+        # container's user may have none.
+        identity=os.uname().nodename,  # type: ignore[arg-type] # its NewType is not exported
+    )

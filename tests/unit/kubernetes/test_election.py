@@ -272,6 +272,18 @@ async def test_the_same_pod_goes_on_at_once_after_a_crash(cluster: Cluster) -> N
 
 
 @scenario
+async def test_who_waits_knows_a_leader_once_it_has_seen_one(cluster: Cluster) -> None:
+    second = cluster.candidate("second")
+    second.door.is_closed = True
+    await cluster.leader("first")
+    assert not second.election.knows_leader, "it could not read the lease yet"
+    second.door.is_closed = False
+    await asyncio.sleep(LOOK_S + 0.1)
+    assert second.election.knows_leader
+    assert not second.election.is_leader
+
+
+@scenario
 async def test_one_that_waits_can_be_stopped(cluster: Cluster) -> None:
     await cluster.leader("first")
     second = cluster.candidate("second")
