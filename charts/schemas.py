@@ -19,6 +19,7 @@ from lab import binaries, cache
 
 _PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 _MONITORS = ("podmonitors", "prometheusrules")
+_CONTROL_PLANE = ROOT / "lab/control-plane"
 _KUBERNETES = "k8s.io/kubernetes"
 
 LOCATION = "{{ .Group }}_{{ .ResourceAPIVersion }}_{{ .ResourceKind }}.json"
@@ -32,19 +33,23 @@ Schema = dict[str, Any]
 def directory() -> Path:
     """The directory of the schemas."""
     crds = sorted((ROOT / "crds").glob("tryitnow.dev_*.yaml"))
-    control_plane = ROOT / "lab/control-plane"
-    made_from = [(control_plane / "go.mod").read_text(), _PROMETHEUS_OPERATOR]
+    made_from = [(_CONTROL_PLANE / "go.mod").read_text(), _PROMETHEUS_OPERATOR]
     made_from += [crd.read_text() for crd in crds]
 
     def make(target: Path) -> None:
-        kubernetes = binaries.module_files(control_plane, _KUBERNETES)
+        kubernetes = binaries.module_files(_CONTROL_PLANE, _KUBERNETES)
         _write_builtin(kubernetes / "api/openapi-spec/swagger.json", target)
-        monitoring = binaries.module_files(control_plane, _PROMETHEUS_OPERATOR)
-        theirs = monitoring / "example/prometheus-operator-crd"
-        for crd in (*crds, *(theirs / f"monitoring.coreos.com_{kind}.yaml" for kind in _MONITORS)):
+        for crd in (*crds, *monitoring_crds()):
             _write_custom(yaml.safe_load(crd.read_text()), target)
 
     return cache.entry("schemas", cache.key("2", *made_from), make)
+
+
+def monitoring_crds() -> list[Path]:
+    """The Prometheus operator's kinds that the chart can make objects of."""
+    module = binaries.module_files(_CONTROL_PLANE, _PROMETHEUS_OPERATOR)
+    directory = module / "example/prometheus-operator-crd"
+    return [directory / f"monitoring.coreos.com_{kind}.yaml" for kind in _MONITORS]
 
 
 def _write(target: Path, group: str, version: str, kind: str, schema: Schema) -> None:

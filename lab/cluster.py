@@ -81,7 +81,7 @@ class Cluster:
     @property
     def api(self) -> Api:
         """The Kubernetes API as the administrator."""
-        return Api(self.lab, network.control_plane_address(self.shape.network))
+        return Api(self.lab, self.control_plane_address)
 
     def node_address(self, name: str) -> str:
         """The address of a node, reachable from this machine and from the other nodes."""
@@ -166,6 +166,19 @@ class Cluster:
         """What a program of ours identifies with: the token of its Pod."""
         node = pods.CONTROL if unit.startswith(CONTROLLER) else unit.partition("-")[2]
         return self.lab.node_directory(node) / "secrets" / unit / "kubeconfig"
+
+    @property
+    def control_plane_address(self) -> str:
+        """Where the API server and the controllers are."""
+        return network.control_plane_address(self.shape.network)
+
+    def install(self, *words: str) -> None:
+        """Install the operator's chart, or change its values; without any, back to the lab's."""
+        release.install(self.lab, self.api, *words)
+
+    def uninstall(self) -> None:
+        """Uninstall the operator."""
+        release.uninstall(self.lab)
 
     def helm(self, *words: str | Path) -> str:
         """Run Helm as the administrator, in the operator's namespace."""

@@ -84,8 +84,10 @@ class Kubelet:
         """Write down which unit plays it: this program remembers nothing."""
         taken = {other["metadata"].get("annotations", {}).get(UNIT, "") for other in beside}
         unit = pods.unit_name(pod, taken)
-        pod["metadata"].setdefault("annotations", {})[UNIT] = unit
-        self._api.merge(pods.path(pod), {"metadata": {"annotations": {UNIT: unit}}})
+        # The one whose unit has the plain name stays when there shall be fewer.
+        cost = "0" if unit == pods.main_container(pod)["name"] else "-1"
+        annotations = {UNIT: unit, "controller.kubernetes.io/pod-deletion-cost": cost}
+        self._api.merge(pods.path(pod), {"metadata": {"annotations": annotations}})
 
     def _keep_running(self, pod: Pod) -> None:
         played = pods.play(pod, self._address(pod))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import kubernetes
 import pytest
@@ -46,6 +47,52 @@ def test_the_programs_may_not(account: str, words: tuple[str, ...], kubectl: Kub
 def test_the_controller_reads_no_secret_and_agents_only_by_name(kubectl: Kubectl) -> None:
     assert not may(kubectl, "tryitnow-controller", "get", "secrets", "-A")
     assert may(kubectl, "tryitnow-agent", "get", "secrets", "-A")
+
+
+def test_the_controller_cannot_read_any_secret(cluster: Cluster, objects: Objects) -> None:
+    metadata = kubernetes.client.V1ObjectMeta(name="password")
+    secret = kubernetes.client.V1Secret(metadata=metadata, string_data={"password": "wordpass"})
+    with connect(cluster.kubeconfig) as client:
+        kubernetes.client.CoreV1Api(client).create_namespaced_secret(objects.namespace, secret)
+    with connect(cluster.kubeconfig_of("controller")) as client:
+        controller = kubernetes.client.CoreV1Api(client)
+        for read in (
+            lambda: controller.read_namespaced_secret("password", objects.namespace),
+            lambda: controller.list_namespaced_secret(objects.namespace),
+            lambda: controller.list_secret_for_all_namespaces(),
+        ):
+            with pytest.raises(ApiException, match="403"):
+                read()
+        kubernetes.client.CustomObjectsApi(client).list_cluster_custom_object(
+            GROUP, VERSION, "checkpoints"
+        )
+    with connect(cluster.kubeconfig_of(f"agent-{NODES[0]}")) as client:
+        agent = kubernetes.client.CoreV1Api(client)
+        assert agent.read_namespaced_secret("password", objects.namespace).data
+        with pytest.raises(ApiException, match="403"):
+            agent.list_namespaced_secret(objects.namespace)
+
+
+def test_the_controller_is_nobody_and_can_write_nowhere(cluster: Cluster) -> None:
+    """The lab gives it what the chart's security context leaves it (lab/pods.py)."""
+    process = Path("/proc") / str(cluster.unit_pid("controller"))
+    status = dict(
+        line.split(":\t", 1)
+        for line in (process / "status").read_text().splitlines()
+        if "\t" in line
+    )
+    assert set(status["Uid"].split()) == {"65532"}
+    assert set(status["Gid"].split()) == {"65532"}
+    assert status["Groups"].split() == []
+    assert status["NoNewPrivs"] == "1"
+    for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[kind], 16) == 0, kind
+    writable = [
+        fields[4]
+        for fields in map(str.split, (process / "mountinfo").read_text().splitlines())
+        if "rw" in fields[5].split(",") and not fields[4].startswith(("/proc", "/sys", "/dev"))
+    ]
+    assert writable == []
 
 
 def test_an_agent_cannot_write_about_another_node(cluster: Cluster) -> None:

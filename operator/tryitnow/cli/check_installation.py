@@ -1,4 +1,4 @@
-"""``tryitnow check-installation``: what `helm test` runs: does a controller lead, which nodes serve.
+"""``tryitnow check-installation``, which `helm test` runs: who leads, and which nodes serve.
 
 Everything is read from the API, so it can run anywhere; `tryitnow doctor` looks at one node itself.
 """

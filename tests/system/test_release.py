@@ -1,0 +1,115 @@
+"""The chart as a release: tested, upgraded, rolled back, uninstalled, installed again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from charts import schemas
+from charts.check import value_sets
+from charts.render import template
+from lab.cluster import Cluster
+from tests.system.conftest import Kubectl
+from tests.system.nodes import NODES, LabNodes
+from tests.system.notes import notes_spec, visit
+from tests.system.objects import Objects, wait_until
+from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+
+CHANGED = ("--set=agent.maxInstances=7", "--set=controller.podAnnotations.example=changed")
+"""Other values, for which all Pods are made anew."""
+
+CAPACITY = 110
+
+
+def test_helm_test_says_who_leads_and_which_nodes_serve(cluster: Cluster) -> None:
+    assert "Succeeded" in cluster.helm("test", "try-it-now", "--timeout=60s")
+    told = cluster.log("tryitnow-test").read_text()
+    assert "leads" in told
+    for node in NODES:
+        assert f"node {node}: freezes and thaws" in told
+
+
+@pytest.mark.parametrize(("name", "files"), value_sets().items(), ids=list(value_sets()))
+def test_the_api_server_takes_each_set_of_values(
+    name: str, files: tuple[Path, ...], cluster: Cluster, kubectl: Kubectl
+) -> None:
+    if name == "everything":
+        for crd in schemas.monitoring_crds():
+            done = kubectl("apply", "--server-side", "--filename", crd)
+            assert done.returncode == 0, done.stderr
+        wait_until(
+            lambda: "prometheusrules" in kubectl("api-resources", "-o", "name").stdout,
+            "the Prometheus operator's kinds",
+        )
+    rendered = template(files=files)
+    dry = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--filename=-")
+    done = kubectl(*dry, stdin=rendered)
+    assert done.returncode == 0, done.stderr
+    assert cluster.api.ready()
+
+
+def test_demos_run_on_through_an_upgrade_and_a_rollback(
+    cluster: Cluster, objects: Objects, notes_image: str
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image))
+    objects.ready_checkpoint("notes")
+    objects.demo("steady", "notes")
+    demo = objects.ready_demo("steady")
+    visitor = visit(demo)
+    assert visitor.post("/notes", "kept").status_code == 201
+
+    def capacity() -> set[int]:
+        agents = [objects.get(NodeAgent, node) for node in NODES]
+        return {agent.status.capacity for agent in agents if agent is not None}
+
+    assert capacity() == {CAPACITY}
+    for change, expected in (
+        (lambda: cluster.install(*CHANGED), 7),
+        (lambda: cluster.helm("rollback", "try-it-now", "--wait", "--timeout=120s"), CAPACITY),
+    ):
+        change()
+        wait_until(lambda expected=expected: capacity() == {expected}, f"capacity {expected}")  # type: ignore[misc]
+        assert visitor.notes() == ["kept"]
+        after = objects.get(DemoInstance, "steady")
+        assert after
+        assert after.status.restarts == 0
+        assert after.status.url == demo.status.url
+    objects.demo("another", "notes")
+    assert visit(objects.ready_demo("another")).get("/healthz").status_code == 200
+
+
+def test_uninstalled_with_demos_and_installed_again(
+    cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes, kubectl: Kubectl
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image, pool={"warm": 1}))
+    objects.ready_checkpoint("notes")
+    objects.demo("running", "notes")
+    visitor = visit(objects.ready_demo("running"))
+    cluster.uninstall()
+    try:
+        assert objects.all(DemoInstance) == []
+        assert objects.all(NodeCheckpoint) == []
+        assert objects.get(Checkpoint, "notes") is not None
+        assert visitor.is_gone()
+        assert nodes.remains(objects.namespace) == []
+        left = kubectl(
+            "-n", "tryitnow-system", "get", "pods,deployments,daemonsets,jobs", "-o", "name"
+        )
+        assert left.stdout.split() == []
+        # Nobody is there to take a finalizer off, and nothing needs one taken off.
+        other = Objects(cluster.kubeconfig, f"{objects.namespace}-left")
+        other.create_namespace()
+        other.checkpoint("notes", notes_spec(notes_image))
+        other.demo("never", "notes")
+        other.delete_namespace()
+        other.close()
+        gone = kubectl("wait", "--for=delete", f"namespace/{other.namespace}", "--timeout=60s")
+        assert gone.returncode == 0, gone.stderr
+    finally:
+        cluster.install()
+    objects.demo("again", "notes")
+    assert visit(objects.ready_demo("again", 120)).get("/healthz").status_code == 200
