@@ -212,7 +212,7 @@ def _now() -> str:
 
 
 def _log(what: Any) -> None:  # noqa: ANN401
-    print(what, flush=True)
+    print(time.strftime("%H:%M:%S"), what, flush=True)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,9 @@ def test_the_api_server_takes_each_set_of_values(
             "the Prometheus operator's kinds",
         )
     rendered = template(files=files)
-    dry = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--filename=-")
-    done = kubectl(*dry, stdin=rendered)
+    # In Helm's name, so that what these values leave out goes, as in an upgrade to them.
+    words = ("apply", "--server-side", "--force-conflicts", "--field-manager=helm")
+    done = kubectl(*words, "--dry-run=server", "--filename=-", stdin=rendered)
     assert done.returncode == 0, done.stderr
     assert cluster.api.ready()
 
@@ -96,10 +97,10 @@ def test_uninstalled_with_demos_and_installed_again(
         assert objects.get(Checkpoint, "notes") is not None
         assert visitor.is_gone()
         assert nodes.remains(objects.namespace) == []
-        left = kubectl(
-            "-n", "tryitnow-system", "get", "pods,deployments,daemonsets,jobs", "-o", "name"
+        workloads = ("-n", "tryitnow-system", "get", "pods,deployments,daemonsets,jobs")
+        wait_until(
+            lambda: kubectl(*workloads, "-o", "name").stdout == "", "all workloads to be gone"
         )
-        assert left.stdout.split() == []
         # Nobody is there to take a finalizer off, and nothing needs one taken off.
         other = Objects(cluster.kubeconfig, f"{objects.namespace}-left")
         other.create_namespace()
