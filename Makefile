@@ -9,9 +9,10 @@ LABS ?= 2
 lab := $(PYTHON) -m lab
 tools := $(lab) python --
 promtool := $(lab) tool promtool --
+kubectl := $(lab) tool kubectl --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system bench crds docs
+.PHONY: help demo down test lint format unit system bench crds docs argocd
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -24,7 +25,7 @@ down: ## Remove the demo's cluster and every trace of it.
 
 test: lint unit system ## Everything CI runs.
 
-lint: ## Check style, types, imports, alerts, and that crds/ and docs/ are what the code says.
+lint: ## Check style, types, imports, alerts, and that generated files are what their sources say.
 	$(tools) -m ruff check .
 	$(tools) -m ruff format --check .
 	$(tools) -m mypy operator/tryitnow lab bench tests
@@ -33,6 +34,8 @@ lint: ## Check style, types, imports, alerts, and that crds/ and docs/ are what 
 	diff -r --exclude=kustomization.yaml crds build/crds
 	PYTHONPATH=operator $(tools) -m tryitnow.metrics.page build/metrics.md
 	diff docs/metrics.md build/metrics.md
+	$(kubectl) kustomize manifests/argocd > build/argocd-cm.yaml
+	diff manifests/argocd/argocd-cm.yaml build/argocd-cm.yaml
 	$(promtool) check rules --lint=all --lint-fatal manifests/prometheus/rules.yaml
 	$(promtool) test rules manifests/prometheus/rules.test.yaml
 	$(tools) -m tests.unit.metrics.asked build/asked.yaml
@@ -56,3 +59,6 @@ crds: ## Generate crds/ from the models.
 
 docs: ## Generate docs/metrics.md from the code.
 	PYTHONPATH=operator $(tools) -m tryitnow.metrics.page docs/metrics.md
+
+argocd: ## Render manifests/argocd/argocd-cm.yaml from the health checks.
+	$(kubectl) kustomize manifests/argocd > manifests/argocd/argocd-cm.yaml

@@ -71,12 +71,14 @@ def registry() -> Path:
 # program -> the Debian package that brings it
 _DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
 
-TOOLS = tuple(sorted(_DEBIAN_TOOLS))
+TOOLS = tuple(sorted([*_DEBIAN_TOOLS, "kubectl"]))
 """Programs that `python -m lab tool` runs."""
 
 
 def tool(name: str) -> Path:
-    """One of TOOLS, from a Debian package that is unpacked, not installed."""
+    """One of TOOLS; those of Debian packages are unpacked, not installed."""
+    if name not in _DEBIAN_TOOLS:
+        return kubectl_directory() / name
     return host_packages.unpacked(_DEBIAN_TOOLS[name]) / "usr/bin" / name
 
 
