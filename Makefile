@@ -5,6 +5,7 @@ LAB ?= demo
 NODES ?= 2
 # Labs that the system tests are spread over: they wait more than they work.
 LABS ?= 2
+PROMETHEUS ?=
 
 lab := $(PYTHON) -m lab
 tools := $(lab) python --
@@ -18,7 +19,7 @@ help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: ## Make a cluster on this machine, freeze a shop, and thaw a demo of it on another node.
-	@PYTHON=$(PYTHON) $(lab) demo --name $(LAB) --nodes $(NODES)
+	@PYTHON=$(PYTHON) $(lab) demo --name $(LAB) --nodes $(NODES) $(if $(PROMETHEUS),--prometheus)
 
 down: ## Remove the demo's cluster and every trace of it.
 	@$(lab) down --name $(LAB)

@@ -21,8 +21,10 @@ from lab import (
     network,
     node_image,
     nodes,
+    pods,
     processes,
     programs,
+    prometheus,
     registry,
     remains,
     state,
@@ -73,6 +75,11 @@ class Cluster:
     def registry(self) -> str:
         """host:port of the registry; nodes also know it as `registry.lab:5000`."""
         return registry.location(self.shape.network)
+
+    @property
+    def prometheus(self) -> str:
+        """The URL of the Prometheus that `start_prometheus` started."""
+        return prometheus.url(self.shape.network)
 
     @property
     def api(self) -> Api:
@@ -216,6 +223,14 @@ class Cluster:
                 self._start_operator()
         say(f"lab {self.lab.name} is up after {time.monotonic() - started:.1f} s")
 
+    def start_prometheus(self) -> None:
+        """Have a Prometheus scrape the operator; where one does, bring its rules up to date."""
+        number = self.shape.network
+        with step("Prometheus"):
+            targets = prometheus.targets(pods.make(self.api, self.shape))
+            self._define(prometheus.unit(self.lab, number, CHECKOUT, targets))
+            prometheus.wait_ready(self.lab, number)
+
     def down(self) -> None:
         """Remove the cluster and every trace of it; does nothing where there is none."""
         with cache.lock(f"lab-{self.lab.name}"):
@@ -293,10 +308,14 @@ class Cluster:
         with step("operator: controller and agents"):
             addresses = {node: self.node_address(node) for node in self.node_names}
             for unit in programs.units(self.lab, addresses, CHECKOUT):
-                fresh = unit.name not in self.status()
-                supervise.define(self.lab, unit)
-                if not fresh:
-                    self.restart(unit.name)
+                self._define(unit)
+
+    def _define(self, unit: Unit) -> None:
+        """Start a unit, or start it again where it runs from older code."""
+        fresh = unit.name not in self.status()
+        supervise.define(self.lab, unit)
+        if not fresh:
+            self.restart(unit.name)
 
     def _wait_if_node(self, unit: str) -> None:
         """Wait until a node that was switched on is complete."""
