@@ -1,8 +1,8 @@
 """The operator's Pods as objects: what a scheduler and a kubelet would make of its manifests.
 
-The programs themselves are units of the lab, not containers of these Pods. Whoever looks Pods up finds
-them all the same, with the labels, ports and addresses that they have in a cluster: Prometheus, and
-the commands of the runbooks.
+The programs themselves are units of the lab, not containers of these Pods. Whoever looks Pods up
+finds them all the same, with the labels, ports and addresses that they have in a cluster:
+Prometheus, and the commands of the runbooks.
 """
 
 from __future__ import annotations
@@ -54,6 +54,16 @@ def _make(
         "podIP": address,
         "podIPs": [{"ip": address}],
         "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [
+            {
+                "name": container["name"],
+                "ready": True,
+                "restartCount": 0,
+                "image": container["image"],
+                "imageID": "",
+            }
+            for container in template["spec"]["containers"]
+        ],
     }
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "status": status}
     return api.apply(f"{_CORE}/{name}/status", pod)
