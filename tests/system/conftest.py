@@ -6,17 +6,14 @@ import itertools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from lab import images
 from lab.cluster import Cluster
-from tests.system import slow_restores as slow
 from tests.system.nodes import NODES, LabNodes
 from tests.system.objects import Objects, wait_until
-from tests.system.slow_restores import SlowRestores
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 
@@ -73,35 +70,15 @@ def kubectl(cluster: Cluster) -> Kubectl:
 @pytest.fixture(scope="module")
 def module_objects(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
     """A namespace for what the tests of a file share."""
-    with _namespace(cluster, nodes) as objects:
-        yield objects
+    yield from _namespace(cluster, nodes)
 
 
 @pytest.fixture
 def objects(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
     """A namespace of the test's own; when it is deleted, nothing of it may be left on any node."""
-    with _namespace(cluster, nodes) as objects:
-        yield objects
+    yield from _namespace(cluster, nodes)
 
 
-@pytest.fixture(scope="session")
-def slow_restores(cluster: Cluster, nodes: LabNodes, notes_image: str) -> SlowRestores:
-    """Restores that were too slow, and a Prometheus that saw it."""
-    with _namespace(cluster, nodes) as objects:
-        return slow.make(cluster, objects, notes_image)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Make restores slow first and judge it last: an alert takes minutes to fire."""
-
-    def judges(item: pytest.Item) -> bool:
-        return "slow_restores" in getattr(item, "fixturenames", ())
-
-    about = [item for item in items if judges(item)]
-    items[:] = [*about[:1], *(item for item in items if not judges(item)), *about[1:]]
-
-
-@contextmanager
 def _namespace(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
     objects = Objects(cluster.kubeconfig, f"test-{next(_numbers)}")
     objects.create_namespace()

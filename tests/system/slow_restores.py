@@ -1,8 +1,4 @@
-"""Demos that thaw too slowly: what an alert is about that waits two minutes before it fires.
-
-They are made before the first test and judged in the last ones (conftest.py), so that Prometheus
-counts its minutes while other tests run. What it has scraped stays when they are gone.
-"""
+"""Demos that thaw too slowly, and a Prometheus that sees it."""
 
 from __future__ import annotations
 

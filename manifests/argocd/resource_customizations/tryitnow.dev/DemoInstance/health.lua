@@ -43,6 +43,7 @@ local lasts = {
   NodeLost = true,
   NoPort = true,
   PodmanUnreachable = true,
+  SourceMissing = true,
 }
 if lasts[ready.reason] then
   hs.status = "Degraded"
