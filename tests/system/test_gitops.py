@@ -13,7 +13,7 @@ from tests.system.conftest import Kubectl
 from tests.system.gitops import Difference, Sync, foreign_fields
 from tests.system.notes import notes_spec
 from tests.system.objects import Objects, condition, is_true
-from tests.unit.argocd.assess import HealthStatus, assess
+from tests.unit.argocd.assess import HealthStatus, assess, script
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 
@@ -114,6 +114,25 @@ def test_the_operator_itself_does_not_differ_from_its_manifests(
         "--kustomize", CHECKOUT / "manifests",
     )  # fmt: skip
     assert (told.returncode, told.stdout) == (0, ""), told.stderr
+
+
+def test_the_health_checks_join_what_else_argo_cd_is_told(kubectl: Kubectl) -> None:
+    namespace = "--namespace=argocd"
+    assert kubectl("create", "namespace", "argocd").returncode == 0
+    try:
+        theirs = ["create", "configmap", "argocd-cm", "--from-literal=url=https://argocd.example"]
+        assert kubectl(*theirs, namespace).returncode == 0
+        words = ["apply", "--server-side", "--field-manager=try-it-now"]
+        applied = kubectl(*words, "--filename", CHECKOUT / ARGOCD / "argocd-cm.yaml")
+        assert applied.returncode == 0, applied.stderr
+        live = yaml.safe_load(kubectl("get", "configmap/argocd-cm", namespace, "-o=yaml").stdout)
+    finally:
+        kubectl("delete", "namespace", "argocd", "--wait=false")
+    assert live["data"].pop("url") == "https://argocd.example"
+    assert live["data"] == {
+        f"resource.customizations.health.tryitnow.dev_{kind}": script(kind).read_text()
+        for kind in ("Checkpoint", "DemoInstance", "NodeCheckpoint")
+    }
 
 
 def test_waves_come_in_the_order_in_which_they_are_needed(kubectl: Kubectl) -> None:
