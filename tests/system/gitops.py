@@ -3,7 +3,8 @@
 The prediction is the API server's own, by a dry run of the very apply that a sync would do, in both
 of Argo CD's ways: server-side apply under its name, and client-side apply, where kubectl merges the
 last applied, the desired and the live object. As Argo CD does (gitops-engine, pkg/diff), the
-comparison leaves out managedFields, resourceVersion, the last applied object, and the status.
+comparison leaves out managedFields, resourceVersion, the last applied object, the status, and what
+it does not manage: a finalizer may come between reading the live object and the dry run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from tryitnow.api.meta import API_VERSION
 MANAGER = "argocd-controller"
 
 Manifest = dict[str, Any]
+Name = tuple[str, str]
+"""Kind and name."""
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -41,7 +44,7 @@ class Sync:
         self._cluster = cluster
         self._namespace = namespace
         self._server_side = server_side
-        self.desired: dict[tuple[str, str], Manifest] = {}
+        self.desired: dict[Name, Manifest] = {}
 
     def want(self, kind: str, name: str, spec: dict[str, Any]) -> None:
         """Have Git say so."""
@@ -54,32 +57,37 @@ class Sync:
 
     def apply(self) -> None:
         """Sync: create and change what differs."""
-        self._apply(list(self.desired.values()))
+        self._apply()
 
-    def live(self, kind: str, name: str) -> Manifest:
-        """Return the object as it is in the cluster."""
-        words = ["get", kind, name, f"--namespace={self._namespace}", "--show-managed-fields"]
-        found: Manifest = json.loads(self._cluster.kubectl(*words, "--output=json").stdout)
-        return found
+    def live(self) -> dict[Name, Manifest]:
+        """Return the objects as they are in the cluster."""
+        words = ["get", "--show-managed-fields", "--output=json", "--filename=-"]
+        stdin = yaml.safe_dump_all(self.desired.values())
+        return _by_name(self._cluster.kubectl(*words, stdin=stdin).stdout)
 
-    def differences(self, kind: str, name: str) -> list[Difference]:
-        """Return what a sync would change about an object."""
-        live = self.live(kind, name)
-        predicted = self._apply([self.desired[kind, name]], "--dry-run=server", "--output=json")
-        return list(_compare("", _comparable(live), _comparable(json.loads(predicted))))
+    def differences(self) -> dict[Name, list[Difference]]:
+        """Return what a sync would change, by the objects that it would change."""
+        live = self.live()
+        predicted = _by_name(self._apply("--dry-run=server", "--output=json"))
+        found = {
+            name: list(_compare("", _comparable(live[name]), _comparable(predicted[name])))
+            for name in self.desired
+        }
+        return {name: differences for name, differences in found.items() if differences}
 
-    def out_of_sync(self) -> dict[str, list[Difference]]:
-        """Return all objects that differ, with what a sync would change."""
-        found = {f"{kind} {name}": self.differences(kind, name) for kind, name in self.desired}
-        return {what: differences for what, differences in found.items() if differences}
-
-    def _apply(self, manifests: list[Manifest], *words: str) -> str:
+    def _apply(self, *words: str) -> str:
         if self._server_side:
             # Argo CD forces conflicts: Git is right.
             words = ("--server-side", "--force-conflicts", *words)
-        stdin = yaml.safe_dump_all(manifests)
         command = ["apply", f"--field-manager={MANAGER}", *words, "--filename=-"]
+        stdin = yaml.safe_dump_all(self.desired.values())
         return self._cluster.kubectl(*command, stdin=stdin).stdout
+
+
+def _by_name(told: str) -> dict[Name, Manifest]:
+    found = json.loads(told)
+    items: list[Manifest] = found["items"] if found["kind"] == "List" else [found]
+    return {(item["kind"], item["metadata"]["name"]): item for item in items}
 
 
 def foreign_fields(live: Manifest) -> dict[str, set[str]]:
@@ -98,7 +106,7 @@ def _comparable(manifest: Manifest) -> Manifest:
     metadata = {
         name: value
         for name, value in manifest["metadata"].items()
-        if name not in {"managedFields", "resourceVersion", "annotations"}
+        if name not in {"managedFields", "resourceVersion", "annotations", "finalizers"}
     }
     annotations = dict(manifest["metadata"].get("annotations") or {})
     annotations.pop(_LAST_APPLIED, None)

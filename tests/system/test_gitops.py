@@ -30,14 +30,14 @@ def sync(request: pytest.FixtureRequest, cluster: Cluster, objects: Objects) -> 
 
 
 def assert_synced(sync: Sync) -> None:
-    assert sync.out_of_sync() == {}
-    for kind, name in sync.desired:
-        for manager, fields in foreign_fields(sync.live(kind, name)).items():
+    assert sync.differences() == {}
+    for (kind, name), live in sync.live().items():
+        for manager, fields in foreign_fields(live).items():
             assert fields <= OURS, f"{manager} writes {fields - OURS} of {kind} {name}"
 
 
-def health(sync: Sync, kind: str, name: str) -> HealthStatus:
-    return assess(sync.live(kind, name)).status
+def health(sync: Sync) -> dict[str, HealthStatus]:
+    return {f"{kind} {name}": assess(live).status for (kind, name), live in sync.live().items()}
 
 
 def demo_of(checkpoint: str, **spec: Any) -> dict[str, Any]:
@@ -61,9 +61,10 @@ def test_no_state_of_an_object_differs_from_what_git_says(
     objects.wait(DemoInstance, "patient", lambda d: bool(d.status.conditions))
     objects.wait(Checkpoint, "nowhere", lambda c: bool(c.status.conditions))
     assert_synced(sync)
-    assert health(sync, "DemoInstance", "lost") is HealthStatus.DEGRADED
-    assert health(sync, "DemoInstance", "patient") is HealthStatus.SUSPENDED
-    assert health(sync, "Checkpoint", "nowhere") is HealthStatus.SUSPENDED
+    found = health(sync)
+    assert found["DemoInstance lost"] is HealthStatus.DEGRADED
+    assert found["DemoInstance patient"] is HealthStatus.SUSPENDED
+    assert found["Checkpoint nowhere"] is HealthStatus.SUSPENDED
 
     objects.ready_checkpoint("notes")
     objects.ready_demo("cold")
@@ -71,8 +72,9 @@ def test_no_state_of_an_object_differs_from_what_git_says(
     sync.apply()
     objects.ready_demo("restored")
     assert_synced(sync)
-    for kind, name in (("Checkpoint", "notes"), ("DemoInstance", "restored")):
-        assert health(sync, kind, name) is HealthStatus.HEALTHY
+    found = health(sync)
+    for name in ("Checkpoint notes", "DemoInstance cold", "DemoInstance restored"):
+        assert found[name] is HealthStatus.HEALTHY
 
     sync.want("DemoInstance", "restored", demo_of("notes", ttl="2h"))
     sync.want("Checkpoint", "notes", notes_spec(notes_image, env={"UNDUMPABLE": "1"}))
@@ -80,7 +82,7 @@ def test_no_state_of_an_object_differs_from_what_git_says(
     failed = objects.wait(Checkpoint, "notes", lambda c: c.status.build_attempts > 0)
     assert is_true(failed.status.conditions, "Ready"), "the old revision serves on"
     assert_synced(sync)
-    assert health(sync, "Checkpoint", "notes") is HealthStatus.PROGRESSING
+    assert health(sync)["Checkpoint notes"] is HealthStatus.PROGRESSING
 
 
 def test_a_pool_that_is_scaled_differs_in_that_one_field(
@@ -94,8 +96,8 @@ def test_a_pool_that_is_scaled_differs_in_that_one_field(
     assert kubectl(*words).returncode == 0
     objects.wait(Checkpoint, "notes", lambda c: c.status.warm_ready == 2)
     # What `ignoreDifferences` of docs/gitops.md names; nothing else moved.
-    found = sync.differences("Checkpoint", "notes")
-    assert [d for d in found if d.path != "/metadata/generation"] == [
+    (found,) = sync.differences().values()
+    assert [difference for difference in found if difference.path != "/metadata/generation"] == [
         Difference("/spec/pool/warm", 2, 1)
     ]
 
