@@ -5,19 +5,21 @@ LAB ?= demo
 NODES ?= 2
 # Labs that the system tests are spread over: they wait more than they work.
 LABS ?= 2
+PROMETHEUS ?=
 
 lab := $(PYTHON) -m lab
 tools := $(lab) python --
 promtool := $(lab) tool promtool --
+kubectl := $(lab) tool kubectl --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system bench crds manifests docs
+.PHONY: help demo down test lint format unit system bench crds manifests docs argocd
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 demo: ## Make a cluster on this machine, freeze a shop, and thaw a demo of it on another node.
-	@PYTHON=$(PYTHON) $(lab) demo --name $(LAB) --nodes $(NODES)
+	@PYTHON=$(PYTHON) $(lab) demo --name $(LAB) --nodes $(NODES) $(if $(PROMETHEUS),--prometheus)
 
 down: ## Remove the demo's cluster and every trace of it.
 	@$(lab) down --name $(LAB)
@@ -39,6 +41,8 @@ lint: ## Check style, types, imports, alerts, the chart, and that all generated 
 	$(tools) -m charts.render build/manifests
 	for file in build/manifests/*; do diff "manifests/$${file##*/}" "$$file" || exit 1; done
 	$(tools) -m charts.check
+	$(kubectl) kustomize manifests/argocd > build/argocd-cm.yaml
+	diff manifests/argocd/argocd-cm.yaml build/argocd-cm.yaml
 	$(promtool) check rules --lint=all --lint-fatal charts/try-it-now/files/rules.yaml
 	$(promtool) test rules manifests/prometheus/rules.test.yaml
 	$(tools) -m tests.unit.metrics.asked build/asked.yaml
@@ -67,3 +71,6 @@ manifests: ## Render manifests/ from the chart.
 docs: ## Generate docs/metrics.md and docs/values.md.
 	PYTHONPATH=operator $(tools) -m tryitnow.metrics.page docs/metrics.md
 	$(tools) -m charts.values_page docs/values.md
+
+argocd: ## Render manifests/argocd/argocd-cm.yaml from the health checks.
+	$(kubectl) kustomize manifests/argocd > manifests/argocd/argocd-cm.yaml

@@ -14,7 +14,7 @@ from bench import BenchError
 from bench.client import Client, Found
 from bench.stage import Stage
 from bench.watcher import Watcher
-from lab import programs
+from lab import pods
 
 _GROUP = "bench.tryitnow.dev"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -58,9 +58,7 @@ def roundtrip(stage: Stage) -> Iterator[Roundtrip]:
     log = stage.cluster.log("bench-roundtrip")
     with (
         log.open("w") as output,
-        stage.cluster.popen(
-            programs.CONTROLLER_HOME, argv, stdout=output, stderr=subprocess.STDOUT
-        ) as handler,
+        stage.cluster.popen(pods.CONTROL, argv, stdout=output, stderr=subprocess.STDOUT) as handler,
     ):
         try:
             with Watcher(client, _PINGS, lambda ping: "seen" in ping.get("status", {})) as pings:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from charts import CHART
@@ -39,12 +38,11 @@ def helm(*words: str | Path) -> str:
     return run(binaries.tool("helm"), *words)
 
 
-def template(*, values: Mapping[str, str] | None = None, files: tuple[Path, ...] = (),
-             only: str = "") -> str:  # fmt: skip
+def template(*more: str, files: tuple[Path, ...] = (), only: str = "") -> str:
     """Render the chart as `helm template` does."""
     words: list[str | Path] = ["template", "try-it-now", CHART, f"--namespace={NAMESPACE}"]
     words += [f"--values={file}" for file in files]
-    words += [f"--set={name}={value}" for name, value in (values or {}).items()]
+    words += more
     words += [f"--show-only=templates/{only}"] if only else []
     return helm(*words)
 

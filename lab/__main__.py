@@ -43,8 +43,10 @@ def _run(arguments: argparse.Namespace) -> int:
     lab = Cluster(arguments.name)
     if command == "demo":
         demo.show(Cluster(arguments.name, nodes=arguments.nodes))
+        _prometheus(lab, wanted=arguments.prometheus)
     elif command == "up":
         Cluster(arguments.name, nodes=arguments.nodes, operator=arguments.operator).up()
+        _prometheus(lab, wanted=arguments.prometheus)
         _out(f'reach it with: eval "$(python -m lab env --name {arguments.name})"')
     elif command == "down":
         _down(lab)
@@ -72,6 +74,12 @@ def _words(arguments: argparse.Namespace) -> list[str]:
     """The command after the `--`, which keeps its options from being taken for ours."""
     argv: list[str] = arguments.argv
     return argv[1:] if argv[:1] == ["--"] else argv
+
+
+def _prometheus(lab: Cluster, *, wanted: bool) -> None:
+    if wanted:
+        lab.start_prometheus()
+        _out(f"Prometheus: {lab.prometheus}/alerts")
 
 
 def _down(lab: Cluster) -> None:
@@ -116,6 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     show = add("demo", "Make the cluster, freeze the shop and thaw a demo of it.")
     for command in (up, show):
         command.add_argument("--nodes", type=int, default=2, help="how many nodes (default: 2)")
+        command.add_argument(
+            "--prometheus", action="store_true", help="with a Prometheus that scrapes the operator"
+        )
     up.add_argument(
         "--without-operator", dest="operator", action="store_false",
         help="only the cluster: no manifests, no controller, no agents",

@@ -24,6 +24,7 @@ from lab import (
     nodes,
     pods,
     processes,
+    prometheus,
     registry,
     release,
     remains,
@@ -77,6 +78,11 @@ class Cluster:
     def registry(self) -> str:
         """host:port of the registry; nodes also know it as `registry.lab:5000`."""
         return registry.location(self.shape.network)
+
+    @property
+    def prometheus(self) -> str:
+        """The URL of the Prometheus that `start_prometheus` started."""
+        return prometheus.url(self.shape.network)
 
     @property
     def api(self) -> Api:
@@ -247,6 +253,14 @@ class Cluster:
                 self._start_operator()
         say(f"lab {self.lab.name} is up after {time.monotonic() - started:.1f} s")
 
+    def start_prometheus(self) -> None:
+        """Have a Prometheus scrape the operator; where one does, bring its rules up to date."""
+        number = self.shape.network
+        with step("Prometheus"):
+            targets = prometheus.targets(self._operator_pods())
+            self._define(prometheus.unit(self.lab, number, CHECKOUT, targets))
+            prometheus.wait_ready(self.lab, number)
+
     def down(self) -> None:
         """Remove the cluster and every trace of it; does nothing where there is none."""
         with cache.lock(f"lab-{self.lab.name}"):
@@ -322,6 +336,19 @@ class Cluster:
             with step("operator: controller and agents once more, with the code as it is now"):
                 for unit in sorted(there_before):
                     self.restart(unit)
+
+    def _operator_pods(self) -> list[pods.Pod]:
+        """The Pods that the operator runs in."""
+        path = f"/api/v1/namespaces/{identity.NAMESPACE}/pods"
+        found = self.api.get(f"{path}?labelSelector=app.kubernetes.io/name%3Dtry-it-now")
+        return [pod for pod in (found or {})["items"] if not pods.ends(pod)]
+
+    def _define(self, unit: Unit) -> None:
+        """Start a unit, or start it again where it runs from older code."""
+        fresh = unit.name not in self.status()
+        supervise.define(self.lab, unit)
+        if not fresh:
+            self.restart(unit.name)
 
     def _wait_if_node(self, unit: str) -> None:
         """Wait until a node that was switched on is complete."""

@@ -75,6 +75,18 @@ def _why_cold(instance: DemoInstance, outcome: Outcome) -> str:
     return ""
 
 
+async def report_found(node: Node, instance: DemoInstance) -> None:
+    """Take back what the controller said while this agent was silent: the demo ran on."""
+    ready = find_condition(instance.status.conditions, "Ready")
+    if ready is not None and ready.status is ConditionStatus.TRUE:
+        return
+    message = f"runs on {node.name}, whose agent is back"
+    status = _with_ready(instance, ConditionStatus.TRUE, str(instance.status.started_by), message)
+    await _write(node, instance, status)
+    logger.info("%s: %s", instance.key, message)
+    node.kubernetes.event(instance, "Ready", message)
+
+
 async def report_given_up(node: Node, instance: DemoInstance, reason: str, message: str) -> None:
     """Say why it will not become ready."""
     status = _with_ready(instance, ConditionStatus.FALSE, reason, message)

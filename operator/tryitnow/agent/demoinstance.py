@@ -7,7 +7,12 @@ import time
 from datetime import timedelta
 
 from tryitnow.agent.before_delete import run_before_delete
-from tryitnow.agent.demo_status import report_given_up, report_not_ready, report_ready
+from tryitnow.agent.demo_status import (
+    report_found,
+    report_given_up,
+    report_not_ready,
+    report_ready,
+)
 from tryitnow.agent.hooks import HookError
 from tryitnow.agent.inside import published
 from tryitnow.agent.measure import count_instance, instance_started, start_failed
@@ -65,6 +70,7 @@ async def reconcile_instance(node: Node, key: Key) -> timedelta | None:
     if instance.status.phase is Phase.READY:
         container = await node.podman.inspect(str(demo_container(instance)))
         if container is not None and await _is_alive(node, container):
+            await report_found(node, instance)
             return None
         return await _recover(node, instance, container)
     return await _start(node, instance)

@@ -23,7 +23,8 @@ TESTS = ROOT / "manifests/prometheus/rules.test.yaml"
 DASHBOARD = ROOT / "charts/try-it-now/files/dashboard.json"
 RUNBOOKS = ROOT / "docs/runbooks"
 
-_VARIABLES = {"$__rate_interval": "5m", "$namespace": ".*", "$checkpoint": ".*", "$node": ".*"}
+VARIABLES = {"$__rate_interval": "5m", "$namespace": ".*", "$checkpoint": ".*", "$node": ".*"}
+"""The dashboard's variables, as Grafana fills them in when all is chosen."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def main() -> None:
     recorded = []
     for number, query in enumerate(queries()):
         expression = query.expression
-        for name, value in _VARIABLES.items():
+        for name, value in VARIABLES.items():
             expression = expression.replace(name, value)
         recorded.append({"record": f"asked:{number}", "expr": expression})
     groups = {"groups": [{"name": "asked", "rules": recorded}]}

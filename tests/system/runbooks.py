@@ -1,0 +1,56 @@
+"""The commands that the pages of docs/runbooks/ tell people to run, run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lab import binaries
+from lab.cluster import Cluster
+from lab.shell import CLEAN_ENVIRONMENT
+from tests.unit.metrics.asked import RUNBOOKS
+
+PAGES = sorted(page.stem for page in RUNBOOKS.glob("TryItNow*.md"))
+
+_BLOCK = re.compile(r"^```(sh|promql)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line for a shell, or an expression for Prometheus."""
+
+    language: str
+    text: str
+
+
+def commands(page: str, words: Mapping[str, str]) -> list[Command]:
+    """Return what "Look first" says, with the placeholders replaced by the words."""
+    text = (RUNBOOKS / f"{page}.md").read_text()
+    look_first = text.split("## Look first")[1].split("\n## ")[0]
+    found = []
+    for language, block in _BLOCK.findall(look_first):
+        # An expression may have several lines; in a shell's block each line is a command.
+        for line in [block] if language == "promql" else block.splitlines():
+            # "NAME:" is the heading of a column.
+            told = re.sub(r"\b([A-Z]+)\b(?!:)", lambda m: words.get(m[1], m[1]), line)
+            found.append(Command(language, told))
+    return found
+
+
+def run(cluster: Cluster, command: Command) -> str:
+    """Run a command as a person would; returns what it printed."""
+    if command.language == "promql":
+        promtool = binaries.tool("promtool")
+        argv = [str(promtool), "query", "instant", cluster.prometheus, command.text]
+    else:
+        argv = ["bash", "-euo", "pipefail", "-c", command.text]
+    environment = {
+        **CLEAN_ENVIRONMENT,
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "PATH": f"{binaries.kubectl_directory()}:{CLEAN_ENVIRONMENT['PATH']}",
+    }
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"{command.text}: {done.stdout}{done.stderr}"
+    return done.stdout
