@@ -10,24 +10,37 @@ from datetime import datetime
 
 from tryitnow.api.meta import Key, now
 from tryitnow.api.nodeagent import NodeAgent
-from tryitnow.kubernetes.client import connect
-from tryitnow.kubernetes.errors import NotFoundError
+from tryitnow.kubernetes.client import KubernetesApi, connect
+from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 from tryitnow.kubernetes.lease import CONTROLLER_LEASE, Lease
 from tryitnow.settings import ControllerSettings
 
 
 async def run(settings: ControllerSettings) -> int:
     """Print what works and what does not; returns the exit status."""
-    async with connect("check") as kubernetes:
-        try:
-            lease = await kubernetes.lease(Key(settings.namespace, CONTROLLER_LEASE)).read()
-        except NotFoundError:
-            lease = None
-        agents = (await kubernetes.list_all(NodeAgent)).items
-    problems = [*_leader(lease, now()), *_nodes(agents, now())]
+    try:
+        async with connect("check") as kubernetes:
+            lease = await _lease(kubernetes, Key(settings.namespace, CONTROLLER_LEASE))
+            agents = (await kubernetes.list_all(NodeAgent)).items
+    except KubernetesError as error:
+        problems = [str(error)]
+    else:
+        problems = assess(lease, agents, now())
     for problem in problems:
         print(f"problem: {problem}")
     return 1 if problems else 0
+
+
+async def _lease(kubernetes: KubernetesApi, key: Key) -> Lease | None:
+    try:
+        return await kubernetes.lease(key).read()
+    except NotFoundError:
+        return None
+
+
+def assess(lease: Lease | None, agents: Sequence[NodeAgent], at: datetime) -> list[str]:
+    """Print who leads and what each node can do; returns what is wrong, with the next step."""
+    return [*_leader(lease, at), *_nodes(agents, at)]
 
 
 def _leader(lease: Lease | None, at: datetime) -> list[str]:

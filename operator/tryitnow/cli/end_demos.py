@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from datetime import timedelta
 
 from tryitnow.api.demoinstance import DemoInstance
@@ -53,9 +52,10 @@ async def end_demos(kubernetes: KubernetesApi, timeout: timedelta) -> list[Resou
 
     What is there after the timeout belongs to nodes that do not answer, and is let go without them.
     """
-    started = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    started = clock()
     while remaining := await _all(kubernetes):
-        waited = time.monotonic() - started
+        waited = clock() - started
         if waited > timeout.total_seconds() + GIVE_UP_AFTER_SECONDS:
             break
         for resource in remaining:

@@ -1,0 +1,198 @@
+"""What the chart makes of its values: rights, strategies, settings that the programs understand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from charts import CHART, ROOT
+from charts.check import VALUES
+from charts.render import FILES, helm, template
+from charts.values_page import UndocumentedValueError, documented, page
+from lab.shell import CommandFailedError
+from tryitnow.settings import agent_settings, controller_settings
+
+EVERYTHING = (VALUES / "everything.yaml",)
+LITTLE = (VALUES / "little.yaml",)
+
+Found = dict[str, Any]
+
+
+@cache
+def objects(*files: Path) -> tuple[Found, ...]:
+    return tuple(found for found in yaml.safe_load_all(template(files=files)) if found)
+
+
+def of_kind(kind: str, *files: Path) -> dict[str, Found]:
+    return {o["metadata"]["name"]: o for o in objects(*files) if o["kind"] == kind}
+
+
+def pod_specs(*files: Path) -> Iterator[tuple[str, Found]]:
+    for found in objects(*files):
+        if found["kind"] == "Pod":
+            yield found["metadata"]["name"], found["spec"]
+        elif "template" in found.get("spec", {}):
+            yield found["metadata"]["name"], found["spec"]["template"]["spec"]
+
+
+def containers(spec: Found) -> list[Found]:
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+def environment(spec: Found) -> dict[str, str]:
+    (container,) = spec["containers"]
+    return {e["name"]: e["value"] for e in container["env"] if "value" in e}
+
+
+def rules_of(account: str, *files: Path) -> list[Found]:
+    """All rules that are bound to a ServiceAccount, anywhere."""
+    found = []
+    for kind, roles in (("ClusterRoleBinding", "ClusterRole"), ("RoleBinding", "Role")):
+        for binding in of_kind(kind, *files).values():
+            if account in [subject["name"] for subject in binding["subjects"]]:
+                role = of_kind(binding["roleRef"]["kind"], *files)[binding["roleRef"]["name"]]
+                found += role["rules"]
+                assert binding["roleRef"]["kind"] in {roles, "ClusterRole"}
+    return found
+
+
+@pytest.mark.parametrize("files", [(), EVERYTHING, LITTLE], ids=["default", "everything", "little"])
+def test_only_the_agent_has_rights_on_its_node(files: tuple[Path, ...]) -> None:
+    for name, spec in pod_specs(*files):
+        if name == "tryitnow-agent":
+            assert all(c["securityContext"]["privileged"] for c in containers(spec))
+            continue
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "volumes"} & spec.keys()
+        for container in containers(spec):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+@pytest.mark.parametrize("files", [(), EVERYTHING], ids=["default", "everything"])
+def test_the_agents_alone_read_secrets_and_only_by_name(files: tuple[Path, ...]) -> None:
+    for account in ("tryitnow-controller", "tryitnow-uninstall"):
+        rules = rules_of(account, *files)
+        assert rules
+        assert not any({"secrets", "configmaps", "*"} & {*rule["resources"]} for rule in rules)
+    verbs = {
+        verb
+        for rule in rules_of("tryitnow-agent", *files)
+        if "secrets" in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert verbs == {"get"}
+
+
+def test_secrets_can_be_limited_to_namespaces() -> None:
+    assert "tryitnow-agent-sources" in of_kind("ClusterRoleBinding")
+    assert "tryitnow-agent-sources" not in of_kind("ClusterRoleBinding", *EVERYTHING)
+    bound = {
+        o["metadata"]["namespace"]
+        for o in objects(*EVERYTHING)
+        if o["kind"] == "RoleBinding" and o["metadata"]["name"] == "tryitnow-agent-sources"
+    }
+    assert bound == {"default", "kube-public"}
+
+
+def test_the_programs_understand_the_settings_and_have_the_same_defaults() -> None:
+    node = {"NODE_NAME": "node-a", "NODE_ADDRESS": "192.0.2.1"}
+    agent = of_kind("DaemonSet")["tryitnow-agent"]["spec"]["template"]["spec"]
+    assert agent_settings({**environment(agent), **node}) == agent_settings(node)
+    controller = of_kind("Deployment")["tryitnow-controller"]["spec"]["template"]["spec"]
+    pod = {"POD_NAME": "pod"}
+    assert controller_settings({**environment(controller), **pod}) == controller_settings(pod)
+
+
+def test_other_values_reach_the_agent() -> None:
+    spec = of_kind("DaemonSet", *LITTLE)["tryitnow-agent"]["spec"]["template"]["spec"]
+    node = {"NODE_NAME": "node-a", "NODE_ADDRESS": "192.0.2.1"}
+    assert not agent_settings({**environment(spec), **node}).criu_enabled
+    assert "initContainers" not in spec
+    spec = of_kind("DaemonSet", *EVERYTHING)["tryitnow-agent"]["spec"]["template"]["spec"]
+    assert agent_settings({**environment(spec), **node}).first_port == 25000
+
+
+def test_demos_outlive_their_agents_pod() -> None:
+    agent = of_kind("DaemonSet")["tryitnow-agent"]["spec"]
+    # The next Pod needs the ports of the node.
+    assert agent["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
+    spec = agent["template"]["spec"]
+    assert spec["hostPID"] is True
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    for container in containers(spec):
+        for mount in container["volumeMounts"]:
+            # The kubelet unmounts these itself, and with them what demos have mounted below.
+            assert "subPath" not in mount
+            if mount["mountPath"] in {"/var/lib/containers", "/run/netns"}:
+                assert "hostPath" in volumes[mount["name"]]
+                assert mount["mountPropagation"] in {"Bidirectional", "HostToContainer"}
+
+
+def test_a_rolling_update_has_the_next_controller_stand_by_first() -> None:
+    spec = of_kind("Deployment")["tryitnow-controller"]["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert "tryitnow-controller" in of_kind("PodDisruptionBudget")
+    assert of_kind("PodDisruptionBudget", *LITTLE) == {}
+
+
+def test_crds_are_kept_or_left_out() -> None:
+    crds = of_kind("CustomResourceDefinition")
+    assert len(crds) == 4
+    for crd in crds.values():
+        assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        original = ROOT / f"crds/tryitnow.dev_{crd['spec']['names']['plural']}.yaml"
+        assert crd["spec"] == yaml.safe_load(original.read_text())["spec"]
+    assert of_kind("CustomResourceDefinition", *LITTLE) == {}
+
+
+def test_prometheus_is_told_what_our_alerts_need() -> None:
+    monitors = of_kind("PodMonitor", *EVERYTHING)
+    assert set(monitors) == {"tryitnow-controller", "tryitnow-agent"}
+    for monitor in monitors.values():
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        assert endpoint["honorLabels"] is True
+        assert "node" in [relabel["targetLabel"] for relabel in endpoint["relabelings"]]
+    rules = of_kind("PrometheusRule", *EVERYTHING)["tryitnow"]["spec"]
+    assert rules == yaml.safe_load((CHART / "files/rules.yaml").read_text())
+
+
+def test_the_admission_policy_names_the_agents_of_this_release() -> None:
+    policy = of_kind("ValidatingAdmissionPolicy")["tryitnow-agent-own-node"]
+    (condition,) = policy["spec"]["matchConditions"]
+    account = of_kind("ServiceAccount")["tryitnow-agent"]["metadata"]
+    user = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+    assert user in condition["expression"]
+
+
+def test_kustomize_takes_all_that_is_rendered() -> None:
+    kustomization = yaml.safe_load((ROOT / "manifests/kustomization.yaml").read_text())
+    assert set(FILES) | {"namespace.yaml", "../crds"} == set(kustomization["resources"])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["agent.typo=1", "controller.replicas=0", "agent.podman.source=Docker", "agent.portRange=all",
+     "image.digest=latest"],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_refused(setting: str) -> None:
+    with pytest.raises(CommandFailedError, match="values don't meet the specifications"):
+        helm("lint", CHART, f"--set={setting}")
+
+
+def test_each_value_has_its_line_in_the_page() -> None:
+    text = page()
+    assert "| `agent.secretNamespaces` | array | `[]` |" in text
+    assert '| `agent.podman.source` | `Sidecar` or `Node` | `"Sidecar"` |' in text
+    with pytest.raises(UndocumentedValueError, match=r"agent\.colour"):
+        list(documented("agent:\n  colour: red\n"))
