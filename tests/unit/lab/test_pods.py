@@ -1,0 +1,81 @@
+"""What the lab makes of a Pod: the program that its spec asks for, with the rights that it leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from charts.render import template
+from lab import LabError, pods
+
+ADDRESS = "192.0.2.1"
+
+
+def pod_of(file: str, *, node: str = pods.CONTROL, unit: str = "") -> pods.Pod:
+    """A Pod as the controllers make it of the chart's first workload in that file."""
+    found: dict[str, Any] = next(iter(yaml.safe_load_all(template(only=file))))
+    spec = {**found["spec"]["template"]["spec"], "nodeName": node}
+    annotations = {pods.UNIT: unit} if unit else {}
+    metadata = {"name": "pod-1", "namespace": "tryitnow-system", "uid": "1",
+                "annotations": annotations}  # fmt: skip
+    return {"metadata": metadata, "spec": spec}
+
+
+def test_the_controller_runs_as_its_pod_says() -> None:
+    played = pods.play(pod_of("controller.yaml", unit="controller"), ADDRESS)
+    assert played.uid == 65532
+    assert played.argv[-2:] == ["tryitnow", "controller"]
+    assert {"--reuid=65532", "--no-new-privs", "--bounding-set=-all"} <= {*played.argv}
+    assert "remount,bind,ro" in " ".join(played.argv)
+    assert played.env["POD_NAME"] == "pod-1"
+    assert played.env["POD_NAMESPACE"] == "tryitnow-system"
+    assert played.metrics_port == 8080
+
+
+def test_a_second_controller_at_the_same_address_has_another_port() -> None:
+    played = pods.play(pod_of("controller.yaml", unit="controller-2"), ADDRESS)
+    assert played.metrics_port == 8081
+    assert played.env["METRICS_PORT"] == "8081"
+
+
+def test_the_agent_runs_as_root_and_knows_its_node() -> None:
+    pod = pod_of("agent.yaml", node="node-1", unit="agent-node-1")
+    played = pods.play(pod, ADDRESS)
+    assert played.argv == ["tryitnow", "agent"]
+    assert played.env["NODE_NAME"] == "node-1"
+    assert played.env["NODE_ADDRESS"] == ADDRESS
+    assert played.metrics_port == 9444
+    assert pods.transfer_tokens(pod) == {"transfer-token": "tryitnow-agent-transfer"}
+
+
+def test_a_unit_is_named_for_its_node_or_by_the_first_free_number() -> None:
+    assert pods.unit_name(pod_of("agent.yaml", node="node-2"), set()) == "agent-node-2"
+    controller = pod_of("controller.yaml")
+    assert pods.unit_name(controller, set()) == "controller"
+    assert pods.unit_name(controller, {"controller"}) == "controller-2"
+    assert pods.unit_name(controller, {"controller-2"}) == "controller"
+
+
+def test_a_daemonsets_pod_goes_to_its_node() -> None:
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["node-2"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    pod = pod_of("agent.yaml")
+    pod["spec"]["affinity"] = {"nodeAffinity": required}
+    assert pods.node_of(pod) == "node-2"
+    assert pods.node_of(pod_of("controller.yaml")) == pods.CONTROL
+
+
+def test_pods_of_others_are_not_played() -> None:
+    pod = pod_of("controller.yaml", unit="controller")
+    pod["spec"]["containers"][0]["image"] = "registry.example.com/other:1"
+    with pytest.raises(LabError, match="plays Pods with one container of try-it-now only"):
+        pods.play(pod, ADDRESS)
+
+
+def test_a_pod_that_must_not_be_root_needs_a_user() -> None:
+    pod = pod_of("controller.yaml", unit="controller")
+    del pod["spec"]["securityContext"]["runAsUser"]
+    with pytest.raises(LabError, match="must not run as root"):
+        pods.play(pod, ADDRESS)
