@@ -1,4 +1,4 @@
-"""What the lab makes of a Pod: the program that its spec asks for, with the rights that it leaves."""
+"""What the lab makes of a Pod: the program it asks for, with the rights that it leaves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ ADDRESS = "192.0.2.1"
 
 
 def pod_of(file: str, *, node: str = pods.CONTROL, unit: str = "") -> pods.Pod:
-    """A Pod as the controllers make it of the chart's first workload in that file."""
-    found: dict[str, Any] = next(iter(yaml.safe_load_all(template(only=file))))
+    """A Pod as the real controllers make it of the chart's workload in that file."""
+    rendered: list[dict[str, Any]] = list(yaml.safe_load_all(template(only=file)))
+    (found,) = [o for o in rendered if "template" in o["spec"]]
     spec = {**found["spec"]["template"]["spec"], "nodeName": node}
     annotations = {pods.UNIT: unit} if unit else {}
     metadata = {"name": "pod-1", "namespace": "tryitnow-system", "uid": "1",
