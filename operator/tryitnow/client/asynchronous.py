@@ -11,7 +11,7 @@ from typing import Self
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, StartPolicy
-from tryitnow.client.errors import ClusterUnreachableError
+from tryitnow.client.errors import ClusterUnreachableError, DemoFailedError, DemoTimeoutError
 from tryitnow.client.request import DemoRequest, as_duration
 from tryitnow.client.running import Demo
 from tryitnow.client.starting import Observer, create, told_to_callers, unobserved, wait_ready
@@ -127,7 +127,7 @@ class AsyncClient:
             start: Which ways of starting are allowed.
             timeout: How long to wait.
             observer: Called with each state of the object on the way.
-            keep_failed: Leave one that does not become ready for a look; by default it is deleted.
+            keep_failed: Leave one that failed or is late for a look; by default it is deleted.
 
         Raises:
             DemoError: one of its kinds (tryitnow.client.errors).
@@ -143,16 +143,17 @@ class AsyncClient:
         )
         within = as_duration(timeout)
         instance = await create(self.kubernetes, self.namespace, request)
-        done = False
         try:
             observer(instance)
-            running = await wait_ready(self.kubernetes, instance, within, observer)
-            done = True
-        finally:
+            return await wait_ready(self.kubernetes, instance, within, observer)
+        except (DemoTimeoutError, DemoFailedError):
+            if not keep_failed:
+                await self.delete(instance)
+            raise
+        except BaseException:
             # Also when the caller was cancelled (Ctrl-C): nobody else knows of it.
-            if not done and not keep_failed:
-                await asyncio.shield(self.delete(instance))
-        return running
+            await asyncio.shield(self.delete(instance))
+            raise
 
     async def delete(self, instance: DemoInstance) -> None:
         """Delete a demo; fine when it is gone already. Does not wait for its end."""

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from datetime import timedelta
 
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import Condition, find_condition, now
+from tryitnow.api.meta import Condition, find_condition
 from tryitnow.client.errors import (
     CheckpointNotFoundError,
     ClusterUnreachableError,
     DemoError,
-    DemoExpiredError,
     DemoFailedError,
-    DemoGoneError,
     DemoTimeoutError,
     InvalidRequestError,
     NameTakenError,
     NotAllowedError,
     QuotaExceededError,
 )
+from tryitnow.client.following import Following
 from tryitnow.client.request import DemoRequest
 from tryitnow.client.running import Demo
 from tryitnow.kubernetes.client import KubernetesApi
@@ -32,11 +30,7 @@ from tryitnow.kubernetes.errors import (
     KubernetesError,
     NotFoundError,
     RefusedError,
-    TooOldError,
 )
-
-RECONNECT_SECONDS = 1.0
-"""Before the next try at an API server that went away while we watched."""
 
 Observer = Callable[[DemoInstance], None]
 
@@ -93,72 +87,29 @@ async def wait_ready(
     Raises:
         CheckpointNotFoundError, DemoFailedError, DemoGoneError: it will not be.
         DemoTimeoutError: not within that time.
+        NotAllowedError: demos may be created, but not watched.
 
     """
-    last = _Last(instance, observer)
+    following = Following(kubernetes, instance)
     try:
-        async with asyncio.timeout(within.total_seconds()):
-            return await _watch(kubernetes, last, within)
-    except TimeoutError as error:
-        raise _timeout(last.instance, within, last.failure) from error
-
-
-class _Last:
-    """What was last seen of a demo, and what went wrong meanwhile."""
-
-    def __init__(self, instance: DemoInstance, observer: Observer) -> None:
-        self.instance = instance
-        self.failure: KubernetesError | None = None
-        self._observer = observer
-
-    def take(self, instance: DemoInstance) -> Demo | None:
-        self.instance = instance
-        self.failure = None
-        self._observer(instance)
-        return judge(instance)
-
-
-async def _watch(kubernetes: KubernetesApi, last: _Last, within: timedelta) -> Demo:
-    seconds = math.ceil(within.total_seconds())
-    while True:
-        seen = last.instance
-        try:
-            changes = kubernetes.watch(
-                DemoInstance, seen.key, seen.metadata.resource_version, seconds
-            )
-            async with aclosing(changes):
-                async for is_there, instance in changes:
-                    if not is_there:
-                        raise gone(instance)
-                    if demo := last.take(instance):
+        async with asyncio.timeout(within.total_seconds()), aclosing(following.states()) as states:
+            with told_to_callers():
+                async for state in states:
+                    observer(state)
+                    if demo := judge(state):
                         return demo
-            if demo := last.take(await kubernetes.get(DemoInstance, seen.key)):
-                return demo
-        except TooOldError:
-            with told_to_callers():
-                instance = await kubernetes.get(DemoInstance, seen.key)
-            if demo := last.take(instance):
-                return demo
-        except NotFoundError as error:
-            raise gone(seen) from error
-        except RefusedError:
-            with told_to_callers():
-                raise
-        except KubernetesError as error:
-            # A control plane that is being upgraded comes back; the caller's limit ends it else.
-            last.failure = error
-            await asyncio.sleep(RECONNECT_SECONDS)
+    except TimeoutError as error:
+        raise _timeout(following, within) from error
+    raise AssertionError  # states never end by themselves
 
 
 def judge(instance: DemoInstance) -> Demo | None:
     """Return the demo when it is ready, None while it may become so.
 
     Raises:
-        CheckpointNotFoundError, DemoFailedError, DemoGoneError: it will not.
+        CheckpointNotFoundError, DemoFailedError: it will not.
 
     """
-    if instance.is_deleting:
-        raise gone(instance)
     ready = _condition(instance, "Ready")
     stalled = _condition(instance, "Stalled")
     if ready and ready.status == "True" and instance.status.url:
@@ -172,32 +123,17 @@ def judge(instance: DemoInstance) -> Demo | None:
     return None
 
 
-def gone(instance: DemoInstance) -> DemoError:
-    """Return why a demo is no longer there."""
-    expires_at = instance.expires_at()
-    if expires_at is not None and expires_at <= now():
-        return DemoExpiredError(
-            f"{instance.key}: its ttl ended at {expires_at:%H:%M:%S} UTC; ask for a longer one"
-        )
-    return DemoGoneError(f"{instance.key}: somebody deleted it")
-
-
 def _condition(instance: DemoInstance, type_: str) -> Condition | None:
     return find_condition(instance.status.conditions, type_)
 
 
-def _timeout(
-    instance: DemoInstance, within: timedelta, failure: KubernetesError | None
-) -> DemoError:
-    if failure is not None:
-        return ClusterUnreachableError(str(failure))
+def _timeout(following: Following, within: timedelta) -> DemoError:
+    if following.failure is not None:
+        return ClusterUnreachableError(str(following.failure))
+    instance = following.instance
     ready = _condition(instance, "Ready")
     reason = ready.reason if ready else "NotSeen"
-    said = (
-        f"{ready.reason}: {ready.message}"
-        if ready
-        else "the controller has not looked at it yet"
-    )
+    said = f"{ready.reason}: {ready.message}" if ready else "nobody has looked at it yet"
     msg = (
         f"{instance.key}: not ready after {within.total_seconds():g} s: {said}; "
         f"see `tryitnow status demo/{instance.metadata.name} -n {instance.metadata.namespace}`"

@@ -98,7 +98,7 @@ class Reading:
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
         what = f"list pods of {namespace} on {node_name}"
         found = await self._metadata(what, path, "PartialObjectMetadataList", query)
-        return [pod["metadata"]["name"] for pod in found["items"]]
+        return [pod["metadata"]["name"] for pod in found["items"] or ()]
 
     async def server_version(self) -> str:
         """Return the version of the API server."""
