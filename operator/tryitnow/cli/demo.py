@@ -130,7 +130,11 @@ class _Progress:
 
     def show(self, instance: DemoInstance) -> None:
         ready = find_condition(instance.status.conditions, "Ready")
-        text = first_line(f"{ready.reason}: {ready.message}", 160) if ready else f"created {instance.key}"
+        text = (
+            first_line(f"{ready.reason}: {ready.message}", 160)
+            if ready
+            else f"created {instance.key}"
+        )
         if text != self._said:
             self._said = text
             _say(f"{time.monotonic() - self._began:6.2f} s  {text}")

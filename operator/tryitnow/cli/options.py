@@ -39,3 +39,14 @@ def output(command: F) -> F:
         callback=is_json,
         help="Print JSON, for programs.",
     )(command)
+
+
+def output_file(command: F) -> F:
+    """Add ``-o FILE``, and ``-o json`` as everywhere."""
+    return click.option(
+        "-o",
+        "--output",
+        "file",
+        metavar="FILE",
+        help="Where to write it (a tar.gz), or json for standard output.",
+    )(command)

@@ -1,0 +1,86 @@
+"""What leaves the cluster in a report: our objects without what may be a secret.
+
+Two nets: fields that may hold a secret are blanked by their name, and whatever was blanked is
+blanked again wherever else it turns up (an application may have printed it, and the tail of its
+output stands in a condition).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tryitnow.api.meta import Resource
+
+REDACTED = "REDACTED"
+
+_TELLING = 6
+"""Shortest value that is looked for elsewhere: "1" and "en" stand everywhere."""
+
+_WHOLE = {"annotations", "parameters", "data", "stringData"}
+"""Below these, every text is blanked, except names."""
+
+_LISTS = {"command", "args"}
+"""Of these, only the program's name stays: passwords are given as options."""
+
+_VALUES = {"value", "default", "pattern", "transferCertificate", "certificate", "expectedBody"}
+
+_QUERY = re.compile(r"\?\S*")
+
+
+class Redactor:
+    """Blanks secrets, and remembers them for the texts that come after."""
+
+    def __init__(self) -> None:
+        self._secrets: set[str] = set()
+
+    def redacted(self, resource: Resource) -> dict[str, Any]:
+        """Return an object as it may be shown, but for its free texts: see ``scrub``."""
+        body = resource.to_api()
+        cleaned: dict[str, Any] = self._clean(body)
+        return cleaned
+
+    def scrub(self, text: str) -> str:
+        """Return a text without anything that was blanked before, in whatever object."""
+        # The longest first: one may be a part of another.
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, REDACTED)
+        return text
+
+    def _clean(self, node: Any, name: str = "") -> Any:  # noqa: ANN401 - JSON
+        if name in _WHOLE:
+            return self._blank_all(node)
+        if name in _LISTS and isinstance(node, list):
+            return [*node[:1], *(self._blank(item) for item in node[1:])]
+        if isinstance(node, Mapping):
+            return {key: self._clean(value, key) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self._clean(item, name) for item in node]
+        if isinstance(node, str):
+            if name in _VALUES:
+                return self._blank(node)
+            if name in {"path", "paths"} and "?" in node:
+                self._remember(node.partition("?")[2])
+                return _QUERY.sub(f"?{REDACTED}", node)
+        return node
+
+    def _blank_all(self, node: Any) -> Any:  # noqa: ANN401 - JSON
+        if isinstance(node, Mapping):
+            return {
+                key: value if key == "name" else self._blank_all(value)
+                for key, value in node.items()
+            }
+        if isinstance(node, list):
+            return [self._blank_all(item) for item in node]
+        return self._blank(node) if isinstance(node, str) else node
+
+    def _blank(self, text: str) -> str:
+        self._remember(text)
+        return REDACTED if text else text
+
+    def _remember(self, text: str) -> None:
+        if len(text) >= _TELLING:
+            self._secrets.add(text)
+        # A text of several lines is quoted line by line, and in YAML.
+        self._secrets.update(line for line in text.split() if len(line) >= 2 * _TELLING)
