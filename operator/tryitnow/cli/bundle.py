@@ -46,42 +46,39 @@ async def gather(
 
     """
     redactor = Redactor()
-    raw: dict[str, str] = {}
+    files: dict[str, str] = {}
     missing: list[str] = []
-    agents: list[NodeAgent] = []
+    objects: dict[str, list[Resource]] = {}
     for model in _KINDS:
+        within = namespace if model.namespaced else ""
         try:
-            found = await kubernetes.list_all(
-                model, namespace=namespace if model.namespaced else ""
-            )
+            objects[model.plural] = list((await kubernetes.list_all(model, namespace=within)).items)
         except ForbiddenError as error:
             missing.append(f"{model.plural}: {error}")
-            continue
-        agents += [item for item in found.items if isinstance(item, NodeAgent)]
-        bodies = [redactor.redacted(item) for item in found.items]
-        raw[f"{model.plural}.yaml"] = yaml.safe_dump_all(bodies, sort_keys=False)
+    bodies = {plural: [redactor.redacted(o) for o in found] for plural, found in objects.items()}
+    # Only now all secrets are known.
+    for plural, found in bodies.items():
+        files[f"{plural}.yaml"] = yaml.safe_dump_all(redactor.scrub(found), sort_keys=False)
     try:
-        raw["events.txt"] = await _events(kubernetes, namespace)
+        files["events.txt"] = redactor.scrub(await _events(kubernetes, namespace))
     except ForbiddenError as error:
         missing.append(f"events: {error}")
-    raw["versions.yaml"] = yaml.safe_dump(
-        {
-            "tryitnow": __version__,
-            "kubernetes": await kubernetes.server_version(),
-            "nodes": {a.metadata.name: a.status.versions.to_api() for a in agents},
-        },
-        sort_keys=False,
-    )
+    agents = [item for item in objects.get(NodeAgent.plural, []) if isinstance(item, NodeAgent)]
+    versions = {
+        "tryitnow": __version__,
+        "kubernetes": await kubernetes.server_version(),
+        "nodes": {agent.metadata.name: agent.status.versions.to_api() for agent in agents},
+    }
+    files["versions.yaml"] = yaml.safe_dump(versions, sort_keys=False)
     urls = {f"metrics-{a.metadata.name}.txt": _metrics_url(a) for a in agents}
     urls |= {f"metrics-{number}.txt": url for number, url in enumerate(metrics, 1)}
     for name, text in (await _metrics(urls)).items():
         if isinstance(text, str):
-            raw[name] = text
+            files[name] = redactor.scrub(text)
         else:
             missing.append(f"{name}: {urls[name]} does not answer from here: {text}")
-    raw["not-in-here.txt"] = "".join(f"{line}\n" for line in missing) or "nothing is missing\n"
-    # Only now all secrets are known.
-    return {name: redactor.scrub(text) for name, text in raw.items()}
+    files["not-in-here.txt"] = "".join(f"{line}\n" for line in missing) or "nothing is missing\n"
+    return files
 
 
 def pack(files: dict[str, str], target: Path, at: datetime) -> None:

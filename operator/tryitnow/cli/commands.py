@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from tryitnow import __version__
 from tryitnow.cli import programs
@@ -59,6 +60,11 @@ class _Commands(click.Group):
         for title, commands in (("For people", _PEOPLE), ("Programs of the cluster", _PROGRAMS)):
             with formatter.section(title):
                 formatter.write_dl(sorted(commands.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        commands = sorted({**_PEOPLE, **_PROGRAMS}.items())
+        found = [CompletionItem(n, help=text) for n, text in commands if n.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever the command returns
         try:

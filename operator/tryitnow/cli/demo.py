@@ -13,7 +13,7 @@ from datetime import timedelta
 import click
 
 from tryitnow.api.demoinstance import DemoInstance, StartedBy, StartPolicy
-from tryitnow.api.meta import find_condition
+from tryitnow.api.meta import API_VERSION, find_condition
 from tryitnow.cli.durations import DURATION
 from tryitnow.cli.failures import STATUSES, told_to_people
 from tryitnow.cli.names import complete_checkpoint
@@ -141,7 +141,8 @@ class _Progress:
 
 
 def _print(running: Demo, *, as_json: bool) -> None:
-    click.echo(json.dumps(running.instance.to_api(), indent=2) if as_json else running.url)
+    body = {"apiVersion": API_VERSION, **running.instance.to_api()}
+    click.echo(json.dumps(body, indent=2, ensure_ascii=False) if as_json else running.url)
     took = ", ".join(f"{step.name} {seconds(step.took)}" for step in steps(running.timings))
     _say(f"ready in {seconds(running.timings.total)} by {running.started_by}: {took}")
     if running.fallback_reason is not None:

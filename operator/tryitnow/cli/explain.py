@@ -57,7 +57,9 @@ def explain_slow(
         return await _facts(kubernetes, Key(namespace or default, name), prometheus_url)
 
     facts = ask(context, gather)
-    click.echo(json.dumps(_as_json(facts), indent=2) if as_json else _as_text(facts))
+    click.echo(
+        json.dumps(_as_json(facts), indent=2, ensure_ascii=False) if as_json else _as_text(facts)
+    )
 
 
 async def _facts(kubernetes: KubernetesApi, key: Key, prometheus_url: str | None) -> Facts:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from tryitnow.api.meta import Resource
+from tryitnow.api.meta import API_VERSION, Resource
+
+T = TypeVar("T")
 
 REDACTED = "REDACTED"
 
@@ -24,7 +26,7 @@ _WHOLE = {"annotations", "parameters", "data", "stringData"}
 _LISTS = {"command", "args"}
 """Of these, only the program's name stays: passwords are given as options."""
 
-_VALUES = {"value", "default", "pattern", "transferCertificate", "certificate", "expectedBody"}
+_VALUES = {"value", "default", "expectedBody"}
 
 _QUERY = re.compile(r"\?\S*")
 
@@ -36,17 +38,25 @@ class Redactor:
         self._secrets: set[str] = set()
 
     def redacted(self, resource: Resource) -> dict[str, Any]:
-        """Return an object as it may be shown, but for its free texts: see ``scrub``."""
-        body = resource.to_api()
-        cleaned: dict[str, Any] = self._clean(body)
+        """Return an object with the first net drawn through it; ``scrub`` is the second."""
+        cleaned: dict[str, Any] = self._clean({"apiVersion": API_VERSION, **resource.to_api()})
         return cleaned
 
-    def scrub(self, text: str) -> str:
-        """Return a text without anything that was blanked before, in whatever object."""
+    def scrub(self, node: T) -> T:
+        """Return a text, or all texts of an object, without what was blanked in any object."""
+        return cast("T", self._scrub(node))
+
+    def _scrub(self, node: Any) -> Any:  # noqa: ANN401 - JSON
+        if isinstance(node, Mapping):
+            return {key: self._scrub(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self._scrub(item) for item in node]
+        if not isinstance(node, str):
+            return node
         # The longest first: one may be a part of another.
         for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, REDACTED)
-        return text
+            node = node.replace(secret, REDACTED)
+        return node
 
     def _clean(self, node: Any, name: str = "") -> Any:  # noqa: ANN401 - JSON
         if name in _WHOLE:
@@ -80,7 +90,6 @@ class Redactor:
         return REDACTED if text else text
 
     def _remember(self, text: str) -> None:
-        if len(text) >= _TELLING:
-            self._secrets.add(text)
-        # A text of several lines is quoted line by line, and in YAML.
-        self._secrets.update(line for line in text.split() if len(line) >= 2 * _TELLING)
+        # One of several lines may turn up line by line.
+        lines = (line.strip() for line in (text, *text.splitlines()))
+        self._secrets.update(line for line in lines if len(line) >= _TELLING)

@@ -22,7 +22,7 @@ from tryitnow.kubernetes.client import KubernetesApi
     "--metrics",
     multiple=True,
     metavar="URL",
-    help="Metrics to add, such as the controller's; may be repeated. Agents are asked by themselves.",
+    help="Metrics to add, such as the controller's; may be repeated. Agents' are added anyway.",
 )
 @where
 @output_file

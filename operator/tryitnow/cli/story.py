@@ -10,7 +10,7 @@ from typing import Any
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import Condition, Key, Resource
+from tryitnow.api.meta import API_VERSION, Condition, Key, Resource
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.next_step import next_step
@@ -62,7 +62,7 @@ async def tell(
 def as_json(story: Story) -> dict[str, Any]:
     """Return the same for programs; keys are always all there."""
     return {
-        "object": story.resource.to_api(),
+        "object": {"apiVersion": API_VERSION, **story.resource.to_api()},
         "events": [
             {
                 "at": event.at.isoformat(),
