@@ -11,6 +11,7 @@ import asyncio
 import os
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,11 +25,17 @@ from tryitnow.cli.options import where
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.podman.command import exec_argv, logs_argv
 
+if TYPE_CHECKING:
+    from tryitnow.podman.client import ContainerState
+
 _AGENT_LABELS = {"app.kubernetes.io/name": "try-it-now", "app.kubernetes.io/component": "agent"}
 _AGENT_CONTAINER = "agent"
 
 _SHELL = ["sh", "-c", "if command -v bash >/dev/null; then exec bash; else exec sh; fi"]
 
+_member = click.option(
+    "-c", "--container", help="Container of the template; by default the main one."
+)
 _on_node = click.option(
     "--on-node", is_flag=True, help="This is the demo's node: ask its Podman, not the cluster."
 )
@@ -44,6 +51,7 @@ _agent_namespace = click.option(
 @click.argument("name", metavar="DEMO", shell_complete=complete_demo)
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what it writes.")
 @click.option("--tail", type=click.IntRange(min=0), help="Print only so many lines.")
+@_member
 @_on_node
 @_agent_namespace
 @where
@@ -52,6 +60,7 @@ def logs(
     name: str,
     follow: bool,
     tail: int | None,
+    container: str | None,
     on_node: bool,
     agent_namespace: str,
     namespace: str | None,
@@ -62,9 +71,9 @@ def logs(
     Needs the right to exec into the agents' Pods (docs/command-line.md).
     """
     if on_node:
-        container = _container(Key(namespace or "default", name))
-        _become(logs_argv(_socket(), container, follow=follow, tail=tail))
-    words = ["logs", name, *(["--follow"] if follow else [])]
+        found = _found(Key(namespace or "default", name), container)
+        _become(logs_argv(_socket(), found, follow=follow, tail=tail))
+    words = ["logs", name, *_member_words(container), *(["--follow"] if follow else [])]
     if tail is not None:
         words.append(f"--tail={tail}")
     _go_to_node(name, words, namespace, context, agent_namespace, terminal=False)
@@ -73,6 +82,7 @@ def logs(
 @click.command(epilog=STATUSES, context_settings={"ignore_unknown_options": False})
 @click.argument("name", metavar="DEMO", shell_complete=complete_demo)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+@_member
 @_on_node
 @_agent_namespace
 @where
@@ -80,6 +90,7 @@ def shell(
     *,
     name: str,
     command: tuple[str, ...],
+    container: str | None,
     on_node: bool,
     agent_namespace: str,
     namespace: str | None,
@@ -92,9 +103,9 @@ def shell(
     """
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if on_node:
-        container = _container(Key(namespace or "default", name))
-        _become(exec_argv(_socket(), container, command or _SHELL, terminal=terminal))
-    words = ["shell", name]
+        found = _found(Key(namespace or "default", name), container)
+        _become(exec_argv(_socket(), found, command or _SHELL, terminal=terminal))
+    words = ["shell", name, *_member_words(container)]
     _go_to_node(name, words, namespace, context, agent_namespace, terminal=terminal, more=command)
 
 
@@ -104,34 +115,47 @@ def _socket() -> str:
     return podman_settings().socket
 
 
-def _container(key: Key) -> str:
-    """Return the container of a demo on this node."""
-    found = [name for name in asyncio.run(_demo_containers(key)) if _is_of(name, key)]
-    if not found:
+def _member_words(container: str | None) -> list[str]:
+    return [] if container is None else [f"--container={container}"]
+
+
+def _found(key: Key, member: str | None) -> str:
+    """Return what Podman calls a container of a demo on this node."""
+    states = [state for state in asyncio.run(_our_containers()) if state.running]
+    main = next((state for state in states if _is_main(state.name, key)), None)
+    if main is None:
         msg = (
-            f"no container of the demo {key} is on this node; its node: "
+            f"no container of the demo {key} runs on this node; where it is: "
             f"`kubectl get demoinstance {key.name} -n {key.namespace} -o wide`"
         )
         raise CommandFailedError(msg, NOT_FOUND)
-    return found[0]
+    if member is None:
+        return main.name
+    others = [s.name for s in states if main.pod and s.pod == main.pod and s.name != main.name]
+    # Kubernetes names hold no underscore: the last part is the container's in the template.
+    by_member = {name.rpartition("_")[2]: name for name in others}
+    if member not in by_member:
+        known = ", ".join(sorted(by_member)) or "none"
+        msg = f"{key} has no container {member} beside its main one (others: {known})"
+        raise CommandFailedError(msg, NOT_FOUND)
+    return by_member[member]
 
 
-async def _demo_containers(key: Key) -> list[str]:
+async def _our_containers() -> list[ContainerState]:
     from tryitnow.podman.client import Podman
     from tryitnow.podman.errors import PodmanError
     from tryitnow.settings import podman_settings
 
     podman = Podman(podman_settings())
     try:
-        prefix = f"{PREFIX}{Role.DEMO}_{key.namespace}_{key.name}_"
-        return [state.name for state in await podman.list_containers(prefix) if state.running]
+        return await podman.list_containers(PREFIX)
     except PodmanError as error:
         raise CommandFailedError(str(error), FAILED) from error
     finally:
         podman.close()
 
 
-def _is_of(container: str, key: Key) -> bool:
+def _is_main(container: str, key: Key) -> bool:
     name = parse(container)
     return name is not None and name.role is Role.DEMO and name.owner == key
 

@@ -21,12 +21,12 @@ _TELLING = 6
 """Shortest value that is looked for elsewhere: "1" and "en" stand everywhere."""
 
 _WHOLE = {"annotations", "parameters", "data", "stringData"}
-"""Below these, every text is blanked, except names."""
+"""Below these, every text is blanked, except the names of declared parameters."""
 
 _LISTS = {"command", "args"}
 """Of these, only the program's name stays: passwords are given as options."""
 
-_VALUES = {"value", "default", "expectedBody"}
+_VALUES = {"value", "values", "default", "expectedBody"}
 
 _QUERY = re.compile(r"\?\S*")
 
@@ -60,7 +60,8 @@ class Redactor:
 
     def _clean(self, node: Any, name: str = "") -> Any:  # noqa: ANN401 - JSON
         if name in _WHOLE:
-            return self._blank_all(node)
+            declared = isinstance(node, list)
+            return [self._blank_declared(item) for item in node] if declared else self._blank(node)
         if name in _LISTS and isinstance(node, list):
             return [*node[:1], *(self._blank(item) for item in node[1:])]
         if isinstance(node, Mapping):
@@ -75,19 +76,21 @@ class Redactor:
                 return _QUERY.sub(f"?{REDACTED}", node)
         return node
 
-    def _blank_all(self, node: Any) -> Any:  # noqa: ANN401 - JSON
-        if isinstance(node, Mapping):
-            return {
-                key: value if key == "name" else self._blank_all(value)
-                for key, value in node.items()
-            }
-        if isinstance(node, list):
-            return [self._blank_all(item) for item in node]
-        return self._blank(node) if isinstance(node, str) else node
+    def _blank_declared(self, item: Any) -> Any:  # noqa: ANN401 - JSON
+        """Blank a declared parameter, but for its name."""
+        if not isinstance(item, Mapping):
+            return self._blank(item)
+        return {key: item[key] if key == "name" else self._blank(item[key]) for key in item}
 
-    def _blank(self, text: str) -> str:
-        self._remember(text)
-        return REDACTED if text else text
+    def _blank(self, node: Any) -> Any:  # noqa: ANN401 - JSON
+        if isinstance(node, Mapping):
+            return {key: self._blank(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [self._blank(item) for item in node]
+        if not isinstance(node, str) or not node:
+            return node
+        self._remember(node)
+        return REDACTED
 
     def _remember(self, text: str) -> None:
         # One of several lines may turn up line by line.

@@ -68,7 +68,7 @@ class Cause:
     """One likely cause."""
 
     name: str
-    """Compatibility, archive, disk, memory, image pull, queue, probe, controller or Podman."""
+    """Compatibility, archive, disk, memory, image pull, queue, probe, hooks, controller, Podman."""
 
     evidence: str
     mend: str
@@ -141,6 +141,10 @@ _COLD: dict[FallbackReason, tuple[str, str]] = {
         "find out what the application waits for after a thaw (a connection that was closed?), or "
         "raise spec.readiness.restoreTimeout",
     ),
+    FallbackReason.HOOK_FAILED: (
+        "hooks",
+        "mend the hook: run its command in a demo with `tryitnow shell`",
+    ),
 }
 
 
@@ -200,6 +204,12 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
                 "controller",
                 f"{took}: the controller was busy, or away",
                 "see tryitnow_workqueue_wait_duration_seconds of the controller (docs/metrics.md)",
+            )
+        case "hooks":
+            yield Cause(
+                "hooks",
+                f"{took}: the afterRestore hooks of the Checkpoint",
+                "do before the freeze (hooks.beforeCheckpoint) what is the same for all copies",
             )
         case "claim":
             yield Cause(

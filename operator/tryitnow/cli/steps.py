@@ -19,6 +19,7 @@ MEANING = {
     "criu": "CRIU's own part of it",
     "cold_start": "Podman starting a fresh container",
     "probe": "the application until it answered",
+    "hooks": "the afterRestore hooks",
     "fallback": "lost on a thaw that did not work",
 }
 

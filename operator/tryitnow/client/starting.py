@@ -85,7 +85,8 @@ async def wait_ready(
     """Watch a demo until it is ready.
 
     Raises:
-        CheckpointNotFoundError, DemoFailedError, DemoGoneError: it will not be.
+        CheckpointNotFoundError, InvalidRequestError, DemoFailedError, DemoGoneError: it will not
+            be.
         DemoTimeoutError: not within that time.
         NotAllowedError: demos may be created, but not watched.
 
@@ -107,7 +108,7 @@ def judge(instance: DemoInstance) -> Demo | None:
     """Return the demo when it is ready, None while it may become so.
 
     Raises:
-        CheckpointNotFoundError, DemoFailedError: it will not.
+        CheckpointNotFoundError, InvalidRequestError, DemoFailedError: it will not.
 
     """
     ready = _condition(instance, "Ready")
@@ -118,6 +119,8 @@ def judge(instance: DemoInstance) -> Demo | None:
         if found and found.reason == "CheckpointNotFound":
             raise CheckpointNotFoundError(f"{instance.key}: {found.message}")
     if stalled and stalled.status == "True":
+        if stalled.reason == "InvalidParameters":
+            raise InvalidRequestError(f"{instance.key}: {stalled.message}")
         msg = f"{instance.key}: {stalled.reason}: {stalled.message}"
         raise DemoFailedError(msg, stalled.reason)
     return None
