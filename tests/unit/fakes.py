@@ -29,6 +29,7 @@ from tryitnow.kubernetes.errors import (
     NotFoundError,
     RefusedError,
 )
+from tryitnow.kubernetes.recorded import RecordedEvent
 from tryitnow.kubernetes.view import Listing
 from tryitnow.podman.client import (
     ContainerState,
@@ -90,6 +91,12 @@ class FakeKubernetes(KubernetesApi):
 
         self.forbidden: set[tuple[str, Key]] = set()
         self.is_down = False
+        self.recorded: list[RecordedEvent] = []
+        """Events that somebody else recorded, as they are read."""
+
+        self.agents_pods: dict[tuple[str, str], list[str]] = {}
+        """Names of Pods by namespace and node."""
+
         self.watched = asyncio.Event()
         """Somebody watches an object, or did."""
 
@@ -283,6 +290,25 @@ class FakeKubernetes(KubernetesApi):
 
     def event(self, regarding: Resource, reason: str, note: str, *, warning: bool = False) -> None:
         self.events.append(Event(regarding.key, reason, note, warning))
+
+    async def events_about(self, resource: Resource) -> list[RecordedEvent]:
+        regarding = f"{type(resource).kind_name}/{resource.metadata.name}"
+        return [event for event in self.recorded if event.regarding == regarding]
+
+    async def events_in(self, namespace: str) -> list[RecordedEvent]:  # noqa: ARG002 - one is enough
+        return list(self.recorded)
+
+    async def pods(
+        self,
+        namespace: str,
+        *,
+        labels: Mapping[str, str],  # noqa: ARG002 - all are agents'
+        node_name: str,
+    ) -> list[str]:
+        return self.agents_pods.get((namespace, node_name), [])
+
+    async def server_version(self) -> str:
+        return "v1.2.3"
 
     async def flush_events(self) -> None:
         return
