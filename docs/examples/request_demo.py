@@ -11,8 +11,8 @@ def main() -> int:
     """Return the exit status: 0 when the shop answered."""
     try:
         with demo("shop", ttl="10m") as running:
-            with urllib.request.urlopen(f"{running.url}/healthz") as answer:
-                print(running.url, running.started_by, answer.status)
+            answer = urllib.request.urlopen(f"{running.url}/healthz").read()
+            print(running.url, running.started_by, answer.decode())
     except CheckpointNotFoundError as error:
         print(f"freeze it first: {error}")
         return 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.unit.builders import make_condition, make_instance
+from tests.unit.builders import make_instance
+from tests.unit.client.cluster import READY, answer, failing, refuse
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
 from tryitnow.api.meta import Key, Resource
@@ -40,33 +40,6 @@ from tryitnow.kubernetes.errors import (
 )
 
 KEY = Key("shops", "annas")
-READY = {
-    "phase": "Ready",
-    "url": "http://node-a:20000",
-    "nodeName": "node-a",
-    "startedBy": "Warm",
-    "conditions": [make_condition("Ready").to_api()],
-}
-
-
-def answer(kubernetes: FakeKubernetes, status: dict[str, Any]) -> None:
-    """Have the operator answer each new demo with this status, once."""
-    answered: set[Key] = set()
-
-    def respond(resource: Resource) -> None:
-        if isinstance(resource, DemoInstance) and resource.key not in answered:
-            answered.add(resource.key)
-            loop = asyncio.get_running_loop()
-            tasks.append(loop.create_task(kubernetes.patch_status(resource, status)))
-
-    tasks: list[asyncio.Task[DemoInstance]] = []
-    kubernetes.on_write = respond
-
-
-def failing(type_: str, reason: str, **changes: Any) -> dict[str, Any]:
-    """The status of a demo with a condition that says why it is not ready."""
-    condition = make_condition(type_, holds=type_ == "Stalled", reason=reason, message="look here")
-    return {"conditions": [condition.to_api()], **changes}
 
 
 async def test_it_is_ready_with_its_url_and_gone_after_the_block(reached: FakeKubernetes) -> None:
@@ -171,13 +144,6 @@ async def test_one_of_the_same_name_is_another(kubernetes: FakeKubernetes) -> No
     await kubernetes.patch(DemoInstance, instance.key, {"status": READY})
     with pytest.raises(DemoGoneError):
         await waiting
-
-
-def refuse(error: KubernetesError) -> Callable[..., Any]:
-    async def call(*_: Any, **__: Any) -> None:
-        raise error
-
-    return call
 
 
 @pytest.mark.parametrize(
