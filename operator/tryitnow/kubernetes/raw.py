@@ -62,7 +62,14 @@ async def watch_json(
         msg = f"{what}: the watch broke: {type(error).__name__} {error}"
         raise KubernetesError(msg) from error
     finally:
-        answer.response.close()
+        _end(answer.response)
+
+
+def _end(response: aiohttp.ClientResponse) -> None:
+    """End a watch at once: a polite end of TLS would outlive the event loop of a short program."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
 
 
 async def _send(
