@@ -40,7 +40,7 @@ def terminal(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Terminal]:
     """A namespace with the Checkpoints ``shop``, frozen, and ``nowhere``, which no node takes."""
-    module_objects.checkpoint("shop", notes_spec(notes_image))
+    module_objects.checkpoint("shop", notes_spec(notes_image, parameters=[{"name": "title"}]))
     nowhere = {"nodeSelector": {"nowhere": "yes"}}
     module_objects.checkpoint("nowhere", notes_spec(notes_image, distribution=nowhere))
     module_objects.ready_checkpoint("shop")
@@ -102,8 +102,10 @@ def built_in_go() -> Path:
 
 @pytest.mark.usefixtures("here")
 def test_a_demo_lives_as_long_as_its_block(module_objects: Objects) -> None:
-    with demo("shop", ttl="10m") as running:
+    parameters = {"title": "Anna"}
+    with demo("shop", ttl="10m", host="annas.example", parameters=parameters) as running:
         found = module_objects.ready_demo(running.name)
+        assert (found.spec.host, found.spec.parameters) == ("annas.example", parameters)
         assert found.status.url == running.url
         assert visit(found).get("/healthz").status_code == 200
         assert running.timings.total is not None
