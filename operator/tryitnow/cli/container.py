@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING
 import click
 
 from tryitnow.agent.names import PREFIX, Role, parse
-from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
-from tryitnow.cli.cluster import ask
 from tryitnow.cli.failures import FAILED, NOT_FOUND, STATUSES, CommandFailedError
 from tryitnow.cli.names import complete_demo
 from tryitnow.cli.options import where
-from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.podman.command import exec_argv, logs_argv
 
 if TYPE_CHECKING:
+    from tryitnow.kubernetes.client import KubernetesApi
     from tryitnow.podman.client import ContainerState
 
 _AGENT_LABELS = {"app.kubernetes.io/name": "try-it-now", "app.kubernetes.io/component": "agent"}
@@ -171,6 +169,9 @@ def _go_to_node(
     more: tuple[str, ...] = (),
 ) -> None:
     """Become the ``kubectl exec`` that runs our words in the agent's Pod of the demo's node."""
+    # On the node nobody asks the cluster: half of the time of a start is spent on its client.
+    from tryitnow.api.demoinstance import DemoInstance
+    from tryitnow.cli.cluster import ask
 
     async def find(kubernetes: KubernetesApi, default: str) -> tuple[str, str]:
         key = Key(namespace or default, name)
