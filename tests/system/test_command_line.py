@@ -139,6 +139,8 @@ def test_logs_go_through_the_api_server_to_the_nodes_kubelet(
     terminal.run(f"{may_look} --clusterrole=view --serviceaccount={terminal.namespace}:onlooker")
     with terminal.acting_as("onlooker"):
         assert 'cannot create resource "pods/exec"' in failed(terminal, asked)
+    # No kubelet says that it has ended, and its namespace would wait for that.
+    terminal.run("kubectl delete pod stand-in --grace-period=0 --force")
 
 
 def failed(terminal: Terminal, script: str) -> str:
