@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kubernetes.aio import client as aio
 
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.archive import ArchiveStore
@@ -14,6 +17,8 @@ from tryitnow.agent.ports import PortRange
 from tryitnow.agent.prepared import DataStore
 from tryitnow.agent.probe import open_session
 from tryitnow.agent.volumes import VolumeStore
+from tryitnow.client import asynchronous
+from tryitnow.kubernetes.access import Access
 from tryitnow.settings import agent_settings
 
 ADDRESS = "127.77.0.1"
@@ -23,6 +28,22 @@ ADDRESS = "127.77.0.1"
 @pytest.fixture
 def kubernetes() -> FakeKubernetes:
     return FakeKubernetes()
+
+
+@pytest.fixture
+def reached(kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch) -> FakeKubernetes:
+    """The cluster that every client of the test reaches, in the namespace ``shops``."""
+
+    async def find_access(_context: str | None) -> Access:
+        return Access(aio.Configuration(), "shops")
+
+    @asynccontextmanager
+    async def connect(*_: Any, **__: Any) -> AsyncIterator[FakeKubernetes]:
+        yield kubernetes
+
+    monkeypatch.setattr(asynchronous, "find_access", find_access)
+    monkeypatch.setattr(asynchronous, "connect", connect)
+    return kubernetes
 
 
 @pytest.fixture

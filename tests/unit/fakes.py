@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from tryitnow.kubernetes.errors import (
     NotFoundError,
     RefusedError,
 )
+from tryitnow.kubernetes.recorded import RecordedEvent
 from tryitnow.kubernetes.view import Listing
 from tryitnow.podman.client import (
     ContainerState,
@@ -90,6 +91,16 @@ class FakeKubernetes(KubernetesApi):
 
         self.forbidden: set[tuple[str, Key]] = set()
         self.is_down = False
+        self.recorded: list[RecordedEvent] = []
+        """Events that somebody else recorded, as they are read."""
+
+        self.agents_pods: dict[tuple[str, str], list[str]] = {}
+        """Names of Pods by namespace and node."""
+
+        self.watched = asyncio.Event()
+        """Somebody watches an object, or did."""
+
+        self._watches: list[tuple[type[Resource], Key, asyncio.Queue[tuple[bool, Any]]]] = []
         self.on_write: Callable[[Resource], None] = lambda _: None
         """Called after each write, as a watch would."""
 
@@ -130,19 +141,52 @@ class FakeKubernetes(KubernetesApi):
         self._objects[model.plural, key] = body
         self.writes.append(key)
         written = model.model_validate(copy.deepcopy(body))
+        self._tell_watches(written, is_there=True)
         self.on_write(written)
         return written
+
+    def _tell_watches(self, resource: Resource, *, is_there: bool) -> None:
+        for model, key, changes in self._watches:
+            if model is type(resource) and key == resource.key:
+                changes.put_nowait((is_there, resource))
+
+    async def watch(
+        self,
+        model: type[R],
+        key: Key,
+        since: str,
+        seconds: int,  # noqa: ARG002 - it lasts as long as somebody looks
+    ) -> AsyncGenerator[tuple[bool, R]]:
+        if self.is_down:
+            msg = "the API server does not answer"
+            raise KubernetesError(msg)
+        changes: asyncio.Queue[tuple[bool, R]] = asyncio.Queue()
+        watch = (model, key, changes)
+        self._watches.append(watch)
+        self.watched.set()
+        known = self._objects.get((model.plural, key))
+        if known is not None and int(known["metadata"]["resourceVersion"]) > int(since):
+            changes.put_nowait((True, model.model_validate(known)))
+        try:
+            while True:
+                yield await changes.get()
+        finally:
+            self._watches.remove(watch)
 
     async def get(self, model: type[R], key: Key) -> R:
         return model.model_validate(self._body(model, key))
 
-    async def list_all(self, model: type[R], *, field_selector: str = "") -> Listing[R]:
+    async def list_all(
+        self, model: type[R], *, namespace: str = "", field_selector: str = ""
+    ) -> Listing[R]:
         if self.is_down:
             msg = "the API server does not answer"
             raise KubernetesError(msg)
         path, _, value = field_selector.partition("=")
         found = []
-        for (plural, _), body in self._objects.items():
+        for (plural, key), body in self._objects.items():
+            if namespace and key.namespace != namespace:
+                continue
             field: Any = body
             for part in path.split(".") if path else ():
                 field = field.get(part, {})
@@ -150,7 +194,13 @@ class FakeKubernetes(KubernetesApi):
                 found.append(model.model_validate(body))
         return Listing(items=found, resource_version=next(self._versions))
 
-    async def create(self, model: type[R], body: dict[str, Any]) -> R:
+    async def create(
+        self,
+        model: type[R],
+        body: dict[str, Any],
+        *,
+        refuse_unknown: bool = False,  # noqa: ARG002 - nothing is unknown here
+    ) -> R:
         metadata = body["metadata"]
         key = Key(metadata.get("namespace", ""), metadata["name"])
         if (model.plural, key) in self._objects:
@@ -191,6 +241,7 @@ class FakeKubernetes(KubernetesApi):
             self._write(type(resource), resource.key, body)
         else:
             del self._objects[key]
+            self._tell_watches(resource, is_there=False)
 
     async def add_finalizer(self, resource: R) -> R:
         if resource.has_finalizer:
@@ -239,6 +290,25 @@ class FakeKubernetes(KubernetesApi):
 
     def event(self, regarding: Resource, reason: str, note: str, *, warning: bool = False) -> None:
         self.events.append(Event(regarding.key, reason, note, warning))
+
+    async def events_about(self, resource: Resource) -> list[RecordedEvent]:
+        regarding = f"{type(resource).kind_name}/{resource.metadata.name}"
+        return [event for event in self.recorded if event.regarding == regarding]
+
+    async def events_in(self, namespace: str) -> list[RecordedEvent]:  # noqa: ARG002 - one is enough
+        return list(self.recorded)
+
+    async def pods(
+        self,
+        namespace: str,
+        *,
+        labels: Mapping[str, str],  # noqa: ARG002 - all are agents'
+        node_name: str,
+    ) -> list[str]:
+        return self.agents_pods.get((namespace, node_name), [])
+
+    async def server_version(self) -> str:
+        return "v1.2.3"
 
     async def flush_events(self) -> None:
         return

@@ -5,30 +5,40 @@ Everything is read from the API, so it can run anywhere; `tryitnow doctor` looks
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 
+import click
+
 from tryitnow.api.meta import Key, now
 from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.cli.failures import told_to_people
 from tryitnow.kubernetes.client import KubernetesApi, connect
-from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
+from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.kubernetes.lease import CONTROLLER_LEASE, Lease
-from tryitnow.settings import ControllerSettings
+from tryitnow.settings import controller_settings
 
 
-async def run(settings: ControllerSettings) -> int:
-    """Print what works and what does not; returns the exit status."""
-    try:
-        async with connect("check") as kubernetes:
-            lease = await _lease(kubernetes, Key(settings.namespace, CONTROLLER_LEASE))
-            agents = (await kubernetes.list_all(NodeAgent)).items
-    except KubernetesError as error:
-        problems = [str(error)]
-    else:
-        problems = assess(lease, agents, now())
+@click.command
+def check_installation() -> None:
+    """Check that a controller leads and a node can run demos.
+
+    Asks the API server only. Exit status: 0 all is well, 1 it is not.
+    """
+    with told_to_people():
+        problems = asyncio.run(_check(controller_settings().namespace))
     for problem in problems:
-        print(f"problem: {problem}")
-    return 1 if problems else 0
+        click.echo(f"problem: {problem}")
+    sys.exit(1 if problems else 0)
+
+
+async def _check(namespace: str) -> list[str]:
+    async with connect("check") as kubernetes:
+        lease = await _lease(kubernetes, Key(namespace, CONTROLLER_LEASE))
+        agents = (await kubernetes.list_all(NodeAgent)).items
+    return assess(lease, agents, now())
 
 
 async def _lease(kubernetes: KubernetesApi, key: Key) -> Lease | None:
@@ -39,7 +49,7 @@ async def _lease(kubernetes: KubernetesApi, key: Key) -> Lease | None:
 
 
 def assess(lease: Lease | None, agents: Sequence[NodeAgent], at: datetime) -> list[str]:
-    """Print who leads and what each node can do; returns what is wrong, with the next step."""
+    """Tell who leads and what each node can do; returns what is wrong, with the next step."""
     return [*_leader(lease, at), *_nodes(agents, at)]
 
 
@@ -47,7 +57,7 @@ def _leader(lease: Lease | None, at: datetime) -> list[str]:
     # Two clocks are compared here, so a lease gets twice its time before it counts as run out.
     if lease is None or not lease.holder or at - lease.renewed > 2 * lease.duration:
         return ["no controller leads: `kubectl logs -l app.kubernetes.io/component=controller`"]
-    print(f"controller: {lease.holder} leads")
+    click.echo(f"controller: {lease.holder} leads")
     return []
 
 
@@ -59,10 +69,10 @@ def _nodes(agents: Sequence[NodeAgent], at: datetime) -> list[str]:
             can = "starts every demo cold"
         else:
             can = "runs no demos"
-        print(f"node {agent.metadata.name}: {can}")
+        click.echo(f"node {agent.metadata.name}: {can}")
         for condition in agent.status.conditions:
             if condition.status != "True":
-                print(f"  {condition.type}: {condition.message}")
+                click.echo(f"  {condition.type}: {condition.message}")
     if not any(agent.can_run(at) for agent in agents):
         return ["no node can run demos: `kubectl get nodeagents -o wide`"]
     return []

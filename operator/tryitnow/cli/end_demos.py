@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from datetime import timedelta
+
+import click
 
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key, Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.cli.durations import DURATION
+from tryitnow.cli.failures import told_to_people
+from tryitnow.cli.programs import log_to_stderr
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection
 from tryitnow.kubernetes.errors import ConflictError
 from tryitnow.kubernetes.lease import CONTROLLER_LEASE
-from tryitnow.settings import ControllerSettings
+from tryitnow.settings import ControllerSettings, controller_settings
 
 logger = logging.getLogger(__name__)
 
@@ -29,25 +35,44 @@ GIVE_UP_AFTER_SECONDS = 30.0
 """After the finalizers of lost nodes were taken off; the garbage collector needs a moment."""
 
 
-async def run(settings: ControllerSettings, timeout: timedelta) -> int:
-    """End all demos, drop all copies; returns the exit status."""
+@click.command
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default="2m",
+    show_default=True,
+    help="How long the nodes' agents get for it; then what is left is let go without them.",
+)
+def end_demos(*, timeout: timedelta) -> None:
+    """Stop the controller, end all demos and drop all copies.
+
+    Exit status: 0 nothing is left, 1 something is.
+    """
+    log_to_stderr()
+    with told_to_people():
+        remaining = asyncio.run(_end(controller_settings(), timeout))
+    for resource in remaining:
+        kind = type(resource).kind_name
+        click.echo(f"{kind} {resource.key} is still there: look at its finalizers")
+    sys.exit(1 if remaining else 0)
+
+
+async def _end(settings: ControllerSettings, timeout: timedelta) -> list[Resource]:
+    remaining: list[Resource] = []
     async with connect("uninstall") as kubernetes:
         # The controller goes first: it would have the copies made anew.
         await kubernetes.delete_deployment(Key(settings.namespace, CONTROLLER))
         lease = kubernetes.lease(Key(settings.namespace, CONTROLLER_LEASE))
-        remaining: list[Resource] = []
 
         async def work() -> None:
-            remaining.extend(await end_demos(kubernetes, timeout))
+            remaining.extend(await end_all(kubernetes, timeout))
 
         # As the leader: then none of its replicas acts any more.
         await LeaderElection(lease, settings.identity).lead(work, asyncio.Event())
-    for resource in remaining:
-        print(f"{type(resource).kind_name} {resource.key} is still there: look at its finalizers")
-    return 1 if remaining else 0
+    return remaining
 
 
-async def end_demos(kubernetes: KubernetesApi, timeout: timedelta) -> list[Resource]:
+async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[Resource]:
     """Delete all demos and copies, and wait for the agents; returns what is left in the end.
 
     What is there after the timeout belongs to nodes that do not answer, and is let go without them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -10,9 +11,11 @@ from kubernetes.aio import client as aio
 
 from tryitnow.kubernetes.errors import (
     ConflictError,
+    ForbiddenError,
     KubernetesError,
     NotFoundError,
     RefusedError,
+    TooOldError,
 )
 
 T = TypeVar("T")
@@ -28,27 +31,44 @@ async def call_api(what: str, call: Awaitable[T]) -> T:
     Raises:
         NotFoundError: 404.
         ConflictError: 409.
-        RefusedError: 400, 401, 403 or 422.
+        TooOldError: 410.
+        ForbiddenError: 401 or 403.
+        RefusedError: 400 or 422.
         KubernetesError: any other failure, or no answer.
 
     """
     try:
         return await call
     except aio.ApiException as error:
-        raise _translate(error, what) from error
+        message = f"{what}: {error.status} {error.reason}: {_said(error.body)}"
+        raise error_of(error.status, message) from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         msg = f"{what}: the API server does not answer: {type(error).__name__} {error}"
         raise KubernetesError(msg) from error
 
 
-def _translate(error: aio.ApiException, what: str) -> KubernetesError:
-    detail = f"{what}: {error.status} {error.reason}: {error.body or ''}".strip()
-    match error.status:
+def _said(body: object) -> str:
+    """Return the message of a Status, which the API server sends with each failure."""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
+    try:
+        status = json.loads(text)
+    except ValueError:
+        return text.strip()  # a proxy in between says it in its own way
+    return str(status.get("message") or text) if isinstance(status, dict) else text
+
+
+def error_of(status: int | None, message: str) -> KubernetesError:
+    """Return what a status code means to the caller."""
+    match status:
         case 404:
-            return NotFoundError(detail)
+            return NotFoundError(message)
         case 409:
-            return ConflictError(detail)
-        case 400 | 401 | 403 | 422:
-            return RefusedError(detail)
+            return ConflictError(message)
+        case 410:
+            return TooOldError(message)
+        case 401 | 403:
+            return ForbiddenError(message)
+        case 400 | 422:
+            return RefusedError(message)
         case _:
-            return KubernetesError(detail)
+            return KubernetesError(message)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from kubernetes.aio import client as aio
-from kubernetes.aio import config as aio_config
 
 from tryitnow.api.meta import (
     API_VERSION,
@@ -23,12 +19,14 @@ from tryitnow.api.meta import (
     Resource,
     stored,
 )
+from tryitnow.kubernetes.access import Access, find_access
 from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError
 from tryitnow.kubernetes.events import EventRecorder
 from tryitnow.kubernetes.lease import StoredLease
 from tryitnow.kubernetes.measured import MeasuredApiClient
 from tryitnow.kubernetes.merge import merge_patch
+from tryitnow.kubernetes.reading import Reading
 from tryitnow.kubernetes.view import Listing, UnreadableObjectError, read
 from tryitnow.metrics.instruments import Metrics
 
@@ -46,13 +44,13 @@ class TokenIdentity:
     username: str
 
 
-class KubernetesApi:
+class KubernetesApi(Reading):
     """The API server, for our kinds and the few others that we need."""
 
     def __init__(self, api: aio.ApiClient, component: str) -> None:
         """Use an open client; ``connect`` makes one. ``component`` names us in Events."""
+        super().__init__(api)
         self._custom = aio.CustomObjectsApi(api)
-        self._api = api
         self._authentication = aio.AuthenticationV1Api(api)
         self._recorder = EventRecorder(api, component)
 
@@ -86,14 +84,21 @@ class KubernetesApi:
         call = method(name=key.name, **self._path(model, key))
         return model.model_validate(await call_api(f"get {model.plural} {key}", call))
 
-    async def list_all(self, model: type[R], *, field_selector: str = "") -> Listing[R]:
-        """Read all objects of a kind, in all namespaces, that the field selector picks."""
-        call = self._custom.list_cluster_custom_object(
-            GROUP,
-            VERSION,
-            model.plural,
-            field_selector=field_selector,
-            _request_timeout=TIMEOUT_SECONDS,
+    async def list_all(
+        self, model: type[R], *, namespace: str = "", field_selector: str = ""
+    ) -> Listing[R]:
+        """Read all objects of a kind that the field selector picks, in one namespace or in all."""
+        path: dict[str, Any] = {
+            "group": GROUP,
+            "version": VERSION,
+            "plural": model.plural,
+            "field_selector": field_selector,
+            "_request_timeout": TIMEOUT_SECONDS,
+        }
+        call = (
+            self._custom.list_namespaced_custom_object(namespace=namespace, **path)
+            if namespace
+            else self._custom.list_cluster_custom_object(**path)
         )
         found: Any = await call_api(f"list {model.plural}", call)
         items = []
@@ -109,8 +114,16 @@ class KubernetesApi:
             resource_version=int(found["metadata"]["resourceVersion"]),
         )
 
-    async def create(self, model: type[R], body: dict[str, Any]) -> R:
+    async def create(
+        self, model: type[R], body: dict[str, Any], *, refuse_unknown: bool = False
+    ) -> R:
         """Create an object from its spec and metadata.
+
+        Args:
+            model: The kind.
+            body: Metadata and spec.
+            refuse_unknown: Have the API server refuse fields that it does not know, rather than
+                drop them.
 
         Raises:
             ConflictError: it exists already.
@@ -124,7 +137,8 @@ class KubernetesApi:
             else self._custom.create_cluster_custom_object
         )
         whole = {"apiVersion": API_VERSION, "kind": model.kind_name, **body}
-        call = method(body=whole, **self._path(model, key))
+        validation = "Strict" if refuse_unknown else None
+        call = method(body=whole, field_validation=validation, **self._path(model, key))
         return model.model_validate(await call_api(f"create {model.plural} {key}", call))
 
     async def patch(self, model: type[R], key: Key, patch: dict[str, Any]) -> R:
@@ -233,63 +247,6 @@ class KubernetesApi:
         metadata = {"finalizers": finalizers, "resourceVersion": version}
         return await self.patch(type(resource), resource.key, {"metadata": metadata})
 
-    async def node_labels(self) -> dict[str, dict[str, str]]:
-        """Return the labels of all nodes, by node name."""
-        nodes = await self._metadata("list nodes", "/api/v1/nodes", "PartialObjectMetadataList")
-        found = (node["metadata"] for node in nodes["items"])
-        return {metadata["name"]: metadata.get("labels") or {} for metadata in found}
-
-    async def node_uid(self, name: str) -> str:
-        """Return the UID of a node.
-
-        Raises:
-            NotFoundError: the cluster has no such node.
-
-        """
-        path = f"/api/v1/nodes/{quote(name, safe='')}"
-        node = await self._metadata(f"get node {name}", path, "PartialObjectMetadata")
-        return str(node["metadata"]["uid"])
-
-    async def _metadata(self, what: str, path: str, kind: str) -> Any:  # noqa: ANN401 - JSON
-        """Read metadata alone: a Node names all its images, which nobody here asks for."""
-        return await self._read(what, path, f"application/json;as={kind};g=meta.k8s.io;v=v1")
-
-    async def data_of(self, resource: str, key: Key) -> dict[str, bytes]:
-        """Return the content of a Secret or a ConfigMap (``secrets``, ``configmaps``) by key.
-
-        Raises:
-            NotFoundError: there is none of that name.
-            RefusedError: we may not read it.
-
-        """
-        namespace, name = quote(key.namespace, safe=""), quote(key.name, safe="")
-        path = f"/api/v1/namespaces/{namespace}/{resource}/{name}"
-        found = await self._read(f"get {resource} {key}", path, "application/json")
-        plain: dict[str, str] = found.get("data") or {}
-        if resource == "secrets":
-            return {name: base64.b64decode(value) for name, value in plain.items()}
-        binary: dict[str, str] = found.get("binaryData") or {}
-        return {
-            **{name: value.encode() for name, value in plain.items()},
-            **{name: base64.b64decode(value) for name, value in binary.items()},
-        }
-
-    async def _read(self, what: str, path: str, accept: str) -> Any:  # noqa: ANN401 - JSON
-        """Read a path of the core API.
-
-        The client's own class for it takes 25 MB of memory (250 modules), in every agent.
-        """
-
-        async def read() -> Any:  # noqa: ANN401
-            request = await self._api.param_serialize(
-                "GET", path, header_params={"Accept": accept}, auth_settings=["BearerToken"]
-            )
-            answer = await self._api.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
-            await answer.read()  # type: ignore[no-untyped-call]
-            return self._api.response_deserialize(answer, {"200": "object"}).data
-
-        return await call_api(what, read())
-
     async def review_token(self, token: str, audience: str) -> TokenIdentity | None:
         """Ask the API server whose token this is; None when it is no good for that audience."""
         review = aio.V1TokenReview(spec=aio.V1TokenReviewSpec(token=token, audiences=[audience]))
@@ -324,18 +281,17 @@ class KubernetesApi:
 
 
 @asynccontextmanager
-async def connect(component: str, metrics: Metrics | None = None) -> AsyncIterator[KubernetesApi]:
-    """Open the API server of ``KUBECONFIG`` or, in a Pod, of its ServiceAccount."""
-    configuration = aio.Configuration()
-    if os.environ.get("KUBECONFIG"):
-        await aio_config.load_kube_config(  # type: ignore[no-untyped-call]
-            client_configuration=configuration
-        )
-    else:
-        aio_config.load_incluster_config(  # type: ignore[no-untyped-call]
-            client_configuration=configuration
-        )
-    async with MeasuredApiClient(configuration, metrics or Metrics()) as api:
+async def connect(
+    component: str, metrics: Metrics | None = None, *, access: Access | None = None
+) -> AsyncIterator[KubernetesApi]:
+    """Open the API server that ``access`` leads to; by default what ``find_access`` finds.
+
+    Raises:
+        NoClusterError: no cluster was found.
+
+    """
+    access = access or await find_access()
+    async with MeasuredApiClient(access.configuration, metrics or Metrics()) as api:
         kubernetes = KubernetesApi(api, component)
         yield kubernetes
         await kubernetes.flush_events()

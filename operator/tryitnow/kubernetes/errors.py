@@ -17,3 +17,15 @@ class ConflictError(KubernetesError):
 
 class RefusedError(KubernetesError):
     """The API server will not take it, now or later: missing rights or an invalid object."""
+
+
+class ForbiddenError(RefusedError):
+    """Whoever asks may not do this: missing rights, a quota, or a policy of the cluster."""
+
+
+class TooOldError(KubernetesError):
+    """What happened since that resource version is forgotten: list again."""
+
+
+class NoClusterError(KubernetesError):
+    """It cannot be told which cluster is meant, or its credentials cannot be read."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tryitnow.cli.main import main
+
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def test_a_setting_that_cannot_be_used_is_said_in_one_line(
@@ -26,3 +32,23 @@ def test_it_shows_which_commands_there_are(capsys: pytest.CaptureFixture[str]) -
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert all(command in said for command in ("controller", "agent", "doctor"))
+
+
+def test_the_programs_do_without_what_reads_command_lines() -> None:
+    code = (
+        "import sys; from tryitnow.cli import main, programs; "
+        "programs.run = lambda name: name == 'agent' and 'click' in sys.modules; "
+        "main.main(['agent'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=CHECKOUT / "operator")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["demo", "explain-slow", "logs", "report", "shell", "status"])
+def test_every_command_says_what_it_is_for(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "--namespace" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from tests.unit.virtual_time import in_virtual_time
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import NODE_FINALIZER, Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.cli.end_demos import end_demos
+from tryitnow.cli.end_demos import end_all
 from tryitnow.kubernetes.errors import ConflictError
 
 TIMEOUT = timedelta(seconds=120)
@@ -25,7 +25,7 @@ def held(resource: DemoInstance | NodeCheckpoint) -> DemoInstance | NodeCheckpoi
 async def timed(kubernetes: FakeKubernetes) -> tuple[list[Resource], float]:
     clock = asyncio.get_running_loop().time
     began = clock()
-    return await end_demos(kubernetes, TIMEOUT), clock() - began
+    return await end_all(kubernetes, TIMEOUT), clock() - began
 
 
 def test_agents_let_go_and_checkpoints_stay() -> None:

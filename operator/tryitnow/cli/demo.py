@@ -1,0 +1,189 @@
+"""``tryitnow demo``: one demo, from the request to its URL and, with ``--rm``, to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+
+import click
+
+from tryitnow.api.demoinstance import DemoInstance, StartedBy, StartPolicy
+from tryitnow.api.meta import API_VERSION, find_condition
+from tryitnow.cli.durations import DURATION
+from tryitnow.cli.failures import STATUSES, told_to_people
+from tryitnow.cli.names import complete_checkpoint
+from tryitnow.cli.options import output, where
+from tryitnow.cli.parameters import as_mapping
+from tryitnow.cli.steps import steps
+from tryitnow.cli.table import first_line, seconds
+from tryitnow.client.asynchronous import TIMEOUT, AsyncClient
+from tryitnow.client.following import Following
+from tryitnow.client.running import Demo
+
+
+@dataclass(frozen=True)
+class _Wish:
+    checkpoint: str
+    name: str | None
+    ttl: timedelta | None
+    host: str | None
+    parameters: dict[str, str]
+    start: StartPolicy | None
+    timeout: timedelta
+    ends_with_us: bool
+    opens: bool
+    as_json: bool
+
+
+@click.command(epilog=STATUSES)
+@click.argument("checkpoint", shell_complete=complete_checkpoint)
+@click.option("--name", help="Name of the demo; by default one is made.")
+@click.option("--ttl", type=DURATION, help="How long it lives, such as 1h; then it is deleted.")
+@click.option("--host", help="DNS name under which it will be visited.")
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=as_mapping,
+    help="Value for a parameter of the Checkpoint; may be repeated.",
+)
+@click.option(
+    "--start",
+    type=click.Choice([str(policy) for policy in StartPolicy]),
+    help="Which ways of starting are allowed; by default PreferRestore.",
+)
+@click.option(
+    "--timeout", type=DURATION, default=TIMEOUT, show_default="5m", help="How long to wait."
+)
+@click.option("--rm", is_flag=True, help="Stay, and delete it at Ctrl-C.")
+@click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
+@where
+@output
+def demo(
+    *,
+    checkpoint: str,
+    name: str | None,
+    ttl: timedelta | None,
+    host: str | None,
+    parameters: dict[str, str],
+    start: str | None,
+    timeout: timedelta,
+    rm: bool,
+    opens: bool,
+    namespace: str | None,
+    context: str | None,
+    as_json: bool,
+) -> None:
+    """Start a demo of CHECKPOINT, wait until it is ready, and print its URL.
+
+    The URL goes to standard output, everything else to standard error. A demo that is not ready in
+    time is left for a look (with --rm it is deleted).
+    """
+    wish = _Wish(
+        checkpoint=checkpoint,
+        name=name,
+        ttl=ttl,
+        host=host,
+        parameters=parameters,
+        start=StartPolicy(start) if start else None,
+        timeout=timeout,
+        ends_with_us=rm,
+        opens=opens,
+        as_json=as_json,
+    )
+    with told_to_people():
+        asyncio.run(_have(wish, AsyncClient(namespace=namespace, context=context)))
+
+
+async def _have(wish: _Wish, client: AsyncClient) -> None:
+    async with client:
+        running = await client.start(
+            wish.checkpoint,
+            name=wish.name,
+            ttl=wish.ttl,
+            host=wish.host,
+            parameters=wish.parameters,
+            start=wish.start,
+            timeout=wish.timeout,
+            observer=_Progress().show,
+            keep_failed=not wish.ends_with_us,
+        )
+        _print(running, as_json=wish.as_json)
+        if wish.opens and click.launch(running.url) != 0:
+            _say("no browser could be started; open the URL yourself")
+        if wish.ends_with_us:
+            await _keep(client, running)
+
+
+class _Progress:
+    """Says what became of a demo, whenever it changes."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._said = ""
+
+    def show(self, instance: DemoInstance) -> None:
+        ready = find_condition(instance.status.conditions, "Ready")
+        text = (
+            first_line(f"{ready.reason}: {ready.message}", 160)
+            if ready
+            else f"created {instance.key}"
+        )
+        if text != self._said:
+            self._said = text
+            _say(f"{time.monotonic() - self._began:6.2f} s  {text}")
+
+
+def _print(running: Demo, *, as_json: bool) -> None:
+    body = {"apiVersion": API_VERSION, **running.instance.to_api()}
+    click.echo(json.dumps(body, indent=2, ensure_ascii=False) if as_json else running.url)
+    took = ", ".join(f"{step.name} {seconds(step.took)}" for step in steps(running.timings))
+    _say(f"ready in {seconds(running.timings.total)} by {running.started_by}: {took}")
+    if running.fallback_reason is not None:
+        message = running.instance.status.fallback_message or ""
+        _say(f"started cold because {running.fallback_reason}: {first_line(message, 200)}")
+        _say(f"more: tryitnow explain-slow {running.name} -n {running.namespace}")
+    elif running.started_by is StartedBy.COLD_START:
+        _say("started cold, as spec.start asks for")
+
+
+async def _keep(client: AsyncClient, running: Demo) -> None:
+    """Wait for Ctrl-C (or SIGTERM), or for the demo's own end; then delete it.
+
+    Raises:
+        DemoGoneError: it ended before.
+
+    """
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    _say("press Ctrl-C to delete it")
+    watching = asyncio.create_task(_until_gone(client, running))
+    asking = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait({watching, asking}, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+    finally:
+        for task in (watching, asking):
+            task.cancel()
+        await asyncio.gather(watching, asking, return_exceptions=True)
+        await client.delete(running.instance)
+    _say(f"{running.namespace}/{running.name} is deleted")
+
+
+async def _until_gone(client: AsyncClient, running: Demo) -> None:
+    async with aclosing(Following(client.kubernetes, running.instance).states()) as states:
+        async for _ in states:
+            pass
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,115 @@
+"""What to do next about an object: one sentence, with a command where there is one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy, StartPolicy
+from tryitnow.api.meta import Condition, Resource, find_condition
+from tryitnow.api.nodeagent import NodeAgent, Verdict
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.metrics.bounds import START_OBJECTIVE_SECONDS
+
+_WAITS = {
+    "CheckpointNotFound": "Create the Checkpoint, or delete this demo and name another: "
+    "`kubectl get checkpoints -n {namespace}`.",
+    "NoNode": "See which nodes there are and what their doctor says: `tryitnow status`.",
+    "NoRoom": "Wait for another demo to end, or delete one: `kubectl get demoinstances -A`.",
+    "NoCopy": "It waits for a copy (spec.start is RestoreOnly): "
+    "`tryitnow status ckpt/{checkpoint} -n {namespace}`.",
+    "NodeLost": "Its node is silent: delete the demo and start another, or bring the node back.",
+    "ImagePullFailed": "Mend the image's name, the registry, or the node's access to it; "
+    "it is tried again by itself.",
+    "NoPort": "All ports of the node are taken: raise PORT_RANGE of the agents, "
+    "or delete demos of that node.",
+    "PodmanUnreachable": "Start Podman on the node: `systemctl start podman.socket`.",
+}
+
+
+def next_step(resource: Resource, at: datetime) -> str:
+    """Return what a person does now."""
+    if isinstance(resource, DemoInstance):
+        return _demo(resource)
+    if isinstance(resource, Checkpoint):
+        return _checkpoint(resource)
+    if isinstance(resource, NodeCheckpoint):
+        return _copy(resource)
+    if isinstance(resource, NodeAgent):
+        return _node(resource, at)
+    return ""
+
+
+def _demo(demo: DemoInstance) -> str:
+    name, namespace = demo.metadata.name, demo.metadata.namespace
+    where = f"{name} -n {namespace}"
+    if demo.is_deleting:
+        return "It is being deleted; nothing is to be done."
+    if demo.status.phase is DemoInstancePhase.READY:
+        timings = demo.status.timings
+        total = timings.total.total_seconds() if timings and timings.total else 0.0
+        cold = demo.status.started_by is StartedBy.COLD_START
+        if (
+            cold and demo.spec.start is not StartPolicy.COLD_START
+        ) or total > START_OBJECTIVE_SECONDS:
+            return (
+                f"Use it: {demo.status.url}. Why it took so long: `tryitnow explain-slow {where}`."
+            )
+        return f"Use it: {demo.status.url}."
+    if demo.status.phase is DemoInstancePhase.FAILED:
+        return (
+            "Mend what the condition Stalled says, then delete this demo and start another: "
+            f"`kubectl delete demoinstance {where}`."
+        )
+    ready = find_condition(demo.status.conditions, "Ready")
+    advice = _WAITS.get(ready.reason if ready else "")
+    if advice:
+        return advice.format(namespace=namespace, checkpoint=demo.spec.checkpoint_ref.name)
+    if ready is None:
+        return (
+            "Nobody has looked at it; does the controller run? "
+            "`kubectl get pods -n tryitnow-system`"
+        )
+    return f"Wait: `kubectl wait --for=condition=Ready demoinstance/{where}`."
+
+
+def _checkpoint(checkpoint: Checkpoint) -> str:
+    name, namespace = checkpoint.metadata.name, checkpoint.metadata.namespace
+    stalled = _true(checkpoint.status.conditions, "Stalled")
+    if stalled:
+        return f"Mend what Stalled says, and change the spec: {stalled.message}"
+    if checkpoint.status.phase is CheckpointPhase.READY:
+        return f"Start a demo: `tryitnow demo {name} -n {namespace}`."
+    if checkpoint.status.last_failure is not None:
+        return (
+            "It is built again by itself; the cause stands in status.lastFailure and in "
+            "docs/checkpoint.md."
+        )
+    return f"Wait: `kubectl wait --for=condition=Ready checkpoint/{name} -n {namespace}`."
+
+
+def _copy(copy: NodeCheckpoint) -> str:
+    if copy.status.phase is NodeCheckpointPhase.PREPARED:
+        return "Nothing: this node can thaw it."
+    if copy.status.phase is NodeCheckpointPhase.QUARANTINED:
+        return (
+            "It would not thaw twice in a row on this node: look at the Events, and at "
+            f"`tryitnow status node/{copy.spec.node_name}`."
+        )
+    return copy.status.progress or "Wait; it is made ready."
+
+
+def _node(agent: NodeAgent, at: datetime) -> str:
+    if agent.is_lost(at):
+        return (
+            "Its agent is silent: "
+            f"`kubectl get pods -A -o wide --field-selector spec.nodeName={agent.spec.node_name}`."
+        )
+    bad = [check for check in agent.status.checks if check.verdict is not Verdict.PASS]
+    remedies = [f"{check.name}: {check.remedy}" for check in bad if check.remedy]
+    return " ".join(remedies) or "Nothing: it can freeze and thaw."
+
+
+def _true(conditions: tuple[Condition, ...], type_: str) -> Condition | None:
+    found = find_condition(conditions, type_)
+    return found if found is not None and found.status == "True" else None

@@ -1,0 +1,292 @@
+"""Why a start was slow: the causes that the field knows, each with its evidence and the mend.
+
+Pure functions over what was read; nothing here asks anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.demoinstance import (
+    DemoInstance,
+    FallbackReason,
+    RestoredFrom,
+    StartedBy,
+    StartPolicy,
+    Timings,
+)
+from tryitnow.api.nodeagent import NodeAgent, Verdict
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.cli.distribution import Distribution
+from tryitnow.cli.steps import Step, steps
+from tryitnow.cli.table import first_line, seconds, size
+from tryitnow.kubernetes.recorded import RecordedEvent
+
+DOMINATES = 0.25
+"""Share of the total from which on a step is worth a word."""
+
+STANDS_OUT = 0.95
+"""Share of others that were quicker in a step, from which on it is unusual."""
+
+ENOUGH = 5
+"""Others that it takes to call something unusual."""
+
+NEGLIGIBLE = timedelta(milliseconds=50)
+
+ROUNDING = timedelta(seconds=2)
+"""Creation and readiness have whole seconds."""
+
+LARGE_ARCHIVE_BYTES = 256 << 20
+"""The shop's image, 319 MB uncompressed, is read in 0.15 to 0.26 s (docs of the lab's
+measurements); what is much smaller is no reason."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about a demo and what it ran on."""
+
+    demo: DemoInstance
+    elsewhere: Mapping[str, Distribution]
+    """By step, and ``total``."""
+
+    checkpoint: Checkpoint | None = None
+    copy: NodeCheckpoint | None = None
+    copy_events: list[RecordedEvent] = field(default_factory=list)
+    agent: NodeAgent | None = None
+
+    @property
+    def timings(self) -> Timings:
+        """How long its steps took."""
+        return self.demo.status.timings or Timings()
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One likely cause."""
+
+    name: str
+    """Compatibility, archive, disk, memory, image pull, queue, probe, hooks, controller, Podman."""
+
+    evidence: str
+    mend: str
+
+
+def causes(facts: Facts) -> list[Cause]:
+    """Return the likely causes, those that cost most first."""
+    return [
+        *_waited(facts),
+        *_cold(facts),
+        *(cause for step in _telling(facts) for cause in _of_step(step, facts)),
+        *_memory(facts),
+    ]
+
+
+def _telling(facts: Facts) -> list[Step]:
+    """Return the steps that matter, the longest first."""
+    total = facts.timings.total or timedelta()
+
+    def matters(step: Step) -> bool:
+        if step.is_part or step.took < NEGLIGIBLE:
+            return False
+        return step.took >= DOMINATES * total or _is_unusual(step, facts)
+
+    return sorted(filter(matters, steps(facts.timings)), key=lambda step: step.took, reverse=True)
+
+
+def _is_unusual(step: Step, facts: Facts) -> bool:
+    others = facts.elsewhere.get(step.name)
+    if others is None or others.count < ENOUGH:
+        return False
+    return others.share_below(step.took.total_seconds()) >= STANDS_OUT
+
+
+def _waited(facts: Facts) -> Iterator[Cause]:
+    status = facts.demo.status
+    created, total = facts.demo.metadata.creation_timestamp, facts.timings.total
+    if created is None or status.ready_at is None or total is None or status.restarts:
+        return
+    waited = status.ready_at - created - total
+    if waited > ROUNDING:
+        yield Cause(
+            "queue",
+            f"it waited about {seconds(waited)} before the start that worked: no room, no copy, or "
+            "starts that failed",
+            "the Events say which: "
+            f"`tryitnow status demo/{facts.demo.metadata.name} -n {facts.demo.metadata.namespace}`",
+        )
+
+
+_COLD: dict[FallbackReason, tuple[str, str]] = {
+    FallbackReason.NO_COPY: (
+        "archive",
+        "wait until the Checkpoint is Ready on the nodes that run demos: "
+        "`tryitnow status ckpt/{checkpoint} -n {namespace}`; spec.distribution.copies may be too "
+        "few",
+    ),
+    FallbackReason.COPY_CORRUPT: (
+        "disk",
+        "the copy is fetched anew by itself; twice means a sick disk: look at the node's kernel "
+        "log (`dmesg`)",
+    ),
+    FallbackReason.RESTORE_FAILED: (
+        "compatibility",
+        "what CRIU refuses, with the mend for each, is a table in docs/checkpoint.md; the same "
+        "versions of kernel and CRIU on all nodes rule much out",
+    ),
+    FallbackReason.RESTORE_NOT_READY: (
+        "probe",
+        "find out what the application waits for after a thaw (a connection that was closed?), or "
+        "raise spec.readiness.restoreTimeout",
+    ),
+    FallbackReason.HOOK_FAILED: (
+        "hooks",
+        "mend the hook: run its command in a demo with `tryitnow shell`",
+    ),
+}
+
+
+def _cold(facts: Facts) -> Iterator[Cause]:
+    demo = facts.demo
+    reason = demo.status.fallback_reason
+    if reason is None:
+        if demo.status.started_by is StartedBy.COLD_START and (
+            demo.spec.start is StartPolicy.COLD_START
+        ):
+            mend = "leave spec.start out: it is thawed then"
+            yield Cause("cold start", "spec.start asks for a cold start", mend)
+        return
+    evidence = f"started cold: {reason}: {first_line(demo.status.fallback_message or '', 300)}"
+    if reason is FallbackReason.CRIU_NOT_AVAILABLE:
+        yield Cause("compatibility", evidence, _remedies(facts.agent))
+        return
+    name, mend = _COLD[reason]
+    where = {"checkpoint": demo.spec.checkpoint_ref.name, "namespace": demo.metadata.namespace}
+    yield Cause(name, evidence, mend.format(**where))
+
+
+def _remedies(agent: NodeAgent | None) -> str:
+    failed = [c for c in agent.status.checks if c.verdict is Verdict.FAIL] if agent else []
+    told = "; ".join(f"{c.name}: {c.remedy or c.found}" for c in failed)
+    return told or "`tryitnow doctor` on the node says what it lacks, and how to mend it"
+
+
+def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
+    took = f"{step.name} took {seconds(step.took)}"
+    match step.name:
+        case "queue":
+            yield Cause(
+                "queue",
+                f"{took}: more demos were thawed at once on {facts.demo.status.node_name} than it "
+                "has cores",
+                "keep warm copies (spec.pool.warm), or add nodes",
+            )
+        case "prepare":
+            yield Cause(
+                "image pull",
+                f"{took}: the image was not on the node",
+                "see that nobody prunes images on the nodes; a registry nearer to them helps",
+            )
+        case "restore":
+            yield _restore(took, facts)
+        case "probe":
+            yield _probe(took, facts)
+        case "cold_start":
+            yield Cause(
+                "Podman",
+                f"{took}: Podman created and started a fresh container",
+                f"{_storage(facts.agent)}; a thaw does without it",
+            )
+        case "bind":
+            yield Cause(
+                "controller",
+                f"{took}: the controller was busy, or away",
+                "see tryitnow_workqueue_wait_duration_seconds of the controller (docs/metrics.md)",
+            )
+        case "hooks":
+            yield Cause(
+                "hooks",
+                f"{took}: the afterRestore hooks of the Checkpoint",
+                "do before the freeze (hooks.beforeCheckpoint) what is the same for all copies",
+            )
+        case "claim":
+            yield Cause(
+                "memory",
+                f"{took}: taking over a warm copy takes some 50 ms, unless its pages were swapped "
+                "out or the node is busy",
+                "see that the node does not swap, and has processor time to spare",
+            )
+
+
+def _restore(took: str, facts: Facts) -> Cause:
+    status = facts.demo.status
+    archive = facts.checkpoint.status.archive if facts.checkpoint else None
+    weight = f" of {size(archive.size_bytes)}" if archive else ""
+    if status.restored_from is RestoredFrom.ARCHIVE:
+        why = next(
+            (e.note for e in reversed(facts.copy_events) if e.reason in _UNPREPARED),
+            "nothing was prepared on the node yet",
+        )
+        return Cause(
+            "archive",
+            f"{took}: thawed from the archive{weight} instead of what is prepared from it: "
+            f"{first_line(why, 200)}",
+            f"mend what keeps {status.node_name} from preparing it, mostly room below "
+            f"CHECKPOINT_PATH ({_free(facts.agent)} free)",
+        )
+    restore, criu = facts.timings.restore or timedelta(), facts.timings.criu or timedelta()
+    if criu >= restore / 2:
+        is_large = archive is not None and archive.size_bytes >= LARGE_ARCHIVE_BYTES
+        return Cause(
+            "archive" if is_large else "disk",
+            f"{took}, {seconds(criu)} of it in CRIU: reading the pages of an archive{weight}",
+            "less memory in the frozen application, a faster disk below CHECKPOINT_PATH, or warm "
+            "copies (spec.pool.warm)",
+        )
+    return Cause(
+        "Podman",
+        f"{took}, only {seconds(criu)} of it in CRIU: Podman's storage or network was slow",
+        f"{_storage(facts.agent)}; many restores at once make each slower",
+    )
+
+
+_UNPREPARED = {"NotPrepared", "PreparedRestoreFailed"}
+"""Events of a NodeCheckpoint."""
+
+
+def _probe(took: str, facts: Facts) -> Cause:
+    if facts.demo.status.started_by is StartedBy.COLD_START:
+        return Cause(
+            "probe",
+            f"{took}: the application's own start",
+            "a thaw does without it; see above why it was started cold",
+        )
+    return Cause(
+        "probe",
+        f"{took}: the application was slow to answer after the thaw",
+        "it reconnects or reloads something: warm up those pages before the freeze "
+        "(spec.warmUp.paths), or have it connect when needed",
+    )
+
+
+def _memory(facts: Facts) -> Iterator[Cause]:
+    if facts.agent is not None and facts.agent.status.memory_available_bytes <= 0:
+        yield Cause(
+            "memory",
+            f"{facts.agent.metadata.name} has no memory to spare (MEMORY_RESERVE_MIB is kept free)",
+            "fewer warm copies or demos there, or more memory",
+        )
+
+
+def _storage(agent: NodeAgent | None) -> str:
+    checks = agent.status.checks if agent else ()
+    driver = next((c for c in checks if c.name == "storage driver"), None)
+    if driver is None or driver.verdict is Verdict.PASS:
+        return "look at the node's disk and load"
+    return f"storage driver: {driver.remedy or driver.found}"
+
+
+def _free(agent: NodeAgent | None) -> str:
+    return size(agent.status.disk_available_bytes) if agent else "unknown space"

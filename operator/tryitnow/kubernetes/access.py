@@ -1,0 +1,74 @@
+"""Which cluster is meant, who asks, and in which namespace: as kubectl finds it out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from kubernetes.aio import client as aio
+from kubernetes.aio import config as aio_config
+
+from tryitnow.kubernetes.errors import NoClusterError
+
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_USUAL_KUBECONFIG = Path("~/.kube/config")
+_DEFAULT_NAMESPACE = "default"
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach a cluster."""
+
+    configuration: aio.Configuration
+    namespace: str
+    """The namespace of the kubeconfig's context or, in a Pod, the Pod's own."""
+
+
+async def find_access(context: str | None = None) -> Access:
+    """Find the cluster: ``KUBECONFIG``, else ``~/.kube/config``, else the Pod's ServiceAccount.
+
+    Args:
+        context: Context of the kubeconfig; its current one where None.
+
+    Raises:
+        NoClusterError: there is none of these, or it cannot be used.
+
+    """
+    paths = _kubeconfig()
+    configuration = aio.Configuration()
+    try:
+        if paths:
+            loader = await aio_config.load_kube_config(  # type: ignore[no-untyped-call]
+                paths, context=context, client_configuration=configuration
+            )
+            chosen = loader.current_context["context"]
+            return Access(configuration, chosen.get("namespace") or _DEFAULT_NAMESPACE)
+        if context is not None:
+            msg = f"context {context!r} is asked for, but there is no kubeconfig: set KUBECONFIG"
+            raise NoClusterError(msg)
+        aio_config.load_incluster_config(  # type: ignore[no-untyped-call]
+            client_configuration=configuration
+        )
+        return Access(configuration, _namespace_of_pod())
+    except (aio_config.ConfigException, OSError, yaml.YAMLError) as error:
+        where = paths or "no KUBECONFIG, no ~/.kube/config, and not in a Pod"
+        msg = f"which cluster? {where}: {error}"
+        raise NoClusterError(msg) from error
+
+
+def _kubeconfig() -> str:
+    """Return the paths of the kubeconfig that exist, joined as in KUBECONFIG; empty if none."""
+    named = os.environ.get("KUBECONFIG")
+    candidates = named.split(os.pathsep) if named else [str(_USUAL_KUBECONFIG)]
+    paths = [Path(path).expanduser() for path in candidates if path]
+    found = [str(path) for path in paths if path.exists()]
+    if named and not found:
+        msg = f"KUBECONFIG={named} names no file that exists; set it to the cluster's kubeconfig"
+        raise NoClusterError(msg)
+    return os.pathsep.join(found)
+
+
+def _namespace_of_pod() -> str:
+    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else _DEFAULT_NAMESPACE

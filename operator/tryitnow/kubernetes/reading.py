@@ -1,0 +1,112 @@
+"""What is read beside whole objects: their changes and Events, Nodes, Pods, Secrets' content."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from kubernetes.aio import client as aio
+
+from tryitnow.api.meta import API_VERSION, Key, Resource
+from tryitnow.kubernetes.raw import get_json, watch_json
+from tryitnow.kubernetes.recorded import RecordedEvent, events_about, events_in
+from tryitnow.kubernetes.view import read
+
+R = TypeVar("R", bound=Resource)
+
+
+class Reading:
+    """Reads that need no classes of the client's own."""
+
+    def __init__(self, api: aio.ApiClient) -> None:
+        self._api = api
+
+    async def node_labels(self) -> dict[str, dict[str, str]]:
+        """Return the labels of all nodes, by node name."""
+        nodes = await self._metadata("list nodes", "/api/v1/nodes", "PartialObjectMetadataList")
+        found = (node["metadata"] for node in nodes["items"])
+        return {metadata["name"]: metadata.get("labels") or {} for metadata in found}
+
+    async def node_uid(self, name: str) -> str:
+        """Return the UID of a node.
+
+        Raises:
+            NotFoundError: the cluster has no such node.
+
+        """
+        path = f"/api/v1/nodes/{quote(name, safe='')}"
+        node = await self._metadata(f"get node {name}", path, "PartialObjectMetadata")
+        return str(node["metadata"]["uid"])
+
+    async def data_of(self, resource: str, key: Key) -> dict[str, bytes]:
+        """Return the content of a Secret or a ConfigMap (``secrets``, ``configmaps``) by key.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            RefusedError: we may not read it.
+
+        """
+        namespace, name = quote(key.namespace, safe=""), quote(key.name, safe="")
+        path = f"/api/v1/namespaces/{namespace}/{resource}/{name}"
+        found = await get_json(self._api, f"get {resource} {key}", path)
+        plain: dict[str, str] = found.get("data") or {}
+        if resource == "secrets":
+            return {name: base64.b64decode(value) for name, value in plain.items()}
+        binary: dict[str, str] = found.get("binaryData") or {}
+        return {
+            **{name: value.encode() for name, value in plain.items()},
+            **{name: base64.b64decode(value) for name, value in binary.items()},
+        }
+
+    async def watch(
+        self, model: type[R], key: Key, since: str, seconds: int
+    ) -> AsyncGenerator[tuple[bool, R]]:
+        """Yield each state of one object after a resource version, and whether it is still there.
+
+        Ends after ``seconds``.
+
+        Raises:
+            TooOldError: what happened since is forgotten: get the object anew.
+            KubernetesError: the API server refused, or the connection broke.
+
+        """
+        within = f"/namespaces/{quote(key.namespace, safe='')}" if model.namespaced else ""
+        path = f"/apis/{API_VERSION}{within}/{model.plural}"
+        query = {"fieldSelector": f"metadata.name={key.name}", "resourceVersion": since}
+        what = f"watch {model.plural} {key}"
+        async with aclosing(watch_json(self._api, what, path, query, seconds)) as changes:
+            async for change, body in changes:
+                yield change != "DELETED", read(model, body)
+
+    async def events_about(self, resource: Resource) -> list[RecordedEvent]:
+        """Return the Events about an object, the oldest first."""
+        return await events_about(self._api, resource)
+
+    async def events_in(self, namespace: str) -> list[RecordedEvent]:
+        """Return the Events of a namespace ("" for all), the oldest first."""
+        return await events_in(self._api, namespace)
+
+    async def pods(self, namespace: str, *, labels: Mapping[str, str], node_name: str) -> list[str]:
+        """Return the names of the Pods with these labels on a node that run."""
+        query = {
+            "labelSelector": ",".join(f"{name}={value}" for name, value in labels.items()),
+            "fieldSelector": f"spec.nodeName={node_name},status.phase=Running",
+        }
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
+        what = f"list pods of {namespace} on {node_name}"
+        found = await self._metadata(what, path, "PartialObjectMetadataList", query)
+        return [pod["metadata"]["name"] for pod in found["items"] or ()]
+
+    async def server_version(self) -> str:
+        """Return the version of the API server."""
+        return str((await get_json(self._api, "get the version", "/version"))["gitVersion"])
+
+    async def _metadata(
+        self, what: str, path: str, kind: str, query: Mapping[str, str] | None = None
+    ) -> Any:  # noqa: ANN401 - JSON
+        """Read metadata alone: a Node names all its images, which nobody here asks for."""
+        accept = f"application/json;as={kind};g=meta.k8s.io;v=v1"
+        return await get_json(self._api, what, path, query=query, accept=accept)

@@ -1,0 +1,105 @@
+"""A person's terminal: kubectl, tryitnow and Python of this checkout, in a namespace of theirs."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from lab import binaries
+from lab.cluster import CHECKOUT, Cluster
+from lab.shell import CLEAN_ENVIRONMENT
+
+_PROGRAMS = {
+    "tryitnow": "-m tryitnow",
+    "kubectl-tryitnow": "-m tryitnow",
+    "kubectl_complete-tryitnow": (
+        "-c 'from tryitnow.cli.completion import complete_for_kubectl as run; run()'"
+    ),
+    "python3": "",
+}
+"""What `pip install try-it-now` would put into PATH, and the Python that it was installed for."""
+
+
+class Terminal:
+    """Runs lines of a shell in a directory of its own, in which ``docs`` is the checkout's."""
+
+    def __init__(self, cluster: Cluster, namespace: str, home: Path) -> None:
+        self.namespace = namespace
+        self.directory = home / "work"
+        self.kubeconfig = home / "kubeconfig"
+        self._cluster = cluster
+        self._programs = home / "bin"
+        self.directory.mkdir(parents=True)
+        (self.directory / "docs").symlink_to(CHECKOUT / "docs")
+        self._install()
+        self._write_kubeconfig(cluster.kubeconfig.read_text())
+
+    def _install(self) -> None:
+        self._programs.mkdir()
+        for name, arguments in _PROGRAMS.items():
+            program = self._programs / name
+            program.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
+            program.chmod(0o755)
+
+    def _write_kubeconfig(self, text: str, token: str | None = None) -> None:
+        config = yaml.safe_load(text)
+        config["contexts"][0]["context"]["namespace"] = self.namespace
+        if token is not None:
+            config["users"][0]["user"] = {"token": token}
+        self.kubeconfig.write_text(yaml.safe_dump(config))
+        self.kubeconfig.chmod(0o600)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{self._programs}:{binaries.kubectl_directory()}:{CLEAN_ENVIRONMENT['PATH']}"
+        return {
+            **CLEAN_ENVIRONMENT,
+            "HOME": str(self.directory),
+            "KUBECONFIG": str(self.kubeconfig),
+            "PATH": path,
+            "PYTHONPATH": str(CHECKOUT / "operator"),
+            # What the package's entry point does where it is installed.
+            "PYTEST_PLUGINS": "tryitnow.client.pytest_plugin",
+        }
+
+    @contextmanager
+    def acting_as(self, service_account: str) -> Iterator[None]:
+        """Be a ServiceAccount of the namespace for a while."""
+        before = self.kubeconfig.read_text()
+        token = self.run(f"kubectl create token {shlex.quote(service_account)}").stdout.strip()
+        self._write_kubeconfig(before, token)
+        try:
+            yield
+        finally:
+            self.kubeconfig.write_text(before)
+
+    def run(self, script: str, *, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run lines of bash; the first that fails ends them."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self.directory,
+            env=self.environment,
+            timeout=120,
+        )
+        assert done.returncode == code, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        """Start a program; standard output is a pipe."""
+        return subprocess.Popen(
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.directory,
+            env=self.environment,
+        )

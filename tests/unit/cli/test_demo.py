@@ -1,0 +1,93 @@
+"""``tryitnow demo``: what is printed where, and how scripts tell failures apart."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.conftest import Run
+from tests.unit.client.cluster import READY, answer, failing, refuse
+from tests.unit.fakes import FakeKubernetes
+from tryitnow.kubernetes.errors import ForbiddenError, KubernetesError, RefusedError
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--parameter", "title"], "'title' is not of the form NAME=VALUE"),
+        (["--parameter", "a=1", "--parameter", "a=2"], "'a' is given twice"),
+        (["--ttl", "soon"], "write it like"),
+        (["--start", "Sometimes"], "is not one of"),
+    ],
+)
+def test_wrong_usage_is_told_and_nothing_is_created(
+    run: Run, kubernetes: FakeKubernetes, words: list[str], told: str
+) -> None:
+    done = run("demo", "shop", *words)
+    assert done.exit_code == 2
+    assert told in done.output
+    assert kubernetes.writes == []
+
+
+def test_the_url_alone_goes_to_standard_output(run: Run, reached: FakeKubernetes) -> None:
+    answer(reached, {**READY, "timings": {"restore": "400ms", "total": "412ms"}})
+    done = run("demo", "shop", "--ttl", "10m")
+    assert done.stdout == "http://node-a:20000\n"
+    assert "ready in 0.41 s by Warm: restore 0.40 s" in done.stderr
+    assert done.exit_code == 0
+
+
+def test_programs_get_the_whole_object(run: Run, reached: FakeKubernetes) -> None:
+    answer(reached, READY)
+    told = json.loads(run("demo", "shop", "--name", "annas", "-o", "json").stdout)
+    assert told["apiVersion"] == "tryitnow.dev/v1alpha1"
+    assert (told["metadata"]["name"], told["status"]["nodeName"]) == ("annas", "node-a")
+
+
+def test_why_it_was_started_cold_is_said(run: Run, reached: FakeKubernetes) -> None:
+    cold = {"startedBy": "ColdStart", "fallbackReason": "NoCopy", "fallbackMessage": "none lies"}
+    answer(reached, {**READY, **cold})
+    told = run("demo", "shop", "--name", "annas").stderr
+    assert "started cold because NoCopy: none lies" in told
+    assert "tryitnow explain-slow annas -n shops" in told
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (failing("Ready", "CheckpointNotFound"), 4),
+        (failing("Ready", "NoRoom"), 5),
+        (failing("Stalled", "ImagePullFailed"), 6),
+    ],
+)
+def test_scripts_can_tell_failures_apart(
+    run: Run, reached: FakeKubernetes, status: dict[str, Any], code: int
+) -> None:
+    answer(reached, status)
+    done = run("demo", "shop", "--timeout", "50ms")
+    assert done.exit_code == code
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("tryitnow: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RefusedError("spec.ttl: must be a duration"), 3),
+        (ForbiddenError("exceeded quota: demos"), 3),
+        (KubernetesError("no answer"), 7),
+    ],
+)
+def test_scripts_can_tell_refusals_apart(
+    run: Run,
+    reached: FakeKubernetes,
+    monkeypatch: pytest.MonkeyPatch,
+    error: KubernetesError,
+    code: int,
+) -> None:
+    monkeypatch.setattr(reached, "create", refuse(error))
+    done = run("demo", "shop")
+    assert done.exit_code == code
+    assert str(error) in done.stderr
