@@ -8,6 +8,7 @@ has one, sees none of this.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lab import cache, debian, host_packages
 from lab.progress import step
@@ -37,8 +39,10 @@ _SOURCE_DATE_EPOCH = "1767225600"
 # What debian:forky-slim has dpkg leave out.
 _NOT_IN_SLIM = ("doc", "info", "locale", "man")
 
+_LOCK = "buildah"
+
 # Part of every key: raise it when the way an image is made changes.
-_RECIPE = "1"
+_RECIPE = "2"
 
 
 def key() -> str:
@@ -56,8 +60,10 @@ def build(base: str | None = None) -> str:
     """
     host_packages.ensure_buildah()
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    reference = f"{IMAGE}:{project['version']}"
-    with cache.lock("buildah"), _pip_settings() as secrets:
+    # Checkouts share the storage, and none may take another one's image for its own.
+    reference = f"{IMAGE}:{project['version']}-{cache.key(str(CHECKOUT))}"
+    with cache.lock(_LOCK), _pip_settings() as secrets:
+        run(*buildah("rm", "--all"))  # what an interrupted build left would be in the way below
         arguments = [
             "--isolation=chroot",  # namespaces and cgroups of a container are not to be had anywhere
             "--network=host",
@@ -70,7 +76,7 @@ def build(base: str | None = None) -> str:
         ]
         with step("building the operator's image", usually="60 s the first time") as current:
             for more in (["--target=dependencies", f"--tag={_DEPENDENCIES}"], [f"--tag={reference}"]):
-                run_watched(*buildah("build", *arguments, *more, str(CHECKOUT)), step=current)
+                            run_watched(*buildah("build", *arguments, *more, str(CHECKOUT)), step=current)
             run(*buildah("rmi", "--prune"))
     return reference
 
@@ -89,22 +95,32 @@ def save(reference: str, archive: Path) -> None:
         run_watched(*buildah("push", reference, f"oci-archive:{archive}:{reference}"), step=current)
 
 
-def push(reference: str, target: str) -> None:
-    """Push an image to a registry of a lab."""
+def push(reference: str, registry: str) -> str:
+    """Push an image to a lab's registry, and return its reference there."""
+    target = f"{registry}/try-it-now:{_id(reference)}"
     with step(f"pushing {target}", usually="10 s") as current:
         run_watched(
             *buildah("push", "--tls-verify=false", reference, f"docker://{target}"), step=current
         )
+    return target
+
+
+def configuration(reference: str) -> dict[str, Any]:
+    """An image's configuration, in the words of the OCI image specification."""
+    inspected: dict[str, Any] = json.loads(run(*buildah("inspect", "--type=image", reference)))
+    found: dict[str, Any] = inspected["OCIv1"]["config"]
+    return found
 
 
 @contextmanager
 def mounted(reference: str) -> Iterator[Path]:
-    """An image's root file system, to look at."""
-    container = run(*buildah("from", "--pull-never", reference)).strip()
-    try:
-        yield Path(run(*buildah("mount", container)).strip())
-    finally:
-        run(*buildah("rm", container))
+    """An image's root file system, to look at; nothing can be built meanwhile."""
+    with cache.lock(_LOCK):
+        container = run(*buildah("from", "--pull-never", reference)).strip()
+        try:
+            yield Path(run(*buildah("mount", container)).strip())
+        finally:
+            run(*buildah("rm", container))
 
 
 def buildah(*words: str) -> list[str]:
@@ -117,20 +133,26 @@ def buildah(*words: str) -> list[str]:
     ]  # fmt: skip
 
 
+def _id(reference: str) -> str:
+    return run(*buildah("images", "--quiet", reference)).strip()
+
+
 def _base() -> str:
     """A stand-in for debian:forky-slim, made by debootstrap."""
     tree = debian.tree(SUITE, ())
     settings = _apt_settings()
     reference = f"{_BASE}:{cache.key(_RECIPE, tree.name, settings)}"
-    if run(*buildah("images", "--quiet", "--filter", f"reference={reference}")).strip():
+    known = run(*buildah("images", "--format={{.Name}}:{{.Tag}}")).split()
+    if reference in known:
         return reference
     container = run(*buildah("from", "scratch")).strip()
     try:
         root = Path(run(*buildah("mount", container)).strip())
         run("cp", "--archive", f"{tree}/.", root)
-        for name in _NOT_IN_SLIM:
-            shutil.rmtree(root / "usr/share" / name)
-            (root / "usr/share" / name).mkdir()
+        # An image has no devices: who runs it mounts them.
+        for path in ("dev", *(f"usr/share/{name}" for name in _NOT_IN_SLIM)):
+            shutil.rmtree(root / path)
+            (root / path).mkdir()
         leave_out = "".join(f"path-exclude /usr/share/{name}/*\n" for name in _NOT_IN_SLIM)
         (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(leave_out)
         (root / "etc/apt/apt.conf.d/90machine").write_text(settings)
