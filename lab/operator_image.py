@@ -47,8 +47,8 @@ _RECIPE = "2"
 
 def key() -> str:
     """A hash of everything below our own package in the image."""
-    files = ["Containerfile", "requirements.txt", "image/containers.conf", "image/podman-service"]
-    return cache.key(_RECIPE, *((CHECKOUT / name).read_bytes() for name in files))
+    files = [(CHECKOUT / name).read_bytes() for name in ("Containerfile", "requirements.txt")]
+    return cache.key(_RECIPE, *files, cache.tree_key(CHECKOUT / "image"))
 
 
 def build(base: str | None = None) -> str:

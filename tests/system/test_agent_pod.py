@@ -54,9 +54,8 @@ def test_demos_live_on_when_the_pod_is_replaced(
     assert demo.status.started_by is StartedBy.RESTORE
     visitor = visit(demo)
     assert visitor.post("/notes", "before").status_code == 201
-    mine = [name for name in containers(pod) if name.endswith("_old")]
-    assert len(mine) == 1
-    process = main_process(pod, mine[0])
+    (mine,) = (name for name in containers(pod) if f"_{objects.namespace}_old" in name)
+    process = main_process(pod, mine)
 
     pod.kill()
     # Each request makes it write to its log: conmon is alive too.
@@ -66,13 +65,13 @@ def test_demos_live_on_when_the_pod_is_replaced(
     pod.start()
     objects.demo("new", "notes")
     assert objects.ready_demo("new").status.started_by is StartedBy.RESTORE
-    assert main_process(pod, mine[0]) == process
+    assert main_process(pod, mine) == process
     assert visitor.notes() == ["before", "between"]
     found = objects.get(DemoInstance, "old")
     assert found
     assert is_true(found.status.conditions, "Ready")
     objects.delete(DemoInstance, "old")
-    wait_until(lambda: mine[0] not in containers(pod), f"{mine[0]} to be removed")
+    wait_until(lambda: mine not in containers(pod), f"{mine} to be removed")
     assert visitor.is_gone()
 
 
