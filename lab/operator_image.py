@@ -45,6 +45,12 @@ _LOCK = "buildah"
 _RECIPE = "2"
 
 
+def version() -> str:
+    """The version that this checkout is of."""
+    found: str = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    return found
+
+
 def key() -> str:
     """A hash of everything below our own package in the image."""
     files = [(CHECKOUT / name).read_bytes() for name in ("Containerfile", "requirements.txt")]
@@ -59,9 +65,8 @@ def build(base: str | None = None) -> str:
 
     """
     host_packages.ensure_buildah()
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     # Checkouts share the storage, and none may take another one's image for its own.
-    reference = f"{IMAGE}:{project['version']}-{cache.key(str(CHECKOUT))}"
+    reference = f"{IMAGE}:{version()}-{cache.key(str(CHECKOUT))}"
     with cache.lock(_LOCK), _pip_settings() as secrets:
         run(*buildah("rm", "--all"))  # what an interrupted build left would be in the way below
         arguments = [
@@ -70,7 +75,7 @@ def build(base: str | None = None) -> str:
             "--layers",
             f"--timestamp={_SOURCE_DATE_EPOCH}",
             f"--build-arg=BASE={base or _base()}",
-            f"--build-arg=VERSION={project['version']}",
+            f"--build-arg=VERSION={version()}",
             f"--build-arg=REVISION={_revision()}",
             *secrets,
         ]
@@ -87,12 +92,14 @@ def export(reference: str, target: Path) -> None:
         run("cp", "--archive", f"{root}/.", target)
 
 
-def save(reference: str, archive: Path) -> None:
-    """Write an image as an OCI archive, which `podman load` and others read."""
+def save(reference: str, archive: Path) -> str:
+    """Write an image as an OCI archive, and return what it is named there."""
+    name = f"{IMAGE}:{version()}"
     archive.parent.mkdir(parents=True, exist_ok=True)
     archive.unlink(missing_ok=True)
-    with step(f"writing {archive.name}", usually="10 s") as current:
-        run_watched(*buildah("push", reference, f"oci-archive:{archive}:{reference}"), step=current)
+    with step(f"writing {archive}", usually="10 s") as current:
+        run_watched(*buildah("push", reference, f"oci-archive:{archive}:{name}"), step=current)
+    return name
 
 
 def push(reference: str, registry: str) -> str:

@@ -11,7 +11,6 @@ import pytest
 
 from lab import operator_image
 from lab.cluster import CHECKOUT
-from tests.system.nodes import NODES, LabNodes
 
 SIZE_BOUND_MIB = 450
 """Of all files. 405 MiB when this was written: 86 Podman, 75 the Kubernetes client."""
@@ -60,33 +59,6 @@ def test_it_says_what_it_is_and_runs_as_nobody(shipped: str) -> None:
     assert labels["org.opencontainers.image.title"] == project["name"]
     assert labels["org.opencontainers.image.version"] == project["version"]
     assert len(labels["org.opencontainers.image.revision"]) == 40
-
-
-@pytest.fixture(scope="module")
-def run(nodes: LabNodes, shipped_to_nodes: str) -> Iterator[LabNodes]:
-    """A container of it on a node, confined as the controller's is, in which to run programs."""
-    nodes.podman(
-        NODES[0], "run", "--detach", "--name=shipped", "--read-only", "--read-only-tmpfs=false",
-        "--cap-drop=all", "--network=none", "--entrypoint=sleep", shipped_to_nodes, "infinity",
-    )  # fmt: skip
-    yield nodes
-    nodes.podman(NODES[0], "rm", "--force", "--time=0", "shipped")
-
-
-def test_both_programs_start_without_any_right(run: LabNodes) -> None:
-    def inside(*argv: str) -> str:
-        return run.podman(NODES[0], "exec", "shipped", *argv)
-
-    assert inside("id", "-u").strip() == str(USER)
-    assert "usage: tryitnow controller" in inside("tryitnow", "controller", "--help")
-    assert "usage: tryitnow agent" in inside("tryitnow", "agent", "--help")
-    version = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
-    assert version in inside("tryitnow", "--version")
-    # Its bytecode is there: the file system is read-only.
-    asked = "import tryitnow.agent.main as m; print(m.__file__, m.__cached__)"
-    source, cached = inside("/opt/try-it-now/bin/python", "-c", asked).split()
-    assert source.startswith("/opt/try-it-now/lib/")
-    assert inside("stat", "--format=%F", cached).strip() == "regular file"
 
 
 def test_it_has_the_code_of_this_checkout(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""A node that brings nothing but its kernel: agent and Podman in a Pod of the operator's image."""
+"""The operator's image alone runs controller and agent, on a node that brings only its kernel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab import operator_image
 from tests.system.agent_pod import AgentPod
+from tests.system.conftest import LOG_SHOWN
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, on_node, visit
 from tests.system.objects import Objects, is_true, wait_until
@@ -24,16 +26,42 @@ def pod(nodes: LabNodes, shipped_to_nodes: str) -> Iterator[AgentPod]:
     try:
         made.start()
         yield made
-        made.kill()
     finally:
+        made.kill()
         nodes.cluster.start(f"agent-{NODE}")
 
 
-@pytest.fixture(autouse=True)
-def _log(pod: AgentPod, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Show what the agent in the Pod wrote, should a test fail."""
-    yield
-    request.node.add_report_section("teardown", "log of the Pod's agent", pod.log()[-6000:])
+@pytest.fixture
+def logged(pod: AgentPod, request: pytest.FixtureRequest) -> Iterator[AgentPod]:
+    """The same; what its agent wrote is shown, should the test fail."""
+    yield pod
+    request.node.add_report_section("teardown", "log of the Pod's agent", pod.log()[-LOG_SHOWN:])
+
+
+@pytest.fixture(scope="module")
+def run(nodes: LabNodes, shipped_to_nodes: str) -> Iterator[LabNodes]:
+    """A container of it on a node, confined as the controller's is, in which to run programs."""
+    nodes.podman(
+        NODE, "run", "--detach", "--name=shipped", "--read-only", "--read-only-tmpfs=false",
+        "--cap-drop=all", "--network=none", "--entrypoint=sleep", shipped_to_nodes, "infinity",
+    )  # fmt: skip
+    yield nodes
+    nodes.podman(NODE, "rm", "--force", "--time=0", "shipped")
+
+
+def test_both_programs_start_without_any_right(run: LabNodes) -> None:
+    def inside(*argv: str) -> str:
+        return run.podman(NODE, "exec", "shipped", *argv)
+
+    assert inside("id", "-u").strip() == "65532"
+    assert "usage: tryitnow controller" in inside("tryitnow", "controller", "--help")
+    assert "usage: tryitnow agent" in inside("tryitnow", "agent", "--help")
+    assert operator_image.version() in inside("tryitnow", "--version")
+    # Its bytecode is there: the file system is read-only.
+    asked = "import tryitnow.agent.main as m; print(m.__file__, m.__cached__)"
+    source, cached = inside("/opt/try-it-now/bin/python", "-c", asked).split()
+    assert source.startswith("/opt/try-it-now/lib/")
+    assert inside("stat", "--format=%F", cached).strip() == "regular file"
 
 
 def containers(pod: AgentPod) -> list[str]:
@@ -45,8 +73,9 @@ def main_process(pod: AgentPod, container: str) -> str:
 
 
 def test_demos_live_on_when_the_pod_is_replaced(
-    pod: AgentPod, objects: Objects, notes_image: str
+    logged: AgentPod, objects: Objects, notes_image: str
 ) -> None:
+    pod = logged
     objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
     objects.ready_checkpoint("notes")
     objects.demo("old", "notes")
