@@ -70,7 +70,7 @@ def build(base: str | None = None) -> str:
     with cache.lock(_LOCK), _pip_settings() as secrets:
         run(*buildah("rm", "--all"))  # what an interrupted build left would be in the way below
         arguments = [
-            "--isolation=chroot",  # namespaces and cgroups of a container are not to be had anywhere
+            "--isolation=chroot",  # works where containers cannot be run
             "--network=host",
             "--layers",
             f"--timestamp={_SOURCE_DATE_EPOCH}",
@@ -80,8 +80,11 @@ def build(base: str | None = None) -> str:
             *secrets,
         ]
         with step("building the operator's image", usually="60 s the first time") as current:
-            for more in (["--target=dependencies", f"--tag={_DEPENDENCIES}"], [f"--tag={reference}"]):
-                            run_watched(*buildah("build", *arguments, *more, str(CHECKOUT)), step=current)
+            for more in (
+                ["--target=dependencies", f"--tag={_DEPENDENCIES}"],
+                [f"--tag={reference}"],
+            ):
+                run_watched(*buildah("build", *arguments, *more, str(CHECKOUT)), step=current)
             run(*buildah("rmi", "--prune"))
     return reference
 
@@ -183,7 +186,8 @@ def _pip_settings() -> Iterator[list[str]]:
     # SCOPE.name='value', with `:env:` as the scope of what stands in the environment.
     pairs = [line.partition("=") for line in listed]
     settings = {name.rpartition(".")[2]: value.strip("'") for name, _, value in pairs}
-    chosen = {name: settings[name] for name in ("index-url", "extra-index-url") if name in settings}
+    known = ("index-url", "extra-index-url")
+    chosen: dict[str, str] = {name: settings[name] for name in known if name in settings}
     secrets = []
     if "cert" in settings:
         chosen["cert"] = "/run/secrets/certificates"
@@ -197,6 +201,9 @@ def _pip_settings() -> Iterator[list[str]]:
 def _revision() -> str:
     """The commit of this checkout, where it is one."""
     asked = subprocess.run(
-        ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", str(CHECKOUT), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return asked.stdout.strip() or "unknown"

@@ -8,6 +8,7 @@ image and nothing of the checkout.
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,14 @@ class AgentPod:
             probe = container.get("startupProbe", {}).get("exec", {}).get("command")
             if probe:
                 asked = " ".join(["podman", "exec", _name(container), *probe])
-                self._nodes.shell(self._node, f"timeout 20 sh -c 'until {asked}; do sleep 0.05; done'")
+                waiting = f"until {asked}; do sleep 0.05; done"
+                self._nodes.shell(self._node, f"timeout 20 sh -c {shlex.quote(waiting)}")
 
     def kill(self) -> None:
         """End it as a deleted Pod ends whose grace period is over."""
-        names = " ".join(_name(c) for c in [*self._spec["containers"], *self._spec["initContainers"]])
+        # The agent first, as the kubelet ends sidecars after what they serve.
+        containers = [*self._spec["containers"], *self._spec["initContainers"]]
+        names = " ".join(_name(container) for container in containers)
         self._nodes.shell(self._node, f"podman rm --force --ignore --time=0 {names}")
         self._nodes.shell(self._node, f"rm -rf {_EMPTY_DIRECTORIES}")
 
@@ -87,7 +91,9 @@ class AgentPod:
             arguments.append(f"--volume={sources[mount['name']]}:{mount['mountPath']}:{options}")
         if container["name"] == "podman":
             arguments += [f"--volume={path}:{path}:ro" for path in _WORKAROUNDS]
-        arguments += [f"--env={name}={value}" for name, value in self._environment(container).items()]
+        arguments += [
+            f"--env={name}={value}" for name, value in self._environment(container).items()
+        ]
         if "command" in container:
             arguments.append(f"--entrypoint={json.dumps(container['command'])}")
         return [*arguments, self._image, *container.get("args", [])]

@@ -118,7 +118,9 @@ class NodeFacts:
 
 async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts:
     """Look at the node that this runs on; everything that blocks runs in threads, at once."""
-    node = host or await asyncio.to_thread(podmans_host, settings.podman.socket)
+    if host is None:
+        host = await asyncio.to_thread(podmans_host, settings.podman.socket)
+    node = host
 
     async def command(*argv: str, limit: timedelta = _COMMAND_LIMIT) -> Outcome:
         return await asyncio.to_thread(node.run, *argv, limit=limit)
