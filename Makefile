@@ -11,9 +11,10 @@ lab := $(PYTHON) -m lab
 tools := $(lab) python --
 promtool := $(lab) tool promtool --
 kubectl := $(lab) tool kubectl --
+scripts := $(shell git grep --files-with-matches '^\#!/bin/\(ba\)\?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system bench crds manifests docs argocd
+.PHONY: help demo down test lint format unit system bench crds manifests docs argocd image lock
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -45,6 +46,8 @@ lint: ## Check style, types, imports, alerts, the chart, and that all generated 
 	diff manifests/argocd/argocd-cm.yaml build/argocd-cm.yaml
 	$(promtool) check rules --lint=all --lint-fatal charts/try-it-now/files/rules.yaml
 	$(promtool) test rules manifests/prometheus/rules.test.yaml
+	$(lab) tool hadolint -- Containerfile
+	$(lab) tool shellcheck -- $(scripts)
 	$(tools) -m tests.unit.metrics.asked build/asked.yaml
 	$(promtool) check rules build/asked.yaml
 
@@ -74,3 +77,10 @@ docs: ## Generate docs/metrics.md and docs/values.md.
 
 argocd: ## Render manifests/argocd/argocd-cm.yaml from the health checks.
 	$(kubectl) kustomize manifests/argocd > manifests/argocd/argocd-cm.yaml
+
+image: ## Build the operator's image; writes build/try-it-now.tar. BASE=… builds from another base.
+	$(lab) operator-image $(if $(BASE),--base=$(BASE)) build/try-it-now.tar
+
+lock: ## Pin what the image installs from PyPI: pyproject.toml to requirements.txt.
+	$(lab) tool uv -- pip compile --quiet --universal --python-version=3.11 --generate-hashes \
+		--custom-compile-command='make lock' --output-file=requirements.txt pyproject.toml

@@ -5,8 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
-from lab import LabError, binaries, cluster, demo, images, network, progress, remains, venv
+from lab import (
+    LabError,
+    binaries,
+    cluster,
+    demo,
+    images,
+    network,
+    operator_image,
+    progress,
+    remains,
+    venv,
+)
 from lab.cluster import Cluster
 
 _UNIT_COMMANDS = ("start", "stop", "restart", "kill9")
@@ -40,6 +52,9 @@ def _run(arguments: argparse.Namespace) -> int:
         progress.stream = sys.stderr
         words = [str(binaries.tool(arguments.tool)), *_words(arguments)]
         return cluster.run_in_foreground(words, dict(os.environ))
+    if command == "operator-image":
+        _operator_image(arguments.archive, arguments.base)
+        return 0
     lab = Cluster(arguments.name)
     if command == "demo":
         demo.show(Cluster(arguments.name, nodes=arguments.nodes))
@@ -99,6 +114,12 @@ def _status(lab: Cluster) -> None:
         _out(f"{unit:24} {what:16} started {found['starts']}x  {changed}".rstrip())
 
 
+def _operator_image(archive: Path, base: str | None) -> None:
+    reference = operator_image.build(base)
+    name = operator_image.save(reference, archive)
+    _out(f"load it with `podman load --input {archive}`: {name}")
+
+
 def _env(lab: Cluster) -> None:
     subnet = network.subnet(lab.shape.network)
     _out(f"export KUBECONFIG={lab.kubeconfig}")
@@ -148,6 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     tool = commands.add_parser("tool", help="Run another tool: tool promtool -- check rules …")
     tool.add_argument("tool", choices=binaries.TOOLS)
     tool.add_argument("argv", nargs=argparse.REMAINDER)
+    built = commands.add_parser("operator-image", help="Build the operator's image.")
+    built.add_argument("archive", type=Path, help="the OCI archive to write")
+    built.add_argument("--base", help="build from this image instead of a fresh Debian")
     for name in _UNIT_COMMANDS:
         add(name, f"{name} a unit (see status).").add_argument("unit")
     return parser

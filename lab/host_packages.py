@@ -22,6 +22,9 @@ _NEEDED = {
     "mount": "mount",
 }
 
+# Only for building the operator's image, which is seldom: the cache has the last one.
+_BUILDAH = "buildah"
+
 _NONINTERACTIVE = {"DEBIAN_FRONTEND": "noninteractive"}
 
 
@@ -32,6 +35,12 @@ def ensure() -> None:
     missing = sorted({package for program, package in _NEEDED.items() if not shutil.which(program)})
     if missing:
         install(missing)
+
+
+def ensure_buildah() -> None:
+    """Install Buildah where it is missing."""
+    if not shutil.which(_BUILDAH):
+        install([_BUILDAH])
 
 
 def install(packages: list[str]) -> None:

@@ -31,13 +31,12 @@ class Ground:
 
     tree: Path
     operator: Path
-    site_packages: Path | None
     bytecode: Path
 
     @property
     def made_from(self) -> list[str]:
         """What a running node cannot change to."""
-        return [str(self.tree), str(self.operator), str(self.site_packages)]
+        return [str(self.tree), str(self.operator)]
 
 
 def prepare(lab: Lab, node: str, ground: Ground, registry: str, addresses: dict[str, str]) -> None:
@@ -59,12 +58,11 @@ def prepare(lab: Lab, node: str, ground: Ground, registry: str, addresses: dict[
         (home / "containers", "/var/lib/containers", "rw"),
         (home / "data", "/var/lib/try-it-now", "rw"),
         (home / "secrets", SECRETS, "ro"),
+        # In front of the package in the image: an edit needs no new image.
         (ground.operator, "/opt/try-it-now/operator", "ro"),
-        (ground.site_packages, "/opt/try-it-now/site-packages", "ro"),
         (ground.bytecode, "/var/cache/try-it-now", "rw"),
     ]
-    lines = [f"{source} {target} {mode}\n" for source, target, mode in binds
-             if source and source.is_dir()]  # fmt: skip
+    lines = [f"{source} {target} {mode}\n" for source, target, mode in binds]
     (home / "binds").write_text("".join(lines))
     cgroups.make(lab, node)
 
@@ -111,9 +109,8 @@ def enter_argv(lab: Lab, node: str, holder: int, argv: list[str]) -> list[str]:
 
 
 def podman_service() -> list[str]:
-    """Podman's API, as its systemd unit would start it. A killed one leaves its socket behind."""
-    path = SOCKET.removeprefix("unix://")
-    return ["sh", "-c", f"rm -f {path}; exec podman system service --time=0 {SOCKET}"]
+    """Podman's API, as the agent's Pod starts it."""
+    return ["/usr/libexec/try-it-now/podman-service"]
 
 
 def holder(lab: Lab, node: str) -> int | None:
@@ -131,7 +128,7 @@ def _lowest_nr_open() -> int | None:
 
 
 def _files(node: str, registry: str, addresses: dict[str, str]) -> dict[str, str]:
-    """Path in the node -> content, of all that differs from plain Debian."""
+    """Path in the node -> content, of all that differs from the operator's image."""
     hosts = [f"{address} {name}\n" for name, address in sorted(addresses.items())]
     alias = REGISTRY_ALIAS.partition(":")[0]
     hosts.append(f"{registry.partition(':')[0]} {alias}\n")
@@ -140,16 +137,16 @@ def _files(node: str, registry: str, addresses: dict[str, str]) -> dict[str, str
         "etc/hosts": "127.0.0.1 localhost\n" + "".join(hosts),
         # No name server can be reached from here: without this file each lookup asks localhost.
         "etc/resolv.conf": "options timeout:1 attempts:1\n",
-        "etc/containers/containers.conf": _containers_conf(),
+        "etc/containers/containers.conf.d/lab.conf": _containers_conf(),
         "etc/containers/registries.conf": _registries_conf(registry),
         # The other modes of CRIU fail beside cgroup v1 hierarchies. After a restore all processes
         # but the first are then in the wrong cgroup, which the agent puts right everywhere.
         "etc/criu/crun.conf": "manage-cgroups=ignore\n",
         "usr/local/bin/tryitnow": (
             "#!/bin/sh\n"
-            "export PYTHONPATH=/opt/try-it-now/operator:/opt/try-it-now/site-packages\n"
+            "export PYTHONPATH=/opt/try-it-now/operator\n"
             "export PYTHONPYCACHEPREFIX=/var/cache/try-it-now\n"
-            'exec python3 -m tryitnow "$@"\n'
+            'exec /opt/try-it-now/bin/python -m tryitnow "$@"\n'
         ),
     }
 
@@ -158,17 +155,10 @@ def _containers_conf() -> str:
     lines = [
         "[containers]",
         "pids_limit = 0",  # needs the pids controller, which may be in cgroup v1 here
-        "log_driver = \"k8s-file\"",
-    ]  # fmt: skip
+    ]
     limit = _lowest_nr_open()
     if limit:
         lines.append(f'default_ulimits = ["nofile={limit}:{limit}"]')
-    lines += [
-        "[engine]",
-        'cgroup_manager = "cgroupfs"',  # no systemd runs in a node
-        'runtime = "crun"',
-        'events_logger = "file"',
-    ]
     return "\n".join(lines) + "\n"
 
 

@@ -41,6 +41,8 @@ cd "$HOLD_ROOT"
 pivot_root . .
 umount -l .
 cd /
+# As systemd has it: what a container mounts for its node has to come to the node.
+mount --make-rshared /
 
 echo 1 > /proc/sys/net/ipv4/ip_forward
 # The network namespace outlives the node being switched off, but a machine that starts has neither

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import images
+from lab import images, operator_image
 from lab.cluster import Cluster
 from tests.system.nodes import NODES, LabNodes
 from tests.system.objects import Objects, wait_until
@@ -50,6 +50,18 @@ def cluster() -> Iterator[Cluster]:
 def notes_image(cluster: Cluster) -> str:
     """A small application, quick to start and to freeze, whose misbehaviour can be ordered."""
     return images.ensure(cluster, "notes")
+
+
+@pytest.fixture(scope="session")
+def shipped() -> str:
+    """The operator's image, as this checkout makes it, in the storage of the lab's builder."""
+    return operator_image.build()
+
+
+@pytest.fixture(scope="session")
+def shipped_to_nodes(cluster: Cluster, shipped: str) -> str:
+    """The same in the lab's registry."""
+    return operator_image.push(shipped, cluster.registry)
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,10 @@ def _reach_podman(facts: NodeFacts) -> str:
         return _install(facts, debian="podman crun", fedora="podman crun")
     if facts.user != 0:
         return "run it as root"
-    return "`systemctl enable --now podman.socket`, then `systemctl status podman.socket`"
+    return (
+        "the agent's Pod serves it: `kubectl --namespace tryitnow-system logs POD podman`; a "
+        "Podman of the node's own: `systemctl enable --now podman.socket`"
+    )
 
 
 def _storage_driver(podman: PodmanFacts) -> Check:

@@ -19,7 +19,7 @@ import requests
 from podman.api import APIClient
 from podman.errors import PodmanError
 
-from tryitnow.doctor.host import Host, Outcome, this_host
+from tryitnow.doctor.host import Host, Outcome, podmans_host
 from tryitnow.settings import AgentSettings
 
 _COMMAND_LIMIT = timedelta(seconds=5)
@@ -118,7 +118,9 @@ class NodeFacts:
 
 async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts:
     """Look at the node that this runs on; everything that blocks runs in threads, at once."""
-    node = this_host() if host is None else host
+    if host is None:
+        host = await asyncio.to_thread(podmans_host, settings.podman.socket)
+    node = host
 
     async def command(*argv: str, limit: timedelta = _COMMAND_LIMIT) -> Outcome:
         return await asyncio.to_thread(node.run, *argv, limit=limit)

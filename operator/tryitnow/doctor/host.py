@@ -1,12 +1,15 @@
-"""How to reach the node itself from where this program runs.
+"""How to reach the place where Podman, its runtime and CRIU are.
 
-The agent runs in a container, but Podman, its runtime and CRIU are the node's, not those of the
-agent's image. In a Pod with ``hostPID``, PID 1 is the node's, and its mount namespace is where
-they are. Run by hand on a node, there is nothing to cross.
+The agent runs in a container, and Podman in another one of the same Pod, or on the node itself.
+Whoever listens at Podman's socket tells by its process where that is: its mount namespace has the
+programs and the configuration that freezes and thaws are made with. Run by hand where Podman
+runs, there is nothing to cross.
 """
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +18,9 @@ from pathlib import Path
 # Not the caller's PATH: a user's has no sbin on Debian, where iptables is, and inside a container
 # it is the image's.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_SOCKET_SECONDS = 10.0
+"""To connect to Podman's socket: immediate, unless it is overrun."""
 
 _NOT_FOUND = 127
 """How nsenter ends when there is no such program (env(1) and shells do the same)."""
@@ -41,16 +47,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Host:
-    """The node: where its files are and how to run its programs."""
+    """Where Podman runs: where its files are and how to run its programs."""
 
     root: Path = Path("/")
     enter: tuple[str, ...] = ()
-    """Command that runs another one in the node's namespaces; empty where this already is."""
+    """Command that runs another one in Podman's namespaces; empty where this already is."""
 
     path: str = _PATH
 
     def run(self, *argv: str, limit: timedelta) -> Outcome:
-        """Run a program of the node. Never raises: what went wrong is in the outcome."""
+        """Run a program there. Never raises: what went wrong is in the outcome."""
         try:
             ended = subprocess.run(
                 [*self.enter, *argv],
@@ -74,21 +80,38 @@ class Host:
         return Outcome(ended.returncode, ended.stdout.decode(errors="replace").strip())
 
     def read(self, path: str) -> str:
-        """Return the text of a file of the node; empty when it cannot be read."""
+        """Return the text of a file there; empty when it cannot be read."""
         try:
             return (self.root / path.lstrip("/")).read_text(errors="replace")
         except OSError:
             return ""
 
 
-def this_host() -> Host:
-    """Return the node that this program runs on, or in a container of."""
+def podmans_host(url: str, proc: Path = Path("/proc")) -> Host:
+    """Return the place that whoever listens at a socket runs in; this one when nobody does."""
+    pid = _listener(url)
+    if not pid:
+        return Host()
     try:
-        same = Path("/proc/1/ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink()
+        same = (proc / f"{pid}/ns/mnt").readlink() == (proc / "self/ns/mnt").readlink()
     except OSError:  # not Linux; or not root, and then a check of its own says so
         same = True
     if same:
         return Host()
-    # Not --pid: with hostPID it is the node's already, and nsenter would fork and outlive a kill.
-    enter = ("nsenter", "--target=1", "--mount", "--uts", "--ipc", "--net", "--")
-    return Host(root=Path("/proc/1/root"), enter=enter)
+    # Not --pid: with hostPID it is the same already, and nsenter would fork and outlive a kill.
+    enter = ("nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--")
+    return Host(root=proc / f"{pid}/root", enter=enter)
+
+
+def _listener(url: str) -> int:
+    """Return the process that listens at a UNIX socket; 0 when there is none that can be seen."""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_SOCKET_SECONDS)
+            probe.connect(url.removeprefix("unix://"))
+            # unix(7): who had the other end when it began to listen, as pid, uid and gid.
+            raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return 0
+    pid: int = struct.unpack("3i", raw)[0]
+    return pid

@@ -95,7 +95,7 @@ class Calls:
     def _unreachable(self, error: Exception) -> PodmanUnreachableError:
         return PodmanUnreachableError(
             f"Podman does not answer at {self._socket}: {_innermost(error)}; "
-            "check `systemctl status podman.socket` on the node"
+            "look into the log of the container podman of the agent's Pod"
         )
 
 

@@ -57,10 +57,11 @@ def test_without_root_a_directory_that_may_not_be_seen_is_not_blamed_for_it(node
     assert unseen.check("checkpoint path").verdict is FAIL
 
 
-def test_podman_that_does_not_answer_fails_with_the_unit_to_start(node: Node) -> None:
+def test_podman_that_does_not_answer_fails_with_where_to_look(node: Node) -> None:
     check = node.without_podman().check("Podman")
     assert check.verdict is FAIL
     assert check.found == "there is no socket at /run/podman/podman.sock"
+    assert "logs POD podman" in check.remedy
     assert "systemctl enable --now podman.socket" in check.remedy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import socket
 import socketserver
 import threading
@@ -18,7 +19,7 @@ import pytest
 from tryitnow.doctor import examine, versions
 from tryitnow.doctor.checks import judge
 from tryitnow.doctor.facts import gather
-from tryitnow.doctor.host import Host
+from tryitnow.doctor.host import Host, podmans_host
 from tryitnow.settings import AgentSettings, agent_settings
 
 LIMIT = timedelta(seconds=5)
@@ -272,3 +273,27 @@ def test_from_inside_a_container_a_missing_program_is_told_from_a_missing_way_ou
     outcome = locked_in.run("criu", limit=LIMIT)
     assert outcome.output == "nsenter is missing, so criu cannot be reached"
     assert not outcome.missing
+
+
+def in_namespaces(proc: Path, **mounts: str) -> Path:
+    """A /proc in which processes are in these mount namespaces."""
+    for process, namespace in mounts.items():
+        directory = proc / process.removeprefix("pid") / "ns"
+        directory.mkdir(parents=True)
+        (directory / "mnt").symlink_to(namespace)
+    return proc
+
+
+def test_programs_are_looked_for_where_podman_runs(podman_service: Serve, tmp_path: Path) -> None:
+    podman_service()
+    url, pid = f"unix://{tmp_path}/podman.sock", f"pid{os.getpid()}"
+    here = in_namespaces(tmp_path / "here", self="mnt:[1]", **{pid: "mnt:[1]"})
+    assert podmans_host(url, here) == Host()
+    elsewhere = in_namespaces(tmp_path / "elsewhere", self="mnt:[1]", **{pid: "mnt:[2]"})
+    found = podmans_host(url, elsewhere)
+    assert found.root == elsewhere / f"{os.getpid()}/root"
+    assert found.enter[:3] == ("nsenter", f"--target={os.getpid()}", "--mount")
+
+
+def test_programs_are_looked_for_here_when_nobody_listens(tmp_path: Path) -> None:
+    assert podmans_host(f"unix://{tmp_path}/podman.sock") == Host()

@@ -69,7 +69,7 @@ async def test_without_a_service_it_says_where_it_looked_and_what_to_check(
 ) -> None:
     podman = Podman(PodmanSettings(socket=f"unix://{tmp_path}/nobody.sock"))
     with pytest.raises(
-        PodmanUnreachableError, match=r"nobody\.sock: .*No such file.*podman\.socket"
+        PodmanUnreachableError, match=r"nobody\.sock: .*No such file.*log of the container podman"
     ):
         await podman.inspect(NAME)
     podman.close()
