@@ -6,8 +6,8 @@ An application is a folder, by name in lab/apps/ or anywhere:
     rootfs/      copied over a Debian of that suite with those packages
     prepare.sh   optional, run by sh in a chroot of it
 
-With a `base`, the name of another application, it starts from that one's suite, packages, entrypoint
-and rootfs/, and its prepare.sh runs after that one's.
+With a `base`, the name of another application, it starts from the suite, packages, entrypoint and
+rootfs/ of that one, and its prepare.sh runs after that of that one.
 
 The image is `REGISTRY/NAME:KEY` and `REGISTRY/NAME:latest`, where KEY is a hash of all that.
 """

@@ -56,7 +56,9 @@ class LabNodes:
 
     def pods(self, node: str) -> list[str]:
         """Names of all our pods."""
-        return self.podman(node, "pod", "ps", "--format={{.Name}}", "--filter=name=tryitnow_").split()
+        return self.podman(
+            node, "pod", "ps", "--format={{.Name}}", "--filter=name=tryitnow_"
+        ).split()
 
     def pod_of(self, node: str, container: str) -> str:
         """Name of the pod that a container is in."""

@@ -19,7 +19,7 @@ AT_ONCE = 5
 BUILT_WITHIN = 180.0
 DEMOS = [f"shop-{number}" for number in range(AT_ONCE)]
 
-ELSEWHERE = {"www.w3.org", "gmpg.org", "wordpress.org"}
+ELSEWHERE = {"www.w3.org", "gmpg.org", "wordpress.org", "api.w.org"}
 """Names in the pages that are no links to the shop: of markup, and of who made it."""
 
 
@@ -45,7 +45,7 @@ def shop(module_objects: Objects, shop_images: dict[str, str]) -> Iterator[Check
 @pytest.fixture(scope="module")
 def demos(shop: Checkpoint, module_objects: Objects) -> list[DemoInstance]:
     """Five at once, one of them from the pool; and one that is started cold."""
-    names = {name: "PreferRestore" for name in DEMOS} | {"shop-cold": "ColdStart"}
+    names = dict.fromkeys(DEMOS, "PreferRestore") | {"shop-cold": "ColdStart"}
     for name, start in names.items():
         host = f"{name}.example.com"
         module_objects.demo(name, shop.metadata.name, host=host, start=start)
