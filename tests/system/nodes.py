@@ -67,17 +67,14 @@ class LabNodes:
 
     def headless(self, node: str) -> list[str]:
         """Pods without a container that tells whose they are, and volumes without a pod."""
-        volumes = self.files(node, VOLUMES)
-        pods = self.pods(node)
-        owned = {
-            name.strip()
-            for name in self.podman(
-                node, "ps", "--all", "--format={{.PodName}} {{.Names}}", "--filter=name=tryitnow_"
-            ).splitlines()
-        }
-        main = {line.split()[0] for line in owned if "_pod_" not in line.split()[-1]}
-        lost = [f"tryitnow_pod_{tag}" for tag in volumes]
-        return sorted({pod for pod in pods if pod not in main} | (set(lost) - set(pods)))
+        listed = self.podman(
+            node, "ps", "--all", "--format={{.PodName}} {{.Names}}", "--filter=name=tryitnow_"
+        )
+        within = [line.split() for line in listed.splitlines()]
+        owned = {words[0] for words in within if not words[-1].startswith("tryitnow_pod_")}
+        there = set(self.pods(node))
+        needed = {f"tryitnow_pod_{tag}" for tag in self.files(node, VOLUMES)}
+        return sorted((there - owned) | (needed - there))
 
     def everywhere(self, part: str) -> list[str]:
         """Names of the containers of all nodes that contain a text."""

@@ -126,8 +126,9 @@ def test_each_demo_has_its_volumes_files_secrets_and_name(
         assert file_of(demo, "quiesced") == "quiesced"
         (main,) = nodes.containers(NODE, f"_{demo.metadata.name}_")
         seen = nodes.podman(NODE, "exec", main, "sh", "-c",
-                            "cat /data/seed /data/files/keys/key.txt /conf/greeting /etc/hostname;"
-                            " echo $PASSWORD; ! touch /conf/x 2>/dev/null")  # fmt: skip
+                            "for f in /data/seed /data/files/keys/key.txt /conf/greeting"
+                            " /etc/hostname; do cat $f; echo; done; echo $PASSWORD;"
+                            " ! touch /conf/x 2>/dev/null")  # fmt: skip
         assert seen.split() == ["seeded", KEY, "hello", demo.metadata.name, PASSWORD]
         named = nodes.podman(NODE, "exec", second_of(nodes, demo), "cat", "/data/files/name")
         assert named.strip() == demo.metadata.name
