@@ -40,6 +40,7 @@ def lines(results: Results) -> list[Line]:
         Line("warm_ready p50 / kopf_roundtrip p50", s["warm_ready"].p50 / kopf.p50, 4),
         Line("warm_ready p95 / kopf_roundtrip p95", s["warm_ready"].p95 / kopf.p95, 10),
         Line("warm_http p50 / podman_import p50", s["warm_http"].p50 / imported.p50, 0.05),
+        Line("pod_restore p50 / pod_import p50", s["pod_restore"].p50 / s["pod_import"].p50, 0.40),
         *_burst(results),
         Line(
             "throughput of the copy / curl's, p50",

@@ -6,7 +6,7 @@ import itertools
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -23,34 +23,34 @@ WITHIN_S = 120.0
 # Beyond the ports that agents give out (PORT_RANGE, 20000-20999).
 _ports = itertools.cycle(range(21000, 22000))
 
-_RESTORE = ["container", "restore", "--file-locks", "--tcp-close", "--ignore-static-ip",
-            "--ignore-static-mac"]  # fmt: skip
+RESTORE = ["container", "restore", "--file-locks", "--tcp-close", "--ignore-static-ip",
+           "--ignore-static-mac"]  # fmt: skip
+CHECKPOINT = ["container", "checkpoint", "--file-locks", "--tcp-established"]
 
 
 def cold_start(stage: Stage) -> float:
     """`podman run` to the first answer."""
     with _container(stage, NODE, "bench-cold") as (name, port):
         argv = ["run", "--detach", f"--name={name}", f"--publish={port}:{stage.port}", stage.image]
-        return _until_answer(stage, NODE, argv, port)
+        return until_answer(stage, NODE, lambda: podman(stage, NODE, argv), port)
 
 
 def import_archive(stage: Stage) -> float:
     """`podman container restore --import` of a default export, to the first answer."""
     with _container(stage, NODE, "bench-import") as (name, port):
-        argv = [*_RESTORE, f"--import={ARCHIVE}", f"--name={name}",
+        argv = [*RESTORE, f"--import={ARCHIVE}", f"--name={name}",
                 f"--publish={port}:{stage.port}"]  # fmt: skip
-        return _until_answer(stage, NODE, argv, port)
+        return until_answer(stage, NODE, lambda: podman(stage, NODE, argv), port)
 
 
 def export_archive(stage: Stage) -> None:
     """Start, warm up and freeze the application, as a person would."""
     with _container(stage, NODE, "bench-freeze") as (name, port):
         argv = ["run", "--detach", f"--name={name}", f"--publish={port}:{stage.port}", stage.image]
-        _until_answer(stage, NODE, argv, port)
+        until_answer(stage, NODE, lambda: podman(stage, NODE, argv), port)
         for path in stage.website.warm_up:
             stage.website.ask(stage.cluster.node_address(NODE), port, path)
-        _podman(stage, NODE, ["container", "checkpoint", "--file-locks", "--tcp-established",
-                              f"--export={ARCHIVE}", name])  # fmt: skip
+        podman(stage, NODE, [*CHECKPOINT, f"--export={ARCHIVE}", name])
 
 
 def prepared_restores(stage: Stage, count: int) -> float:
@@ -72,7 +72,7 @@ def prepared_restores(stage: Stage, count: int) -> float:
             pool.shutdown()
         for node in prepared:
             names = [name for on, name, _ in jobs if on == node]
-            _podman(stage, node, ["rm", "--force", "--time=0", "--volumes", "--ignore", *names])
+            podman(stage, node, ["rm", "--force", "--time=0", "--volumes", "--ignore", *names])
 
 
 def _answer_after(stage: Stage, thaw: Future[None], node: str, port: int) -> float:
@@ -118,19 +118,30 @@ def _container(stage: Stage, node: str, name: str) -> Iterator[tuple[str, int]]:
     try:
         yield name, next(_ports)
     finally:
-        _podman(stage, node, ["rm", "--force", "--time=0", "--volumes", "--ignore", name])
+        podman(stage, node, ["rm", "--force", "--time=0", "--volumes", "--ignore", name])
 
 
-def _until_answer(stage: Stage, node: str, argv: list[str], port: int) -> float:
+@contextmanager
+def pod(stage: Stage, name: str) -> Iterator[tuple[str, int]]:
+    """A name and a port for a pod, which is removed afterwards."""
+    try:
+        yield name, next(_ports)
+    finally:
+        podman(stage, NODE, ["pod", "rm", "--force", "--time=0", "--ignore", name])
+
+
+def until_answer(stage: Stage, node: str, start: Callable[[], None], port: int) -> float:
+    """How long a start takes to the first answer at a port."""
     began = time.perf_counter()
     # Asked only afterwards: requests to a container that is being restored made the restore itself
     # take 7 s instead of 2 s, and nothing could have answered them.
-    _podman(stage, node, argv)
+    start()
     address = stage.cluster.node_address(node)
     return stage.website.wait(address, port, WITHIN_S) - began
 
 
-def _podman(stage: Stage, node: str, argv: list[str]) -> None:
+def podman(stage: Stage, node: str, argv: list[str]) -> None:
+    """Run Podman's command line on a node."""
     _run(stage, node, ["podman", *argv])
 
 

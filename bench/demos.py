@@ -13,6 +13,9 @@ from bench import BenchError
 from bench.client import Found
 from bench.stage import INSTANCES, Stage
 
+PREPARED = "Restore from Prepared"
+"""The way of a demo that is thawed from what its node prepared."""
+
 READY_WITHIN_S = 60.0
 BURST_WITHIN_S = 180.0
 GONE_WITHIN_S = 60.0

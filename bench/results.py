@@ -13,6 +13,8 @@ KINDS = {
     "cold_start": "cold start, `podman run` to HTTP 200",
     "podman_import": "`podman container restore --import` to HTTP 200",
     "restore": "DemoInstance, prepared restore, to HTTP 200",
+    "pod_import": "the shop as a pod, both containers imported at once, to HTTP 200",
+    "pod_restore": "DemoInstance of that pod, prepared restore, to HTTP 200",
     "warm_ready": "DemoInstance, warm pool, to Ready seen",
     "warm_http": "DemoInstance, warm pool, to HTTP 200",
     "criu_restore": "CRIU's own part of a restore",

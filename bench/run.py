@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from bench import by_hand, demos, footprint, table
+from bench.pod import Pod, pod
 from bench.results import Results
 from bench.roundtrip import Roundtrip, roundtrip
 from bench.stage import COLD_POOL, WARM_POOL, Stage
@@ -17,8 +18,6 @@ ROUNDS_PER_BURST = 10
 ROUNDS_PER_COPY = 4
 """A copy starts a program, which takes longer than the copy."""
 
-_PREPARED = "Restore from Prepared"
-
 
 def run(stage: Stage, samples: int, results: Results) -> None:
     """Measure everything; what was measured is there even where the run ends early."""
@@ -29,10 +28,12 @@ def run(stage: Stage, samples: int, results: Results) -> None:
             link = transfer(stage)
             results.archive_bytes = int(str(link.archive["sizeBytes"]))
             link.copy()  # once, so that both copies find the file in memory
+        with step("the shop as a pod, frozen by the operator and by hand", usually="40 s"):
+            both = pod(stage)
             stage.wait_full()
         for number in range(1, samples + 1):
             with step(f"round {number} of {samples}", usually="12 s"):
-                _round(stage, results, ping)
+                _round(stage, results, ping, both)
             if number % ROUNDS_PER_COPY == 1:
                 _copies(results, link)
             say(table.latest(results))
@@ -46,13 +47,15 @@ def run(stage: Stage, samples: int, results: Results) -> None:
             results.footprint = footprint.measure(stage)
 
 
-def _round(stage: Stage, results: Results, ping: Roundtrip) -> None:
+def _round(stage: Stage, results: Results, ping: Roundtrip, both: Pod) -> None:
     results.add("cold_start", by_hand.cold_start(stage))
     results.add("podman_import", by_hand.import_archive(stage))
-    thawed = demos.measure(stage, COLD_POOL, _PREPARED)
+    thawed = demos.measure(stage, COLD_POOL, demos.PREPARED)
     results.add("restore", thawed.http)
     if thawed.criu is not None:
         results.add("criu_restore", thawed.criu)
+    results.add("pod_import", both.by_hand())
+    results.add("pod_restore", both.restore())
     results.add("kopf_roundtrip", ping.measure())
     warm = demos.measure(stage, WARM_POOL, "Warm")
     results.add("warm_ready", warm.ready)

@@ -86,7 +86,13 @@ def stage(settings: Settings) -> Iterator[Stage]:
             with step("freezing the application", usually="40 s"):
                 _freeze(client, checkpoints, template)
             yield Stage(
-                cluster, client, _website(template), image, _port(template), instances, checkpoints
+                cluster,
+                client,
+                website_of(template),
+                image,
+                _port(template),
+                instances,
+                checkpoints,
             )
     finally:
         if settings.keep:
@@ -121,7 +127,8 @@ def _freeze(client: Client, checkpoints: Watcher, template: Found) -> None:
         checkpoints.wait(name, FREEZE_WITHIN_S)
 
 
-def _website(template: Found) -> Website:
+def website_of(template: Found) -> Website:
+    """What a Checkpoint's readiness and warm-up ask for."""
     readiness: Found = template["spec"].get("readiness", {})
     http_get: Found = readiness.get("httpGet", {})
     warm_up: Found = template["spec"].get("warmUp", {})

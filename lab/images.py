@@ -2,9 +2,12 @@
 
 An application is a folder, by name in lab/apps/ or anywhere:
 
-    app.json     {"suite", "packages", "entrypoint", "cmd", "exposed_ports", "env"}
+    app.json     {"suite", "packages", "entrypoint", "cmd", "exposed_ports", "env", "base"}
     rootfs/      copied over a Debian of that suite with those packages
     prepare.sh   optional, run by sh in a chroot of it
+
+With a `base`, the name of another application, it starts from the suite, packages, entrypoint and
+rootfs/ of that one, and its prepare.sh runs after that of that one.
 
 The image is `REGISTRY/NAME:KEY` and `REGISTRY/NAME:latest`, where KEY is a hash of all that.
 """
@@ -28,7 +31,7 @@ _ASSEMBLE = Path(__file__).parent / "node" / "assemble.sh"
 # Part of every key: raise it when the way an image is made changes.
 _RECIPE = "1"
 
-_FIELDS = {"suite", "packages", "entrypoint", "cmd", "exposed_ports", "env"}
+_FIELDS = {"suite", "packages", "entrypoint", "cmd", "exposed_ports", "env", "base"}
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,18 @@ class App:
     cmd: list[str]
     exposed_ports: list[str]
     env: dict[str, str]
+    base: App | None = None
+
+    @property
+    def folders(self) -> list[Path]:
+        """What the root file system is made from, in order."""
+        return [*(self.base.folders if self.base else []), self.folder]
 
     @property
     def key(self) -> str:
         """A hash of everything the image is made from."""
-        return cache.key(_RECIPE, _ASSEMBLE.read_text(), cache.tree_key(self.folder))
+        trees = [cache.tree_key(folder) for folder in self.folders]
+        return cache.key(_RECIPE, _ASSEMBLE.read_text(), *trees)
 
     def changes(self) -> list[str]:
         """The image's configuration in the words of a Containerfile."""
@@ -84,12 +94,14 @@ def load(name_or_dir: str | Path) -> App:
     unknown = sorted(set(content) - _FIELDS)
     if unknown:
         raise LabError(f"{described} has unknown fields: {', '.join(unknown)}")
+    base = load(content["base"]) if "base" in content else None
     return App(
         name=folder.resolve().name,
         folder=folder.resolve(),
-        suite=content.get("suite", "trixie"),
-        packages=list(content.get("packages", [])),
-        entrypoint=list(content.get("entrypoint", [])),
+        base=base,
+        suite=content.get("suite", base.suite if base else "trixie"),
+        packages=[*(base.packages if base else []), *content.get("packages", [])],
+        entrypoint=list(content.get("entrypoint", base.entrypoint if base else [])),
         cmd=list(content.get("cmd", [])),
         exposed_ports=[str(port) for port in content.get("exposed_ports", [])],
         env={name: str(value) for name, value in content.get("env", {}).items()},
@@ -119,15 +131,17 @@ def _import(cluster: Cluster, node: str, app: App, tree: Path, reference: str) -
     scratch = cache.directory("scratch") / f"{cluster.lab.name}-{app.name}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
+    source = scratch.with_suffix(".app")
     changes = [word for change in app.changes() for word in ("--change", change)]
     environment = {
         "ASSEMBLE_TREE": str(tree),
-        "ASSEMBLE_APP": str(app.folder),
+        "ASSEMBLE_APP": str(source),
         "ASSEMBLE_SCRATCH": str(scratch),
         "PATH": cluster.environment(node)["PATH"],
     }
     log = scratch.with_suffix(".log")
     try:
+        _merge(app.folders, source)
         with (
             log.open("w") as complaints,
             subprocess.Popen(
@@ -154,8 +168,23 @@ def _import(cluster: Cluster, node: str, app: App, tree: Path, reference: str) -
         if importing.returncode != 0:
             raise LabError(f"Importing {app.name} into {node} failed:\n{importing.stderr}")
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        for used in (scratch, source):
+            shutil.rmtree(used, ignore_errors=True)
         log.unlink(missing_ok=True)
+
+
+def _merge(folders: list[Path], target: Path) -> None:
+    """Make one application's folder of its base's and its own."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    scripts = []
+    for folder in folders:
+        if (folder / "rootfs").is_dir():
+            shutil.copytree(folder / "rootfs", target / "rootfs", symlinks=True, dirs_exist_ok=True)
+        if (folder / "prepare.sh").is_file():
+            scripts.append((folder / "prepare.sh").read_text())
+    if scripts:
+        (target / "prepare.sh").write_text("\ncd /\n".join(scripts))
 
 
 def _podman(cluster: Cluster, node: str, *words: str) -> None:

@@ -65,6 +65,12 @@ def shipped_to_nodes(cluster: Cluster, shipped: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def shop_images(cluster: Cluster) -> dict[str, str]:
+    """The two images of the heavy application that runs as a pod."""
+    return {name: images.ensure(cluster, name) for name in ("shop", "database")}
+
+
+@pytest.fixture(scope="session")
 def nodes(cluster: Cluster) -> LabNodes:
     return LabNodes(cluster)
 

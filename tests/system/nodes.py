@@ -12,6 +12,7 @@ NODES = ["node-1", "node-2"]
 
 CHECKPOINTS = "/var/lib/try-it-now/checkpoints"
 DATA = "/var/lib/try-it-now/data"
+VOLUMES = "/var/lib/try-it-now/volumes"
 
 
 class LabNodes:
@@ -53,19 +54,42 @@ class LabNodes:
                     found |= {right} if isinstance(right, int) else set()
         return found
 
+    def pods(self, node: str) -> list[str]:
+        """Names of all our pods."""
+        return self.podman(
+            node, "pod", "ps", "--format={{.Name}}", "--filter=name=tryitnow_"
+        ).split()
+
+    def pod_of(self, node: str, container: str) -> str:
+        """Name of the pod that a container is in."""
+        return self.podman(node, "pod", "inspect", "--format={{.Name}}",
+                           self.inspect(node, container)["Pod"]).strip()  # fmt: skip
+
+    def headless(self, node: str) -> list[str]:
+        """Pods without a container that tells whose they are, and volumes without a pod."""
+        listed = self.podman(
+            node, "ps", "--all", "--format={{.PodName}} {{.Names}}", "--filter=name=tryitnow_"
+        )
+        within = [line.split() for line in listed.splitlines()]
+        owned = {words[0] for words in within if not words[-1].startswith("tryitnow_pod_")}
+        there = set(self.pods(node))
+        needed = {f"tryitnow_pod_{tag}" for tag in self.files(node, VOLUMES)}
+        return sorted((there - owned) | (needed - there))
+
     def everywhere(self, part: str) -> list[str]:
         """Names of the containers of all nodes that contain a text."""
         return [name for node in NODES for name in self.containers(node, part)]
 
     def remains(self, namespace: str) -> list[str]:
-        """Everything on any node that belongs to objects of a namespace."""
+        """Everything on any node that belongs to objects of a namespace, or to nobody."""
         files = [
             name
             for node in NODES
             for directory in (CHECKPOINTS, DATA)
             for name in self.files(node, directory, f"{namespace}_")
         ]
-        return [*self.everywhere(f"_{namespace}_"), *files]
+        headless = [pod for node in NODES for pod in self.headless(node)]
+        return [*self.everywhere(f"_{namespace}_"), *files, *headless]
 
     def agent_log(self, node: str) -> str:
         return self.cluster.log(f"agent-{node}").read_text(errors="replace")

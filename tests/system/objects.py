@@ -66,6 +66,16 @@ class Objects:
     def demo(self, name: str, checkpoint: str, **spec: Any) -> DemoInstance:
         return self.create(DemoInstance, name, {"checkpointRef": {"name": checkpoint}, **spec})
 
+    def secret(self, name: str, **values: str) -> None:
+        metadata = kubernetes.client.V1ObjectMeta(name=name)
+        body = kubernetes.client.V1Secret(metadata=metadata, string_data=values)
+        self._core.create_namespaced_secret(self.namespace, body)
+
+    def config_map(self, name: str, **values: str) -> None:
+        metadata = kubernetes.client.V1ObjectMeta(name=name)
+        body = kubernetes.client.V1ConfigMap(metadata=metadata, data=values)
+        self._core.create_namespaced_config_map(self.namespace, body)
+
     def patch(self, model: type[R], name: str, change: dict[str, Any]) -> R:
         where = (GROUP, VERSION, self.namespace, model.plural, name)
         return model.model_validate(self._custom.patch_namespaced_custom_object(*where, change))

@@ -183,8 +183,7 @@ async def _recover(
     node: Node, instance: DemoInstance, container: ContainerState | None
 ) -> timedelta | None:
     """Bring a ready instance back whose container ended, with its files where they still exist."""
-    what = f"ended with exit code {container.exit_code}" if container else "is gone"
-    message = f"the container {what}; starting it again"
+    message = f"{await _what_ended(node, container)}; starting it again"
     # One that ends again soon has to wait longer each time before it comes here.
     node.backoff.failed(instance.metadata.uid)
     count_instance(node, RESTARTS, instance)
@@ -192,6 +191,18 @@ async def _recover(
     if container is not None and await _start_again(node, instance, container):
         return None
     return await _start(node, instance)
+
+
+async def _what_ended(node: Node, container: ContainerState | None) -> str:
+    if container is None:
+        return "the container is gone"
+    pod = await node.podman.inspect_pod(container.pod) if container.alive else None
+    for name in pod.members if pod else ():
+        member = await node.podman.inspect(name)
+        if pod and member is not None and not member.alive:
+            inside = name.removeprefix(f"{pod.name}_")
+            return f"container {inside} ended with exit code {member.exit_code}"
+    return f"the container ended with exit code {container.exit_code}"
 
 
 async def _start_again(node: Node, instance: DemoInstance, container: ContainerState) -> bool:

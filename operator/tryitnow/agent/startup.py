@@ -110,7 +110,8 @@ async def _wait_started(node: Node, sandbox: Sandbox, container: Container, own:
         try:
             await wait_until(look, probe.timeout, runs)
         except NotReadyError as error:
-            msg = f"containers[{container.name}].startupProbe: {error}"
+            words = await last_words(node, own, container.name)
+            msg = f"containers[{container.name}].startupProbe: {error}{words}"
             raise type(error)(msg) from error
 
 

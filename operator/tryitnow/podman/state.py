@@ -37,7 +37,12 @@ class ContainerState:
 
 def from_inspect(found: dict[str, Any]) -> ContainerState:
     """Read the answer of an inspection."""
-    bindings: dict[str, Any] = found.get("HostConfig", {}).get("PortBindings") or {}
+    bindings: dict[str, Any] = (
+        found.get("HostConfig", {}).get("PortBindings")
+        # A member of a pod has none of its own: its pod's are told here, also when it has ended.
+        or found.get("NetworkSettings", {}).get("Ports")
+        or {}
+    )
     ports = tuple(
         PortMapping(host_port=int(entry["HostPort"]), container_port=int(port.split("/")[0]))
         for port, entries in bindings.items()

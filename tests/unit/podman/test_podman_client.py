@@ -397,6 +397,29 @@ async def test_a_container_is_seen_with_its_ports(libpod: FakeLibpod, podman: Po
     assert state.ports == (PortMapping(20001, 8080),)
 
 
+async def test_a_member_of_a_pod_is_seen_with_the_ports_of_its_pod(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    """As Podman 5.8 shows one that has ended."""
+    libpod.on_json(
+        "GET",
+        f"/containers/{NAME}/json",
+        {
+            "Id": "c0ffee",
+            "Name": NAME,
+            "Pod": "decaf",
+            "State": {"Running": False, "ExitCode": 137, "Pid": 0},
+            "HostConfig": {"PortBindings": {}},
+            "NetworkSettings": {
+                "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "20003"}], "81/tcp": None}
+            },
+        },
+    )
+    state = await podman.inspect(NAME)
+    assert state is not None
+    assert state.ports == (PortMapping(20003, 80),)
+
+
 async def test_a_container_that_is_not_there_is_nothing(libpod: FakeLibpod, podman: Podman) -> None:
     libpod.on_error("GET", f"/containers/{NAME}/json", "no such container", 404)
     assert await podman.inspect(NAME) is None

@@ -3,15 +3,20 @@
  * The lab shop's configuration, read by Debian's wp-config.php for every host name.
  */
 
-// root is known to the database by its user id: all processes here are root.
-define( 'DB_NAME', 'shop' );
-define( 'DB_USER', 'root' );
-define( 'DB_PASSWORD', '' );
-define( 'DB_HOST', 'localhost:/run/mysqld/mysqld.sock' );
+require_once '/usr/local/lib/lab-shop/database.php';
+
+define( 'DB_NAME', LAB_SHOP_DATABASE );
+define( 'DB_USER', LAB_SHOP_USER );
+define( 'DB_PASSWORD', LAB_SHOP_PASSWORD );
+define( 'DB_HOST', LAB_SHOP_HOST . ( LAB_SHOP_SOCKET ? ':' . LAB_SHOP_SOCKET : '' ) );
 define( 'DB_CHARSET', 'utf8mb4' );
 
-// The shop lives wherever it was asked for, so each thawed copy works under its own host and port.
+// The shop lives wherever it was asked for, so each thawed copy works under its own host and port;
+// unless it has an address of its own (SHOP_URL), which is stored in its database then.
 ( function () {
+	if ( getenv( 'SHOP_URL' ) ) {
+		return;
+	}
 	$home = getenv( 'WP_HOME' );
 	if ( ! $home ) {
 		$host = $_SERVER['HTTP_HOST'] ?? '';

@@ -3,6 +3,8 @@
  * Ready means: installed, warmed up, and the database answers a query.
  */
 
+require '/usr/local/lib/lab-shop/database.php';
+
 header( 'Content-Type: text/plain' );
 header( 'Cache-Control: no-store' );
 
@@ -15,7 +17,7 @@ if ( ! file_exists( '/run/lab-shop.ready' ) ) {
 	not_ready( 'starting' );
 }
 try {
-	$database = new mysqli( 'localhost', 'root', '', 'shop', 0, '/run/mysqld/mysqld.sock' );
+	$database = lab_shop_database();
 	$posts    = $database->query( 'SELECT COUNT(*) FROM wp_posts' )->fetch_row()[0];
 } catch ( mysqli_sql_exception $failure ) {
 	not_ready( $failure->getMessage() );

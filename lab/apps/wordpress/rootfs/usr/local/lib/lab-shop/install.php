@@ -5,15 +5,16 @@
 
 declare( strict_types=1 );
 
-const SOCKET  = '/run/mysqld/mysqld.sock';
 const PATIENCE_SECONDS = 60;
+
+require __DIR__ . '/database.php';
 
 /** The database, as soon as it listens. */
 function connect(): mysqli {
 	$deadline = microtime( true ) + PATIENCE_SECONDS;
 	while ( true ) {
 		try {
-			return new mysqli( 'localhost', 'root', '', '', 0, SOCKET );
+			return lab_shop_database( '' );
 		} catch ( mysqli_sql_exception $failure ) {
 			if ( microtime( true ) > $deadline ) {
 				throw $failure;
@@ -23,17 +24,19 @@ function connect(): mysqli {
 	}
 }
 
+const NAME = LAB_SHOP_DATABASE;
+
 $database = connect();
-$database->query( 'CREATE DATABASE IF NOT EXISTS shop CHARACTER SET utf8mb4' );
-$database->select_db( 'shop' );
+$database->query( 'CREATE DATABASE IF NOT EXISTS `' . NAME . '` CHARACTER SET utf8mb4' );
+$database->select_db( NAME );
 // The option is written last: what an interrupted installation left is not mistaken for a shop.
 if ( $database->query( "SHOW TABLES LIKE 'wp_options'" )->num_rows > 0 ) {
 	$done = $database->query( "SELECT 1 FROM wp_options WHERE option_name = 'lab_shop_installed'" );
 	if ( $done->num_rows > 0 ) {
 		exit( 0 );
 	}
-	$database->query( 'DROP DATABASE shop' );
-	$database->query( 'CREATE DATABASE shop CHARACTER SET utf8mb4' );
+	$database->query( 'DROP DATABASE `' . NAME . '`' );
+	$database->query( 'CREATE DATABASE `' . NAME . '` CHARACTER SET utf8mb4' );
 }
 $database->close();
 
@@ -57,8 +60,11 @@ $password = getenv( 'ADMIN_PASSWORD' ) ?: 'lab';
 wp_install( 'Lab Shop', 'admin', 'admin@shop.invalid', true, '', $password );
 remove_filter( 'pre_option_permalink_structure', $permalinks );
 
-// WP_HOME and WP_SITEURL come from the request; a stored address would only be wrong.
+// Where WP_HOME and WP_SITEURL come from the request, nothing reads the stored address.
+$url     = getenv( 'SHOP_URL' ) ?: 'http://localhost';
 $options = array(
+	'siteurl'                => $url,
+	'home'                   => $url,
 	'blogdescription'        => 'Useful things for a small home',
 	'permalink_structure'    => '/%postname%/',
 	'posts_per_page'         => 12,
@@ -116,4 +122,7 @@ foreach ( lab_shop_pages() as $title => $content ) {
 wp_defer_term_counting( false );
 $wpdb->query( 'COMMIT' );
 flush_rewrite_rules();
+foreach ( glob( __DIR__ . '/install.d/*.php' ) as $more ) {
+	require $more;
+}
 update_option( 'lab_shop_installed', gmdate( 'c' ) );

@@ -6,10 +6,13 @@
 
 declare( strict_types=1 );
 
-const SHOP = 'http://127.0.0.1';
+const SERVER = 'http://127.0.0.1';
+// The address in the shop's links, under which it is asked as well, lest it redirects there.
+define( 'SHOP', getenv( 'SHOP_URL' ) ?: SERVER );
 
 function page( string $path ): string {
-	$html = file_get_contents( SHOP . $path );
+	$options = array( 'header' => 'Host: ' . substr( SHOP, strlen( 'http://' ) ) );
+	$html    = file_get_contents( SERVER . $path, false, stream_context_create( array( 'http' => $options ) ) );
 	if ( false === $html ) {
 		fwrite( STDERR, "lab-shop: a page failed: $path\n" );
 		exit( 1 );

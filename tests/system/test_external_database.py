@@ -1,0 +1,97 @@
+"""A database outside the pod: each demo has its own there, and takes it along when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system.nodes import NODES, LabNodes
+from tests.system.notes import on_node, visit
+from tests.system.objects import Objects, wait_until
+from tests.system.samples import sample
+from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.demoinstance import DemoInstance, StartedBy
+
+SERVER, DEMOS = NODES
+"""The database runs on one node, by hand; the demos on the other."""
+
+NAME = "database-of-somebody"
+PASSWORD = "s3cret-of-the-server"
+
+
+class Server:
+    """The database server, and what is in it."""
+
+    def __init__(self, nodes: LabNodes) -> None:
+        self._nodes = nodes
+
+    def names(self, prefix: str) -> list[str]:
+        query = f"SHOW DATABASES LIKE '{prefix}%'"
+        told = self._nodes.podman(SERVER, "exec", NAME, "mariadb", "--skip-ssl", "--silent",
+                                  "--skip-column-names", f"--execute={query}")  # fmt: skip
+        return told.split()
+
+
+@pytest.fixture(scope="module")
+def server(nodes: LabNodes, shop_images: dict[str, str]) -> Iterator[Server]:
+    environment = ["--env", f"DB_PASSWORD={PASSWORD}"]
+    nodes.podman(SERVER, "run", "--detach", "--name", NAME, "--publish=3306:3306", *environment,
+                 shop_images["database"])  # fmt: skip
+    try:
+        yield Server(nodes)
+    finally:
+        nodes.podman(SERVER, "rm", "--force", "--time=0", NAME)
+
+
+@pytest.fixture(scope="module")
+def shop(
+    server: Server, module_objects: Objects, nodes: LabNodes, shop_images: dict[str, str]
+) -> Iterator[Checkpoint]:
+    spec = sample("external-database.yaml", "Checkpoint", shop_images)["spec"]
+    environment = spec["template"]["containers"][0]["env"]
+    where = next(variable for variable in environment if variable["name"] == "DB_HOST")
+    where["value"] = nodes.cluster.node_address(SERVER)
+    spec["distribution"] = on_node(DEMOS)
+    module_objects.secret("database-server", password=PASSWORD)
+    module_objects.checkpoint("elsewhere", spec)
+    yield module_objects.ready_checkpoint("elsewhere", 180)
+    assert len(server.names("frozen")) == 1
+    for demo in module_objects.all(DemoInstance):
+        module_objects.delete(DemoInstance, demo.metadata.name)
+    wait_until(lambda: server.names("demo") == [], "the demos' databases to be dropped")
+
+
+@pytest.mark.usefixtures("shop")
+def test_each_demo_has_a_database_of_its_own_as_it_was_at_the_freeze(
+    server: Server, module_objects: Objects
+) -> None:
+    for name in ("anna", "ben"):
+        module_objects.demo(name, "elsewhere", host=f"{name}.example.com")
+    anna, ben = (module_objects.ready_demo(name) for name in ("anna", "ben"))
+    assert {anna.status.started_by, ben.status.started_by} == {StartedBy.RESTORE}
+    assert len(server.names("demo")) == 2
+    assert visit(anna).post("/?lab_order=hers").status_code == 201
+    assert visit(anna).get("/?lab_orders=1").json() == ["hers"]
+    assert visit(ben).get("/?lab_orders=1").json() == []
+    for demo in (anna, ben):
+        answer = visit(demo).get("/")
+        assert answer.status_code == 200
+        assert f"http://{demo.spec.host}/" in answer.text
+    own = f"demo_{anna.metadata.uid.replace('-', '_')}"
+    assert own in server.names("demo")
+    module_objects.delete(DemoInstance, "anna")
+    module_objects.wait_gone(DemoInstance, "anna")
+    assert len(server.names("demo")) == 1
+    assert own not in server.names("demo")
+    assert visit(ben).get("/healthz.php").status_code == 200
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_demo_that_starts_cold_has_its_own_as_well(
+    server: Server, module_objects: Objects
+) -> None:
+    module_objects.demo("cold", "elsewhere", host="cold.example.com", start="ColdStart")
+    cold = module_objects.ready_demo("cold")
+    assert f"demo_{cold.metadata.uid.replace('-', '_')}" in server.names("demo")
+    assert "http://cold.example.com/" in visit(cold).get("/").text
