@@ -17,7 +17,8 @@ SERVER, DEMOS = NODES
 """The database runs on one node, by hand; the demos on the other."""
 
 NAME = "database-of-somebody"
-PASSWORD = "s3cret-of-the-server"
+PASSWORD = "s3cret-of-the-template"
+ROOT_PASSWORD = "s3cret-of-the-server"
 
 
 class Server:
@@ -27,7 +28,20 @@ class Server:
         self._nodes = nodes
 
     def names(self, prefix: str) -> list[str]:
-        query = f"SHOW DATABASES LIKE '{prefix}%'"
+        """Databases whose names begin so."""
+        return self._ask(f"SHOW DATABASES LIKE '{prefix}%'")
+
+    def may_use(self, account: str) -> list[str]:
+        """The databases that an account may use."""
+        grantee = f"\\'{account}\\'@\\'%\\'"
+        of = f"FROM information_schema.schema_privileges WHERE grantee = '{grantee}'"
+        return self._ask(f"SELECT DISTINCT table_schema {of}")
+
+    def accounts(self) -> list[str]:
+        """The accounts of demos."""
+        return self._ask("SELECT user FROM mysql.user WHERE user LIKE 'demo%'")
+
+    def _ask(self, query: str) -> list[str]:
         told = self._nodes.podman(SERVER, "exec", NAME, "mariadb", "--skip-ssl", "--silent",
                                   "--skip-column-names", f"--execute={query}")  # fmt: skip
         return told.split()
@@ -35,7 +49,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(nodes: LabNodes, shop_images: dict[str, str]) -> Iterator[Server]:
-    environment = ["--env", f"DB_PASSWORD={PASSWORD}"]
+    environment = [f"--env=DB_PASSWORD={PASSWORD}", f"--env=DB_ROOT_PASSWORD={ROOT_PASSWORD}"]
     nodes.podman(SERVER, "run", "--detach", "--name", NAME, "--publish=3306:3306", *environment,
                  shop_images["database"])  # fmt: skip
     try:
@@ -49,17 +63,19 @@ def shop(
     server: Server, module_objects: Objects, nodes: LabNodes, shop_images: dict[str, str]
 ) -> Iterator[Checkpoint]:
     spec = sample("external-database.yaml", "Checkpoint", shop_images)["spec"]
-    environment = spec["template"]["containers"][0]["env"]
-    where = next(variable for variable in environment if variable["name"] == "DB_HOST")
-    where["value"] = nodes.cluster.node_address(SERVER)
+    template = spec["template"]
+    for container in (*template["initContainers"], *template["containers"]):
+        where = next(variable for variable in container["env"] if variable["name"] == "DB_HOST")
+        where["value"] = nodes.cluster.node_address(SERVER)
     spec["distribution"] = on_node(DEMOS)
-    module_objects.secret("database-server", password=PASSWORD)
+    module_objects.secret("database-server", password=PASSWORD, root=ROOT_PASSWORD)
     module_objects.checkpoint("elsewhere", spec)
     yield module_objects.ready_checkpoint("elsewhere", 180)
     assert len(server.names("frozen")) == 1
     for demo in module_objects.all(DemoInstance):
         module_objects.delete(DemoInstance, demo.metadata.name)
     wait_until(lambda: server.names("demo") == [], "the demos' databases to be dropped")
+    assert server.accounts() == []
 
 
 @pytest.mark.usefixtures("shop")
@@ -80,6 +96,7 @@ def test_each_demo_has_a_database_of_its_own_as_it_was_at_the_freeze(
         assert f"http://{demo.spec.host}/" in answer.text
     own = f"demo_{anna.metadata.uid.replace('-', '_')}"
     assert own in server.names("demo")
+    assert server.may_use(own) == [own]
     module_objects.delete(DemoInstance, "anna")
     module_objects.wait_gone(DemoInstance, "anna")
     assert len(server.names("demo")) == 1

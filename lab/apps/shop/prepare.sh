@@ -5,4 +5,4 @@ set -eu
 dpkg --purge --force-depends $(dpkg-query --show --showformat='${db:Status-Abbrev} ${binary:Package}\n' \
     'mariadb-*' 'galera*' 2>/dev/null | sed -n 's/^ii  *//p') 2>/dev/null
 rm -rf /usr/bin/mariadb* /usr/share/mariadb /etc/lab-shop/mariadb*
-mkdir -p /usr/share/wordpress/wp-content/uploads
+mkdir -p /usr/share/wordpress/wp-content/uploads /var/lib/lab-shop/own
