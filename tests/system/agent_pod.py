@@ -17,7 +17,7 @@ import yaml
 from lab import identity, nodes
 from tests.system.nodes import LabNodes
 
-SPEC = Path(__file__).parent / "agent_pod.yaml"
+MANIFEST = Path(__file__).parents[2] / "manifests/agent.yaml"
 
 _PROPAGATION = {"Bidirectional": "rshared", "HostToContainer": "rslave", "None": "rprivate"}
 
@@ -32,6 +32,15 @@ _WORKAROUNDS = (
 _EMPTY_DIRECTORIES = "/run/agent-pod"
 
 
+def shipped_pod() -> dict[str, Any]:
+    """The spec of the Pods that the DaemonSet makes."""
+    (daemon_set,) = (
+        item for item in yaml.safe_load_all(MANIFEST.read_text()) if item["kind"] == "DaemonSet"
+    )
+    spec: dict[str, Any] = daemon_set["spec"]["template"]["spec"]
+    return spec
+
+
 class AgentPod:
     """Starts, replaces and ends the Pod."""
 
@@ -39,7 +48,7 @@ class AgentPod:
         self._nodes = lab_nodes
         self._node = node
         self._image = image
-        self._spec: dict[str, Any] = yaml.safe_load(SPEC.read_text())
+        self._spec = shipped_pod()
 
     def start(self) -> None:
         """Make a new Pod and start its containers in their order."""
