@@ -6,6 +6,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,10 @@ from lab.cluster import Cluster
 Found = dict[str, Any]
 
 _TIMEOUT_S = 60.0
+
+_IDLE_S = 60.0
+"""A connection that rested longer is opened anew: the API server closes it after 90 s (Go's
+net/http as kube-apiserver sets it), and what is sent then is lost."""
 
 
 class Client:
@@ -62,9 +67,13 @@ class Client:
 
     def _connection(self) -> http.client.HTTPSConnection:
         found: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
+        now = time.monotonic()
         if found is None:
             found = self._connect(_TIMEOUT_S)
             self._local.connection = found
+        elif now - self._local.used > _IDLE_S:
+            found.close()  # the next request opens it
+        self._local.used = now
         return found
 
     def _request(
