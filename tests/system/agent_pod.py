@@ -1,4 +1,4 @@
-"""The agent's Pod on a node of the lab, with the node's own Podman in the kubelet's place.
+"""The agent's Pod, as the chart has it, on a node of the lab whose Podman plays the kubelet.
 
 What the kubelet does with such a Pod is little: directories, mounts with their propagation, two
 processes; and when the Pod goes, everything in its cgroups ends. In the Pod runs the operator's
@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from charts.render import template
 from lab import identity, nodes
 from tests.system.nodes import LabNodes
-
-SPEC = Path(__file__).parent / "agent_pod.yaml"
 
 _PROPAGATION = {"Bidirectional": "rshared", "HostToContainer": "rslave", "None": "rprivate"}
 
@@ -39,7 +37,9 @@ class AgentPod:
         self._nodes = lab_nodes
         self._node = node
         self._image = image
-        self._spec: dict[str, Any] = yaml.safe_load(SPEC.read_text())
+        rendered: list[dict[str, Any]] = list(yaml.safe_load_all(template(only="agent.yaml")))
+        (daemon_set,) = [found for found in rendered if found["kind"] == "DaemonSet"]
+        self._spec: dict[str, Any] = daemon_set["spec"]["template"]["spec"]
 
     def start(self) -> None:
         """Make a new Pod and start its containers in their order."""
@@ -123,7 +123,7 @@ class AgentPod:
             else fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
             for variable in container.get("env", [])
         }
-        return {**found, "KUBECONFIG": "/var/run/secrets/tryitnow/kubeconfig"}
+        return {**found, "KUBECONFIG": f"{nodes.SECRETS}/agent-{self._node}/kubeconfig"}
 
 
 def _name(container: dict[str, Any]) -> str:

@@ -54,8 +54,8 @@ def test_both_programs_start_without_any_right(run: LabNodes) -> None:
         return run.podman(NODE, "exec", "shipped", *argv)
 
     assert inside("id", "-u").strip() == "65532"
-    assert "usage: tryitnow controller" in inside("tryitnow", "controller", "--help")
-    assert "usage: tryitnow agent" in inside("tryitnow", "agent", "--help")
+    assert "Usage: tryitnow controller" in inside("tryitnow", "controller", "--help")
+    assert "Usage: tryitnow agent" in inside("tryitnow", "agent", "--help")
     assert operator_image.version() in inside("tryitnow", "--version")
     # Its bytecode is there: the file system is read-only.
     asked = "import tryitnow.agent.main as m; print(m.__file__, m.__cached__)"
