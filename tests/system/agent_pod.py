@@ -1,4 +1,4 @@
-"""The agent's Pod, as the chart has it, on a node of the lab whose Podman plays the kubelet.
+"""The agent's Pod on a node of the lab, with the node's own Podman in the kubelet's place.
 
 What the kubelet does with such a Pod is little: directories, mounts with their propagation, two
 processes; and when the Pod goes, everything in its cgroups ends. In the Pod runs the operator's
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from charts.render import template
 from lab import identity, nodes
 from tests.system.nodes import LabNodes
+
+MANIFEST = Path(__file__).parents[2] / "manifests/agent.yaml"
 
 _PROPAGATION = {"Bidirectional": "rshared", "HostToContainer": "rslave", "None": "rprivate"}
 
@@ -30,6 +32,15 @@ _WORKAROUNDS = (
 _EMPTY_DIRECTORIES = "/run/agent-pod"
 
 
+def shipped_pod() -> dict[str, Any]:
+    """The spec of the Pods that the DaemonSet makes."""
+    (daemon_set,) = (
+        item for item in yaml.safe_load_all(MANIFEST.read_text()) if item["kind"] == "DaemonSet"
+    )
+    spec: dict[str, Any] = daemon_set["spec"]["template"]["spec"]
+    return spec
+
+
 class AgentPod:
     """Starts, replaces and ends the Pod."""
 
@@ -37,9 +48,7 @@ class AgentPod:
         self._nodes = lab_nodes
         self._node = node
         self._image = image
-        rendered: list[dict[str, Any]] = list(yaml.safe_load_all(template(only="agent.yaml")))
-        (daemon_set,) = [found for found in rendered if found["kind"] == "DaemonSet"]
-        self._spec: dict[str, Any] = daemon_set["spec"]["template"]["spec"]
+        self._spec = shipped_pod()
 
     def start(self) -> None:
         """Make a new Pod and start its containers in their order."""
@@ -123,7 +132,7 @@ class AgentPod:
             else fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
             for variable in container.get("env", [])
         }
-        return {**found, "KUBECONFIG": f"{nodes.SECRETS}/agent-{self._node}/kubeconfig"}
+        return {**found, "KUBECONFIG": "/var/run/secrets/tryitnow/kubeconfig"}
 
 
 def _name(container: dict[str, Any]) -> str:

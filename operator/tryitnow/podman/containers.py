@@ -252,7 +252,8 @@ class _Execution:
         """Let go of it: the thread that reads its output is free, and what it says is ignored."""
         future.add_done_callback(_ignore)
         if self._answer is not None:
-            self._answer.raw.shutdown()
+            with contextlib.suppress(ValueError):  # it has ended meanwhile
+                self._answer.raw.shutdown()
 
 
 def _keep_the_end(written: bytearray) -> None:
