@@ -106,9 +106,13 @@ def _prepared(stage: Stage) -> dict[str, tuple[str, str]]:
     for copy in stage.client.get(COPIES)["items"]:
         spec = copy["spec"]
         if spec["checkpoint"] == COLD_POOL:
-            image = f"localhost/tryitnow/prepared:{copy['status']['archive']['sha256'][:32]}"
-            stem = f"default_{COLD_POOL}_{spec['revision']}"
-            found[spec["nodeName"]] = (image, f"/var/lib/try-it-now/data/{stem}")
+            container = spec["blueprint"]["template"]["containers"][0]["name"]
+            tag = f"{copy['status']['archive']['sha256'][:32]}-{container}"
+            directory = f"default_{COLD_POOL}_{spec['revision']}/{container}"
+            found[spec["nodeName"]] = (
+                f"localhost/tryitnow/prepared:{tag}",
+                f"/var/lib/try-it-now/data/{directory}",
+            )
     return found
 
 
