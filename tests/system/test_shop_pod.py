@@ -44,12 +44,19 @@ def shop(module_objects: Objects, shop_images: dict[str, str]) -> Iterator[Check
 
 @pytest.fixture(scope="module")
 def demos(shop: Checkpoint, module_objects: Objects) -> list[DemoInstance]:
-    """Five at once, one of them from the pool; and one that is started cold."""
-    names = dict.fromkeys(DEMOS, "PreferRestore") | {"shop-cold": "ColdStart"}
-    for name, start in names.items():
-        host = f"{name}.example.com"
-        module_objects.demo(name, shop.metadata.name, host=host, start=start)
-    return [module_objects.ready_demo(name, 120) for name in names]
+    """Five that run at once, the first from the pool; and one that is started cold."""
+
+    def ask_for(name: str, **spec: Any) -> None:
+        module_objects.demo(name, shop.metadata.name, host=f"{name}.example.com", **spec)
+
+    first, *others = DEMOS
+    ask_for(first)
+    # Alone: beside four thaws, what waited may not answer as quickly as a claim wants it to.
+    claimed = module_objects.ready_demo(first, 120)
+    for name in others:
+        ask_for(name)
+    ask_for("shop-cold", start="ColdStart")
+    return [claimed, *(module_objects.ready_demo(name, 120) for name in (*others, "shop-cold"))]
 
 
 def asked(demo: DemoInstance, what: str) -> Any:
@@ -60,7 +67,7 @@ def asked(demo: DemoInstance, what: str) -> Any:
 
 def test_each_way_of_starting_took_part(demos: list[DemoInstance]) -> None:
     started = [demo.status.started_by for demo in demos]
-    assert started.count(StartedBy.WARM) >= 1
+    assert started[0] is StartedBy.WARM
     assert set(started[:AT_ONCE]) == {StartedBy.WARM, StartedBy.RESTORE}
     assert started[-1] is StartedBy.COLD_START
 
