@@ -132,7 +132,7 @@ class AgentPod:
             else fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
             for variable in container.get("env", [])
         }
-        return {**found, "KUBECONFIG": "/var/run/secrets/tryitnow/kubeconfig"}
+        return {**found, "KUBECONFIG": f"{nodes.SECRETS}/agent-{self._node}/kubeconfig"}
 
 
 def _name(container: dict[str, Any]) -> str:

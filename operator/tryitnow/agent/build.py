@@ -106,7 +106,10 @@ async def _warm_up(node: Node, blueprint: Blueprint, started: Started) -> None:
         for path in [path for _ in range(warm_up.rounds) for path in warm_up.paths]:
             try:
                 async with session.get(
-                    target.base_url + path, headers=target.headers, timeout=WARM_UP_TIMEOUT
+                    target.base_url + path,
+                    headers=target.headers,
+                    timeout=WARM_UP_TIMEOUT,
+                    allow_redirects=False,
                 ) as answer:
                     await answer.read()
                     failed = f"answered {answer.status}" if answer.status >= 500 else None

@@ -89,7 +89,8 @@ class VolumeStore:
                         f"{mount.sub_path!r} leads out of the volume"
                     )
                     raise VolumeError(msg)
-                source.mkdir(parents=True, exist_ok=True)
+                if not source.exists():
+                    source.mkdir(parents=True)  # it may be a file, as those of a ConfigMap are
             read_only = mount.read_only or volumes[mount.name].empty_dir is None
             found.append(Mount(source, mount.mount_path, read_only))
         return tuple(found)

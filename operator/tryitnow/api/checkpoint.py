@@ -60,7 +60,8 @@ class WarmUp(Model):
         ],
         Field(min_length=1, max_length=100),
     ]
-    """Paths to request, in this order. A status of 500 or above fails the build."""
+    """Paths to request, in this order. Redirects are not followed, since they may lead
+    elsewhere: name both paths. A status of 500 or above fails the build."""
 
     rounds: Annotated[int, Field(ge=1, le=100)] = 1
     """How often to go through the paths. Defaults to 1."""

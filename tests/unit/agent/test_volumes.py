@@ -77,6 +77,15 @@ def test_a_sub_path_is_made_and_stays_inside(store: VolumeStore) -> None:
     assert mount.read_only
 
 
+def test_a_sub_path_may_be_one_file_of_a_config_map(store: VolumeStore) -> None:
+    mount = VolumeMount(name="conf", mount_path="/etc/shop.ini", sub_path="shop.ini")
+    whole, container = template(mount)
+    store.make(TAG, whole)
+    store.write(TAG, {"conf": {"shop.ini": b"[shop]"}})
+    [found] = store.mounts(TAG, whole, container)
+    assert found.source.read_bytes() == b"[shop]"
+
+
 @pytest.mark.parametrize("where", ["../other", "link/x"])
 def test_a_sub_path_that_leads_out_is_refused(store: VolumeStore, where: str) -> None:
     whole, container = template(VolumeMount(name="data", mount_path="/data", sub_path=where))
