@@ -277,12 +277,12 @@ class Cluster:
         remains.remove(self.lab)
 
     def _build(self, ground: Ground, built: binaries.ControlPlane) -> None:
-        with network.ReservationLock():
-            number = network.reserve(self.lab)
-            self.lab.directory.mkdir(mode=0o700)
-            Shape(number, self._nodes, ground.made_from).save(self.lab)
         with step(f"network and {self._nodes} nodes"):
-            network.build(self.lab, number, self.node_names)
+            with cache.lock(state.SHARED):
+                number = network.reserve(self.lab)
+                self.lab.directory.mkdir(mode=0o700, parents=True)
+                Shape(number, self._nodes, ground.made_from).save(self.lab)
+                network.build(self.lab, number, self.node_names)
             control_plane.prepare(self.lab, number)
             supervise.launch(self.lab)
             for unit in control_plane.units(self.lab, number, built):

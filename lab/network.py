@@ -11,7 +11,6 @@ default route: nothing in the lab can reach the internet.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import subprocess
 from pathlib import Path
@@ -62,18 +61,6 @@ def reserve(lab: Lab) -> int:
         if number not in taken:
             return number
     raise LabError("All of 198.18.1.0 to 198.18.254.0 are in use: take a lab down first.")
-
-
-class ReservationLock:
-    """Held from choosing a network number until it is written down."""
-
-    def __enter__(self) -> None:
-        state.ROOT.mkdir(parents=True, exist_ok=True)
-        self._handle = (state.ROOT / ".lock").open("w")
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.close()
 
 
 def build(lab: Lab, number: int, nodes: list[str]) -> None:

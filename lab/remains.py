@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lab import LabError, cgroups, network, processes, state
+from lab import LabError, cache, cgroups, network, processes, state
 from lab.state import Lab
 
 _GONE_WITHIN_S = 15.0
@@ -33,13 +33,14 @@ def remove(lab: Lab) -> None:
     """Remove all of it; does nothing where nothing is."""
     shape = state.shape(lab)
     _end_processes(lab)
-    network.remove(lab, shape.network if shape else None)
-    cgroups.remove(lab)
     _unmount(lab.directory)
-    if lab.directory.exists():
-        shutil.rmtree(lab.directory)
-    if state.ROOT.is_dir() and not state.known():
-        shutil.rmtree(state.ROOT)
+    with cache.lock(state.SHARED):
+        network.remove(lab, shape.network if shape else None)
+        cgroups.remove(lab)
+        if lab.directory.exists():
+            shutil.rmtree(lab.directory)
+        if state.ROOT.is_dir() and not state.known():
+            shutil.rmtree(state.ROOT)
 
 
 def _end_processes(lab: Lab) -> None:

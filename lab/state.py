@@ -12,6 +12,10 @@ from lab.processes import Process
 
 ROOT = Path("/var/lib/try-it-now-lab")
 
+SHARED = "labs"
+"""The lock of what labs share: their numbers, their directory, the mount of network namespaces. It
+lies in the cache, since the last lab takes the directory away."""
+
 # No dash: "tin-NAME-node-1" would not tell where the name ends. Short: it goes into paths of
 # sockets, which may have 107 characters.
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
