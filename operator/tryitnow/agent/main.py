@@ -46,6 +46,9 @@ BUILDS_AT_ONCE = 2
 """Builds and downloads at once: each keeps a core or the network busy."""
 
 
+FIRST_AGAIN_SECONDS = 1.0
+"""Between two tries of the first look, which readiness waits for."""
+
 PODMAN_ANSWERED = "Podman's containers"
 LISTED = "the first list of this node's objects"
 """What ``/readyz`` waits for."""
@@ -176,7 +179,9 @@ async def _keep_collecting(
     await keep_doing(
         "compare the node with the cluster",
         look,
-        pause_seconds=lambda: EVERY_SECONDS,
+        # A cluster that has just got our kinds does not list them yet: the first look is not put
+        # off for as long as the later ones.
+        pause_seconds=lambda: FIRST_AGAIN_SECONDS if LISTED in missing else EVERY_SECONDS,
         expected=_EXPECTED,
     )
 
