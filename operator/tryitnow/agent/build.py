@@ -12,6 +12,7 @@ import aiohttp
 
 from tryitnow.agent.coldstart import Started, cold_start
 from tryitnow.agent.freeze import freeze
+from tryitnow.agent.gate import GateError
 from tryitnow.agent.hooks import HookError, run_hooks
 from tryitnow.agent.inside import reached
 from tryitnow.agent.names import ContainerName, Role, work_container
@@ -21,6 +22,7 @@ from tryitnow.agent.probe import NotReadyError
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.sandbox import SandboxError
 from tryitnow.agent.sandboxes import discard
+from tryitnow.agent.sources import SourceError
 from tryitnow.agent.volumes import VolumeError
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.meta import now
@@ -88,10 +90,12 @@ async def _start(node: Node, name: ContainerName, blueprint: Blueprint) -> Start
         raise BuildError("ApplicationNotReady", msg) from error
     except NoPortError as error:
         raise BuildError("NoPort", str(error)) from error
+    except SourceError as error:
+        raise BuildError("SourceMissing", str(error)) from error
+    except GateError as error:
+        raise BuildError("GateFailed", str(error)) from error
     except SandboxError as error:
-        raise BuildError(
-            type(error).__name__.removesuffix("Error") + "Failed", str(error)
-        ) from error
+        raise BuildError("VolumeFailed", str(error)) from error
     except PodmanUnreachableError:
         raise
     except PodmanError as error:

@@ -12,7 +12,16 @@ LAST_PAUSE = timedelta(minutes=5)
 """The kubelet's cap for its image pull back-off."""
 
 TRANSIENT = frozenset(
-    {"ImagePullFailed", "NoPort", "CRIUNotAvailable", "NodeLost", "WriteFailed", "CopiesLost"}
+    {
+        "CRIUNotAvailable",
+        "CopiesLost",
+        "GateFailed",
+        "ImagePullFailed",
+        "NoPort",
+        "NodeLost",
+        "SourceMissing",
+        "WriteFailed",
+    }
 )
 """Reasons that the world may mend without any change to the Checkpoint: tried for ever."""
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.builders import IMAGE, PINNED, make_blueprint, make_copy
+from tests.unit.builders import IMAGE, PINNED, make_blueprint, make_copy, make_template
 from tests.unit.fakes import FakePodman
 from tryitnow.agent.build import BuildError, build
 from tryitnow.agent.names import Role, work_container
@@ -22,6 +22,8 @@ from tryitnow.api.checkpoint import (
     WarmUp,
 )
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.api.template import EnvVar, EnvVarSource, KeySelector
+from tryitnow.controller.retry import is_final
 from tryitnow.podman.client import NewContainer, PortMapping
 from tryitnow.podman.errors import (
     CRIUError,
@@ -242,3 +244,16 @@ async def test_podman_that_is_away_is_no_fault_of_the_build(
     podman.failures[call] = PodmanUnreachableError("Podman does not answer")
     with pytest.raises(PodmanUnreachableError):
         await build(node, order(), tell)
+
+
+async def test_a_secret_that_is_missing_is_waited_for(
+    node: Node, podman: FakePodman, tell: Told
+) -> None:
+    selector = EnvVarSource(secret_key_ref=KeySelector(name="shop", key="password"))
+    template = make_template(env=(EnvVar(name="PASSWORD", value_from=selector),))
+    blueprint = make_blueprint(template=template)
+    copy = make_copy(phase=NodeCheckpointPhase.PENDING, blueprint=blueprint)
+    error = await fails(node, podman, tell, copy)
+    assert error.reason == "SourceMissing"
+    assert not is_final(error.reason, 1000)
+    assert "there is no Secret 'shop'" in str(error)

@@ -30,6 +30,8 @@ def test_a_fault_of_the_application_is_final_after_three_builds(reason: str) -> 
     assert MAX_BUILDS == 3
 
 
-@pytest.mark.parametrize("reason", ["ImagePullFailed", "NodeLost", "CopiesLost", "NoPort"])
+@pytest.mark.parametrize(
+    "reason", ["ImagePullFailed", "NodeLost", "CopiesLost", "NoPort", "SourceMissing"]
+)
 def test_what_the_world_may_mend_is_never_final(reason: str) -> None:
     assert not is_final(reason, 1000)
