@@ -14,7 +14,7 @@ from bench import BenchError
 from bench.client import Client, Found
 from bench.stage import Stage
 from bench.watcher import Watcher
-from lab import pods
+from lab import nodes, pods
 
 _GROUP = "bench.tryitnow.dev"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -53,8 +53,7 @@ def roundtrip(stage: Stage) -> Iterator[Roundtrip]:
     client.apply(role, _role())
     client.apply(f"{_RBAC}/clusterrolebindings/bench", _binding())
     _wait_served(client)
-    argv = ["env", "PYTHONPATH=/opt/try-it-now/site-packages", "python3", "-c",
-            _HANDLER.read_text()]  # fmt: skip
+    argv = [nodes.PYTHON, "-c", _HANDLER.read_text()]
     log = stage.cluster.log("bench-roundtrip")
     with (
         log.open("w") as output,

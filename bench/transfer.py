@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import BenchError
 from bench.stage import COPIES, GROUP, WARM_POOL, Stage
 from lab import network
-from lab.nodes import SECRETS
+from lab.nodes import OPERATOR, PYTHON, SECRETS
 
 _COPY = Path(__file__).parent / "transfer_copy.py"
 _WITHIN_S = 120
@@ -38,8 +38,8 @@ class Transfer:
     def copy(self) -> Copied:
         """Fetch the archive with the agent's code and its digest checked, on the other node."""
         order = json.dumps({"archive": self.archive, "sources": [self.source]})
-        argv = ["env", "PYTHONPATH=/opt/try-it-now/operator:/opt/try-it-now/site-packages",
-                "CHECKPOINT_PATH=/var/lib/try-it-now/bench", "python3", "-c",
+        argv = ["env", f"PYTHONPATH={OPERATOR}",
+                "CHECKPOINT_PATH=/var/lib/try-it-now/bench", PYTHON, "-c",
                 _COPY.read_text()]  # fmt: skip
         done = self.stage.cluster.exec(self.to, argv, input=order, timeout=_WITHIN_S)
         said = json.loads(done.stdout)

@@ -17,6 +17,11 @@ _HOLD = Path(__file__).parent / "node" / "hold.sh"
 
 SOCKET = "unix:///run/podman/podman.sock"
 SECRETS = "/run/secrets/tryitnow"
+PYTHON = "/opt/try-it-now/bin/python"
+"""In a node: the image's, with the operator's dependencies."""
+
+OPERATOR = "/opt/try-it-now/operator"
+"""In a node: this checkout's package, ahead of the image's own."""
 
 # What CRIU would raise the limit of open files to (fs.nr_open of the machine).
 _USUAL_NR_OPEN = 1048576
@@ -59,7 +64,7 @@ def prepare(lab: Lab, node: str, ground: Ground, registry: str, addresses: dict[
         (home / "data", "/var/lib/try-it-now", "rw"),
         (home / "secrets", SECRETS, "ro"),
         # In front of the package in the image: an edit needs no new image.
-        (ground.operator, "/opt/try-it-now/operator", "ro"),
+        (ground.operator, OPERATOR, "ro"),
         (ground.bytecode, "/var/cache/try-it-now", "rw"),
     ]
     lines = [f"{source} {target} {mode}\n" for source, target, mode in binds]
@@ -144,9 +149,9 @@ def _files(node: str, registry: str, addresses: dict[str, str]) -> dict[str, str
         "etc/criu/crun.conf": "manage-cgroups=ignore\n",
         "usr/local/bin/tryitnow": (
             "#!/bin/sh\n"
-            "export PYTHONPATH=/opt/try-it-now/operator\n"
+            f"export PYTHONPATH={OPERATOR}\n"
             "export PYTHONPYCACHEPREFIX=/var/cache/try-it-now\n"
-            'exec /opt/try-it-now/bin/python -m tryitnow "$@"\n'
+            f'exec {PYTHON} -m tryitnow "$@"\n'
         ),
     }
 
