@@ -22,18 +22,29 @@ class Watcher:
     def __init__(self, client: Client, path: str, test: Test) -> None:
         """Watch ``path``; ``test`` is what is waited for."""
         self._test = test
+        self._client = client
+        self._path = path
+        self._closing = False
         self._changed = threading.Condition()
         self._since: dict[str, float] = {}
         self._objects: dict[str, Found] = {}
         self._ended = False
-        listed = client.get(path)
+        lines = self._open()
+        self._thread = threading.Thread(target=self._follow, args=(lines,), daemon=True)
+
+    def _open(self) -> Iterator[bytes]:
+        """List, and watch from there."""
+        listed = self._client.get(self._path)
+        with self._changed:
+            for name in self._objects.keys() - {i["metadata"]["name"] for i in listed["items"]}:
+                del self._objects[name]
         for found in listed["items"]:
             self._take({"type": "ADDED", "object": found}, time.perf_counter())
         version = listed["metadata"]["resourceVersion"]
         # Bookmarks and a timeout of the server's own would end or fill a quiet watch.
         query = f"watch=1&resourceVersion={version}&timeoutSeconds=86400"
-        self._connection, lines = client.lines(f"{path}?{query}")
-        self._thread = threading.Thread(target=self._follow, args=(lines,), daemon=True)
+        self._connection, lines = self._client.lines(f"{self._path}?{query}")
+        return lines
 
     def __enter__(self) -> Watcher:
         self._thread.start()
@@ -42,6 +53,7 @@ class Watcher:
     def __exit__(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
+        self._closing = True
         if self._connection.sock is not None:
             # Closing alone does not wake a thread that reads.
             with contextlib.suppress(OSError):
@@ -69,10 +81,15 @@ class Watcher:
 
     def _follow(self, lines: Iterator[bytes]) -> None:
         try:
-            for line in lines:
-                self._take(json.loads(line), time.perf_counter())
-        except (OSError, ValueError, http.client.HTTPException):
-            pass  # the watch was closed, or broke: whoever waits is told below
+            while not self._closing:
+                try:
+                    for line in lines:
+                        self._take(json.loads(line), time.perf_counter())
+                except (OSError, ValueError, http.client.HTTPException):
+                    pass  # it was closed, or broke
+                if not self._closing:
+                    # The API server ends a watch whose reader is slow for a moment.
+                    lines = self._open()
         finally:
             with self._changed:
                 self._ended = True
