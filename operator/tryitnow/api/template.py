@@ -266,22 +266,25 @@ class KeyToPath(Model):
     """Name of the file."""
 
 
+_Items = Annotated[
+    tuple[KeyToPath, ...],
+    Field(
+        max_length=64,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["key"],
+        },
+    ),
+]
+
+
 class ConfigMapVolume(Model):
     """The keys of a ConfigMap in the same namespace, as read-only files."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     """Name of the ConfigMap."""
 
-    items: Annotated[
-        tuple[KeyToPath, ...],
-        Field(
-            max_length=64,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["key"],
-            },
-        ),
-    ] = ()
+    items: _Items = ()
     """Keys to write, and their file names. Defaults to all keys by their own names."""
 
     optional: bool = False
@@ -294,16 +297,7 @@ class SecretVolume(Model):
     secret_name: Annotated[str, Field(min_length=1, max_length=253)]
     """Name of the Secret."""
 
-    items: Annotated[
-        tuple[KeyToPath, ...],
-        Field(
-            max_length=64,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["key"],
-            },
-        ),
-    ] = ()
+    items: _Items = ()
     """Keys to write, and their file names. Defaults to all keys by their own names."""
 
     optional: bool = False
