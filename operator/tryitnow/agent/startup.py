@@ -105,7 +105,9 @@ async def _wait_started(node: Node, sandbox: Sandbox, container: Container, own:
         state = await node.podman.inspect(own)
         return state is not None and state.running
 
-    async with inside_session(sandbox.pid) as session:
+    # A container without a pod has a network of its own.
+    pid = sandbox.pid or await node.podman.pid_of(own)
+    async with inside_session(pid) as session:
         look = _look(node, own, probe, session)
         try:
             await wait_until(look, probe.timeout, runs)
