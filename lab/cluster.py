@@ -294,6 +294,7 @@ class Cluster:
             supervise.define(self.lab, control_plane.controller_manager(self.lab, built))
             for node in self.node_names:
                 control_plane.create_node(self.api, node, self.node_address(node))
+            supervise.define(self.lab, kubelet.unit(self.lab))
 
     def _is_up(self, made_from: list[str]) -> bool:
         """Whether it runs, and from what would be used now: else it is made anew."""
@@ -329,7 +330,6 @@ class Cluster:
         units = [CONTROLLER, *(f"agent-{node}" for node in self.node_names)]
         there_before = set(units) & self.status().keys()
         with step("operator: helm install"):
-            supervise.define(self.lab, kubelet.unit(self.lab))
             release.install(self.lab, self.api)
         if there_before:
             with step("operator: controller and agents once more, with the code as it is now"):

@@ -86,7 +86,8 @@ def main_container(pod: Pod) -> dict[str, Any]:
 
 
 def _is_ours(image: str) -> bool:
-    return image.partition("@")[0].partition(":")[0] == IMAGE
+    """Whether its name, without registry, tag and digest, is our image's."""
+    return image.rpartition("/")[2].partition("@")[0].partition(":")[0] == IMAGE
 
 
 @dataclass(frozen=True)
