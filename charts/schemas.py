@@ -18,6 +18,7 @@ from charts import ROOT
 from lab import binaries, cache
 
 _PROMETHEUS_OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+_ARGO_CD = "github.com/argoproj/argo-cd/v3@v3.1.9"
 _MONITORS = ("podmonitors", "prometheusrules")
 _CONTROL_PLANE = ROOT / "lab/control-plane"
 _KUBERNETES = "k8s.io/kubernetes"
@@ -50,6 +51,12 @@ def monitoring_crds() -> list[Path]:
     module = binaries.module_files(_CONTROL_PLANE, _PROMETHEUS_OPERATOR)
     directory = module / "example/prometheus-operator-crd"
     return [directory / f"monitoring.coreos.com_{kind}.yaml" for kind in _MONITORS]
+
+
+def argo_cd_crds() -> list[Path]:
+    """Argo CD's kinds that manifests/argocd has objects of."""
+    module = binaries.module_files(_CONTROL_PLANE, _ARGO_CD)
+    return [module / f"manifests/crds/{kind}-crd.yaml" for kind in ("application", "appproject")]
 
 
 def _write(target: Path, group: str, version: str, kind: str, schema: Schema) -> None:

@@ -64,12 +64,39 @@ def build(base: str | None = None) -> str:
         base: the image to build from instead of one that debootstrap makes.
 
     """
-    host_packages.ensure_buildah()
     # Checkouts share the storage, and none may take another one's image for its own.
     reference = f"{IMAGE}:{version()}-{cache.key(str(CHECKOUT))}"
+    with (
+        _builder(base) as arguments,
+        step("building the operator's image", usually="60 s the first time") as current,
+    ):
+        for more in (
+            ["--target=dependencies", f"--tag={_DEPENDENCIES}"],
+            [f"--tag={reference}"],
+        ):
+            run_watched(*buildah("build", *arguments, *more, str(CHECKOUT)), step=current)
+        run(*buildah("rmi", "--prune"))
+    return reference
+
+
+def podman(*words: str) -> str:
+    """Do what `podman build`, `push` or `rmi` does with these words, as this machine can."""
+    command, *others = words
+    if command == "build":
+        with _builder(None) as arguments:
+            return run(*buildah("build", *arguments, *others), cwd=CHECKOUT)
+    if command == "push":
+        others.insert(0, "--tls-verify=false")  # the lab's registry
+    return run(*buildah(command, *others))
+
+
+@contextmanager
+def _builder(base: str | None) -> Iterator[list[str]]:
+    """The options of a build on this machine; no other one builds meanwhile."""
+    host_packages.ensure_buildah()
     with cache.lock(_LOCK), _pip_settings() as secrets:
         run(*buildah("rm", "--all"))  # what an interrupted build left would be in the way below
-        arguments = [
+        yield [
             "--isolation=chroot",  # works where containers cannot be run
             "--network=host",
             "--layers",
@@ -79,14 +106,6 @@ def build(base: str | None = None) -> str:
             f"--build-arg=REVISION={_revision()}",
             *secrets,
         ]
-        with step("building the operator's image", usually="60 s the first time") as current:
-            for more in (
-                ["--target=dependencies", f"--tag={_DEPENDENCIES}"],
-                [f"--tag={reference}"],
-            ):
-                run_watched(*buildah("build", *arguments, *more, str(CHECKOUT)), step=current)
-            run(*buildah("rmi", "--prune"))
-    return reference
 
 
 def export(reference: str, target: Path) -> None:
@@ -107,7 +126,7 @@ def save(reference: str, archive: Path) -> str:
 
 def push(reference: str, registry: str) -> str:
     """Push an image to a lab's registry, and return its reference there."""
-    target = f"{registry}/try-it-now:{_id(reference)}"
+    target = f"{registry}/try-it-now:{identity(reference)[:12]}"
     with step(f"pushing {target}", usually="10 s") as current:
         run_watched(
             *buildah("push", "--tls-verify=false", reference, f"docker://{target}"), step=current
@@ -143,8 +162,10 @@ def buildah(*words: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _id(reference: str) -> str:
-    return run(*buildah("images", "--quiet", reference)).strip()
+def identity(reference: str) -> str:
+    """An image's ID, whatever it is called: the digest of its configuration."""
+    listed = run(*buildah("images", "--quiet", "--no-trunc", reference)).strip()
+    return listed.removeprefix("sha256:")
 
 
 def _base() -> str:

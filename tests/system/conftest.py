@@ -14,6 +14,7 @@ from lab import images, operator_image
 from lab.cluster import Cluster
 from tests.system.nodes import NODES, LabNodes
 from tests.system.objects import Objects, wait_until
+from tests.system.terminal import Terminal
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 
@@ -89,6 +90,14 @@ def kubectl(cluster: Cluster) -> Kubectl:
 def module_objects(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
     """A namespace for what the tests of a file share."""
     yield from _namespace(cluster, nodes)
+
+
+@pytest.fixture(scope="module")
+def terminal(
+    cluster: Cluster, module_objects: Objects, tmp_path_factory: pytest.TempPathFactory
+) -> Terminal:
+    """A person's terminal in the namespace that the tests of a file share."""
+    return Terminal(cluster, module_objects.namespace, tmp_path_factory.mktemp("terminal"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ it does not manage: a finalizer may come between reading the live object and the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +55,19 @@ class Sync:
             "spec": spec,
         }
 
-    def apply(self) -> None:
-        """Sync: create and change what differs."""
+    def apply(self, respecting: Sequence[str] = ()) -> None:
+        """Sync: create and change what differs.
+
+        Args:
+            respecting: JSON pointers of what Argo CD was told to ignore; with its option
+                RespectIgnoreDifferences it puts the live values in the place of Git's there.
+
+        """
+        if respecting:
+            live = self.live()
+            for name, desired in self.desired.items():
+                for pointer in respecting:
+                    _take_over(pointer, live[name], desired)
         self._apply()
 
     def live(self) -> dict[Name, Manifest]:
@@ -82,6 +93,13 @@ class Sync:
         command = ["apply", f"--field-manager={MANAGER}", *words, "--filename=-"]
         stdin = yaml.safe_dump_all(self.desired.values())
         return self._cluster.kubectl(*command, stdin=stdin).stdout
+
+
+def _take_over(pointer: str, live: Manifest, desired: Manifest) -> None:
+    *above, last = pointer.strip("/").split("/")
+    for step in above:
+        live, desired = live[step], desired[step]
+    desired[last] = live[last]
 
 
 def _by_name(told: str) -> dict[Name, Manifest]:

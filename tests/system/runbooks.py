@@ -14,12 +14,12 @@ from tests.unit.metrics.asked import RUNBOOKS
 
 PAGES = sorted(page.stem for page in RUNBOOKS.glob("TryItNow*.md"))
 
-_BLOCK = re.compile(r"^```(sh|promql)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^```(sh|sh node|promql)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line for a shell, or an expression for Prometheus."""
+    """A command line for a shell, here or on a node, or an expression for Prometheus."""
 
     language: str
     text: str
@@ -39,8 +39,10 @@ def commands(page: str, words: Mapping[str, str]) -> list[Command]:
     return found
 
 
-def run(cluster: Cluster, command: Command) -> str:
-    """Run a command as a person would; returns what it printed."""
+def run(cluster: Cluster, node: str, command: Command) -> str:
+    """Run a command as a person would, who looks at that node; returns what it printed."""
+    if command.language == "sh node":
+        return cluster.exec(node, ["sh", "-euc", command.text]).stdout
     if command.language == "promql":
         promtool = binaries.tool("promtool")
         argv = [str(promtool), "query", "instant", cluster.prometheus, command.text]

@@ -25,9 +25,11 @@ _PROGRAMS = {
 }
 """What `pip install try-it-now` would put into PATH, and the Python that it was installed for."""
 
+_CHECKED_OUT = ("charts", "docs", "manifests")
+
 
 class Terminal:
-    """Runs lines of a shell in a directory of its own, in which ``docs`` is the checkout's."""
+    """Runs lines of a shell in a directory of its own, with what people use of a checkout."""
 
     def __init__(self, cluster: Cluster, namespace: str, home: Path) -> None:
         self.namespace = namespace
@@ -36,7 +38,8 @@ class Terminal:
         self._cluster = cluster
         self._programs = home / "bin"
         self.directory.mkdir(parents=True)
-        (self.directory / "docs").symlink_to(CHECKOUT / "docs")
+        for name in _CHECKED_OUT:
+            (self.directory / name).symlink_to(CHECKOUT / name)
         self._install()
         self._write_kubeconfig(cluster.kubeconfig.read_text())
 

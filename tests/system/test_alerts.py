@@ -141,11 +141,12 @@ SHOWS = {
 
 @pytest.mark.usefixtures("slow_restores")
 @pytest.mark.parametrize("page", runbooks.PAGES)
-def test_the_first_command_of_each_runbook_shows_something(
+def test_each_command_of_a_runbook_works_and_the_first_shows_the_cause(
     page: str, cluster: Cluster, troubled: dict[str, str]
 ) -> None:
-    first = runbooks.commands(page, troubled)[0]
-    assert SHOWS[page] in runbooks.run(cluster, first)
+    commands = runbooks.commands(page, troubled)
+    shown = [runbooks.run(cluster, NODES[0], command) for command in commands]
+    assert SHOWS[page] in shown[0]
 
 
 def alert_states(slow: SlowRestores) -> dict[str, Series]:

@@ -13,10 +13,9 @@ import pytest
 import yaml
 
 from lab import cache
-from tests.system.nodes import LabNodes
+from tests.pages import DOCS, blocks
 from tests.system.notes import notes_spec, visit
 from tests.system.objects import Objects
-from tests.system.pages import DOCS, blocks
 from tests.system.terminal import Terminal
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.client import (
@@ -33,19 +32,13 @@ from tryitnow.client import (
 
 
 @pytest.fixture(scope="module")
-def terminal(
-    module_objects: Objects,
-    notes_image: str,
-    nodes: LabNodes,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Terminal]:
+def terminal(terminal: Terminal, module_objects: Objects, notes_image: str) -> Iterator[Terminal]:
     """A namespace with the Checkpoints ``shop``, frozen, and ``nowhere``, which no node takes."""
     module_objects.checkpoint("shop", notes_spec(notes_image, parameters=[{"name": "title"}]))
     nowhere = {"nodeSelector": {"nowhere": "yes"}}
     module_objects.checkpoint("nowhere", notes_spec(notes_image, distribution=nowhere))
     module_objects.ready_checkpoint("shop")
-    home = tmp_path_factory.mktemp("terminal")
-    yield Terminal(nodes.cluster, module_objects.namespace, home)
+    yield terminal
     module_objects.delete_all(DemoInstance)
 
 

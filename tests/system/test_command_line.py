@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import blocks
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec
 from tests.system.objects import Objects
-from tests.system.pages import blocks
 from tests.system.terminal import Terminal
 from tryitnow.api.demoinstance import DemoInstance
 
@@ -24,18 +24,12 @@ SECRET = "planted-pa55w0rd"
 
 
 @pytest.fixture(scope="module")
-def terminal(
-    module_objects: Objects,
-    notes_image: str,
-    nodes: LabNodes,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Terminal]:
+def terminal(terminal: Terminal, module_objects: Objects, notes_image: str) -> Iterator[Terminal]:
     """A namespace with the Checkpoint ``shop``, frozen on both nodes."""
     env = {"PASSWORD": SECRET}
     module_objects.checkpoint("shop", notes_spec(notes_image, env=env))
     module_objects.ready_checkpoint("shop")
-    home = tmp_path_factory.mktemp("terminal")
-    yield Terminal(nodes.cluster, module_objects.namespace, home)
+    yield terminal
     module_objects.delete_all(DemoInstance)
 
 

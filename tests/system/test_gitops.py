@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from charts import schemas
 from charts.render import template
 from lab import release
 from lab.cluster import CHECKOUT, Cluster
+from tests.pages import blocks
 from tests.system.conftest import Kubectl
 from tests.system.gitops import Difference, Sync, foreign_fields
 from tests.system.notes import notes_spec
 from tests.system.objects import Objects, condition, is_true
+from tests.system.terminal import Terminal
 from tests.unit.argocd.assess import HealthStatus, assess, script
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 
 ARGOCD = Path("manifests/argocd")
 WAVE = "argocd.argoproj.io/sync-wave"
+
+WITHOUT_FINALIZERS = '[{"op": "remove", "path": "/metadata/finalizers"}]'
 
 OURS = {"f:status", "f:metadata.f:finalizers"}
 """All that our programs ever write about an object of somebody else's."""
@@ -97,11 +104,24 @@ def test_a_pool_that_is_scaled_differs_in_that_one_field(
     words = ["scale", "checkpoint/notes", "--replicas=2", f"--namespace={objects.namespace}"]
     assert kubectl(*words).returncode == 0
     objects.wait(Checkpoint, "notes", lambda c: c.status.warm_ready == 2)
-    # What `ignoreDifferences` of docs/gitops.md names; nothing else moved.
+    (ignored,) = ignored_differences()["ignoreDifferences"]
     (found,) = sync.differences().values()
     assert [difference for difference in found if difference.path != "/metadata/generation"] == [
-        Difference("/spec/pool/warm", 2, 1)
+        Difference(pointer, 2, 1) for pointer in ignored["jsonPointers"]
     ]
+    sync.apply(respecting=ignored["jsonPointers"])
+    assert sync.differences() == {}
+    after = objects.get(Checkpoint, "notes")
+    assert after
+    assert after.spec.pool
+    assert after.spec.pool.warm == 2
+
+
+def ignored_differences() -> dict[str, Any]:
+    """What docs/gitops.md adds to the Application's spec for an autoscaler."""
+    [block] = blocks("gitops.md", "yaml")
+    found: dict[str, Any] = yaml.safe_load(block)
+    return found
 
 
 def rendered(directory: Path, kubectl: Kubectl) -> list[dict[str, Any]]:
@@ -135,23 +155,40 @@ def test_the_operator_itself_does_not_differ_from_its_chart(kubectl: Kubectl) ->
     assert told.returncode == 0, told.stdout + told.stderr
 
 
-def test_the_health_checks_join_what_else_argo_cd_is_told(kubectl: Kubectl) -> None:
-    namespace = "--namespace=argocd"
-    assert kubectl("create", "namespace", "argocd").returncode == 0
+@pytest.fixture
+def argo_cd(kubectl: Kubectl) -> Iterator[str]:
+    """The namespace and the kinds of an Argo CD, without its programs."""
+    crds = [f"--filename={crd}" for crd in schemas.argo_cd_crds()]
+    namespace = "argocd"
     try:
-        theirs = ["create", "configmap", "argocd-cm", "--from-literal=url=https://argocd.example"]
-        assert kubectl(*theirs, namespace).returncode == 0
-        words = ["apply", "--server-side", "--field-manager=try-it-now"]
-        applied = kubectl(*words, "--filename", CHECKOUT / ARGOCD / "argocd-cm.yaml")
-        assert applied.returncode == 0, applied.stderr
-        live = yaml.safe_load(kubectl("get", "configmap/argocd-cm", namespace, "-o=yaml").stdout)
+        assert kubectl("create", "namespace", namespace).returncode == 0
+        assert kubectl("create", *crds).returncode == 0
+        served = kubectl("wait", "--for=condition=Established", *crds, "--timeout=30s")
+        assert served.returncode == 0, served.stderr
+        yield f"--namespace={namespace}"
     finally:
-        kubectl("delete", "namespace", "argocd", "--wait=false")
+        kubectl("delete", "--wait=false", *crds)
+        kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def test_installed_as_the_page_says(argo_cd: str, kubectl: Kubectl, terminal: Terminal) -> None:
+    """The health checks join what else Argo CD is told; the API server takes the Application."""
+    theirs = ["create", "configmap", "argocd-cm", "--from-literal=url=https://argocd.example"]
+    assert kubectl(*theirs, argo_cd).returncode == 0
+    terminal.run("\n".join(blocks("gitops.md")))
+    live = yaml.safe_load(kubectl("get", "configmap/argocd-cm", argo_cd, "-o=yaml").stdout)
     assert live["data"].pop("url") == "https://argocd.example"
     assert live["data"] == {
         f"resource.customizations.health.tryitnow.dev_{kind}": script(kind).read_text()
         for kind in ("Checkpoint", "DemoInstance", "NodeCheckpoint")
     }
+    for change in ({}, ignored_differences()):
+        patch = ("patch", "application/try-it-now", argo_cd, "--type=merge", "-p")
+        done = kubectl(*patch, json.dumps({"spec": change}), "--dry-run=server")
+        assert done.returncode == 0, done.stderr
+        assert "unknown field" not in done.stderr
+    # Nobody is there to take its finalizer off.
+    kubectl("patch", "appproject/try-it-now", argo_cd, "--type=json", "-p", WITHOUT_FINALIZERS)
 
 
 def test_waves_come_in_the_order_in_which_they_are_needed(kubectl: Kubectl) -> None:

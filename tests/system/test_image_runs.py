@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 
 import pytest
 
 from lab import operator_image
+from tests.pages import blocks
 from tests.system.agent_pod import AgentPod
 from tests.system.conftest import LOG_SHOWN
 from tests.system.nodes import NODES, LabNodes
@@ -47,6 +49,20 @@ def run(nodes: LabNodes, shipped_to_nodes: str) -> Iterator[LabNodes]:
     )  # fmt: skip
     yield nodes
     nodes.podman(NODE, "rm", "--force", "--time=0", "shipped")
+
+
+def test_it_is_built_and_pushed_as_the_page_says(shipped: str, nodes: LabNodes) -> None:
+    by_hand, *_ = blocks("install.md")
+    name = shlex.split(by_hand)[3]
+    ours = name.replace("registry.example.com", nodes.cluster.registry)
+    for line in by_hand.replace(name, ours).splitlines():
+        program, *words = shlex.split(line)
+        assert program == "podman"
+        operator_image.podman(*words)
+    operator_image.podman("rmi", ours)
+    nodes.podman(NODE, "pull", "--quiet", ours)
+    pulled = nodes.podman(NODE, "image", "inspect", "--format={{.Id}}", ours).strip()
+    assert pulled == operator_image.identity(shipped)
 
 
 def test_both_programs_start_without_any_right(run: LabNodes) -> None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import cgroups, network, remains, state
+from lab import network, remains
 from lab.cluster import Cluster
-
-NAME = "brief"
+from tests.system.traces import traces
 
 
 @pytest.fixture
-def brief(notes_image: str) -> Iterator[tuple[Cluster, str]]:
+def brief(cluster: Cluster, notes_image: str) -> Iterator[tuple[Cluster, str]]:
     """A small lab beside the other, with a container running in it."""
-    lab = Cluster(NAME, nodes=1, operator=False)
+    lab = Cluster(f"{cluster.lab.name}brief", nodes=1, operator=False)
     lab.up()
     try:
         # Both labs' registries serve the same images.
@@ -29,44 +26,24 @@ def brief(notes_image: str) -> Iterator[tuple[Cluster, str]]:
         lab.down()
 
 
-def traces() -> dict[str, list[str]]:
-    """What a lab leaves, by where it is found."""
-    mounts = Path("/proc/mounts").read_text().splitlines()
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True)
-    directory = str(state.ROOT / NAME)
-    return {
-        "network namespaces": [p.name for p in network.namespaces(state.Lab(NAME))],
-        "cgroups": [p.name for p in cgroups.mountpoint().glob(f"tin-{NAME}")],
-        "mounts": [line for line in mounts if directory in line],
-        "processes": [line for line in _command_lines() if directory in line],
-        "files": [directory] if Path(directory).exists() else [],
-        "links": [line for line in links.stdout.splitlines() if f"tin-{NAME}" in line],
-    }
-
-
-def _command_lines() -> Iterator[str]:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            yield path.read_text(errors="replace").replace("\0", " ")
-
-
 def test_down_leaves_nothing(brief: tuple[Cluster, str]) -> None:
     lab, _ = brief
+    name = lab.lab.name
     cable = network.machine_cable(lab.shape.network)
-    found = traces()
+    found = traces(name)
     assert found["network namespaces"]
     assert found["cgroups"]
     assert found["processes"]
-    assert NAME in remains.names()
+    assert name in remains.names()
     lab.down()
-    assert not any(traces().values()), traces()
+    assert not any(traces(name).values()), traces(name)
     assert not Path(f"/sys/class/net/{cable}").exists()
-    assert NAME not in remains.names()
+    assert name not in remains.names()
 
 
 def test_up_again_keeps_what_runs(brief: tuple[Cluster, str]) -> None:
     lab, _ = brief
     before = lab.exec("node-1", ["podman", "ps", "--quiet"]).stdout
     assert before
-    Cluster(NAME, nodes=1, operator=False).up()
+    Cluster(lab.lab.name, nodes=1, operator=False).up()
     assert lab.exec("node-1", ["podman", "ps", "--quiet"]).stdout == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,14 @@ import pytest
 from charts import schemas
 from charts.check import value_sets
 from charts.render import template
-from lab.cluster import Cluster
+from lab import images
+from lab.cluster import CHECKOUT, Cluster
+from tests.pages import blocks
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, visit
 from tests.system.objects import Objects, wait_until
+from tests.system.terminal import Terminal
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.nodeagent import NodeAgent
@@ -81,6 +85,73 @@ def test_demos_run_on_through_an_upgrade_and_a_rollback(
         assert after.status.url == demo.status.url
     objects.demo("another", "notes")
     assert visit(objects.ready_demo("another")).get("/healthz").status_code == 200
+
+
+@pytest.fixture
+def empty(cluster: Cluster, kubectl: Kubectl) -> Iterator[None]:
+    """A cluster that has never seen the operator; afterwards the lab's own is back."""
+    cluster.uninstall()
+    try:
+        removed = kubectl("delete", "--kustomize", CHECKOUT / "crds", "--timeout=60s")
+        assert removed.returncode == 0, removed.stderr
+        _without_namespace(kubectl)
+        yield
+    finally:
+        _without_namespace(kubectl)
+        cluster.install()
+
+
+def _without_namespace(kubectl: Kubectl) -> None:
+    gone = kubectl("delete", "namespace", "tryitnow-system", "--ignore-not-found", "--timeout=60s")
+    assert gone.returncode == 0, gone.stderr
+
+
+@pytest.mark.usefixtures("empty")
+def test_from_nothing_to_a_demo_and_back_as_the_pages_say(
+    cluster: Cluster, terminal: Terminal, kubectl: Kubectl
+) -> None:
+    """With the values that ship, word for word, then by kustomize."""
+    _, by_helm, by_kustomize = blocks("install.md")
+    upgrade, roll_back, uninstall, remove_crds, kustomize_away = blocks("upgrade.md")
+    told = terminal.run(by_helm).stdout
+    assert told.count("Phase:          Succeeded") == 1
+    assert "STATUS: deployed" in told
+    _a_sample_answers(cluster, terminal)
+
+    terminal.run("kubectl create namespace demos\n" + "\n".join(blocks("security.md")))
+    secrets = (
+        "kubectl auth can-i get secrets --as=system:serviceaccount:tryitnow-system:tryitnow-agent"
+    )
+    assert terminal.run(f"{secrets} -n demos").stdout == "yes\n"
+    assert terminal.run(f"{secrets} -n default || true").stdout == "no\n"
+
+    terminal.run("kubectl delete namespace demos")
+
+    terminal.run(upgrade)
+    terminal.run(roll_back)
+    assert "uninstalled" in terminal.run(uninstall).stdout
+    terminal.run(remove_crds)
+    _without_namespace(kubectl)
+
+    told = terminal.run(by_kustomize).stdout
+    assert "successfully rolled out" in told
+    _a_sample_answers(cluster, terminal)
+    terminal.run(kustomize_away)
+    kept = kubectl("get", "customresourcedefinitions,clusterroles,namespaces", "-o", "name").stdout
+    assert "tryitnow" not in kept
+
+
+def _a_sample_answers(cluster: Cluster, terminal: Terminal) -> None:
+    """What the first page after the installation comes to."""
+    images.ensure(cluster, "wordpress")
+    told = terminal.run(
+        "kubectl apply -f manifests/samples/wordpress.yaml\n"
+        "kubectl wait -n default --for=condition=Ready checkpoint/wordpress --timeout=110s\n"
+        "kubectl apply -f manifests/samples/demo-wordpress.yaml\n"
+        "kubectl wait -n default --for=condition=Ready demoinstance/wordpress-1 --timeout=60s\n"
+        "curl --fail --silent $(kubectl get demo -n default wordpress-1 -o jsonpath={.status.url})"
+    ).stdout
+    assert "<title>Lab Shop" in told
 
 
 def test_uninstalled_with_demos_and_installed_again(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.pages import blocks
 from tests.system.nodes import VOLUMES, LabNodes
 from tests.system.notes import Visitor, visit
 from tests.system.objects import Objects
 from tests.system.samples import sample
+from tests.system.terminal import Terminal
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
 
@@ -123,6 +126,15 @@ def test_siblings_issue_different_sessions_nonces_and_random_numbers(
     for what in ("nonce", "cookie", "home", "host"):
         values = [own[0][what] for own in drawn]
         assert len(set(values)) == AT_ONCE, what
+
+
+def test_what_a_copy_draws_is_seen_as_the_page_says(
+    shop: Checkpoint, module_objects: Objects, terminal: Terminal
+) -> None:
+    module_objects.demo("anna", shop.metadata.name)
+    module_objects.ready_demo("anna", 120)
+    drawn = json.loads(terminal.run("\n".join(blocks("identity.md"))).stdout)
+    assert {"session", "nonce", "openssl", "mt_rand"} <= drawn.keys()
 
 
 def test_deleting_a_demo_removes_its_pod_volumes_and_ports(
