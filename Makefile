@@ -14,7 +14,7 @@ kubectl := $(lab) tool kubectl --
 scripts := $(shell git grep --files-with-matches '^\#!/bin/\(ba\)\?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system bench crds manifests docs argocd image lock
+.PHONY: help demo down test lint format unit system bench crds manifests docs argocd image lock recording
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -63,6 +63,9 @@ system: ## Run the tests on real parts: a control plane, two nodes, Podman, CRIU
 
 bench: ## Measure each way to a running copy on a lab of its own; draws docs/benchmarks.svg.
 	$(tools) -m bench
+
+recording: ## Record the main job in a terminal, on a lab of its own; draws docs/demo.svg.
+	$(tools) -m lab.recording docs/demo.svg
 
 crds: ## Generate crds/, and the chart's copy of it, from the models.
 	PYTHONPATH=operator $(tools) -m tryitnow.api.schema crds
