@@ -4,7 +4,7 @@ module tryitnow.dev/lab/kubelet-door
 go 1.26.0
 
 require (
-	github.com/creack/pty v1.1.24
+	golang.org/x/sys v0.47.0
 	k8s.io/cri-streaming v0.37.2
 	k8s.io/utils v0.0.0-20260626114624-be93311217bd
 )

@@ -25,12 +25,15 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
 )
 
-const idleTimeout = 4 * time.Hour // a kubelet's --streaming-connection-idle-timeout
+const (
+	idleTimeout = 4 * time.Hour // a kubelet's --streaming-connection-idle-timeout
+	drainWithin = time.Second   // for a last screenful, once its command has ended
+)
 
 // pod is one file that ../door.py writes.
 type pod struct {
@@ -265,13 +268,24 @@ func withPipes(command *exec.Cmd, in io.Reader, out, err io.Writer) error {
 }
 
 func inTerminal(command *exec.Cmd, in io.Reader, out io.Writer, resize <-chan remotecommand.TerminalSize) error {
-	terminal, err := pty.Start(command)
+	terminal, end, err := openTerminal()
+	if err != nil {
+		return err
+	}
+	defer terminal.Close()
+	command.Stdin, command.Stdout, command.Stderr = end, end, end
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	err = command.Start()
+	end.Close()
 	if err != nil {
 		return err
 	}
 	go func() {
 		for size := range resize {
-			pty.Setsize(terminal, &pty.Winsize{Rows: size.Height, Cols: size.Width})
+			control(terminal, func(number int) error {
+				wanted := &unix.Winsize{Row: size.Height, Col: size.Width}
+				return unix.IoctlSetWinsize(number, unix.TIOCSWINSZ, wanted)
+			})
 		}
 	}()
 	if in != nil {
@@ -280,7 +294,47 @@ func inTerminal(command *exec.Cmd, in io.Reader, out io.Writer, resize <-chan re
 			terminal.Close() // whoever typed is gone: hang up
 		}()
 	}
-	io.Copy(out, terminal) // to its error: that is how a terminal ends
-	terminal.Close()
-	return command.Wait()
+	shown := make(chan struct{})
+	go func() {
+		io.Copy(out, terminal) // to its error: that is how a terminal ends
+		close(shown)
+	}()
+	err = command.Wait()
+	// What it left in the background may hold the terminal open for long.
+	terminal.SetReadDeadline(time.Now().Add(drainWithin))
+	<-shown
+	return err
+}
+
+// openTerminal makes a terminal, and the end of it that a command gets.
+func openTerminal() (terminal, end *os.File, err error) {
+	if terminal, err = os.OpenFile("/dev/ptmx", os.O_RDWR, 0); err != nil {
+		return nil, nil, err
+	}
+	err = control(terminal, func(number int) error {
+		if err := unix.IoctlSetPointerInt(number, unix.TIOCSPTLCK, 0); err != nil {
+			return err
+		}
+		name, err := unix.IoctlGetInt(number, unix.TIOCGPTN)
+		if err != nil {
+			return err
+		}
+		end, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", name), os.O_RDWR|unix.O_NOCTTY, 0)
+		return err
+	})
+	if err != nil {
+		terminal.Close()
+	}
+	return terminal, end, err
+}
+
+// control lends a file's number. Its Fd() would make reads of it block, beyond deadlines and Close.
+func control(file *os.File, use func(number int) error) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(number uintptr) { failed = use(int(number)) })
+	return errors.Join(err, failed)
 }
