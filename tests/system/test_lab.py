@@ -106,8 +106,9 @@ def test_a_followed_log_ends_with_its_pod_and_the_next_pods_begins_with_it(
 
     before = pods()
     old = min(before)
-    words = [binaries.tool("kubectl"), f"--kubeconfig={cluster.kubeconfig}", *OURS, "logs", "-f"]
-    with subprocess.Popen([*words, old], stdout=subprocess.PIPE, text=True) as following:
+    who = f"--kubeconfig={cluster.kubeconfig}"
+    words = [str(binaries.tool("kubectl")), who, *OURS, "logs", "--follow", old]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as following:
         assert following.stdout
         assert following.stdout.readline()
         assert kubectl(*OURS, "delete", old).returncode == 0
