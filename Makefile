@@ -46,6 +46,8 @@ lint: ## Check style, types, imports, alerts, the chart, and that all generated 
 	diff manifests/argocd/argocd-cm.yaml build/argocd-cm.yaml
 	$(promtool) check rules --lint=all --lint-fatal charts/try-it-now/files/rules.yaml
 	$(promtool) test rules manifests/prometheus/rules.test.yaml
+	! gofmt -d lab | grep .
+	cd lab/kubelet-door && go vet .
 	$(lab) tool hadolint -- Containerfile
 	$(lab) tool shellcheck -- $(scripts)
 	$(tools) -m tests.unit.metrics.asked build/asked.yaml

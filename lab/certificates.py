@@ -21,7 +21,7 @@ _LEAF_EXTENSIONS = (
 
 
 def make(lab: Lab, address: str) -> None:
-    """Make the authority, the API server's and the administrators' certificates."""
+    """Make the authority, the servers' and the administrators' certificates."""
     home = lab.certificates
     home.mkdir(mode=0o700, parents=True)
     _key(home / "ca.key")
@@ -35,7 +35,9 @@ def make(lab: Lab, address: str) -> None:
         "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
     )
     _sign(home, "server", "/CN=kube-apiserver", f"subjectAltName={names}")
+    _sign(home, "kubelet", "/CN=kubelet", f"subjectAltName=IP:{address}")
     client = "extendedKeyUsage=clientAuth"
+    _sign(home, "kubelet-client", "/CN=kube-apiserver-kubelet-client", client)
     _sign(home, "admin", "/O=system:masters/CN=lab-admin", client)
     # Its own role only lets it make an account per controller, which takes time and shows nothing.
     _sign(home, "controller-manager", "/O=system:masters/CN=kube-controller-manager", client)

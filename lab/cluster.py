@@ -16,6 +16,7 @@ from lab import (
     binaries,
     cache,
     control_plane,
+    door,
     host_packages,
     identity,
     kubelet,
@@ -241,6 +242,7 @@ class Cluster:
         built = binaries.control_plane()
         ground = self._ground()
         binaries.registry()
+        binaries.kubelet_door()
         binaries.kubectl_directory()
         # Against a second `up` or `down` of the same name; the slow downloads above need no lock.
         with cache.lock(f"lab-{self.lab.name}"):
@@ -292,8 +294,14 @@ class Cluster:
         with step("control plane"):
             control_plane.wait_ready(self.lab, self.api)
             supervise.define(self.lab, control_plane.controller_manager(self.lab, built))
+            asked_at = self.control_plane_address
             for node in self.node_names:
-                control_plane.create_node(self.api, node, self.node_address(node))
+                control_plane.create_node(self.api, node, self.node_address(node), asked_at)
+            # Of no use to anybody but the API server, which asks the kubelet of a Node only.
+            control_plane.create_node(
+                self.api, pods.CONTROL, asked_at, asked_at, control_plane=True
+            )
+            supervise.define(self.lab, door.unit(self.lab, number))
             supervise.define(self.lab, kubelet.unit(self.lab))
 
     def _is_up(self, made_from: list[str]) -> bool:

@@ -1,6 +1,7 @@
 """etcd, kube-apiserver and the few controllers of Kubernetes that our operator leans on.
 
-No scheduler and no kubelet run: lab/kubelet.py plays both, for our own Pods.
+No scheduler and no kubelet run: lab/kubelet.py plays both, for our own Pods, and lab/door.py what
+the API server asks a kubelet for.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _CONTROLLERS = (
     "serviceaccount-controller",
     "validatingadmissionpolicy-status-controller",
 )
+
+KUBELET_PORT = 10250
 
 _UP_WITHIN_S = 60.0
 
@@ -80,6 +83,10 @@ def units(lab: Lab, number: int, programs: ControlPlane) -> list[Unit]:
         f"--tls-cert-file={home / 'server.crt'}",
         f"--tls-private-key-file={home / 'server.key'}",
         f"--client-ca-file={home / 'ca.crt'}",
+        "--kubelet-preferred-address-types=ExternalIP",
+        f"--kubelet-certificate-authority={home / 'ca.crt'}",
+        f"--kubelet-client-certificate={home / 'kubelet-client.crt'}",
+        f"--kubelet-client-key={home / 'kubelet-client.key'}",
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
         f"--service-account-key-file={home / 'service-accounts.pub'}",
         f"--service-account-signing-key-file={home / 'service-accounts.key'}",
@@ -121,8 +128,21 @@ def wait_ready(lab: Lab, api: Api) -> None:
         time.sleep(0.05)
 
 
-def create_node(api: Api, name: str, address: str) -> None:
-    """The Node object, which a kubelet would make; made again it stays as it is."""
+def create_node(
+    api: Api, name: str, address: str, door: str, *, control_plane: bool = False
+) -> None:
+    """The Node object, which a kubelet would make; made again it stays as it is.
+
+    Args:
+        api: As the administrator.
+        name: Of the node.
+        address: Of the node.
+        door: The address at which the API server asks its kubelet.
+        control_plane: Whether no DaemonSet shall have a Pod there.
+
+    """
+    role = "node-role.kubernetes.io/control-plane"
+    taints = [{"key": role, "effect": "NoSchedule"}] if control_plane else []
     node = {
         "apiVersion": "v1",
         "kind": "Node",
@@ -132,8 +152,10 @@ def create_node(api: Api, name: str, address: str) -> None:
                 "kubernetes.io/hostname": name,
                 "kubernetes.io/os": "linux",
                 "kubernetes.io/arch": binaries.architecture(),
+                **({role: ""} if control_plane else {}),
             },
         },
+        "spec": {"taints": taints},
     }
     api.apply(f"/api/v1/nodes/{name}", node)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -141,18 +163,21 @@ def create_node(api: Api, name: str, address: str) -> None:
         "addresses": [
             {"type": "InternalIP", "address": address},
             {"type": "Hostname", "address": name},
+            # Not the node's own: it is how the API server is told to ask elsewhere.
+            {"type": "ExternalIP", "address": door},
         ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
         "conditions": [
             {
                 "type": "Ready",
                 "status": "True",
                 "reason": "LabNode",
-                "message": "Held by the lab; no kubelet runs.",
+                "message": "Held by the lab, which plays its kubelet.",
                 "lastHeartbeatTime": now,
                 "lastTransitionTime": now,
             }
         ],
     }
     api.apply(f"/api/v1/nodes/{name}/status", {**node, "status": status})
-    # The taint of each new node, which the node lifecycle controller would take off by now.
-    api.merge(f"/api/v1/nodes/{name}", {"spec": {"taints": None}})
+    # Without the taint of each new node, which the node lifecycle controller would take off by now.
+    api.merge(f"/api/v1/nodes/{name}", {"spec": {"taints": taints}})

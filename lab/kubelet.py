@@ -17,7 +17,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab import LabError, certificates, control_plane, identity, network, nodes, pods, supervise
+from lab import (
+    LabError,
+    certificates,
+    control_plane,
+    door,
+    identity,
+    network,
+    nodes,
+    pods,
+    supervise,
+)
 from lab.api import Api
 from lab.pods import UNIT, Played, Pod
 from lab.shell import CLEAN_ENVIRONMENT
@@ -47,6 +57,7 @@ class Kubelet:
         while True:
             try:
                 listed = self._api.get("/api/v1/pods") or {"items": [], "metadata": {}}
+                door.close_but(self._lab, listed["items"])
                 for pod in listed["items"]:
                     self._look_at(pod, listed["items"])
                 self._api.wait_for_change(
@@ -96,9 +107,12 @@ class Kubelet:
         uid = pod["metadata"]["uid"]
         if uid not in self._started:
             _log(f"{pods.key(pod)}: {unit.name} starts")
+            door.open_to(self._lab, pod, played, {})
             supervise.define(self._lab, unit)
             self._started[uid] = _now()
         known = supervise.ask(self._lab, do="status").get(unit.name, {})
+        # Its node may have been switched off and on since, or the unit's environment changed.
+        door.open_to(self._lab, pod, played, known.get("env", {}))
         ready = bool(known.get("pid")) and self._is_ready(pod, played)
         self._write_status(pod, "Running", ready=ready, restarts=max(known.get("starts", 1) - 1, 0))
 
@@ -107,12 +121,15 @@ class Kubelet:
         if uid not in self._once:
             played = pods.play(pod, self._address(pod))
             self._identify(pod, played)
+            door.open_to(self._lab, pod, played, {})
             self._started[uid] = _now()
             self._once[uid] = threading.Thread(
                 target=self._execute, args=(pod, played), daemon=True
             )
             self._once[uid].start()
         if uid in self._results:
+            played = pods.play(pod, self._address(pod))
+            door.open_to(self._lab, pod, played, {}, runs=False)
             self._write_status(pod, "Succeeded" if self._results[uid] else "Failed", ready=False)
         else:
             self._write_status(pod, "Running", ready=True)

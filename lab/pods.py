@@ -91,6 +91,19 @@ def _is_ours(image: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Room:
+    """What a command finds that is run inside of a container."""
+
+    unit: str
+    """Which runs the container, and has its log."""
+
+    rights: list[str]
+    """Puts the security context on the command that is appended to it."""
+
+    env: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Played:
     """A Pod as a program."""
 
@@ -99,13 +112,15 @@ class Played:
     env: dict[str, str]
     uid: int
     metrics_port: int | None
+    rooms: dict[str, Room]
+    """By the container's name, with those of sidecars, which share the node's own program."""
 
 
 def play(pod: Pod, address: str) -> Played:
     """Turn a Pod that is bound to a node with that address into a program."""
     container = main_container(pod)
     unit = pod["metadata"]["annotations"][UNIT]
-    env = {entry["name"]: _value(pod, entry, address) for entry in container.get("env", [])}
+    env = _environment(pod, container, address)
     env["KUBECONFIG"] = f"{nodes.SECRETS}/{unit}/kubeconfig"
     port = _port(container)
     # Pods have an address each; here they share one.
@@ -114,14 +129,29 @@ def play(pod: Pod, address: str) -> Played:
         port += int(beside) - 1
         env["METRICS_PORT"] = str(port)
     argv = [*(container.get("command") or [ENTRYPOINT]), *container.get("args", [])]
-    context = {**pod["spec"].get("securityContext", {}), **container.get("securityContext", {})}
-    uid = int(context.get("runAsUser", 0))
-    return Played(unit, _confined(argv, context, uid), env, uid, port)
+    rights = _rights(pod, container)
+    rooms = {container["name"]: Room(unit, rights, env)}
+    for beside_it in sidecars(pod):
+        name = beside_it["name"]
+        its_unit = f"{name}-{pod['spec']['nodeName']}"
+        its_env = _environment(pod, beside_it, address)
+        rooms[name] = Room(its_unit, _rights(pod, beside_it), its_env)
+    return Played(unit, [*rights, *argv], env, _user(pod, container), port, rooms)
+
+
+def sidecars(pod: Pod) -> list[dict[str, Any]]:
+    """The containers that run beside the main one, from before its start on."""
+    init = pod["spec"].get("initContainers", [])
+    return [container for container in init if container.get("restartPolicy") == "Always"]
 
 
 def _port(container: dict[str, Any]) -> int | None:
     ports = {entry.get("name"): entry["containerPort"] for entry in container.get("ports", [])}
     return ports.get("metrics")
+
+
+def _environment(pod: Pod, container: dict[str, Any], address: str) -> dict[str, str]:
+    return {entry["name"]: _value(pod, entry, address) for entry in container.get("env", [])}
 
 
 def _value(pod: Pod, entry: dict[str, Any], address: str) -> str:
@@ -140,10 +170,20 @@ def _value(pod: Pod, entry: dict[str, Any], address: str) -> str:
     return str(fields[field])
 
 
-def _confined(argv: list[str], context: dict[str, Any], uid: int) -> list[str]:
-    """The command with the rights that the Pod's security context leaves it."""
+def _context(pod: Pod, container: dict[str, Any]) -> dict[str, Any]:
+    return {**pod["spec"].get("securityContext", {}), **container.get("securityContext", {})}
+
+
+def _user(pod: Pod, container: dict[str, Any]) -> int:
+    return int(_context(pod, container).get("runAsUser", 0))
+
+
+def _rights(pod: Pod, container: dict[str, Any]) -> list[str]:
+    """What runs a command with the rights that the security context leaves it."""
+    context = _context(pod, container)
     if context.get("privileged"):
-        return argv
+        return []
+    uid = _user(pod, container)
     gid = int(context.get("runAsGroup", uid))
     if context.get("runAsNonRoot") and uid == 0:
         raise LabError("The Pod must not run as root, and says no other user.")
@@ -152,15 +192,15 @@ def _confined(argv: list[str], context: dict[str, Any], uid: int) -> list[str]:
         rights.append("--no-new-privs")
     if "ALL" in context.get("capabilities", {}).get("drop", []):
         rights += ["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"]
-    confined = [*rights, "--", *argv]
+    rights.append("--")
     if not context.get("readOnlyRootFilesystem"):
-        return confined
+        return rights
     script = (
         'for m in $MOUNTS; do ! mountpoint -q $m || mount -o remount,bind,ro $m; done; exec "$@"'
     )
     mounts = f"MOUNTS={' '.join(_WRITABLE)}"
     return ["unshare", "--mount", "env", mounts, "sh", "-euc", script, "sh",
-            "env", "--unset=MOUNTS", *confined]  # fmt: skip
+            "env", "--unset=MOUNTS", *rights]  # fmt: skip
 
 
 def transfer_tokens(pod: Pod) -> dict[str, str]:
@@ -187,6 +227,8 @@ def status(
     if phase not in {"Running", "Pending"}:
         code = 0 if phase == "Succeeded" else 1
         state = {"terminated": {"exitCode": code, "startedAt": since, "finishedAt": since}}
+    beside = [_container_status(sidecar, state, ready=phase == "Running", phase=phase)
+              for sidecar in sidecars(pod)]  # fmt: skip
     conditions = {"PodScheduled": True, "Initialized": True, "ContainersReady": ready,
                   "Ready": ready}  # fmt: skip
     return {
@@ -204,15 +246,22 @@ def status(
             }
             for name, holds in conditions.items()
         ],
+        **({"initContainerStatuses": beside} if beside else {}),
         "containerStatuses": [
-            {
-                "name": container["name"],
-                "image": container["image"],
-                "imageID": "",
-                "ready": ready,
-                "started": phase == "Running",
-                "restartCount": restarts,
-                "state": state,
-            }
+            _container_status(container, state, ready=ready, phase=phase, restarts=restarts)
         ],
+    }
+
+
+def _container_status(
+    container: dict[str, Any], state: dict[str, Any], *, ready: bool, phase: str, restarts: int = 0
+) -> dict[str, Any]:
+    return {
+        "name": container["name"],
+        "image": container["image"],
+        "imageID": "",
+        "ready": ready,
+        "started": phase == "Running",
+        "restartCount": restarts,
+        "state": state,
     }

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.pages import blocks
-from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
-from tests.system.notes import notes_spec
+from tests.system.notes import notes_spec, visit
 from tests.system.objects import Objects
 from tests.system.terminal import Terminal
 from tryitnow.api.demoinstance import DemoInstance
@@ -118,50 +115,75 @@ def test_kubectl_and_bash_complete_names_of_the_cluster(terminal: Terminal) -> N
     assert terminal.run(script).stdout == "shop\n"
 
 
-def test_logs_go_through_the_api_server_to_the_nodes_kubelet(
-    terminal: Terminal, module_objects: Objects, kubectl: Kubectl
+@pytest.fixture(scope="module")
+def far(terminal: Terminal) -> str:
+    """A demo that is looked into from elsewhere than its node, and has logged a visit."""
+    visited = 'curl --fail --silent --data seen "$url/notes"'
+    terminal.run(f"url=$(tryitnow demo shop --name far)\n{visited}")
+    return "far"
+
+
+def test_logs_and_a_shell_go_through_the_api_server_to_the_demos_node(
+    terminal: Terminal, far: str
 ) -> None:
-    """As far as it goes in a lab: no kubelet listens there, and the API server says so."""
-    module_objects.demo("far", "shop")
-    node = module_objects.ready_demo("far").status.node_name
-    assert node
-    stand_in_for_agents_pod(kubectl, terminal.namespace, node)
-    asked = f"tryitnow logs far --agent-namespace {terminal.namespace}"
-    kubelet = f"https://{node}:10250/exec/{terminal.namespace}/stand-in/agent?"
-    assert f'error sending request: Post "{kubelet}' in failed(terminal, asked)
-    may_look = "kubectl create serviceaccount onlooker; kubectl create rolebinding onlooker "
-    terminal.run(f"{may_look} --clusterrole=view --serviceaccount={terminal.namespace}:onlooker")
-    with terminal.acting_as("onlooker"):
-        assert 'cannot create resource "pods/exec"' in failed(terminal, asked)
-    # No kubelet says that it has ended, and its namespace would wait for that.
-    terminal.run("kubectl delete pod stand-in --grace-period=0 --force")
+    assert "POST /notes" in terminal.run(f"tryitnow logs {far} --tail 1").stdout
+    assert terminal.run(f"echo typed | tryitnow shell {far} -- cat").stdout == "typed\n"
+    words = f"tryitnow shell {far} -- sh -c 'echo inside; echo aside >&2; exit 7'"
+    done = terminal.run(words, code=7)
+    assert done.stdout == "inside\n"
+    assert done.stderr.splitlines()[0] == "aside"
 
 
-def failed(terminal: Terminal, script: str) -> str:
-    done = subprocess.run(
-        shlex.split(script),
-        check=False,
-        capture_output=True,
-        text=True,
-        env=terminal.environment,
-        timeout=60,
+def test_a_terminal_reaches_into_a_demo(terminal: Terminal, far: str) -> None:
+    # `script` gives it a terminal to be started in.
+    typed = f"printf 'tty\\nexit 3\\n' | script -qec 'tryitnow shell {far}' /dev/null"
+    assert "/dev/pts/" in terminal.run(typed, code=3).stdout
+
+
+def test_the_log_of_a_demo_can_be_followed_to_its_end(
+    terminal: Terminal, module_objects: Objects
+) -> None:
+    module_objects.demo("brief", "shop")
+    visitor = visit(module_objects.ready_demo("brief"))
+    with terminal.start("tryitnow", "logs", "brief", "--follow") as following:
+        assert visitor.post("/notes", "seen").status_code == 201
+        assert following.stdout
+        assert "POST /notes" in next(line for line in following.stdout if "POST" in line)
+        module_objects.delete(DemoInstance, "brief")
+        following.communicate(timeout=30)
+
+
+def test_containers_beside_the_main_one_have_a_name(
+    terminal: Terminal, module_objects: Objects, notes_image: str
+) -> None:
+    spec = notes_spec(notes_image)
+    env = [{"name": "PORT", "value": "81"}]
+    spec["template"]["containers"].append({"name": "second", "image": notes_image, "env": env})
+    module_objects.checkpoint("pair", spec)
+    module_objects.demo("paired", "pair")
+    module_objects.ready_demo("paired")
+    assert terminal.run("tryitnow shell paired -c second -- printenv PORT").stdout == "81\n"
+    told = terminal.run("tryitnow logs paired -c third", code=4).stderr
+    assert "no container third beside its main one (others: second)" in told
+
+
+def test_who_may_not_exec_into_the_agents_pods_is_refused(terminal: Terminal, far: str) -> None:
+    home = terminal.namespace
+    agents = "kubectl -n tryitnow-system"
+    account = f"--serviceaccount={home}:onlooker"
+    terminal.run(
+        "kubectl create serviceaccount onlooker\n"
+        f"kubectl create rolebinding onlooker --clusterrole=view {account}\n"
+        f"{agents} create rolebinding onlooker --clusterrole=view {account}\n"
+        "kubectl apply -f docs/examples/node-shell.yaml"
     )
-    assert done.returncode != 0
-    return done.stderr
-
-
-def stand_in_for_agents_pod(kubectl: Kubectl, namespace: str, node: str) -> None:
-    """A Pod object with an agent's labels, bound to a node and said to run; nothing runs it."""
-    labels = {"app.kubernetes.io/name": "try-it-now", "app.kubernetes.io/component": "agent"}
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "stand-in", "namespace": namespace, "labels": labels},
-        "spec": {"nodeName": node, "containers": [{"name": "agent", "image": "none"}]},
-    }
-    made = kubectl("create", "-f", "-", stdin=json.dumps(pod))
-    assert made.returncode == 0, made.stderr
-    running = json.dumps({"status": {"phase": "Running"}})
-    where = ("pod/stand-in", "-n", namespace, "--subresource=status", "--type=merge")
-    patched = kubectl("patch", *where, "-p", running)
-    assert patched.returncode == 0, patched.stderr
+    try:
+        with terminal.acting_as("onlooker"):
+            refused = terminal.run(f"tryitnow logs {far}", code=1).stderr
+            assert 'cannot create resource "pods/exec"' in refused
+        shell = f"--role=tryitnow-node-shell {account}"
+        terminal.run(f"{agents} create rolebinding onlooker-shell {shell}")
+        with terminal.acting_as("onlooker"):
+            assert terminal.run(f"tryitnow logs {far}").stdout
+    finally:
+        terminal.run(f"{agents} delete rolebinding --ignore-not-found onlooker onlooker-shell")

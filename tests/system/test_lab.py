@@ -1,15 +1,21 @@
-"""Taking a lab down leaves nothing of it on the machine, whatever ran in it."""
+"""A lab shows what runs in it, and when it is taken down nothing of it is left on the machine."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import network, remains
+from lab import binaries, network, remains
 from lab.cluster import Cluster
+from tests.system.conftest import Kubectl
+from tests.system.nodes import NODES
 from tests.system.traces import traces
+
+OURS = ("-n", "tryitnow-system")
+AGENTS = "--selector=app.kubernetes.io/component=agent"
 
 
 @pytest.fixture
@@ -47,3 +53,46 @@ def test_up_again_keeps_what_runs(brief: tuple[Cluster, str]) -> None:
     assert before
     Cluster(lab.lab.name, nodes=1, operator=False).up()
     assert lab.exec("node-1", ["podman", "ps", "--quiet"]).stdout == before
+
+
+def test_kubectl_shows_the_logs_of_the_operator(kubectl: Kubectl) -> None:
+    agents = kubectl(*OURS, "logs", AGENTS, "--prefix", "--tail=50").stdout.splitlines()
+    pods = kubectl(*OURS, "get", "pods", AGENTS, "-o", "name").stdout.split()
+    # Neither has the control plane one.
+    assert len(pods) == len(NODES)
+    assert {line.partition("/agent] ")[0] for line in agents} == {f"[{pod}" for pod in pods}
+    assert "controller started" in kubectl(*OURS, "logs", "deploy/tryitnow-controller").stdout
+    before = kubectl(*OURS, "logs", "deploy/tryitnow-controller", "--previous")
+    assert 'previous terminated container "controller" in pod' in before.stderr
+
+
+def test_kubectl_runs_commands_in_the_operators_pods(kubectl: Kubectl) -> None:
+    told = kubectl(*OURS, "exec", "ds/tryitnow-agent", "--", "tryitnow", "--version")
+    assert told.stdout.startswith("tryitnow ")
+    done = kubectl(*OURS, "exec", "ds/tryitnow-agent", "--", "sh", "-c", "echo $NODE_NAME; exit 7")
+    assert done.stdout.strip() in NODES
+    assert "exit code 7" in done.stderr
+    controller = kubectl(*OURS, "exec", "deploy/tryitnow-controller", "--", "id", "-u")
+    assert controller.stdout == "65532\n"
+
+
+def test_a_followed_log_ends_with_its_pod_and_the_next_pods_begins_with_it(
+    cluster: Cluster, kubectl: Kubectl
+) -> None:
+    def pods() -> set[str]:
+        return {*kubectl(*OURS, "get", "pods", AGENTS, "-o", "name").stdout.split()}
+
+    before = pods()
+    old = min(before)
+    who = f"--kubeconfig={cluster.kubeconfig}"
+    words = [str(binaries.tool("kubectl")), who, *OURS, "logs", "--follow", old]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout
+        assert following.stdout.readline()
+        assert kubectl(*OURS, "delete", old).returncode == 0
+        rest, _ = following.communicate(timeout=60)
+    assert "ended: 0" in rest.splitlines()[-1]
+    rolled = kubectl(*OURS, "rollout", "status", "ds/tryitnow-agent", "--timeout=60s")
+    assert rolled.returncode == 0, rolled.stderr
+    (new,) = pods() - before
+    assert "start 1" in kubectl(*OURS, "logs", new).stdout.splitlines()[0]

@@ -80,3 +80,23 @@ def test_a_pod_that_must_not_be_root_needs_a_user() -> None:
     del pod["spec"]["securityContext"]["runAsUser"]
     with pytest.raises(LabError, match="must not run as root"):
         pods.play(pod, ADDRESS)
+
+
+def test_a_sidecar_is_one_more_container_that_runs() -> None:
+    pod = pod_of("agent.yaml", node="node-1", unit="agent-node-1")
+    since = "2030-01-01T00:00:00Z"
+    written = pods.status(pod, ADDRESS, phase="Running", ready=False, since=since)
+    (agent,) = written["containerStatuses"]
+    (podman,) = written["initContainerStatuses"]
+    assert (agent["name"], agent["ready"]) == ("agent", False)
+    assert (podman["name"], podman["ready"], podman["started"]) == ("podman", True, True)
+    assert podman["state"] == {"running": {"startedAt": since}}
+    del pod["spec"]["initContainers"]
+    written = pods.status(pod, ADDRESS, phase="Running", ready=True, since=since)
+    assert "initContainerStatuses" not in written
+
+
+def test_a_container_that_ends_before_the_main_one_is_no_sidecar() -> None:
+    pod = pod_of("agent.yaml", node="node-1", unit="agent-node-1")
+    del pod["spec"]["initContainers"][0]["restartPolicy"]
+    assert pods.sidecars(pod) == []
