@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from tests.system.slow_restores import (
     SlowRestores,
     make,
 )
+from tests.system.terminal import Terminal
 from tests.unit.metrics.asked import VARIABLES, Query, queries
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, RestoredFrom, StartedBy
@@ -53,6 +55,17 @@ def test_the_slow_demos_say_themselves_what_took_the_time(slow_restores: SlowRes
         assert status.timings.total.total_seconds() > OBJECTIVE_SECONDS
         probe = shown[demo.metadata.name]["PROBE"]
         assert float(probe.removesuffix("s")) >= WAKE_SECONDS, slow_restores.table
+
+
+def test_explain_slow_compares_with_the_last_day_in_prometheus(
+    slow_restores: SlowRestores, terminal: Terminal, cluster: Cluster
+) -> None:
+    demo = slow_restores.demos[0].metadata.name
+    asked = f"tryitnow explain-slow {demo} --prometheus {cluster.prometheus} -o json"
+    found = json.loads(terminal.run(asked).stdout)
+    (probe,) = (step for step in found["steps"] if step["name"] == "probe")
+    assert probe["compared"] >= STARTS
+    assert found["causes"][0]["name"] == "probe"
 
 
 def test_every_program_is_scraped(slow_restores: SlowRestores) -> None:
