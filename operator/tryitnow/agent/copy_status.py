@@ -8,7 +8,7 @@ from datetime import timedelta
 from tryitnow.agent.measure import count_copy
 from tryitnow.agent.node import Node
 from tryitnow.api.checkpoint import Archive
-from tryitnow.api.meta import ConditionStatus, set_condition
+from tryitnow.api.meta import ConditionStatus
 from tryitnow.api.nodecheckpoint import (
     NodeCheckpoint,
     NodeCheckpointPhase,
@@ -26,21 +26,12 @@ async def _write(node: Node, copy: NodeCheckpoint, status: NodeCheckpointStatus)
     return node.copies.take(await node.kubernetes.patch_status(copy, status.to_api()))
 
 
-def _with_ready(
-    copy: NodeCheckpoint, ready: ConditionStatus, reason: str, message: str
-) -> NodeCheckpointStatus:
-    conditions = set_condition(
-        copy.status.conditions, "Ready", ready, reason, message, generation=copy.metadata.generation
-    )
-    return copy.status.model_copy(update={"conditions": tuple(conditions)})
-
-
 async def report_progress(
     node: Node, copy: NodeCheckpoint, phase: Phase, progress: str
 ) -> NodeCheckpoint:
     """Say what is being done right now."""
     logger.info("%s: %s", copy.key, progress)
-    status = _with_ready(copy, ConditionStatus.FALSE, str(phase), progress)
+    status = copy.status.with_condition(copy, "Ready", ConditionStatus.FALSE, str(phase), progress)
     return await _write(
         node, copy, status.model_copy(update={"phase": phase, "progress": progress})
     )
@@ -51,7 +42,7 @@ async def report_prepared(
 ) -> None:
     """Say that demos can be thawed from it."""
     logger.info("%s: %s", copy.key, message)
-    status = _with_ready(copy, ConditionStatus.TRUE, "Prepared", message)
+    status = copy.status.with_condition(copy, "Ready", ConditionStatus.TRUE, "Prepared", message)
     update = {
         "phase": Phase.PREPARED,
         "progress": "",
@@ -67,14 +58,15 @@ async def report_prepared(
 async def report_not_ready(node: Node, copy: NodeCheckpoint, reason: str, message: str) -> None:
     """Say why it is not ready yet; it is tried again."""
     logger.warning("%s: %s: %s", copy.key, reason, message)
-    await _write(node, copy, _with_ready(copy, ConditionStatus.FALSE, reason, message))
+    status = copy.status.with_condition(copy, "Ready", ConditionStatus.FALSE, reason, message)
+    await _write(node, copy, status)
     node.kubernetes.event(copy, reason, message, warning=True)
 
 
 async def report_failed(node: Node, copy: NodeCheckpoint, reason: str, message: str) -> None:
     """Say why it will not be built here."""
     logger.error("%s: %s: %s", copy.key, reason, message)
-    status = _with_ready(copy, ConditionStatus.FALSE, reason, message)
+    status = copy.status.with_condition(copy, "Ready", ConditionStatus.FALSE, reason, message)
     await _write(node, copy, status.model_copy(update={"phase": Phase.FAILED, "progress": ""}))
     node.kubernetes.event(copy, reason, message, warning=True)
 
@@ -85,8 +77,6 @@ async def report_quarantined(
     """Take a copy out of service, and say why."""
     logger.error("%s: quarantined: %s: %s", copy.key, reason, message)
     count_copy(node, QUARANTINES, copy, reason)
-    marked = _with_ready(
-        copy.model_copy(update={"status": status}), ConditionStatus.FALSE, reason, message
-    )
+    marked = status.with_condition(copy, "Ready", ConditionStatus.FALSE, reason, message)
     await _write(node, copy, marked.model_copy(update={"phase": Phase.QUARANTINED, "progress": ""}))
     node.kubernetes.event(copy, f"Quarantined{reason}", message, warning=True)

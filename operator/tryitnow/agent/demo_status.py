@@ -16,7 +16,7 @@ from tryitnow.api.demoinstance import (
     StartPolicy,
     Timings,
 )
-from tryitnow.api.meta import ConditionStatus, find_condition, now, set_condition
+from tryitnow.api.meta import ConditionStatus, find_condition, now
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ async def report_ready(
     how = _HOW[outcome.started_by]
     message = f"{how} on {node.name} in {total.total_seconds():.2f} s"
     why = _why_cold(instance, outcome)
-    status = _with_ready(instance, ConditionStatus.TRUE, str(outcome.started_by), message + why)
+    status = instance.status.with_condition(
+        instance, "Ready", ConditionStatus.TRUE, str(outcome.started_by), message + why
+    )
     update = {
         "phase": Phase.READY,
         "host_port": host_port,
@@ -81,7 +83,9 @@ async def report_found(node: Node, instance: DemoInstance) -> None:
     if ready is not None and ready.status is ConditionStatus.TRUE:
         return
     message = f"runs on {node.name}, whose agent is back"
-    status = _with_ready(instance, ConditionStatus.TRUE, str(instance.status.started_by), message)
+    status = instance.status.with_condition(
+        instance, "Ready", ConditionStatus.TRUE, str(instance.status.started_by), message
+    )
     await _write(node, instance, status)
     logger.info("%s: %s", instance.key, message)
     node.kubernetes.event(instance, "Ready", message)
@@ -89,17 +93,14 @@ async def report_found(node: Node, instance: DemoInstance) -> None:
 
 async def report_given_up(node: Node, instance: DemoInstance, reason: str, message: str) -> None:
     """Say why it will not become ready."""
-    status = _with_ready(instance, ConditionStatus.FALSE, reason, message)
-    conditions = set_condition(
-        status.conditions,
-        "Stalled",
-        ConditionStatus.TRUE,
-        reason,
-        f"{message}\nDelete this DemoInstance and create another once the cause is mended.",
-        generation=instance.metadata.generation,
+    status = instance.status.with_condition(
+        instance, "Ready", ConditionStatus.FALSE, reason, message
     )
-    update = {"phase": Phase.FAILED, "conditions": tuple(conditions)}
-    await _write(node, instance, status.model_copy(update=update))
+    way_out = "Delete this DemoInstance and create another once the cause is mended."
+    status = status.with_condition(
+        instance, "Stalled", ConditionStatus.TRUE, reason, f"{message}\n{way_out}"
+    )
+    await _write(node, instance, status.model_copy(update={"phase": Phase.FAILED}))
     logger.error("%s: %s: %s", instance.key, reason, message)
     node.kubernetes.event(instance, reason, message, warning=True)
 
@@ -114,27 +115,15 @@ async def report_not_ready(
     restarted: bool = False,
 ) -> DemoInstance:
     """Say why it does not answer (yet)."""
-    status = _with_ready(instance, ConditionStatus.FALSE, reason, message)
+    status = instance.status.with_condition(
+        instance, "Ready", ConditionStatus.FALSE, reason, message
+    )
     update = {"phase": phase, "restarts": status.restarts + restarted}
     said = find_condition(instance.status.conditions, "Ready")
     if said is None or said.reason != reason:
         logger.warning("%s: %s: %s", instance.key, reason, message)
         node.kubernetes.event(instance, reason, message, warning=True)
     return await _write(node, instance, status.model_copy(update=update))
-
-
-def _with_ready(
-    instance: DemoInstance, ready: ConditionStatus, reason: str, message: str
-) -> DemoInstanceStatus:
-    conditions = set_condition(
-        instance.status.conditions,
-        "Ready",
-        ready,
-        reason,
-        message,
-        generation=instance.metadata.generation,
-    )
-    return instance.status.model_copy(update={"conditions": tuple(conditions)})
 
 
 async def _write(node: Node, instance: DemoInstance, status: DemoInstanceStatus) -> DemoInstance:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
 
 from tryitnow.api.duration import Duration
 from tryitnow.api.hooks import Hooks, ParameterList
-from tryitnow.api.meta import Condition, Model, Resource, Time
+from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource, Time
 from tryitnow.api.template import Container, Template
 
 
@@ -334,7 +334,7 @@ class CheckpointPhase(StrEnum):
     FAILED = "Failed"
 
 
-class CheckpointStatus(Model):
+class CheckpointStatus(ConditionedStatus):
     """What became of it. Written by the controller only."""
 
     observed_generation: int | None = None
@@ -343,15 +343,7 @@ class CheckpointStatus(Model):
     phase: CheckpointPhase = CheckpointPhase.PENDING
     """Pending, Building, Verifying, Distributing, Ready or Failed: for people."""
 
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            }
-        ),
-    ] = ()
+    conditions: Conditions = ()
     """Ready: a verified copy serves and no copy is under way. Verified: a test restore of the
     current revision answered. Distributed: all selected nodes hold a copy. Stalled: nothing more
     will happen until somebody changes something."""

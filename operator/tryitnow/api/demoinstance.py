@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from tryitnow.api.duration import Duration
-from tryitnow.api.meta import Condition, Model, Resource, Time
+from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource, Time
 
 
 class StartPolicy(StrEnum):
@@ -188,7 +188,7 @@ class Timings(Model):
     """From the creation of the object until ready (creation times have whole seconds)."""
 
 
-class DemoInstanceStatus(Model):
+class DemoInstanceStatus(ConditionedStatus):
     """What became of it. The controller writes until it is bound, then its node's agent."""
 
     observed_generation: int | None = None
@@ -197,15 +197,7 @@ class DemoInstanceStatus(Model):
     phase: DemoInstancePhase = DemoInstancePhase.PENDING
     """Pending, Starting, Ready, Failed or Terminating: for people."""
 
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            }
-        ),
-    ] = ()
+    conditions: Conditions = ()
     """Ready: the application answers at the URL. Stalled: it will not become ready without
     somebody doing something."""
 

@@ -118,6 +118,33 @@ def set_condition(
     return [new if c.type == type_ else c for c in conditions]
 
 
+Conditions = Annotated[
+    tuple[Condition, ...],
+    Field(
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        }
+    ),
+]
+"""A status' conditions: at most one of each type."""
+
+
+class ConditionedStatus(Model):
+    """What the statuses of our kinds have in common."""
+
+    conditions: Conditions = ()
+
+    def with_condition(
+        self, about: Resource, type_: str, holds: ConditionStatus, reason: str, message: str
+    ) -> Self:
+        """Return a copy that has one condition set, for the generation that ``about`` has now."""
+        conditions = set_condition(
+            self.conditions, type_, holds, reason, message, generation=about.metadata.generation
+        )
+        return self.model_copy(update={"conditions": tuple(conditions)})
+
+
 def find_condition(conditions: Sequence[Condition], type_: str) -> Condition | None:
     """Return the condition of that type, if there is one."""
     return next((c for c in conditions if c.type == type_), None)

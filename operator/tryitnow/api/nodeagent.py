@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
-
-from pydantic import Field
+from typing import ClassVar, Literal
 
 from tryitnow.api.checkpoint import Versions
-from tryitnow.api.meta import Condition, Model, Resource, Time
+from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource, Time
 
 HEARTBEAT_INTERVAL = timedelta(seconds=10)
 """How often an agent reports; the kubelet's interval for its Lease."""
@@ -50,21 +48,13 @@ class NodeAgentSpec(Model):
     """Name of the node."""
 
 
-class NodeAgentStatus(Model):
+class NodeAgentStatus(ConditionedStatus):
     """What the agent reports. Written by that agent only."""
 
     heartbeat: Time | None = None
     """When the agent last reported."""
 
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            }
-        ),
-    ] = ()
+    conditions: Conditions = ()
     """Ready: the agent can run instances. CRIUAvailable: it can freeze and thaw."""
 
     address: str = ""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from tryitnow.api.checkpoint import Archive, Blueprint, Pool
 from tryitnow.api.duration import Duration
-from tryitnow.api.meta import Condition, Model, Resource
+from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource
 
 MAX_NAME = 253
 """Longest object name: a DNS subdomain (RFC 1123)."""
@@ -88,7 +88,7 @@ class NodeCheckpointPhase(StrEnum):
     FAILED = "Failed"
 
 
-class NodeCheckpointStatus(Model):
+class NodeCheckpointStatus(ConditionedStatus):
     """What the node holds. Written by that node's agent only."""
 
     observed_generation: int | None = None
@@ -97,15 +97,7 @@ class NodeCheckpointStatus(Model):
     phase: NodeCheckpointPhase = NodeCheckpointPhase.PENDING
     """Pending, Building, Verifying, Downloading, Prepared, Quarantined or Failed."""
 
-    conditions: Annotated[
-        tuple[Condition, ...],
-        Field(
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-            }
-        ),
-    ] = ()
+    conditions: Conditions = ()
     """Ready: this node can thaw it. Stalled: the build failed for good on this node."""
 
     archive: Archive | None = None

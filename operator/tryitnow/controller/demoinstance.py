@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus, Timings
 from tryitnow.api.hooks import parameter_problems
-from tryitnow.api.meta import ConditionStatus, Key, find_condition, now, set_condition
+from tryitnow.api.meta import ConditionStatus, Key, find_condition, now
 from tryitnow.controller.bind import Binding, Refusal, bind
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.distribute import selected
@@ -80,14 +80,20 @@ async def _bind(
         cluster.metrics.count(BIND_REFUSALS, reason=decision.reason)
         is_mistake = decision.reason in _MISTAKES
         ready = ConditionStatus.FALSE if is_mistake else ConditionStatus.UNKNOWN
-        status = _with_ready(instance, ready, decision.reason, decision.message)
+        status = _base(instance).with_condition(
+            instance, "Ready", ready, decision.reason, decision.message
+        )
         if decision.reason == INVALID_PARAMETERS:
             status = _stalled(instance, status, ConditionStatus.TRUE, decision)
         if status.conditions != instance.status.conditions:
             kubernetes.event(instance, decision.reason, decision.message, warning=True)
         return await _write(kubernetes, cluster, instance, status)
-    status = _with_ready(
-        instance, ConditionStatus.UNKNOWN, "Bound", f"bound to {decision.node_name}; starting"
+    status = _base(instance).with_condition(
+        instance,
+        "Ready",
+        ConditionStatus.UNKNOWN,
+        "Bound",
+        f"bound to {decision.node_name}; starting",
     )
     if find_condition(status.conditions, "Stalled") is not None:
         cause = Refusal("Bound", "what kept it from starting is mended")
@@ -139,36 +145,15 @@ def _decide(cluster: Cluster, instance: DemoInstance) -> Binding | Refusal:
     )
 
 
-def _with_ready(
-    instance: DemoInstance, ready: ConditionStatus, reason: str, message: str
-) -> DemoInstanceStatus:
-    conditions = set_condition(
-        instance.status.conditions,
-        "Ready",
-        ready,
-        reason,
-        message,
-        generation=instance.metadata.generation,
-    )
-    return _base(instance).model_copy(update={"conditions": tuple(conditions)})
-
-
 def _stalled(
     instance: DemoInstance,
     status: DemoInstanceStatus,
     stalled: ConditionStatus,
     cause: Refusal,
 ) -> DemoInstanceStatus:
-    conditions = set_condition(
-        status.conditions,
-        "Stalled",
-        stalled,
-        cause.reason,
-        cause.message,
-        generation=instance.metadata.generation,
-    )
+    marked = status.with_condition(instance, "Stalled", stalled, cause.reason, cause.message)
     phase = Phase.FAILED if stalled is ConditionStatus.TRUE else Phase.PENDING
-    return status.model_copy(update={"conditions": tuple(conditions), "phase": phase})
+    return marked.model_copy(update={"phase": phase})
 
 
 async def _write(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
-from tryitnow.api.meta import ConditionStatus, Resource, find_condition, set_condition
+from tryitnow.api.meta import ConditionStatus, Resource, find_condition
 from tryitnow.controller.cluster import Cluster
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
@@ -73,15 +73,9 @@ async def _say_lost(
         f"the agent of node {node} is silent; the demo may still run there. "
         "Delete this DemoInstance and create another to get one on a living node"
     )
-    conditions = set_condition(
-        instance.status.conditions,
-        "Ready",
-        ConditionStatus.UNKNOWN,
-        NODE_LOST,
-        message,
-        generation=instance.metadata.generation,
+    status = instance.status.with_condition(
+        instance, "Ready", ConditionStatus.UNKNOWN, NODE_LOST, message
     )
-    status = instance.status.model_copy(update={"conditions": tuple(conditions)})
     try:
         cluster.instances.take(await kubernetes.patch_status(instance, status.to_api()))
     except NotFoundError:
