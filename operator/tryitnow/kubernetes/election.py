@@ -165,6 +165,8 @@ class LeaderElection:
         try:
             found = await self._leases.read()
         except NotFoundError:
+            if self._seen is not None and self._may_still_act(self._seen):
+                return False  # somebody deleted it, which does not stop its holder
             at = now()
             return await self._write(
                 Lease(
@@ -176,12 +178,14 @@ class LeaderElection:
                 ),
                 first=True,
             )
-        time = asyncio.get_running_loop().time()
         if found != self._seen:
-            self._seen, self._seen_at = found, time
-        if self._is_taken(found) and time < self._seen_at + found.duration.total_seconds():
-            return False
-        return await self._write(found)
+            self._seen, self._seen_at = found, asyncio.get_running_loop().time()
+        return False if self._may_still_act(found) else await self._write(found)
+
+    def _may_still_act(self, seen: Lease) -> bool:
+        """Whether another holds the Lease that was seen last, and has not let it run out."""
+        left = self._seen_at + seen.duration.total_seconds() - asyncio.get_running_loop().time()
+        return self._is_taken(seen) and left > 0
 
     def _is_taken(self, lease: Lease) -> bool:
         return lease.holder not in {"", self._identity}
