@@ -155,7 +155,7 @@ class Timings(Model):
     """How long each step of the start took. Steps that were not needed are absent."""
 
     bind: Duration | None = None
-    """From the creation of the object until the node's agent took it up."""
+    """The controller's choice of a node, once there was one to choose."""
 
     claim: Duration | None = None
     """Taking over a copy that waited in the warm pool."""
@@ -185,7 +185,8 @@ class Timings(Model):
     """Time lost on the way that did not work, before the cold start."""
 
     total: Duration | None = None
-    """From the creation of the object until ready (creation times have whole seconds)."""
+    """From the choice of a node until ready. What it waited before, for room or a copy, is not in
+    it: `readyAt` less `metadata.creationTimestamp` has all, in whole seconds."""
 
 
 class DemoInstanceStatus(ConditionedStatus):
