@@ -29,7 +29,11 @@ def token(
     node: str | None = None,
     pod: dict[str, Any] | None = None,
 ) -> str:
-    """A token of a service account in the operator's namespace, bound to a Node or a Pod."""
+    """A token of a service account, bound to a Node or a Pod, whose namespace is the account's.
+
+    Without a Pod the account is in the operator's namespace.
+    """
+    namespace = NAMESPACE
     spec: dict[str, Any] = {"expirationSeconds": _TOKEN_SECONDS, "audiences": audiences or []}
     if node:
         found = api.get(f"/api/v1/nodes/{node}")
@@ -39,9 +43,10 @@ def token(
         spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}
     if pod:
         metadata = pod["metadata"]
+        namespace = metadata["namespace"]
         spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"],
                                   "uid": metadata["uid"]}  # fmt: skip
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{service_account}/token"
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
     issued: str = api.create(path, request)["status"]["token"]
     return issued

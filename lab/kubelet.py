@@ -51,6 +51,7 @@ class Kubelet:
         self._once: dict[str, threading.Thread] = {}
         self._results: dict[str, bool] = {}
         self._started: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
 
     def run(self) -> None:
         """Look at all Pods after each change, and at least every second."""
@@ -59,7 +60,7 @@ class Kubelet:
                 listed = self._api.get("/api/v1/pods") or {"items": [], "metadata": {}}
                 door.close_but(self._lab, listed["items"])
                 for pod in listed["items"]:
-                    self._look_at(pod, listed["items"])
+                    self._try_to_look_at(pod, listed["items"])
                 self._api.wait_for_change(
                     "/api/v1/pods", listed["metadata"]["resourceVersion"], _LOOK_AGAIN_S
                 )
@@ -67,6 +68,19 @@ class Kubelet:
                 # The API server may be down for a test; the supervisor may be busy with a unit.
                 _log(str(error))
                 time.sleep(_LOOK_AGAIN_S)
+
+    def _try_to_look_at(self, pod: Pod, beside: list[Pod]) -> None:
+        """Look at one Pod; what is wrong with it keeps no other waiting."""
+        uid = pod["metadata"]["uid"]
+        try:
+            self._look_at(pod, beside)
+        except LabError as error:
+            # Such as somebody else's Pod, which stays Pending.
+            if self._refused.get(uid) != str(error):
+                _log(f"{pods.key(pod)}: {error}")
+            self._refused[uid] = str(error)
+        else:
+            self._refused.pop(uid, None)
 
     def _look_at(self, pod: Pod, beside: list[Pod]) -> None:
         metadata = pod["metadata"]
@@ -84,6 +98,7 @@ class Kubelet:
             self._keep_running(pod)
 
     def _bind(self, pod: Pod) -> None:
+        pods.main_container(pod)  # or it stays where it is
         node = pods.node_of(pod)
         _log(f"{pods.key(pod)}: bound to {node}")
         target = {"apiVersion": "v1", "kind": "Node", "name": node}
@@ -182,7 +197,9 @@ class Kubelet:
         account = pod["spec"].get("serviceAccountName", "default")
         bearer = identity.token(self._api, account, pod=pod)
         server = control_plane.server(self._network)
-        content = certificates.token_kubeconfig(self._lab, server, bearer, identity.NAMESPACE)
+        content = certificates.token_kubeconfig(
+            self._lab, server, bearer, pod["metadata"]["namespace"]
+        )
         certificates.write_secret(own / "kubeconfig", content)
         for name, audience in pods.transfer_tokens(pod).items():
             token = identity.token(self._api, account, audiences=[audience], pod=pod)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 logger = logging.getLogger(__name__)
 
 A = TypeVar("A")
 B = TypeVar("B")
+P = ParamSpec("P")
 
 
 async def together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
@@ -33,6 +34,20 @@ async def all_together(coroutines: Iterable[Coroutine[Any, Any, A]]) -> list[A]:
         return await asyncio.gather(*tasks)
     except BaseException:
         await _cancel(tasks)
+        raise
+
+
+async def in_thread(function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
+    """Do what blocks in a thread; when it is cancelled, wait until the thread has ended.
+
+    Unlike ``asyncio.to_thread``, whose thread goes on behind the back of whoever cleans up: for
+    what writes.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
         raise
 
 

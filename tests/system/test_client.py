@@ -52,22 +52,17 @@ def here(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_every_command_of_the_page_works(terminal: Terminal) -> None:
     done = terminal.run("\n".join(blocks("request-demos.md")))
     assert "1 passed" in done.stdout, "docs/examples/test_shop.py"
-    assert "job.batch/smoke-test created" in done.stdout
+    assert "the shop answers at http://" in done.stdout, "docs/examples/job.yaml"
 
 
-def test_the_jobs_command_works_with_the_rights_of_its_service_account(
-    terminal: Terminal,
-) -> None:
+def test_the_jobs_service_account_may_do_nothing_else(terminal: Terminal) -> None:
     terminal.run("kubectl apply -f docs/examples/job.yaml")
     *_, job = yaml.safe_load_all((DOCS / "examples/job.yaml").read_text())
-    [container] = job["spec"]["template"]["spec"]["containers"]
     with terminal.acting_as(job["spec"]["template"]["spec"]["serviceAccountName"]):
-        done = terminal.run(shlex.join(container["command"]))
-        assert "the shop answers at http://" in done.stdout
         refused = terminal.run("kubectl delete checkpoint shop", code=1)
         assert "forbidden" in refused.stderr
         # In a cluster its ttl ends it.
-        terminal.run("kubectl get demoinstances -o name | xargs kubectl delete")
+        terminal.run("kubectl get demoinstances -o name | xargs --no-run-if-empty kubectl delete")
 
 
 def test_the_program_in_go_gets_a_demo(terminal: Terminal, module_objects: Objects) -> None:

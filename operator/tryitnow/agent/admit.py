@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import timedelta
 
@@ -17,7 +16,7 @@ from tryitnow.agent.sandbox import Sandbox
 from tryitnow.agent.sandboxes import is_running
 from tryitnow.api.checkpoint import Blueprint
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
-from tryitnow.background import all_together
+from tryitnow.background import all_together, in_thread
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ async def _name_host(
         pids = [sandbox.pid]
     else:
         pids = await all_together(node.podman.pid_of(own) for own in called.values())
-    await asyncio.to_thread(_write_name, instance, pids)
+    await in_thread(_write_name, instance, pids)
 
 
 def _write_name(instance: DemoInstance, pids: list[int]) -> None:

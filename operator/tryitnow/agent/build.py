@@ -5,7 +5,6 @@ The application is frozen while it runs: a stopped container cannot be.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -27,6 +26,7 @@ from tryitnow.agent.volumes import VolumeError
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.meta import now
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.background import in_thread
 from tryitnow.podman.errors import (
     CRIUError,
     ImagePullError,
@@ -161,7 +161,7 @@ async def _freeze(
         created=now(),
         versions=node.health.versions,
     )
-    await asyncio.to_thread(node.archives.describe, file, archive, blueprint)
+    await in_thread(node.archives.describe, file, archive, blueprint)
     return archive
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +15,7 @@ from tryitnow.agent.sandboxes import discard, is_running, opened
 from tryitnow.agent.sources import read_sources
 from tryitnow.agent.startup import last_words, start_all
 from tryitnow.api.checkpoint import Blueprint
+from tryitnow.background import in_thread
 from tryitnow.podman.errors import ImagePullError
 
 
@@ -52,7 +52,7 @@ async def cold_start(node: Node, name: ContainerName, blueprint: Blueprint) -> S
     await discard(node, name)
     async with opened(node, name, blueprint) as sandbox:
         if sandbox.pod is not None:
-            await asyncio.to_thread(node.volumes.write, sandbox.pod.tag, sources.files)
+            await in_thread(node.volumes.write, sandbox.pod.tag, sources.files)
         try:
             await start_all(node, name, blueprint, sandbox, images, sources)
             started = time.monotonic()

@@ -30,6 +30,7 @@ from tryitnow.agent.sandboxes import discard, dismantle
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.background import in_thread
 from tryitnow.podman.client import ContainerState, PodState
 from tryitnow.workqueue import WorkQueue
 
@@ -85,13 +86,13 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     opening = {pod.tag for pod in map(parse_pod, node.opening) if pod}
     for tag in sorted(volumes - there - opening):
         logger.warning("removing volumes %s: their pod is gone", tag)
-        await asyncio.to_thread(node.volumes.remove, tag)
+        await in_thread(node.volumes.remove, tag)
     for file in orphaned_files(files, held.items):
         logger.warning("removing archive file %s: no NodeCheckpoint owns it", file)
         (node.archives.directory / file).unlink(missing_ok=True)
     for stem in sorted(unpacked - {archive_name(copy).stem for copy in held.items}):
         logger.warning("removing the unpacked archive %s: no NodeCheckpoint owns it", stem)
-        await asyncio.to_thread(node.data.remove, stem)
+        await in_thread(node.data.remove, stem)
     # An image that is being made right now has no owner that says so yet.
     digests = _digests(held.items)
     unneeded = {tag for tag in tags if not any(belongs_to(tag, sha256) for sha256 in digests)}

@@ -15,6 +15,7 @@ from tryitnow.agent.certificate import UnusableCertificateError, trust_only
 from tryitnow.agent.node import Node
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.nodecheckpoint import Fetch, Source
+from tryitnow.background import in_thread
 from tryitnow.metrics.node import FETCHED_BYTES
 
 logger = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ async def fetch(node: Node, name: ArchiveName, order: Fetch, blueprint: Blueprin
             logger.warning("fetching %s from %s: %s", name, source.node_name, error)
             said.append(f"{source.node_name}: {error}")
             continue
-        await asyncio.to_thread(node.archives.adopt, name, partial)
-        await asyncio.to_thread(node.archives.describe, name, order.archive, blueprint)
+        await in_thread(node.archives.adopt, name, partial)
+        await in_thread(node.archives.describe, name, order.archive, blueprint)
         return
     msg = f"{name} could not be fetched: {'; '.join(said) or 'no node has it'}"
     raise FetchError(msg)
@@ -113,7 +114,7 @@ async def _download(
                     node.metrics.count(FETCHED_BYTES, len(chunk))
                     if have > archive.size_bytes:
                         break
-                    await asyncio.to_thread(_append, handle, digest, chunk)
+                    await in_thread(_append, handle, digest, chunk)
             finally:
                 os.close(handle)
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -7,7 +7,6 @@ connections (``spec.criu.tcp``).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tryitnow.agent.names import ContainerName
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox import Sandbox
 from tryitnow.api.checkpoint import Blueprint
-from tryitnow.background import all_together
+from tryitnow.background import all_together, in_thread
 
 
 async def freeze(
@@ -35,7 +34,7 @@ async def freeze(
         return await node.podman.checkpoint(
             str(name), blueprint.freezing, lambda chunks: node.archives.write(file, chunks)
         )
-    scratch = await asyncio.to_thread(node.data.begin, f"{file.stem}.freeze")
+    scratch = await in_thread(node.data.begin, f"{file.stem}.freeze")
     try:
         parts = await _freeze_pod(node, name, blueprint, sandbox, scratch)
         for volume in blueprint.template.volumes:
@@ -43,11 +42,11 @@ async def freeze(
                 continue
             target = scratch / f"{volume.name}.{VOLUMES}"
             source = node.volumes.path(sandbox.pod.tag, volume.name)
-            await asyncio.to_thread(pack_volume, source, target)
+            await in_thread(pack_volume, source, target)
             parts[f"{VOLUMES}/{volume.name}.tar"] = target
-        return await asyncio.to_thread(node.archives.write, file, bundle(parts))
+        return await in_thread(node.archives.write, file, bundle(parts))
     finally:
-        await asyncio.to_thread(node.data.abandon, f"{file.stem}.freeze")
+        await in_thread(node.data.abandon, f"{file.stem}.freeze")
 
 
 async def _freeze_pod(

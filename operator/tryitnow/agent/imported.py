@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tryitnow.agent.slot import Filled
 from tryitnow.agent.sources import read_sources
 from tryitnow.agent.unpack import extract, unpack
 from tryitnow.api.checkpoint import Archive, Blueprint
-from tryitnow.background import all_together
+from tryitnow.background import all_together, in_thread
 
 _CHUNK_BYTES = 1 << 20
 
@@ -70,14 +69,12 @@ async def _import_pod(
     # Apart first: which bytes are right is known at the end of the archive only, and the imports
     # want their parts of it at the same time.
     scratch_name = f"{file.stem}.{pod.tag}"
-    scratch = await asyncio.to_thread(node.data.begin, scratch_name)
+    scratch = await in_thread(node.data.begin, scratch_name)
     try:
-        await asyncio.to_thread(
-            unpack, node.archives.read(file, archive), file.compression, scratch
-        )
+        await in_thread(unpack, node.archives.read(file, archive), file.compression, scratch)
         sources = await read_sources(node.kubernetes, name.owner.namespace, blueprint.template)
-        await asyncio.to_thread(_place_volumes, node, sandbox, blueprint, scratch)
-        await asyncio.to_thread(node.volumes.write, pod.tag, sources.files)
+        await in_thread(_place_volumes, node, sandbox, blueprint, scratch)
+        await in_thread(node.volumes.write, pod.tag, sources.files)
         took = await all_together(
             node.podman.restore_import(
                 own,
@@ -89,7 +86,7 @@ async def _import_pod(
             for container, own in sandbox.containers(name, blueprint).items()
         )
     finally:
-        await asyncio.to_thread(node.data.abandon, scratch_name)
+        await in_thread(node.data.abandon, scratch_name)
     return Filled(sandbox, max(took))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from datetime import timedelta
@@ -32,6 +31,7 @@ from tryitnow.agent.upkeep import check_archive, keep_prepared, preparing_id
 from tryitnow.agent.verify import verify
 from tryitnow.api.meta import Key, find_condition
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.background import in_thread
 from tryitnow.podman.errors import ImagePullError
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
         await tell("preparing quick restores", Phase.VERIFYING)
         await keep_prepared(node, copy, archive)
     except (BuildError, ArchiveError) as error:
-        await asyncio.to_thread(node.archives.remove, archive_name(copy))
+        await in_thread(node.archives.remove, archive_name(copy))
         reason = error.reason if isinstance(error, BuildError) else "VerifyFailed"
         build_ended(node, copy, reason, timedelta(seconds=time.monotonic() - began))
         await report_failed(node, latest, reason, str(error))
@@ -159,7 +159,7 @@ async def _remove(node: Node, copy: NodeCheckpoint) -> None:
     for role in (Role.BUILD, Role.VERIFY, Role.PREPARE):
         await discard(node, work_container(role, copy))
     await unprepare(node, copy, archive_name(copy))
-    await asyncio.to_thread(node.archives.remove, archive_name(copy))
+    await in_thread(node.archives.remove, archive_name(copy))
     node.checked.pop(copy.key, None)
     node.backoff.forget(_order_id(copy))
     node.backoff.forget(preparing_id(copy))

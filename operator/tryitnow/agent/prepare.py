@@ -8,7 +8,6 @@ is a container on that image (``slot``), into which CRIU reads the unpacked page
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -30,6 +29,7 @@ from tryitnow.agent.unpack import (
 )
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.background import in_thread
 
 
 async def prepare(
@@ -48,8 +48,8 @@ async def prepare(
     blueprint = copy.spec.blueprint
     node.preparing.add(name)
     try:
-        unfinished = await asyncio.to_thread(node.data.begin, file.stem)
-        await asyncio.to_thread(_lay_out, node, blueprint, file, archive, unfinished)
+        unfinished = await in_thread(node.data.begin, file.stem)
+        await in_thread(_lay_out, node, blueprint, file, archive, unfinished)
         images: dict[str, str] = {}
         for container in (member.name for member in blueprint.template.members):
             unpacked = unfinished / container
@@ -63,9 +63,10 @@ async def prepare(
                 lambda root, unpacked=unpacked: _fill(unpacked, root),  # type: ignore[misc]
             )
             images[container] = f"{REPOSITORY}:{tag}"
-            await asyncio.to_thread(_drop_the_rest, unpacked)
-        return await asyncio.to_thread(node.data.finish, file.stem, archive.sha256, images)
+            await in_thread(_drop_the_rest, unpacked)
+        return await in_thread(node.data.finish, file.stem, archive.sha256, images)
     finally:
+        await in_thread(node.data.abandon, file.stem)
         node.preparing.discard(name)
 
 
@@ -141,7 +142,7 @@ async def unprepare(node: Node, copy: NodeCheckpoint, file: ArchiveName) -> None
     """
     node.prepared.pop(copy.key, None)
     await drop_slots(node, copy.key)
-    await asyncio.to_thread(node.data.remove, file.stem)
+    await in_thread(node.data.remove, file.stem)
     await node.podman.remove(str(work_container(Role.PREPARE, copy)))
     archive = copy.status.archive
     if archive is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from tryitnow.agent.copy_status import report_quarantined
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore import archive_name
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.background import in_thread
 
 MAX_RESTORE_FAILURES = 2
 """Failed thaws in a row that quarantine a copy: one can be the node's bad moment."""
@@ -40,5 +39,5 @@ async def _count_failures(node: Node, copy: NodeCheckpoint, failures: int) -> No
 async def quarantine_damaged(node: Node, copy: NodeCheckpoint, message: str) -> None:
     """Take a damaged archive out of service and off the disk."""
     node.checked.pop(copy.key, None)
-    await asyncio.to_thread(node.archives.remove, archive_name(copy))
+    await in_thread(node.archives.remove, archive_name(copy))
     await report_quarantined(node, copy, DIGEST_MISMATCH, message, copy.status)

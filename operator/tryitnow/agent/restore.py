@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -26,7 +25,7 @@ from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.demoinstance import RestoredFrom
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.background import together
+from tryitnow.background import in_thread, together
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -197,7 +196,7 @@ async def _gather(node: Node, name: ContainerName, blueprint: Blueprint, sandbox
             state = await node.podman.inspect(own)
             if state is not None and state.running:
                 pid = state.pid if own == str(name) else pid
-                moved = await asyncio.to_thread(gather, state.id, state.pid)
+                moved = await in_thread(gather, state.id, state.pid)
                 logger.debug("%s: %d processes brought into its cgroup", own, moved)
         except (CgroupError, PodmanError) as error:
             logger.warning("%s: its limits and a pause may miss processes: %s", own, error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +10,7 @@ from tryitnow.agent.names import ContainerName, PodName, new_pod, parse_pod
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox import Sandbox
 from tryitnow.api.checkpoint import Blueprint
+from tryitnow.background import in_thread
 from tryitnow.podman.client import ContainerState
 
 
@@ -37,7 +37,7 @@ async def opened(
         if pod is None:
             yield Sandbox(ports)
         else:
-            await asyncio.to_thread(node.volumes.make, pod.tag, blueprint.template)
+            await in_thread(node.volumes.make, pod.tag, blueprint.template)
             pid = await node.podman.create_pod(str(pod), ports)
             await gate.close_gate(pid, sealed=sealed)
             yield Sandbox(ports, pod, pid)
@@ -102,4 +102,4 @@ async def _remove_container(node: Node, name: str) -> None:
 async def dismantle(node: Node, pod: PodName) -> None:
     """Remove a pod with its containers and volumes; fine when there is none."""
     await node.podman.remove_pod(str(pod))
-    await asyncio.to_thread(node.volumes.remove, pod.tag)
+    await in_thread(node.volumes.remove, pod.tag)

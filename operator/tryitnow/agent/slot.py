@@ -12,7 +12,6 @@ ladder takes over; the system tests ask for this one by name.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from tryitnow.agent.startup import new_container
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.api.template import Container, Template
-from tryitnow.background import all_together
+from tryitnow.background import all_together, in_thread
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
@@ -161,14 +160,14 @@ async def _make(node: Node, name: ContainerName, copy: NodeCheckpoint, prepared:
     try:
         async with opened(node, name, blueprint, sealed=sealed) as sandbox:
             if sandbox.pod is not None:
-                await asyncio.to_thread(_fill_volumes, node, sandbox.pod, template, prepared)
-                await asyncio.to_thread(node.volumes.write, sandbox.pod.tag, sources.files)
+                await in_thread(_fill_volumes, node, sandbox.pod, template, prepared)
+                await in_thread(node.volumes.write, sandbox.pod.tag, sources.files)
 
             async def one(container: Container, own: str) -> None:
                 image = prepared.images[container.name]
                 new = await new_container(node, blueprint, sandbox, container, image, sources)
                 beside = await node.podman.create_stopped(own, new)
-                await asyncio.to_thread(prepared.put_beside, container.name, beside)
+                await in_thread(prepared.put_beside, container.name, beside)
 
             called = sandbox.containers(name, blueprint)
             await all_together(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tryitnow.background import keep_doing
+from tryitnow.background import in_thread, keep_doing
 
 Start = Callable[..., asyncio.Task[None]]
 
@@ -113,3 +114,29 @@ async def test_each_pause_is_asked_for_anew(start: Start) -> None:
     start(step, pause_seconds=lambda: next(pauses))
     await step.reached(3)
     assert next(pauses, None) is None
+
+
+async def test_what_is_cancelled_waits_for_its_thread() -> None:
+    running, go_on = threading.Event(), threading.Event()
+    written = []
+
+    def write() -> None:
+        running.set()
+        go_on.wait(5)
+        written.append("all of it")
+
+    work = asyncio.create_task(in_thread(write))
+    await asyncio.to_thread(running.wait, 5)
+    work.cancel()
+    await asyncio.sleep(0)
+    assert not work.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert written == ["all of it"]
+
+
+async def test_a_thread_hands_on_what_comes_of_it() -> None:
+    assert await in_thread(int, "7") == 7
+    with pytest.raises(ValueError, match="seven"):
+        await in_thread(int, "seven")
