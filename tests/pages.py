@@ -7,7 +7,7 @@ asks for ``blocks("page.md")``; ``tests/unit/docs/test_pages.py`` looks that one
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,12 @@ def blocks(page: str, mark: str = "sh") -> list[str]:
     found = [block.text for block in all_blocks() if (block.page, block.mark) == (page, mark)]
     assert found, f"{page} has no block marked {mark}"
     return found
+
+
+def filled(text: str, words: Mapping[str, str]) -> str:
+    """Return a command with words in the place of what a page has in capitals, such as NAME."""
+    # "NAME:" is the heading of a column.
+    return re.sub(r"\b([A-Z]+)\b(?!:)", lambda found: words.get(found[1], found[1]), text)
 
 
 def prose(page: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lab import binaries
 from lab.cluster import Cluster
 from lab.shell import CLEAN_ENVIRONMENT
+from tests.pages import filled
 from tests.unit.metrics.asked import RUNBOOKS
 
 PAGES = sorted(page.stem for page in RUNBOOKS.glob("TryItNow*.md"))
@@ -32,10 +33,8 @@ def commands(page: str, words: Mapping[str, str]) -> list[Command]:
     found = []
     for language, block in _BLOCK.findall(look_first):
         # An expression may have several lines; in a shell's block each line is a command.
-        for line in [block] if language == "promql" else block.splitlines():
-            # "NAME:" is the heading of a column.
-            told = re.sub(r"\b([A-Z]+)\b(?!:)", lambda m: words.get(m[1], m[1]), line)
-            found.append(Command(language, told))
+        lines = [block] if language == "promql" else block.splitlines()
+        found += [Command(language, filled(line, words)) for line in lines]
     return found
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from lab.cluster import Cluster
-from tests.pages import Block, all_blocks, blocks, mentions
+from tests.pages import Block, all_blocks, blocks, filled, mentions
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES
 from tests.system.objects import Objects
@@ -64,7 +64,8 @@ def test_sizing_a_pool(terminal: Terminal, module_objects: Objects) -> None:
 
 
 def test_finding_out_why_it_is_slow(terminal: Terminal) -> None:
-    told = terminal.run("\n".join(blocks("troubleshooting.md")).replace("NAME", "shop")).stdout
+    page = filled("\n".join(blocks("troubleshooting.md")), {"NAME": "shop"})
+    told = terminal.run(page).stdout
     for expected in ("demoinstance.tryitnow.dev/shop", "Timings:", "Ready", *NODES):
         assert expected in told
 
@@ -97,6 +98,11 @@ def test_the_api_server_takes_what_is_shown(
         assert done.returncode == 0, done.stderr
 
 
+AGENTS_POD = (
+    "kubectl get pods -n tryitnow-system -l app.kubernetes.io/component=agent "
+    "-o jsonpath='{.items[0].metadata.name}'"
+)
+
 MUTATING = {"apply", "delete", "label", "scale"}
 
 
@@ -112,23 +118,21 @@ def of_cluster() -> list[str]:
 
 @pytest.mark.parametrize("command", of_cluster())
 def test_kubectl_takes_what_a_sentence_says(command: str, terminal: Terminal) -> None:
-    pod = "kubectl get pods -n tryitnow-system -l app.kubernetes.io/component=agent -o name"
     there = {
         "NAMESPACE": terminal.namespace,
         "NAME": "shop",
         "NODE": NODES[0],
         "N": "2",
-        "POD": "$POD",
+        "POD": terminal.run(AGENTS_POD).stdout.strip(),
     }
-    words = [there.get(word, word) for word in command.replace("/NAME", "/shop").split()[1:]]
-    words = [word.replace("=N", "=2") for word in words]
+    words = filled(command, there).split()[1:]
     if words[0] == "-n":
         words = [*words[2:], *words[:2]]
     if len(words) == 1:
         words.insert(0, "help")
     elif words[0] in MUTATING:
         words.append("--dry-run=server")
-    terminal.run(f"POD=$({pod} | sed -n 1p); kubectl {' '.join(words)}")
+    terminal.run(f"kubectl {' '.join(words)}")
 
 
 def of_other_programs() -> list[str]:
