@@ -361,6 +361,9 @@ class FakePodman(Podman):
 
         self.last_lines = ""
         self.requested_paths: list[str] = []
+        self.delays: dict[str, float] = {}
+        """Seconds that a container takes for an answer, by its first name."""
+
         self.answers: dict[str, int] = {}
         """Status by path, for paths that answer otherwise."""
 
@@ -395,6 +398,7 @@ class FakePodman(Podman):
 
             async def answer(request: web.Request) -> web.Response:
                 self.requested_paths.append(request.path)
+                await asyncio.sleep(self.delays.get(name, 0))
                 return web.Response(status=self.answers.get(request.path, status), text="shop")
 
             app = web.Application()

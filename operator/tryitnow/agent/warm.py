@@ -51,9 +51,9 @@ QUIET = timedelta(milliseconds=300)
 came too late for a warm copy should not share the cores with its replacement. About the time that
 a restore takes."""
 
-ASK_SECONDS = 2.0
-"""For one answer of a copy that waits: it was ready once, so it has nothing left to do first."""
-
+PATIENCE_SECONDS = 8.0
+"""For one answer of a copy that waits: it has nothing left to do first, but a node that starts many
+demos leaves it little time. Less than what ends a request, so that silence is no wrong answer."""
 
 _EXPECTED = (
     PodmanError,
@@ -66,6 +66,13 @@ _EXPECTED = (
 """Why a copy may not be thawed."""
 
 
+class _SilentError(Exception):
+    """A copy that was ready once does not answer.
+
+    Nor would the next, where thaws and cold starts keep the whole node busy: it is not asked.
+    """
+
+
 @dataclass(frozen=True)
 class Claimed:
     """A copy that waited, and is an instance's now. No visitor gets into its pod yet."""
@@ -75,7 +82,7 @@ class Claimed:
 
 
 async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Claimed | None:
-    """Hand a waiting copy to an instance; None when none waits that answers.
+    """Hand a waiting copy to an instance; None when none waits that answers in time.
 
     The container's new name makes it the instance's: after a crash at any moment it is either
     free or taken.
@@ -89,12 +96,14 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
             await together(
                 node.podman.rename(str(warm.name), str(name)), _answers(node, copy, warm)
             )
-        except (PodmanError, NotReadyError) as error:
+        except (PodmanError, NotReadyError, _SilentError) as error:
             if isinstance(error, PodmanUnreachableError):
                 raise
             logger.warning("%s: the warm copy %s is not fit: %s", instance.key, warm.name, error)
             claim_ended(node, copy, "Unfit")
             await _discard_both(node, warm, name)
+            if isinstance(error, _SilentError):
+                return None
             continue
         except BaseException:
             await _discard_both(node, warm, name)
@@ -127,16 +136,21 @@ async def _answers(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> None:
 
     Raises:
         NotReadyError: it is not ready any more.
+        _SilentError: it does not answer.
 
     """
+    # A thaw in its stead would have that long at most, on a node that is no less busy.
+    allowed = copy.spec.blueprint.readiness.restore_timeout.total_seconds()
+    patience = min(PATIENCE_SECONDS, allowed)
     try:
         async with (
-            asyncio.timeout(ASK_SECONDS),
+            asyncio.timeout(patience),
             reached(node, copy.spec.blueprint, warm.sandbox) as (session, target),
         ):
             answer = await ask(session, target)
-    except TimeoutError:
-        answer = f"no answer within {ASK_SECONDS:g} s"
+    except TimeoutError as error:
+        msg = f"no answer within {patience:g} s"
+        raise _SilentError(msg) from error
     if answer is not None:
         raise NotReadyError(answer)
 
@@ -194,7 +208,7 @@ async def _can_be_used(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> bool
         return copy.spec.pool.pause  # it was asked before it was paused
     try:
         await _answers(node, copy, warm)
-    except NotReadyError:
+    except (NotReadyError, _SilentError):
         return False
     return True
 

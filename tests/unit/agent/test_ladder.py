@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.builders import PORT, make_archive, make_blueprint, make_copy, make_instance
 from tests.unit.fakes import FakePodman
+from tryitnow.agent import warm
 from tryitnow.agent.names import demo_container, warm_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.pool import WarmCopy
@@ -49,9 +50,9 @@ async def wait_in_pool(node: Node, podman: FakePodman, copy: NodeCheckpoint) -> 
     ports = node.ports.take(str(name), [PORT])
     await podman.restore_import(str(name), copy.spec.blueprint.criu, ports, lambda: iter([b""]))
     podman.log.clear()
-    warm = WarmCopy(name, Sandbox(tuple(ports)), paused=False)
-    node.pool.add(copy.key, warm)
-    return warm
+    made = WarmCopy(name, Sandbox(tuple(ports)), paused=False)
+    node.pool.add(copy.key, made)
+    return made
 
 
 async def start_demo(
@@ -64,22 +65,41 @@ async def start_demo(
 async def test_a_warm_copy_is_taken_as_it_is(
     node: Node, podman: FakePodman, copy: NodeCheckpoint
 ) -> None:
-    warm = await wait_in_pool(node, podman, copy)
+    waiting = await wait_in_pool(node, podman, copy)
     outcome = await start_demo(node, copy)
     assert outcome.started_by is StartedBy.WARM
-    assert outcome.sandbox.ports == warm.sandbox.ports
+    assert outcome.sandbox.ports == waiting.sandbox.ports
     assert podman.containers() == [str(demo_container(make_instance()))]
 
 
 async def test_a_warm_copy_that_ended_leaves_the_prepared_restore(
     node: Node, podman: FakePodman, copy: NodeCheckpoint
 ) -> None:
-    warm = await wait_in_pool(node, podman, copy)
-    await podman.remove(str(warm.name))
+    waiting = await wait_in_pool(node, podman, copy)
+    await podman.remove(str(waiting.name))
     outcome = await start_demo(node, copy)
     assert outcome.started_by is StartedBy.RESTORE
     assert outcome.restored_from is RestoredFrom.PREPARED
     assert podman.containers() == [str(demo_container(make_instance()))]
+
+
+async def test_a_warm_copy_of_a_busy_node_is_waited_for(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint
+) -> None:
+    waiting = await wait_in_pool(node, podman, copy)
+    podman.delays[str(waiting.name)] = 0.3
+    assert (await start_demo(node, copy)).started_by is StartedBy.WARM
+
+
+async def test_one_that_is_silent_is_dropped_and_the_others_are_left_in_peace(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm, "PATIENCE_SECONDS", 0.1)
+    waiting = [await wait_in_pool(node, podman, copy) for _ in range(2)]
+    podman.delays |= {str(one.name): 1.0 for one in waiting}
+    assert (await start_demo(node, copy)).started_by is StartedBy.RESTORE
+    assert node.pool.of(copy.key) == tuple(waiting[1:])
+    assert str(waiting[0].name) not in podman.containers()
 
 
 async def test_a_claim_that_fails_leaves_the_prepared_restore(
