@@ -85,7 +85,7 @@ DEFINITIONS = (
     ),
     Definition(
         model=DemoInstance,
-        short_names=("demo",),
+        short_names=("demo", "demos"),
         selectable=(".status.nodeName", ".spec.checkpointRef.name"),
         rules=(_SHORT_NAME_RULE,),
         columns=(
