@@ -133,6 +133,9 @@ def test_from_nothing_to_a_demo_and_back_as_the_pages_say(
     terminal.run(remove_crds)
     _without_namespace(kubectl)
 
+    [kustomization] = blocks("install.md", "yaml")
+    (terminal.directory / "cluster").mkdir()
+    (terminal.directory / "cluster/kustomization.yaml").write_text(kustomization)
     told = terminal.run(by_kustomize).stdout
     assert "successfully rolled out" in told
     _a_sample_answers(cluster, terminal)
