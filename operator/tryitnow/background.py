@@ -37,18 +37,46 @@ async def all_together(coroutines: Iterable[Coroutine[Any, Any, A]]) -> list[A]:
         raise
 
 
-async def in_thread(function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
-    """Do what blocks in a thread; when it is cancelled, wait until the thread has ended.
+async def outcomes(coroutines: Iterable[Coroutine[Any, Any, A]]) -> list[A | BaseException]:
+    """Do any number of things at once, whatever becomes of the others; return what became of each.
 
-    Unlike ``asyncio.to_thread``, whose thread goes on behind the back of whoever cleans up: for
-    what writes.
+    Unlike ``gather`` it waits, when it is cancelled, until all have cleaned up.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
-        return await asyncio.shield(work)
+        return await asyncio.gather(*tasks, return_exceptions=True)
     except asyncio.CancelledError:
-        await asyncio.wait({work})
+        await _cancel(tasks)
         raise
+
+
+async def to_its_end(awaitable: Awaitable[A]) -> A:
+    """Do something whole; a cancellation comes to effect when it is done.
+
+    What comes of it then, an error included, does not undo the cancellation. For cleaning up, and
+    for whatever else must not stay half done.
+    """
+    work = asyncio.ensure_future(awaitable)
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not work.cancelled():
+            work.exception()  # seen, so that asyncio does not complain that nobody saw it
+        raise cancelled
+    return work.result()
+
+
+async def in_thread(function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
+    """Do what blocks in a thread, to its end.
+
+    Unlike ``asyncio.to_thread``, whose thread goes on behind the back of whoever cleans up when it
+    is cancelled: for what writes.
+    """
+    return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -57,6 +57,11 @@ def register(
         before = node.copies.get(key)
         take(event, node.copies, copies)
         after = node.copies.get(key)
+        if before is not None and not before.is_deleting and (after is None or after.is_deleting):
+            # Nothing is thawed ahead of time any more from what is being removed.
+            pools.interrupt(key)
+            slots.interrupt(key)
+            return
         changed = before is None or after is None or _serves(before) != _serves(after)
         # Most events are of what the pool itself reported.
         if changed or key not in node.pool.adopted:

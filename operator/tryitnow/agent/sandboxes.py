@@ -10,7 +10,7 @@ from tryitnow.agent.names import ContainerName, PodName, new_pod, parse_pod
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox import Sandbox
 from tryitnow.api.checkpoint import Blueprint
-from tryitnow.background import in_thread
+from tryitnow.background import in_thread, to_its_end
 from tryitnow.podman.client import ContainerState
 
 
@@ -42,14 +42,18 @@ async def opened(
             await gate.close_gate(pid, sealed=sealed)
             yield Sandbox(ports, pod, pid)
     except BaseException:
-        await _remove_container(node, str(name))
-        if pod is not None:
-            await dismantle(node, pod)
-        node.ports.release(str(name))
+        await to_its_end(_leave_nothing(node, name, pod))
         raise
     finally:
         if pod is not None:
             node.opening.discard(str(pod))
+
+
+async def _leave_nothing(node: Node, name: ContainerName, pod: PodName | None) -> None:
+    await _remove_container(node, str(name))
+    if pod is not None:
+        await dismantle(node, pod)
+    node.ports.release(str(name))
 
 
 async def find(node: Node, state: ContainerState) -> Sandbox | None:
@@ -84,8 +88,7 @@ async def discard(node: Node, name: ContainerName) -> None:
         PodmanError: Podman would not remove it; the ports stay taken until somebody does.
 
     """
-    await _remove_container(node, str(name))
-    node.ports.release(str(name))
+    await to_its_end(_leave_nothing(node, name, None))
 
 
 async def _remove_container(node: Node, name: str) -> None:
@@ -101,5 +104,10 @@ async def _remove_container(node: Node, name: str) -> None:
 
 async def dismantle(node: Node, pod: PodName) -> None:
     """Remove a pod with its containers and volumes; fine when there is none."""
-    await node.podman.remove_pod(str(pod))
-    await in_thread(node.volumes.remove, pod.tag)
+
+    async def all_of_it() -> None:
+        await node.podman.remove_pod(str(pod))
+        # Not before: they are mounted into its containers.
+        await in_thread(node.volumes.remove, pod.tag)
+
+    await to_its_end(all_of_it())

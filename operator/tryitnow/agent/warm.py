@@ -35,7 +35,7 @@ from tryitnow.agent.unpack import UnpackError
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.background import all_together, together
+from tryitnow.background import all_together, outcomes, together
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -257,9 +257,7 @@ def _room(node: Node, copy: NodeCheckpoint) -> tuple[int, str]:
 
 async def _fill(node: Node, copy: NodeCheckpoint, count: int) -> str | None:
     """Thaw copies and let them wait; returns why one of them could not be had."""
-    results = await asyncio.gather(
-        *(_add(node, copy) for _ in range(count)), return_exceptions=True
-    )
+    results = await outcomes(_add(node, copy) for _ in range(count))
     failures = [result for result in results if isinstance(result, BaseException)]
     for failure in failures:
         if not isinstance(failure, _EXPECTED):
@@ -270,6 +268,8 @@ async def _fill(node: Node, copy: NodeCheckpoint, count: int) -> str | None:
         node.backoff.forget(_pool_id(copy))
         return None
     failure = failures[0]
+    if (after := node.copies.get(copy.key)) is None or after.is_deleting:
+        return None  # no wonder: what it is thawed from is being removed
     logger.warning("%s: a warm copy could not be made: %s", copy.key, failure)
     node.backoff.failed(_pool_id(copy))
     if isinstance(failure, ArchiveError):

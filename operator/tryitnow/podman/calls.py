@@ -17,6 +17,7 @@ import requests
 from podman.errors import APIError, NotFound
 from podman.errors import PodmanError as PodmanPyError
 
+from tryitnow.background import to_its_end
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.criu_log import log_tail
 from tryitnow.podman.errors import (
@@ -66,17 +67,12 @@ class Calls:
         """Run a blocking call in a thread.
 
         When the caller is cancelled, the call is awaited all the same: a container that Podman
-        is still making must be there to be removed, or nobody would remove it. What comes of it,
-        an error included, does not undo the cancellation.
+        is still making must be there to be removed, or nobody would remove it.
         """
         loop = asyncio.get_running_loop()
         future = loop.run_in_executor(self._pool, self._guarded, call)
         with measured(self._metrics, call):
-            try:
-                return await asyncio.shield(future)
-            except asyncio.CancelledError:
-                await asyncio.gather(future, return_exceptions=True)
-                raise
+            return await to_its_end(future)
 
     def _guarded(self, call: Callable[[Any], T]) -> T:
         try:

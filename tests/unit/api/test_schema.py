@@ -119,7 +119,7 @@ def test_every_kind_is_in_the_category_and_has_a_status(definition: Definition) 
 
 def test_short_names_are_short_and_unique() -> None:
     names = [name for d in DEFINITIONS for name in d.short_names]
-    assert names == ["ckpt", "demo", "nckpt", "nagent"]
+    assert names == ["ckpt", "demo", "demos", "nckpt", "nagent"]
 
 
 def test_only_the_spec_is_required_of_a_user() -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tryitnow.background import in_thread, keep_doing
+from tryitnow.background import in_thread, keep_doing, outcomes, to_its_end
 
 Start = Callable[..., asyncio.Task[None]]
 
@@ -140,3 +140,55 @@ async def test_a_thread_hands_on_what_comes_of_it() -> None:
     assert await in_thread(int, "7") == 7
     with pytest.raises(ValueError, match="seven"):
         await in_thread(int, "seven")
+
+
+async def test_what_is_done_to_its_end_is_cancelled_afterwards_however_often_it_is_asked() -> None:
+    go_on = asyncio.Event()
+    done = []
+
+    async def clean_up() -> None:
+        await go_on.wait()
+        done.append("first half")
+        await asyncio.sleep(0)
+        done.append("second half")
+
+    work = asyncio.create_task(to_its_end(clean_up()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        work.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert done == ["first half", "second half"]
+
+
+async def test_outcomes_are_waited_for_when_they_are_no_longer_wanted() -> None:
+    cleaned = []
+
+    async def one(number: int) -> int:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)
+            cleaned.append(number)
+        return number
+
+    work = asyncio.create_task(outcomes(one(number) for number in range(3)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert sorted(cleaned) == [0, 1, 2]
+
+
+async def test_outcomes_are_told_beside_failures() -> None:
+    async def one(number: int) -> int:
+        if number:
+            msg = "no"
+            raise ValueError(msg)
+        return number
+
+    first, second = await outcomes(one(number) for number in range(2))
+    assert first == 0
+    assert isinstance(second, ValueError)
