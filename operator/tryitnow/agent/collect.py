@@ -75,26 +75,27 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     node.copies.replace(held)
     waiting = node.pool.names() | node.slots.names() | node.preparing | node.filling
     for name in orphans(containers, wanted.items, held.items):
-        if str(name) in waiting:
-            continue
+        if str(name) in waiting or await node.podman.inspect(str(name)) is None:
+            continue  # needed, or renamed or removed meanwhile
         logger.warning("removing container %s: nobody owns it", name)
         await discard(node, name)
-    for pod in headless(pods, node.opening):
-        logger.warning("removing pod %s: its main container is gone", pod)
-        await dismantle(node, pod)
+    for pod in headless(pods):
+        if not await _is_being_opened_or_is_whole(node, pod):
+            logger.warning("removing pod %s: its main container is gone", pod)
+            await dismantle(node, pod)
     there = {pod.tag for pod in map(parse_pod, [pod.name for pod in pods]) if pod}
-    opening = {pod.tag for pod in map(parse_pod, node.opening) if pod}
-    for tag in sorted(volumes - there - opening):
-        logger.warning("removing volumes %s: their pod is gone", tag)
-        await in_thread(node.volumes.remove, tag)
+    for tag in sorted(volumes - there):
+        if not await _is_being_opened_or_is_whole(node, PodName(tag)):
+            logger.warning("removing volumes %s: their pod is gone", tag)
+            await in_thread(node.volumes.remove, tag)
     for file in orphaned_files(files, held.items):
         logger.warning("removing archive file %s: no NodeCheckpoint owns it", file)
         (node.archives.directory / file).unlink(missing_ok=True)
     for stem in sorted(unpacked - {archive_name(copy).stem for copy in held.items}):
         logger.warning("removing the unpacked archive %s: no NodeCheckpoint owns it", stem)
         await in_thread(node.data.remove, stem)
-    # An image that is being made right now has no owner that says so yet.
-    digests = _digests(held.items)
+    # An image that is being made right now, or was just made, has no owner that says so yet.
+    digests = _digests(held.items) | {made.archive_sha256 for made in node.prepared.values()}
     unneeded = {tag for tag in tags if not any(belongs_to(tag, sha256) for sha256 in digests)}
     for tag in sorted(unneeded) if not node.preparing else ():
         if await node.podman.remove_image(f"{REPOSITORY}:{tag}"):
@@ -109,6 +110,18 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
             copies.add(copy.key)
 
 
+async def _is_being_opened_or_is_whole(node: Node, pod: PodName) -> bool:
+    """Whether somebody needs a pod by now that looked like nobody's when all were listed.
+
+    Asked in this order: where nobody is opening it any more, its main container is there, or never
+    will be.
+    """
+    if str(pod) in node.opening:
+        return True
+    found = await node.podman.inspect_pod(str(pod))
+    return found is not None and not headless([found])
+
+
 def _digests(held: list[NodeCheckpoint]) -> set[str]:
     """The archives that copies hold, or are being told to hold."""
     reported = {copy.status.archive.sha256 for copy in held if copy.status.archive is not None}
@@ -116,13 +129,12 @@ def _digests(held: list[NodeCheckpoint]) -> set[str]:
     return reported | ordered
 
 
-def headless(pods: list[PodState], opening: set[str]) -> list[PodName]:
-    """Return our pods without a main container that nobody is making one for."""
+def headless(pods: list[PodState]) -> list[PodName]:
+    """Return our pods without a main container, be it that somebody is making one."""
     return [
         name
         for pod in pods
         if (name := parse_pod(pod.name)) is not None
-        and pod.name not in opening
         and not any(parse(member) for member in pod.members)
     ]
 

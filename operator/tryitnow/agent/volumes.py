@@ -5,6 +5,7 @@ Directories are reachable for root and the containers alone: what lies above the
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -98,8 +99,10 @@ class VolumeStore:
     def remove(self, tag: str) -> None:
         """Remove the volumes of a pod; fine when there are none. Blocking."""
         home = self.directory / tag
-        if home.exists():
-            shutil.rmtree(home)
+        while home.exists():
+            # Whoever looks for what nobody owns may be at the same.
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(home)
 
     def tags(self) -> set[str]:
         """Return whose volumes lie here. Blocking."""

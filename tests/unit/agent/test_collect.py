@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.unit.builders import make_archive, make_copy, make_instance
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.collect import collect, ended, headless, orphaned_files, orphans
-from tryitnow.agent.names import Role, demo_container, work_container
+from tryitnow.agent.names import Role, demo_container, slot_container, work_container
 from tryitnow.agent.node import Node
-from tryitnow.agent.prepared import REPOSITORY, image_tag
+from tryitnow.agent.prepared import REPOSITORY, Prepared, image_tag
 from tryitnow.agent.restore import archive_name
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
@@ -254,6 +255,19 @@ async def test_without_an_answer_of_the_cluster_nothing_is_removed(
     assert node.archives.names() == {f"{STEM}.md"}
 
 
+async def test_an_image_that_was_just_made_stays_before_its_copy_says_so(
+    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+) -> None:
+    sha256 = "0" * 64
+    podman.images = {f"{REPOSITORY}:{image_tag(sha256, 'shop')}"}
+    node.prepared[COPY.key] = Prepared(Path("nowhere"), sha256, {}, "seal")
+    await collect(node, instances, copies)
+    assert podman.images
+    node.prepared.clear()
+    await collect(node, instances, copies)
+    assert not podman.images
+
+
 async def test_a_container_in_which_an_image_is_being_made_stays(
     node: Node, podman: FakePodman, instances: Looked, copies: Looked
 ) -> None:
@@ -297,12 +311,35 @@ async def test_what_should_go_on_is_looked_at(
 POD = PodState(f"tryitnow_pod_{'0' * 16}", "id-of-pod", "infra", {"tryitnow_pod_x_db": "running"})
 
 
-def test_a_pod_without_its_main_container_is_nobodys_unless_it_is_being_made() -> None:
-    assert [str(pod) for pod in headless([POD], set())] == [POD.name]
-    assert headless([POD], {POD.name}) == []
+def test_a_pod_without_its_main_container_is_headless() -> None:
+    assert [str(pod) for pod in headless([POD])] == [POD.name]
     whole = replace(POD, members={str(demo_container(DEMO)): "running"})
-    assert headless([whole], set()) == []
-    assert headless([replace(POD, name="tryitnow_pod_of_mine")], set()) == []
+    assert headless([whole]) == []
+    assert headless([replace(POD, name="tryitnow_pod_of_mine")]) == []
+
+
+async def test_a_pod_that_was_made_whole_since_all_were_listed_stays_with_its_volumes(
+    node: Node,
+    podman: FakePodman,
+    instances: Looked,
+    copies: Looked,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slot that was being made when Podman was asked, and is ready when the cluster answers."""
+    slot = slot_container(COPY)
+    listed, unlisted = POD, replace(POD, name=f"tryitnow_pod_{'1' * 16}", id="another")
+    podman.pods[POD.name] = replace(listed, members={str(slot): "created"})
+    podman.pods[unlisted.name] = replace(unlisted, members={str(slot_container(COPY)): "created"})
+
+    async def as_they_were(_: str) -> list[PodState]:
+        return [listed]
+
+    monkeypatch.setattr(podman, "list_pods", as_they_were)
+    for tag in ("0" * 16, "1" * 16):
+        (node.volumes.directory / tag).mkdir()
+    await collect(node, instances, copies)
+    assert podman.pods.keys() == {POD.name, unlisted.name}
+    assert node.volumes.tags() == {"0" * 16, "1" * 16}
 
 
 def test_a_demo_of_which_one_container_ended_is_looked_at() -> None:
