@@ -54,12 +54,15 @@ def take(event: kopf.RawEvent, view: View[Any], queue: WorkQueue | None) -> None
     """
     metadata = event["object"]["metadata"]
     key = Resource.key_of(metadata)
+    before = view.get(key)
     if event["type"] == "DELETED":
         view.forget(key, metadata["uid"])
-        if queue is not None:
+        if queue is not None and before is not None and before.is_deleting:
+            # What is being done is its removal, which may have a last step to do.
+            queue.add(key)
+        elif queue is not None:
             queue.interrupt(key)
         return
-    before = view.get(key)
     try:
         after = view.observe(event["object"])
     except UnreadableObjectError as error:

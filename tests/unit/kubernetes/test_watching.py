@@ -76,6 +76,17 @@ def test_what_is_gone_is_forgotten(view: View[DemoInstance], queue: RecordingQue
     assert queue.asked[-1] == ("interrupt", DEMO.key)
 
 
+def test_a_removal_is_not_interrupted_by_its_own_success(
+    view: View[DemoInstance], queue: RecordingQueue
+) -> None:
+    going = make_instance("demo", deleting=True)
+    take(event("ADDED", DEMO), view, queue)
+    take(event("MODIFIED", going), view, queue)
+    take(event("DELETED", going), view, queue)
+    assert len(view) == 0
+    assert [asked for asked, _ in queue.asked] == ["add", "interrupt", "add"]
+
+
 def test_an_unreadable_object_is_said_and_stops_nobody(
     view: View[DemoInstance], queue: RecordingQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
