@@ -14,6 +14,18 @@ CHECKPOINTS = "/var/lib/try-it-now/checkpoints"
 DATA = "/var/lib/try-it-now/data"
 VOLUMES = "/var/lib/try-it-now/volumes"
 
+_FORGET = """
+import pathlib, sqlite3, sys
+(database,) = pathlib.Path("/var/lib/containers/storage").glob("*.sql")
+with sqlite3.connect(database, timeout=30) as db:
+    found = db.execute("select ID from ContainerConfig where Name = ?", sys.argv[1:]).fetchone()
+    tables = [name for (name,) in db.execute("select name from sqlite_master where type = 'table'")]
+    for table in tables:
+        columns = {row[1] for row in db.execute(f"pragma table_info({table})")}
+        for column in columns & {"ID", "CtrID"}:
+            db.execute(f"delete from {table} where {column} = ?", found)
+"""
+
 
 class LabNodes:
     """Runs commands in nodes; sees what Podman and the operator keep there."""
@@ -75,6 +87,10 @@ class LabNodes:
         there = set(self.pods(node))
         needed = {f"tryitnow_pod_{tag}" for tag in self.files(node, VOLUMES)}
         return sorted((there - owned) | (needed - there))
+
+    def have_podman_forget(self, node: str, container: str) -> None:
+        """Leave a container in the storage alone, as a Podman that is killed while it makes one."""
+        self.cluster.exec(node, ["python3", "-c", _FORGET, container])
 
     def everywhere(self, part: str) -> list[str]:
         """Names of the containers of all nodes that contain a text."""

@@ -172,8 +172,16 @@ def test_a_container_under_our_names_without_an_owner_is_removed(
     bystander = "somebody-elses"
     nodes.podman(node, "run", "--detach", "--name", name, notes_image)
     nodes.podman(node, "run", "--detach", "--name", bystander, notes_image)
+    half_made = "tryitnow_demo_nowhere_half_12345678"
+    nodes.podman(node, "create", "--name", half_made, notes_image)
+    nodes.have_podman_forget(node, half_made)
+    assert half_made in nodes.podman(node, "ps", "--all", "--external")
     try:
         wait_until(lambda: not nodes.containers(node, name), "the orphan to be removed")
+        wait_until(
+            lambda: half_made not in nodes.podman(node, "ps", "--all", "--external"),
+            "what Podman does not know to be removed",
+        )
         assert nodes.containers(node, bystander) == [bystander]
     finally:
         nodes.podman(node, "rm", "--force", "--ignore", "--time=0", name, bystander)

@@ -361,6 +361,9 @@ class FakePodman(Podman):
 
         self.last_lines = ""
         self.requested_paths: list[str] = []
+        self.ghosts: list[str] = []
+        """Names of containers that a killed Podman left in its storage."""
+
         self.delays: dict[str, float] = {}
         """Seconds that a container takes for an answer, by its first name."""
 
@@ -476,6 +479,8 @@ class FakePodman(Podman):
 
     async def remove(self, name: str) -> None:
         self._begin("remove", name)
+        if name in self.ghosts:
+            self.ghosts.remove(name)
         running = self._containers.pop(name, None)
         if running is not None and running.runner is not None:
             await running.runner.cleanup()
@@ -484,6 +489,9 @@ class FakePodman(Podman):
         self._begin("inspect", name)
         running = self._containers.get(name)
         return running.state if running else None
+
+    async def half_made(self, prefix: str) -> list[str]:
+        return [name for name in self.ghosts if name.startswith(prefix)]
 
     async def list_containers(self, prefix: str) -> list[ContainerState]:
         self._begin("list", prefix)

@@ -60,6 +60,7 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     # The order matters: what is listed by Podman first can only have been made for an object that
     # the later list of objects contains, unless that object is gone.
     containers = await node.podman.list_containers(PREFIX)
+    half_made = await node.podman.half_made(PREFIX)
     pods = await node.podman.list_pods(POD_PREFIX)
     volumes = await asyncio.to_thread(node.volumes.tags)
     files = await asyncio.to_thread(node.archives.names)
@@ -74,7 +75,11 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     node.instances.replace(wanted)
     node.copies.replace(held)
     waiting = node.pool.names() | node.slots.names() | node.preparing | node.filling
-    for name in orphans(containers, wanted.items, held.items):
+    for name in orphans(half_made, wanted.items, held.items):
+        if str(name) not in waiting:
+            logger.warning("removing container %s, which Podman never finished", name)
+            await discard(node, name)
+    for name in orphans([c.name for c in containers], wanted.items, held.items):
         if str(name) in waiting or await node.podman.inspect(str(name)) is None:
             continue  # needed, or renamed or removed meanwhile
         logger.warning("removing container %s: nobody owns it", name)
@@ -84,6 +89,10 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
             logger.warning("removing pod %s: its main container is gone", pod)
             await dismantle(node, pod)
     there = {pod.tag for pod in map(parse_pod, [pod.name for pod in pods]) if pod}
+    for member in _members_of_no_pod(half_made, there):
+        if not await _is_being_opened_or_is_whole(node, PodName(_tag_of_member(member))):
+            logger.warning("removing container %s, which Podman never finished", member)
+            await node.podman.remove(member)
     for tag in sorted(volumes - there):
         if not await _is_being_opened_or_is_whole(node, PodName(tag)):
             logger.warning("removing volumes %s: their pod is gone", tag)
@@ -108,6 +117,15 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     for copy in held.items:
         if copy.status.phase is not NodeCheckpointPhase.PREPARED or copy.is_deleting:
             copies.add(copy.key)
+
+
+def _members_of_no_pod(names: list[str], tags: set[str]) -> list[str]:
+    members = [name for name in names if name.startswith(POD_PREFIX)]
+    return [name for name in members if _tag_of_member(name) not in tags]
+
+
+def _tag_of_member(name: str) -> str:
+    return name.removeprefix(POD_PREFIX).partition("_")[0]
 
 
 async def _is_being_opened_or_is_whole(node: Node, pod: PodName) -> bool:
@@ -140,11 +158,11 @@ def headless(pods: list[PodState]) -> list[PodName]:
 
 
 def orphans(
-    containers: list[ContainerState], wanted: list[DemoInstance], held: list[NodeCheckpoint]
+    names: list[str], wanted: list[DemoInstance], held: list[NodeCheckpoint]
 ) -> list[ContainerName]:
-    """Return the names of our main containers that no object accounts for."""
+    """Return those of these names, of main containers of ours, that no object accounts for."""
     owned: set[ContainerName] = {demo_container(instance) for instance in wanted}
-    found = [(c.name, parse(c.name)) for c in containers]
+    found = [(name, parse(name)) for name in names]
     for copy in held:
         if copy.status.phase is not NodeCheckpointPhase.PREPARED:
             owned |= {work_container(role, copy) for role in (Role.BUILD, Role.VERIFY)}

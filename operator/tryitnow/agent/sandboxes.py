@@ -93,12 +93,11 @@ async def discard(node: Node, name: ContainerName) -> None:
 
 async def _remove_container(node: Node, name: str) -> None:
     state = await node.podman.inspect(name)
-    if state is None:
-        return
-    pod = await node.podman.inspect_pod(state.pod) if state.pod else None
+    pod = await node.podman.inspect_pod(state.pod) if state is not None and state.pod else None
     if pod is not None and (found := parse_pod(pod.name)) is not None:
         await dismantle(node, found)
     else:
+        # Also one that Podman does not know: it may be half made, and its name in the way.
         await node.podman.remove(name)
 
 

@@ -98,7 +98,7 @@ class Containers(Calls):
         await self._run(lambda api: act(api, name, "unpause"))
 
     async def remove(self, name: str) -> None:
-        """Kill and remove a container; fine when there is none."""
+        """Kill and remove a container, be it half made; fine when there is none."""
 
         def call(api: Any) -> None:  # noqa: ANN401
             params = {"force": True, "v": True, "timeout": 0, "ignore": True}
@@ -141,6 +141,22 @@ class Containers(Calls):
             answer = api.get("/containers/json", params=params, timeout=CALL_SECONDS)
             answer.raise_for_status()
             return [from_list(item) for item in answer.json() or []]
+
+        return await self._run(call)
+
+    async def half_made(self, prefix: str) -> list[str]:
+        """Return names, with that prefix, of what lies in the storage and Podman does not know.
+
+        A Podman that was killed while it made a container leaves it so, and its name is in the way;
+        ``remove`` removes it. One that is being made at this moment looks the same.
+        """
+
+        def call(api: Any) -> list[str]:  # noqa: ANN401
+            params = {"all": True, "external": True}
+            answer = api.get("/containers/json", params=params, timeout=CALL_SECONDS)
+            answer.raise_for_status()
+            found = (c["Names"][0] for c in answer.json() or [] if c["State"] == "storage")
+            return [name for name in found if name.startswith(prefix)]
 
         return await self._run(call)
 

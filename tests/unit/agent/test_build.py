@@ -93,13 +93,10 @@ async def test_it_is_frozen_while_it_runs_and_then_removed(
     name = str(work_container(Role.BUILD, copy))
     await build(node, copy, tell)
     steps = [entry for entry in podman.log if entry.split()[0] not in {"inspect"}]
-    assert steps == [
-        f"pull {IMAGE}",
-        f"create {name}",
-        f"checkpoint {name}",
-        f"remove {name}",
-    ]
-    assert f"pull {IMAGE}" in steps
+    # What is in the way of the name is removed before.
+    done = [step for step in steps if step != f"remove {name}"]
+    assert done == [f"pull {IMAGE}", f"create {name}", f"checkpoint {name}"]
+    assert steps[-1] == f"remove {name}"
     assert podman.options == [copy.spec.blueprint.freezing]
 
 

@@ -49,13 +49,14 @@ def container(
 def _orphans(
     containers: list[ContainerState], wanted: list[DemoInstance], held: list[NodeCheckpoint]
 ) -> list[str]:
-    return [str(name) for name in orphans(containers, wanted, held)]
+    names = [container.name for container in containers]
+    return [str(name) for name in orphans(names, wanted, held)]
 
 
 def test_a_demo_without_an_instance_is_an_orphan() -> None:
     name = str(demo_container(DEMO))
     assert _orphans([container(name)], [], []) == [name]
-    assert orphans([container(name)], [DEMO], []) == []
+    assert _orphans([container(name)], [DEMO], []) == []
 
 
 def test_a_demo_of_an_earlier_namesake_is_an_orphan() -> None:
@@ -66,7 +67,7 @@ def test_a_demo_of_an_earlier_namesake_is_an_orphan() -> None:
 
 def test_a_demo_that_is_being_deleted_still_has_its_owner() -> None:
     deleting = make_instance(deleting=True, finalizer=True)
-    assert orphans([container(demo_container(deleting))], [deleting], []) == []
+    assert _orphans([container(demo_container(deleting))], [deleting], []) == []
 
 
 @pytest.mark.parametrize("role", [Role.BUILD, Role.VERIFY])
@@ -98,7 +99,7 @@ def test_a_work_container_of_no_copy_is_an_orphan() -> None:
              "tryitnow_other_default_anna_12345678"],
 )  # fmt: skip
 def test_what_does_not_have_one_of_our_names_is_never_touched(name: str) -> None:
-    assert orphans([container(name)], [], []) == []
+    assert _orphans([container(name)], [], []) == []
 
 
 # -- orphaned_files -------------------------------------------------------------------------------
@@ -253,6 +254,24 @@ async def test_without_an_answer_of_the_cluster_nothing_is_removed(
         await collect(node, instances, copies)
     assert podman.containers()
     assert node.archives.names() == {f"{STEM}.md"}
+
+
+async def test_what_a_killed_podman_left_half_made_is_removed(
+    node: Node,
+    podman: FakePodman,
+    kubernetes: FakeKubernetes,
+    instances: Looked,
+    copies: Looked,
+) -> None:
+    kubernetes.put(COPY)
+    podman.pods[POD.name] = replace(POD, members={str(slot_container(COPY)): "created"})
+    making = [str(slot_container(COPY)), f"{POD.name}_db", str(demo_container(DEMO))]
+    kubernetes.put(DEMO)
+    node.filling.add(making[0])
+    left = [str(slot_container(COPY)), f"tryitnow_pod_{'1' * 16}_db"]
+    podman.ghosts = [*making, *left, "postgres"]
+    await collect(node, instances, copies)
+    assert podman.ghosts == [*making, "postgres"]
 
 
 async def test_an_image_that_was_just_made_stays_before_its_copy_says_so(
