@@ -18,7 +18,7 @@ from tests.pages import blocks
 from tests.system.conftest import Kubectl
 from tests.system.gitops import Difference, Sync, foreign_fields
 from tests.system.notes import notes_spec
-from tests.system.objects import Objects, condition, is_true
+from tests.system.objects import Objects, condition, is_true, wait_until
 from tests.system.terminal import Terminal
 from tests.unit.argocd.assess import HealthStatus, assess, script
 from tryitnow.api.checkpoint import Checkpoint
@@ -163,8 +163,8 @@ def argo_cd(kubectl: Kubectl) -> Iterator[str]:
     try:
         assert kubectl("create", "namespace", namespace).returncode == 0
         assert kubectl("create", *crds).returncode == 0
-        served = kubectl("wait", "--for=condition=Established", *crds, "--timeout=30s")
-        assert served.returncode == 0, served.stderr
+        kinds = ("get", "applications.argoproj.io,appprojects.argoproj.io")
+        wait_until(lambda: kubectl(*kinds).returncode == 0, "Argo CD's kinds to be served")
         yield f"--namespace={namespace}"
     finally:
         kubectl("delete", "--wait=false", *crds)

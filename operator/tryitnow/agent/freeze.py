@@ -34,8 +34,8 @@ async def freeze(
         return await node.podman.checkpoint(
             str(name), blueprint.freezing, lambda chunks: node.archives.write(file, chunks)
         )
-    scratch = await in_thread(node.data.begin, f"{file.stem}.freeze")
     try:
+        scratch = await in_thread(node.data.begin, f"{file.stem}.freeze")
         parts = await _freeze_pod(node, name, blueprint, sandbox, scratch)
         for volume in blueprint.template.volumes:
             if volume.empty_dir is None:

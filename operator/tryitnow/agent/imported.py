@@ -69,8 +69,8 @@ async def _import_pod(
     # Apart first: which bytes are right is known at the end of the archive only, and the imports
     # want their parts of it at the same time.
     scratch_name = f"{file.stem}.{pod.tag}"
-    scratch = await in_thread(node.data.begin, scratch_name)
     try:
+        scratch = await in_thread(node.data.begin, scratch_name)
         await in_thread(unpack, node.archives.read(file, archive), file.compression, scratch)
         sources = await read_sources(node.kubernetes, name.owner.namespace, blueprint.template)
         await in_thread(_place_volumes, node, sandbox, blueprint, scratch)
