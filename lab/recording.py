@@ -10,6 +10,7 @@ import errno
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def record(environment: dict[str, str]) -> Iterator[Line]:
 
     """
     script = "\n".join(
-        f"printf '%s\\n' {_quoted(_PROMPT + command)}\n{command}\nprintf '\\e]done %d\\a' $?"
+        f"printf '%s\\n' {shlex.quote(_PROMPT + command)}\n{command}\nprintf '\\e]done %d\\a' $?"
         for command in COMMANDS
     )
     ours, theirs = pty.openpty()
@@ -101,10 +102,6 @@ def _read(terminal: int) -> bytes:
         if error.errno != errno.EIO:  # how a terminal says that nobody is there any more
             raise
         return b""
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def draw(lines: list[Line]) -> str:

@@ -17,7 +17,7 @@ DOCS = ROOT / "docs"
 COMMANDS = ("sh", "sh node", "sh go")
 """Marks of blocks that are run: in a checkout, on a node, in the example in Go."""
 
-_PROGRAMS = "kubectl|helm|tryitnow|make|podman|python3 -m lab"
+_PROGRAMS = "kubectl|helm|tryitnow|make|podman"
 
 # A list's block is indented with its item.
 _BLOCK = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.MULTILINE)
@@ -66,9 +66,9 @@ def prose(page: str) -> str:
     return _BLOCK.sub("", (DOCS / page).read_text())
 
 
-def mentions() -> Iterator[tuple[str, str]]:
-    """Yield page and command of each command in a sentence; those that leave words out are none."""
+def mentions() -> Iterator[str]:
+    """Yield each command in a sentence of any page; those that leave words out are none."""
     for page in pages():
         for found in _MENTION.findall(prose(page)):
             if _ELLIPSIS not in found:
-                yield page, " ".join(found.split())
+                yield " ".join(found.split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +9,10 @@ from dataclasses import dataclass
 from lab import binaries
 from lab.cluster import Cluster
 from lab.shell import CLEAN_ENVIRONMENT
-from tests.pages import filled
+from tests.pages import all_blocks, filled
 from tests.unit.metrics.asked import RUNBOOKS
 
 PAGES = sorted(page.stem for page in RUNBOOKS.glob("TryItNow*.md"))
-
-_BLOCK = re.compile(r"^```(sh|sh node|promql)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -27,14 +24,14 @@ class Command:
 
 
 def commands(page: str, words: Mapping[str, str]) -> list[Command]:
-    """Return what "Look first" says, with the placeholders replaced by the words."""
-    text = (RUNBOOKS / f"{page}.md").read_text()
-    look_first = text.split("## Look first")[1].split("\n## ")[0]
+    """Return all that a page says to run, with the placeholders replaced by the words."""
     found = []
-    for language, block in _BLOCK.findall(look_first):
+    for block in all_blocks():
+        if block.page != f"runbooks/{page}.md":
+            continue
         # An expression may have several lines; in a shell's block each line is a command.
-        lines = [block] if language == "promql" else block.splitlines()
-        found += [Command(language, filled(line, words)) for line in lines]
+        lines = [block.text] if block.mark == "promql" else block.text.splitlines()
+        found += [Command(block.mark, filled(line, words)) for line in lines]
     return found
 
 
