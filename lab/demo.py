@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import json
 import os
@@ -117,7 +118,7 @@ def _title(url: str) -> str:
     if answer.status != http.HTTPStatus.OK:
         raise LabError(f"{url} answered {answer.status}")
     found = re.search(r"<title>(.*?)</title>", page, re.DOTALL)
-    return found[1].strip() if found else f"{len(page)} bytes without a title"
+    return html.unescape(found[1].strip()) if found else f"{len(page)} bytes without a title"
 
 
 def _tell(cluster: Cluster, instance: Found, status: Found, title: str, builder: str) -> None:
