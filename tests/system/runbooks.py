@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def commands(page: str, words: Mapping[str, str]) -> list[Command]:
 def run(cluster: Cluster, node: str, command: Command) -> str:
     """Run a command as a person would, who looks at that node; returns what it printed."""
     if command.language == "sh node":
-        return cluster.exec(node, ["sh", "-euc", command.text]).stdout
+        return _on_node(cluster, node, command.text)
     if command.language == "promql":
         promtool = binaries.tool("promtool")
         argv = [str(promtool), "query", "instant", cluster.prometheus, command.text]
@@ -52,3 +53,23 @@ def run(cluster: Cluster, node: str, command: Command) -> str:
     done = subprocess.run(argv, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{command.text}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+_WENT_AWAY = re.compile(r"du: cannot access '(?P<path>[^']+)': No such file or directory")
+
+
+def _on_node(cluster: Cluster, node: str, text: str) -> str:
+    done = cluster.exec(node, ["sh", "-euc", text], check=False)
+    assert done.returncode == 0 or _only_went_away(done.stderr, text), (
+        f"{text}: {done.stdout}{done.stderr}"
+    )
+    return done.stdout
+
+
+def _only_went_away(complaints: str, text: str) -> bool:
+    """Whether `du` ended with 1 only for files that went away under it, as a busy node's do.
+
+    What it was asked for by name must be there.
+    """
+    lines = [_WENT_AWAY.fullmatch(line) for line in complaints.splitlines()]
+    return bool(lines) and all(line and line["path"] not in text.split() for line in lines)
