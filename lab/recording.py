@@ -23,9 +23,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from lab import LabError, binaries, images
+from lab import LabError, images, terminal
 from lab.cluster import CHECKOUT, Cluster
-from lab.shell import CLEAN_ENVIRONMENT
 
 LAB = "recording"
 
@@ -86,18 +85,18 @@ def record(environment: dict[str, str]) -> Iterator[Line]:
             yield Line(clock, _DONE.sub(b"", line).decode().rstrip())
 
 
-def _lines(terminal: int) -> Iterator[bytes]:
+def _lines(screen: int) -> Iterator[bytes]:
     rest = b""
-    while chunk := _read(terminal):
+    while chunk := _read(screen):
         *whole, rest = (rest + chunk).split(b"\n")
         yield from whole
     if rest:
         yield rest
 
 
-def _read(terminal: int) -> bytes:
+def _read(screen: int) -> bytes:
     try:
-        return os.read(terminal, 65536)
+        return os.read(screen, 65536)
     except OSError as error:
         if error.errno != errno.EIO:  # how a terminal says that nobody is there any more
             raise
@@ -129,20 +128,6 @@ def draw(lines: list[Line]) -> str:
     )
 
 
-def _environment(cluster: Cluster, programs: Path) -> dict[str, str]:
-    tryitnow = programs / "tryitnow"
-    tryitnow.write_text(f'#!/bin/sh\nexec {sys.executable} -m tryitnow "$@"\n')
-    tryitnow.chmod(0o755)
-    path = f"{programs}:{binaries.kubectl_directory()}:{CLEAN_ENVIRONMENT['PATH']}"
-    return {
-        **CLEAN_ENVIRONMENT,
-        "HOME": str(programs),
-        "KUBECONFIG": str(cluster.kubeconfig),
-        "PATH": path,
-        "PYTHONPATH": str(CHECKOUT / "operator"),
-    }
-
-
 def main(picture: Path) -> None:
     """Write the picture."""
     cluster = Cluster(LAB)
@@ -150,8 +135,11 @@ def main(picture: Path) -> None:
     try:
         cluster.up()
         images.ensure(cluster, "wordpress")
-        with tempfile.TemporaryDirectory() as programs:
-            lines = list(record(_environment(cluster, Path(programs))))
+        with tempfile.TemporaryDirectory() as home:
+            programs = Path(home) / "bin"
+            terminal.install(programs)
+            environment = {**terminal.environment(cluster.kubeconfig, programs), "HOME": home}
+            lines = list(record(environment))
         picture.write_text(draw(lines))
     finally:
         cluster.down()

@@ -1,7 +1,8 @@
 """The commands and objects that our pages show people: README.md and docs/.
 
 A page is named by its path below docs/. Every block of commands on a page is run by some test that
-asks for ``blocks("page.md")``; ``tests/unit/docs/test_pages.py`` looks that one does.
+asks for ``blocks("page.md")`` or ``walkthrough("page.md")``: ``tests/unit/docs/test_pages.py``
+looks that one does.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ def blocks(page: str, mark: str = "sh") -> list[str]:
     found = [block.text for block in all_blocks() if (block.page, block.mark) == (page, mark)]
     assert found, f"{page} has no block marked {mark}"
     return found
+
+
+def walkthrough(page: str) -> str:
+    """Return all that a page tells people to run, as one text."""
+    return "\n".join(blocks(page))
 
 
 def filled(text: str, words: Mapping[str, str]) -> str:

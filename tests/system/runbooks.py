@@ -7,9 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lab import binaries
+from lab import binaries, terminal
 from lab.cluster import Cluster
-from lab.shell import CLEAN_ENVIRONMENT
 from tests.pages import all_blocks, filled
 from tests.unit.metrics.asked import RUNBOOKS
 
@@ -45,11 +44,7 @@ def run(cluster: Cluster, node: str, command: Command) -> str:
         argv = [str(promtool), "query", "instant", cluster.prometheus, command.text]
     else:
         argv = ["bash", "-euo", "pipefail", "-c", command.text]
-    environment = {
-        **CLEAN_ENVIRONMENT,
-        "KUBECONFIG": str(cluster.kubeconfig),
-        "PATH": f"{binaries.kubectl_directory()}:{CLEAN_ENVIRONMENT['PATH']}",
-    }
+    environment = terminal.environment(cluster.kubeconfig)
     done = subprocess.run(argv, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"{command.text}: {done.stdout}{done.stderr}"
     return done.stdout

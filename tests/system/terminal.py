@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from lab import binaries
+from lab import terminal
 from lab.cluster import CHECKOUT, Cluster
-from lab.shell import CLEAN_ENVIRONMENT
-
-_PROGRAMS = {
-    "tryitnow": "-m tryitnow",
-    "kubectl-tryitnow": "-m tryitnow",
-    "kubectl_complete-tryitnow": (
-        "-c 'from tryitnow.cli.completion import complete_for_kubectl as run; run()'"
-    ),
-    "python3": "",
-}
-"""What `pip install try-it-now` would put into PATH, and the Python that it was installed for."""
 
 _CHECKED_OUT = ("charts", "docs", "manifests")
 
@@ -40,15 +28,8 @@ class Terminal:
         self.directory.mkdir(parents=True)
         for name in _CHECKED_OUT:
             (self.directory / name).symlink_to(CHECKOUT / name)
-        self._install()
+        terminal.install(self._programs)
         self._write_kubeconfig(cluster.kubeconfig.read_text())
-
-    def _install(self) -> None:
-        self._programs.mkdir()
-        for name, arguments in _PROGRAMS.items():
-            program = self._programs / name
-            program.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
-            program.chmod(0o755)
 
     def _write_kubeconfig(self, text: str, token: str | None = None) -> None:
         config = yaml.safe_load(text)
@@ -60,13 +41,9 @@ class Terminal:
 
     @property
     def environment(self) -> dict[str, str]:
-        path = f"{self._programs}:{binaries.kubectl_directory()}:{CLEAN_ENVIRONMENT['PATH']}"
         return {
-            **CLEAN_ENVIRONMENT,
+            **terminal.environment(self.kubeconfig, self._programs),
             "HOME": str(self.directory),
-            "KUBECONFIG": str(self.kubeconfig),
-            "PATH": path,
-            "PYTHONPATH": str(CHECKOUT / "operator"),
             # What the package's entry point does where it is installed.
             "PYTEST_PLUGINS": "tryitnow.client.pytest_plugin",
         }

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lab import cache
-from tests.pages import DOCS, blocks
+from tests.pages import DOCS, blocks, walkthrough
 from tests.system.notes import notes_spec, visit
 from tests.system.objects import Objects
 from tests.system.terminal import Terminal
@@ -50,7 +50,7 @@ def here(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def test_every_command_of_the_page_works(terminal: Terminal) -> None:
-    done = terminal.run("\n".join(blocks("request-demos.md")))
+    done = terminal.run(walkthrough("request-demos.md"))
     assert "1 passed" in done.stdout, "docs/examples/test_shop.py"
     assert "the shop answers at http://" in done.stdout, "docs/examples/job.yaml"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import blocks
+from tests.pages import blocks, walkthrough
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, visit
 from tests.system.objects import Objects
@@ -33,7 +33,7 @@ def terminal(terminal: Terminal, module_objects: Objects, notes_image: str) -> I
 def test_every_command_of_the_page_works(
     terminal: Terminal, module_objects: Objects, nodes: LabNodes
 ) -> None:
-    done = terminal.run("\n".join(blocks("command-line.md")))
+    done = terminal.run(walkthrough("command-line.md"))
     assert "shop" in done.stdout
     assert "STEP" in done.stdout
     assert "report.tar.gz" in done.stdout

@@ -14,7 +14,7 @@ from charts import schemas
 from charts.render import template
 from lab import release
 from lab.cluster import CHECKOUT, Cluster
-from tests.pages import blocks
+from tests.pages import blocks, walkthrough
 from tests.system.conftest import Kubectl
 from tests.system.gitops import Difference, Sync, foreign_fields
 from tests.system.notes import notes_spec
@@ -175,7 +175,7 @@ def test_installed_as_the_page_says(argo_cd: str, kubectl: Kubectl, terminal: Te
     """The health checks join what else Argo CD is told; the API server takes the Application."""
     theirs = ["create", "configmap", "argocd-cm", "--from-literal=url=https://argocd.example"]
     assert kubectl(*theirs, argo_cd).returncode == 0
-    terminal.run("\n".join(blocks("gitops.md")))
+    terminal.run(walkthrough("gitops.md"))
     live = yaml.safe_load(kubectl("get", "configmap/argocd-cm", argo_cd, "-o=yaml").stdout)
     assert live["data"].pop("url") == "https://argocd.example"
     assert live["data"] == {

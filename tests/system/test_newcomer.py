@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from lab.cluster import CHECKOUT, Cluster
-from tests.pages import blocks
+from tests.pages import blocks, walkthrough
 from tests.system.traces import traces
 
 
@@ -69,6 +69,6 @@ def test_two_commands_do_everything(shell: Shell) -> None:
 
 def test_a_lab_of_ones_own(shell: Shell) -> None:
     """After the demo, so that it is there already."""
-    told = shell.run("\n".join(blocks("development.md")).replace("mine", shell.lab))
+    told = shell.run(walkthrough("development.md").replace("mine", shell.lab))
     assert "Prometheus: http://" in told
     assert not any(traces(shell.lab).values()), traces(shell.lab)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from lab.cluster import Cluster
-from tests.pages import Block, all_blocks, blocks, filled, mentions
+from tests.pages import Block, all_blocks, blocks, filled, mentions, walkthrough
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES
 from tests.system.objects import Objects
@@ -41,7 +41,7 @@ def terminal(
     for node in NODES:
         cluster.kubectl("label", "node", node, "=".join(label))
     try:
-        told = terminal.run("\n".join(blocks("checkpoint.md"))).stdout
+        told = terminal.run(walkthrough("checkpoint.md")).stdout
         assert "checkpoint.tryitnow.dev/shop condition met" in told
         assert "a test restore of it answered" in told
         module_objects.demo("shop", "shop")
@@ -55,7 +55,7 @@ def terminal(
 
 
 def test_sizing_a_pool(terminal: Terminal, module_objects: Objects) -> None:
-    assert "scaled" in terminal.run("\n".join(blocks("pools.md"))).stdout
+    assert "scaled" in terminal.run(walkthrough("pools.md")).stdout
     wanted = module_objects.get(Checkpoint, "shop")
     assert wanted
     assert wanted.spec.pool
@@ -64,7 +64,7 @@ def test_sizing_a_pool(terminal: Terminal, module_objects: Objects) -> None:
 
 
 def test_finding_out_why_it_is_slow(terminal: Terminal) -> None:
-    page = filled("\n".join(blocks("troubleshooting.md")), {"NAME": "shop"})
+    page = filled(walkthrough("troubleshooting.md"), {"NAME": "shop"})
     told = terminal.run(page).stdout
     for expected in ("demoinstance.tryitnow.dev/shop", "Timings:", "Ready", *NODES):
         assert expected in told

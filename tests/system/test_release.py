@@ -12,7 +12,7 @@ from charts.check import value_sets
 from charts.render import template
 from lab import images
 from lab.cluster import CHECKOUT, Cluster
-from tests.pages import blocks
+from tests.pages import blocks, walkthrough
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, visit
@@ -118,7 +118,7 @@ def test_from_nothing_to_a_demo_and_back_as_the_pages_say(
     assert "STATUS: deployed" in told
     _a_sample_answers(cluster, terminal)
 
-    terminal.run("kubectl create namespace demos\n" + "\n".join(blocks("security.md")))
+    terminal.run("kubectl create namespace demos\n" + walkthrough("security.md"))
     secrets = (
         "kubectl auth can-i get secrets --as=system:serviceaccount:tryitnow-system:tryitnow-agent"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.pages import blocks
+from tests.pages import walkthrough
 from tests.system.nodes import VOLUMES, LabNodes
 from tests.system.notes import Visitor, visit
 from tests.system.objects import Objects
@@ -133,7 +133,7 @@ def test_what_a_copy_draws_is_seen_as_the_page_says(
 ) -> None:
     module_objects.demo("anna", shop.metadata.name)
     module_objects.ready_demo("anna", 120)
-    drawn = json.loads(terminal.run("\n".join(blocks("identity.md"))).stdout)
+    drawn = json.loads(terminal.run(walkthrough("identity.md")).stdout)
     assert {"session", "nonce", "openssl", "mt_rand"} <= drawn.keys()
 
 

@@ -108,3 +108,11 @@ class Node:
     def name(self) -> str:
         """Name of the node."""
         return self.settings.node_name
+
+    def is_wanted(self, key: Key) -> bool:
+        """Whether the cluster still wants this copy here: it is neither gone nor going.
+
+        What is made from one that goes may fail, and that is nobody's fault.
+        """
+        copy = self.copies.get(key)
+        return copy is not None and not copy.is_deleting

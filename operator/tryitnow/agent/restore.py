@@ -25,7 +25,7 @@ from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.api.demoinstance import RestoredFrom
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.background import in_thread, together
+from tryitnow.background import all_together, in_thread, together
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -190,14 +190,19 @@ async def _gather(node: Node, name: ContainerName, blueprint: Blueprint, sandbox
 
     Returns the process ID of the main container; 0 when it does not run any more.
     """
+    called = list(sandbox.containers(name, blueprint).values())
+    pids = await all_together(_gather_one(node, own) for own in called)
+    return pids[called.index(str(name))]
+
+
+async def _gather_one(node: Node, container: str) -> int:
     pid = 0
-    for own in sandbox.containers(name, blueprint).values():
-        try:
-            state = await node.podman.inspect(own)
-            if state is not None and state.running:
-                pid = state.pid if own == str(name) else pid
-                moved = await in_thread(gather, state.id, state.pid)
-                logger.debug("%s: %d processes brought into its cgroup", own, moved)
-        except (CgroupError, PodmanError) as error:
-            logger.warning("%s: its limits and a pause may miss processes: %s", own, error)
+    try:
+        state = await node.podman.inspect(container)
+        if state is not None and state.running:
+            pid = state.pid
+            moved = await in_thread(gather, state.id, pid)
+            logger.debug("%s: %d processes brought into its cgroup", container, moved)
+    except (CgroupError, PodmanError) as error:
+        logger.warning("%s: its limits and a pause may miss processes: %s", container, error)
     return pid

@@ -124,8 +124,8 @@ async def reconcile_slots(node: Node, key: Key) -> timedelta | None:
         except PodmanUnreachableError:
             raise
         except (PodmanError, KubernetesError, SandboxError, OSError, NoPortError) as error:
-            if (after := node.copies.get(key)) is None or after.is_deleting:
-                return None  # no wonder: what it is made from is being removed
+            if not node.is_wanted(key):
+                return None
             # Thaws make their own where none waits, or fall to the next rung and say so there.
             node.backoff.failed(_id(copy))
             logger.warning("%s: a slot cannot be made: %s", key, error)

@@ -268,8 +268,8 @@ async def _fill(node: Node, copy: NodeCheckpoint, count: int) -> str | None:
         node.backoff.forget(_pool_id(copy))
         return None
     failure = failures[0]
-    if (after := node.copies.get(copy.key)) is None or after.is_deleting:
-        return None  # no wonder: what it is thawed from is being removed
+    if not node.is_wanted(copy.key):
+        return None
     logger.warning("%s: a warm copy could not be made: %s", copy.key, failure)
     node.backoff.failed(_pool_id(copy))
     if isinstance(failure, ArchiveError):

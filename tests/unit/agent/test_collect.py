@@ -10,9 +10,10 @@ import pytest
 
 from tests.unit.builders import make_archive, make_copy, make_instance
 from tests.unit.fakes import FakeKubernetes, FakePodman
-from tryitnow.agent.collect import collect, ended, headless, orphaned_files, orphans
+from tryitnow.agent.collect import collect, ended
 from tryitnow.agent.names import Role, demo_container, slot_container, work_container
 from tryitnow.agent.node import Node
+from tryitnow.agent.orphans import headless, orphaned_files, orphans
 from tryitnow.agent.prepared import REPOSITORY, Prepared, image_tag
 from tryitnow.agent.restore import archive_name
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
@@ -269,9 +270,10 @@ async def test_what_a_killed_podman_left_half_made_is_removed(
     kubernetes.put(DEMO)
     node.filling.add(making[0])
     left = [str(slot_container(COPY)), f"tryitnow_pod_{'1' * 16}_db"]
-    podman.ghosts = [*making, *left, "postgres"]
+    foreign = ["postgres", "tryitnow_pod_of_mine", "tryitnow_pod_of_mine_db"]
+    podman.ghosts = [*making, *left, *foreign]
     await collect(node, instances, copies)
-    assert podman.ghosts == [*making, "postgres"]
+    assert podman.ghosts == [*making, *foreign]
 
 
 async def test_an_image_that_was_just_made_stays_before_its_copy_says_so(

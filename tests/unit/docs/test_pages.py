@@ -16,12 +16,19 @@ RUNBOOKS = "runbooks/"
 """Below it all blocks of all pages are run by tests/system/test_alerts.py."""
 
 
+ASKS = {"blocks", "walkthrough"}
+"""Functions of ``tests.pages`` that a test gets a page's commands from."""
+
+
 def asked_for() -> set[tuple[str, str]]:
     """Page and mark of all blocks that a system test names, in so many words."""
     found = set()
     for module in (ROOT / "tests/system").glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "blocks":
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {
+                "blocks",
+                "walkthrough",
+            }:
                 page, *mark = map(ast.literal_eval, node.args)
                 found.add((page, mark[0] if mark else "sh"))
     return found
