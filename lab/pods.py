@@ -7,6 +7,7 @@ image (the node's own files) and volumes. Seccomp profiles and limits are not pl
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,7 +152,15 @@ def _port(container: dict[str, Any]) -> int | None:
 
 
 def _environment(pod: Pod, container: dict[str, Any], address: str) -> dict[str, str]:
-    return {entry["name"]: _value(pod, entry, address) for entry in container.get("env", [])}
+    env: dict[str, str] = {}
+    for entry in container.get("env", []):
+        # $(NAME) is the value of a variable before it; one that there is not stays as it stands.
+        env[entry["name"]] = re.sub(
+            r"\$\(([A-Za-z_]\w*)\)",
+            lambda found: env.get(found[1], found[0]),
+            _value(pod, entry, address),
+        )
+    return env
 
 
 def _value(pod: Pod, entry: dict[str, Any], address: str) -> str:

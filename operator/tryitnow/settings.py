@@ -6,6 +6,7 @@ Names are those that users of the guide know (``CONTAINER_MODE``, ``CRIU_ENABLED
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import uuid
@@ -54,7 +55,10 @@ class AgentSettings:
 
     node_name: str
     node_address: str
-    """Address of the node in the URLs of its demos."""
+    """Address of the node, where its demos are published."""
+
+    public_host: str
+    """Name or address in the URLs of its demos: at which people reach what is published there."""
 
     namespace: str
     agent_user: str
@@ -93,10 +97,19 @@ class AgentSettings:
         """Directory of the volumes of pods, beside the archives."""
         return self.checkpoint_path.parent / "volumes"
 
+    def host_at(self, port: int) -> str:
+        """Return host and port of what is published there, as they stand in its URL."""
+        return host_and_port(self.public_host, port)
+
     @property
     def capacity(self) -> int:
         """Number of instances the node takes."""
         return min(self.max_instances, self.last_port - self.first_port + 1)
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Return both as they stand in a URL (RFC 3986, section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
@@ -127,6 +140,25 @@ def _required(env: Mapping[str, str], name: str, what: str) -> str:
         msg = f"{name} is not set; it must hold {what} (the chart sets it)"
         raise InvalidSettingError(msg)
     return value
+
+
+_DNS_NAME = re.compile(r"[0-9A-Za-z]([0-9A-Za-z.-]*[0-9A-Za-z])?")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _host(env: Mapping[str, str], name: str, default: str) -> str:
+    host = env.get(name) or default
+    if _DNS_NAME.fullmatch(host) or _is_address(host):
+        return host
+    msg = f"{name}={host!r} is no host; give a name or an address, such as node-1.demos.example.com"
+    raise InvalidSettingError(msg)
 
 
 def _ports(env: Mapping[str, str]) -> tuple[int, int]:
@@ -192,9 +224,11 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
     namespace = env.get("POD_NAMESPACE", "tryitnow-system")
     account = env.get("AGENT_SERVICE_ACCOUNT", "tryitnow-agent")
     first_port, last_port = _ports(env)
+    address = _required(env, "NODE_ADDRESS", "the node's address")
     return AgentSettings(
         node_name=_required(env, "NODE_NAME", "the name of the node"),
-        node_address=_required(env, "NODE_ADDRESS", "the address at which people reach the node"),
+        node_address=address,
+        public_host=_host(env, "PUBLIC_HOST", address),
         namespace=namespace,
         agent_user=f"system:serviceaccount:{namespace}:{account}",
         podman=podman_settings(env),

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, visit
 from tests.system.objects import Objects, wait_until
 from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy, StartPolicy
 from tryitnow.api.meta import now
 
 AT_ONCE = 10
@@ -185,3 +186,39 @@ def test_a_container_under_our_names_without_an_owner_is_removed(
         assert nodes.containers(node, bystander) == [bystander]
     finally:
         nodes.podman(node, "rm", "--force", "--ignore", "--time=0", name, bystander)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_a_node_that_is_being_drained_gets_no_new_demo_and_keeps_the_old(
+    module_objects: Objects, kubectl: Kubectl
+) -> None:
+    objects = module_objects
+    objects.demo("guest", "notes")
+    before = objects.ready_demo("guest")
+    drained = before.status.node_name
+    assert drained
+    kubectl("cordon", drained)
+    try:
+        for number in range(4):
+            objects.demo(f"elsewhere-{number}", "notes")
+        demos = [objects.ready_demo(f"elsewhere-{number}") for number in range(4)]
+        assert {demo.status.node_name for demo in demos} == set(NODES) - {drained}
+        assert {demo.status.started_by for demo in demos} == {StartedBy.RESTORE}
+        assert visit(before).get("/healthz").status_code == 200
+    finally:
+        kubectl("uncordon", drained)
+
+
+@pytest.mark.usefixtures("frozen")
+def test_where_memory_is_used_up_demos_go_first(module_objects: Objects, nodes: LabNodes) -> None:
+    for name, start in (
+        ("doomed", StartPolicy.RESTORE_ONLY),
+        ("doomed-cold", StartPolicy.COLD_START),
+    ):
+        module_objects.demo(name, "notes", start=start)
+        demo = module_objects.ready_demo(name)
+        assert demo.status.node_name
+        container = nodes.containers(demo.status.node_name, f"_{name}_")[0]
+        pid = nodes.inspect(demo.status.node_name, container)["State"]["Pid"]
+        score = nodes.shell(demo.status.node_name, f"cat /proc/{pid}/oom_score_adj")
+        assert score.strip() == "1000", name

@@ -136,6 +136,7 @@ def make_agent(
     memory: int = 8 << 30,
     transfer_url: str | None = None,
     certificate: str | None = None,
+    stopping: bool = False,
     deleting: bool = False,
 ) -> NodeAgent:
     """Make the agent of a healthy node."""
@@ -147,6 +148,7 @@ def make_agent(
             conditions=(
                 make_condition("Ready", holds=ready, message="" if ready else "Podman is away"),
                 make_condition("CRIUAvailable", holds=criu, message="" if criu else "no criu"),
+                make_condition("Stopping", holds=stopping),
             ),
             address=f"{name}.example",
             transfer_url=(

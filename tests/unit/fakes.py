@@ -275,8 +275,8 @@ class FakeKubernetes(KubernetesApi):
             msg = f"{resource} {key}: 404"
             raise NotFoundError(msg) from None
 
-    async def node_labels(self) -> dict[str, dict[str, str]]:
-        return dict(self.nodes)
+    async def node_labels(self, *, cordoned: bool = False) -> dict[str, dict[str, str]]:
+        return {} if cordoned else dict(self.nodes)
 
     async def node_uid(self, name: str) -> str:
         return f"uid-of-{name}"

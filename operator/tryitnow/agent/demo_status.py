@@ -35,8 +35,7 @@ async def report_ready(
     """Say where it answers and how it was started; returns the timings with their sum."""
     ports = outcome.sandbox.ports
     host_port = next(p.host_port for p in ports if p.container_port == outcome.probe_port)
-    address = node.settings.node_address
-    url = f"http://[{address}]:{host_port}" if ":" in address else f"http://{address}:{host_port}"
+    url = f"http://{node.settings.host_at(host_port)}"
     bind = instance.status.timings.bind if instance.status.timings else None
     total = took + (bind or timedelta())
     timings = outcome.timings.model_copy(update={"bind": bind, "total": total})

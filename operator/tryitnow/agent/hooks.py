@@ -40,9 +40,7 @@ def instance_environment(
 ) -> dict[str, str]:
     """Return what hooks are told about a demo, as docs/hooks.md lists it."""
     port = next(p.host_port for p in sandbox.ports if p.container_port == blueprint.probe_port)
-    address = node.settings.node_address
-    reached = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-    host = instance.spec.host or reached
+    host = instance.spec.host or node.settings.host_at(port)
     return {
         "TRYITNOW_NAME": instance.metadata.name,
         "TRYITNOW_NAMESPACE": instance.metadata.namespace,

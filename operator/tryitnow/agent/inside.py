@@ -17,9 +17,10 @@ LOOPBACK = "127.0.0.1"
 
 
 def published(node: Node, blueprint: Blueprint, sandbox: Sandbox) -> Target:
-    """Return where any user asks: at the published port."""
+    """Return where any user asks: at the published port, and by the name that is in the URL."""
     port = next(p.host_port for p in sandbox.ports if p.container_port == blueprint.probe_port)
-    return Target(node.settings.node_address, port, blueprint.readiness)
+    settings = node.settings
+    return Target(settings.node_address, port, blueprint.readiness, settings.host_at(port))
 
 
 @asynccontextmanager
@@ -35,7 +36,7 @@ async def reached(
         yield node.http, outside
         return
     async with inside_session(sandbox.pid) as session:
-        yield session, Target(LOOPBACK, blueprint.probe_port, blueprint.readiness, outside.host)
+        yield session, Target(LOOPBACK, blueprint.probe_port, blueprint.readiness, outside.asked_as)
 
 
 @asynccontextmanager

@@ -147,6 +147,7 @@ async def run(settings: AgentSettings) -> None:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            await reporter.say_goodbye()
             await instances.close()
             await copies.close()
             await pools.close()

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from tryitnow.api.checkpoint import Readiness
+from tryitnow.settings import host_and_port
 
 FIRST_PAUSE = 0.005
 LAST_PAUSE = 0.5
@@ -49,8 +50,7 @@ class Target:
     @property
     def host(self) -> str:
         """Host and port, as they stand in a URL."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.port}"
+        return host_and_port(self.address, self.port)
 
     @property
     def base_url(self) -> str:

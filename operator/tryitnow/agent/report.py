@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from tryitnow.agent.certificate import ServerCertificate
 from tryitnow.agent.memory import available_memory_bytes
 from tryitnow.agent.names import PREFIX
 from tryitnow.agent.node import Health, Node
-from tryitnow.api.meta import ConditionStatus, Key, now, set_condition
-from tryitnow.api.nodeagent import HEARTBEAT_INTERVAL, NodeAgent, NodeAgentStatus
+from tryitnow.api.meta import Condition, ConditionStatus, Key, now, set_condition
+from tryitnow.api.nodeagent import HEARTBEAT_INTERVAL, STOPPING, NodeAgent, NodeAgentStatus
 from tryitnow.background import keep_doing
 from tryitnow.doctor import examine
 from tryitnow.doctor.report import can_run, criu_available
@@ -18,6 +19,13 @@ from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 from tryitnow.podman.errors import PodmanError
 
 logger = logging.getLogger(__name__)
+
+PING_SECONDS = 20.0
+"""How long a report waits for Podman. A node whose Podman hangs must not fall silent: a silent node
+counts as lost after ``LOST_AFTER``, its demos with it."""
+
+GOODBYE_SECONDS = 3.0
+"""For the last report: the kubelet gives the agent's Pod 30 s in all."""
 
 EXAMINE_EVERY_SECONDS = 300.0
 EXAMINE_BROKEN_EVERY_SECONDS = 30.0
@@ -50,6 +58,7 @@ class Reporter:
         self._transfer_url = transfer_url
         self._certificate = certificate
         self._seen: NodeAgent | None = None
+        self._stopping = False
 
     async def report(self) -> None:
         """Write the node's state once.
@@ -77,6 +86,19 @@ class Reporter:
             pause_seconds=HEARTBEAT_INTERVAL.total_seconds,
             expected=(KubernetesError,),
         )
+
+    async def say_goodbye(self) -> None:
+        """Say that this agent ends, so that nothing new is given to its node meanwhile."""
+        self._stopping = True
+        if self._seen is None:
+            return
+        try:
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                conditions = tuple(self._with_stopping(self._seen.status.conditions))
+                status = self._seen.status.model_copy(update={"conditions": conditions})
+                await self._node.kubernetes.patch_status(self._seen, status.to_api())
+        except (KubernetesError, TimeoutError) as error:
+            logger.warning("cannot say that this agent ends: %s", error)
 
     async def keep_examining(self) -> None:
         """Examine the node for ever; apart from the reports, as a hanging tool takes its time."""
@@ -115,9 +137,13 @@ class Reporter:
     async def _ping_podman(self) -> None:
         health = self._node.health
         try:
-            await self._node.podman.list_containers(PREFIX)
+            async with asyncio.timeout(PING_SECONDS):
+                await self._node.podman.list_containers(PREFIX)
         except PodmanError as error:
             health.can_run, health.can_run_message = False, str(error)
+        except TimeoutError:
+            health.can_run = False
+            health.can_run_message = f"Podman has not answered for {PING_SECONDS:g} s"
         else:
             if not health.can_run:
                 await examine_node(self._node)
@@ -138,6 +164,7 @@ class Reporter:
             "CRIUWorks" if health.criu_available else "CRIUNotAvailable",
             health.criu_message,
         )
+        conditions = self._with_stopping(conditions)
         memory = await asyncio.to_thread(available_memory_bytes)
         return NodeAgentStatus(
             heartbeat=now(),
@@ -150,4 +177,13 @@ class Reporter:
             memory_available_bytes=max(0, memory - node.settings.memory_reserve_bytes),
             disk_available_bytes=await asyncio.to_thread(node.archives.free_bytes),
             checks=health.checks,
+        )
+
+    def _with_stopping(self, conditions: Sequence[Condition]) -> list[Condition]:
+        return set_condition(
+            conditions,
+            STOPPING,
+            ConditionStatus.TRUE if self._stopping else ConditionStatus.FALSE,
+            "AgentEnds" if self._stopping else "AgentRuns",
+            "nothing new is started here until the agent is back" if self._stopping else "",
         )

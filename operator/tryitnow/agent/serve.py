@@ -11,7 +11,7 @@ from tryitnow.agent.certificate import ServerCertificate
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore import archive_name
 from tryitnow.kubernetes.errors import KubernetesError
-from tryitnow.settings import TRANSFER_AUDIENCE
+from tryitnow.settings import TRANSFER_AUDIENCE, host_and_port
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,7 @@ class TransferServer:
     def url(self) -> str:
         """Where other agents reach it."""
         settings = self._node.settings
-        address = settings.node_address
-        host = f"[{address}]" if ":" in address else address
-        return f"https://{host}:{settings.transfer_port}/archives"
+        return f"https://{host_and_port(settings.node_address, settings.transfer_port)}/archives"
 
     async def start(self, certificate: ServerCertificate) -> web.AppRunner:
         """Listen; the caller cleans the runner up."""

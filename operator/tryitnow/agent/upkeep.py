@@ -10,6 +10,7 @@ from datetime import timedelta
 from tryitnow.agent.archive import ArchiveError
 from tryitnow.agent.node import Checked, Node
 from tryitnow.agent.prepare import prepare, unprepare
+from tryitnow.agent.prepared import Prepared
 from tryitnow.agent.restore import Unserved, archive_name
 from tryitnow.agent.slot import drop_slots
 from tryitnow.agent.unpack import UnpackError
@@ -92,6 +93,7 @@ async def keep_prepared(node: Node, copy: NodeCheckpoint, archive: Archive) -> t
     )
     if known is not None and intact:
         node.prepared[copy.key] = known
+        await _report_size(node, copy, known)
         node.slots.changed(copy.key)
         return again
     node.prepared.pop(copy.key, None)
@@ -102,7 +104,8 @@ async def keep_prepared(node: Node, copy: NodeCheckpoint, archive: Archive) -> t
         return min(wait, again)
     began = time.monotonic()
     try:
-        node.prepared[copy.key] = await prepare(node, copy, file, archive)
+        node.prepared[copy.key] = known = await prepare(node, copy, file, archive)
+        await _report_size(node, copy, known)
         node.slots.changed(copy.key)
     except ArchiveError:
         node.checked.pop(copy.key, None)
@@ -119,6 +122,15 @@ async def keep_prepared(node: Node, copy: NodeCheckpoint, archive: Archive) -> t
     # The pause is not forgotten: what can be prepared may still fail to be restored.
     logger.info("%s: unpacked for quick restores in %.1f s", copy.key, time.monotonic() - began)
     return again
+
+
+async def _report_size(node: Node, copy: NodeCheckpoint, prepared: Prepared) -> None:
+    """Say how much memory a copy fills, for whoever decides how many of them a node can hold."""
+    size_bytes = await asyncio.to_thread(prepared.memory_bytes)
+    seen = node.copies.get(copy.key) or copy
+    if seen.status.memory_bytes != size_bytes:
+        fields = {"memoryBytes": size_bytes}
+        node.copies.take(await node.kubernetes.patch_status_fields(seen, fields))
 
 
 def preparing_id(copy: NodeCheckpoint) -> str:

@@ -17,6 +17,10 @@ LOST_AFTER = timedelta(seconds=40)
 --node-monitor-grace-period was 40 s for years and leaves room for three lost reports."""
 
 
+STOPPING = "Stopping"
+"""Condition of an agent that was told to end."""
+
+
 class Verdict(StrEnum):
     """How a check of ``tryitnow doctor`` ended."""
 
@@ -55,10 +59,11 @@ class NodeAgentStatus(ConditionedStatus):
     """When the agent last reported."""
 
     conditions: Conditions = ()
-    """Ready: the agent can run instances. CRIUAvailable: it can freeze and thaw."""
+    """Ready: the agent can run instances. CRIUAvailable: it can freeze and thaw. Stopping: it was
+    told to end, and gets nothing new until it, or its successor, is back."""
 
     address: str = ""
-    """Address of the node in the URLs of its demos."""
+    """Address of the node, where its demos are published."""
 
     transfer_url: str = ""
     """Where other agents fetch archives from this one."""
@@ -105,8 +110,12 @@ class NodeAgent(Resource):
         return self.status.heartbeat is None or at - self.status.heartbeat > LOST_AFTER
 
     def can_run(self, at: datetime) -> bool:
-        """Whether instances may be bound to the node."""
+        """Whether instances can run on the node."""
         return self._holds("Ready") and not self.is_lost(at) and not self.is_deleting
+
+    def can_take(self, at: datetime) -> bool:
+        """Whether the agent can be given something new to do."""
+        return self.can_run(at) and not self._holds(STOPPING)
 
     def can_thaw(self, at: datetime) -> bool:
         """Whether the node can freeze and thaw."""

@@ -118,6 +118,9 @@ class NodeCheckpointStatus(ConditionedStatus):
     warm_message: str | None = None
     """Why fewer wait than are wanted, where that is no matter of moments."""
 
+    memory_bytes: int = 0
+    """Memory that a copy of it fills when it is thawed, as the node found on preparing it."""
+
     progress: str = ""
     """What is being done right now, for people."""
 

@@ -129,7 +129,7 @@ DEFINITIONS = (
                 '.status.conditions[?(@.type=="CRIUAvailable")].status',
                 description="Whether it can freeze and thaw.",
             ),
-            Column("Address", ".status.address", description="Address in the URLs of demos."),
+            Column("Address", ".status.address", description="Address of the node."),
             Column("Heartbeat", ".status.heartbeat", "date", "When the agent last reported."),
             _AGE,
             Column(

@@ -21,6 +21,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.redact import Redactor
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ForbiddenError
+from tryitnow.settings import host_and_port
 
 METRICS_PORT = 9444
 """The agents' default (METRICS_PORT)."""
@@ -110,9 +111,7 @@ async def _events(kubernetes: KubernetesApi, namespace: str) -> str:
 
 
 def _metrics_url(agent: NodeAgent) -> str:
-    address = agent.status.address
-    host = f"[{address}]" if ":" in address else address
-    return f"http://{host}:{METRICS_PORT}/metrics"
+    return f"http://{host_and_port(agent.status.address, METRICS_PORT)}/metrics"
 
 
 async def _metrics(urls: dict[str, str]) -> dict[str, str | Exception]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from tryitnow.api.checkpoint import Checkpoint
@@ -29,13 +29,29 @@ class Refusal:
     message: str
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What of the nodes is given away, or is not to be given; by node name."""
+
+    instances: Mapping[str, int] = field(default_factory=dict)
+    """Instances that are bound there."""
+
+    claiming: Mapping[str, int] = field(default_factory=dict)
+    """Those of the Checkpoint in question that are on their way to a warm copy."""
+
+    promised_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Memory that instances will fill of which the agent's last report does not know."""
+
+    cordoned: Set[str] = frozenset()
+    """Nodes that somebody has cordoned, as `kubectl drain` does first."""
+
+
 def bind(
     instance: DemoInstance,
     checkpoint: Checkpoint,
     copies: list[NodeCheckpoint],
     candidates: list[NodeAgent],
-    load: Mapping[str, int],
-    claiming: Mapping[str, int],
+    taken: Taken,
     at: datetime,
 ) -> Binding | Refusal:
     """Choose a node: one with a warm copy, a good copy and room, the least loaded first.
@@ -47,32 +63,38 @@ def bind(
         checkpoint: What it is a copy of.
         copies: All copies of that Checkpoint.
         candidates: Agents of the nodes that the Checkpoint selects.
-        load: Instances by node name.
-        claiming: Instances of this Checkpoint that are on their way to a warm copy, by node name.
+        taken: What of the nodes is given away already.
         at: The present.
 
     """
-    alive = [agent for agent in candidates if agent.can_run(at)]
+    alive = [a for a in candidates if a.can_take(at) and a.metadata.name not in taken.cordoned]
     if not alive:
-        return _no_node(candidates, at)
-    roomy = [agent for agent in alive if _has_room(agent, load)]
-    if not roomy:
-        full = ", ".join(f"{a.metadata.name} {_fullness(a, load)}" for a in alive)
-        return Refusal("NoRoom", f"no selected node has room ({full}); waiting for one to end")
+        return _no_node(candidates, taken.cordoned, at)
     revision = checkpoint.status.current_revision
     good = [copy for copy in copies if copy.is_prepared and copy.spec.revision == revision]
     holding = {copy.spec.node_name for copy in good}
     warm = {
         copy.spec.node_name
         for copy in good
-        if copy.status.warm_ready > claiming.get(copy.spec.node_name, 0)
+        if copy.status.warm_ready > taken.claiming.get(copy.spec.node_name, 0)
     }
+    needed_bytes = max((copy.status.memory_bytes for copy in good), default=0)
+    full = {
+        agent.metadata.name: why
+        for agent in alive
+        # What is warm fills no more memory than it does already.
+        if (why := _full(agent, taken, 0 if agent.metadata.name in warm else needed_bytes))
+    }
+    roomy = [agent for agent in alive if agent.metadata.name not in full]
+    if not roomy:
+        said = ", ".join(f"{node} {why}" for node, why in full.items())
+        return Refusal("NoRoom", f"no selected node has room ({said}); waiting for one to end")
     builders = {copy.spec.node_name for copy in copies if copy.spec.fetch is None}
 
     def rank(agent: NodeAgent) -> tuple[bool, int, bool, str]:
         name = agent.metadata.name
         # At equal load the builder comes last: the next build will be its work again.
-        return name not in warm, load.get(name, 0), name in builders, name
+        return name not in warm, taken.instances.get(name, 0), name in builders, name
 
     thawing = [a for a in roomy if a.metadata.name in holding and a.can_thaw(at)]
     if thawing and instance.spec.start is not StartPolicy.COLD_START:
@@ -86,27 +108,37 @@ def bind(
     return Binding(min(roomy, key=rank).metadata.name, revision)
 
 
-def _has_room(agent: NodeAgent, load: Mapping[str, int]) -> bool:
-    free = agent.status.capacity - load.get(agent.metadata.name, 0)
-    return free > 0 and agent.status.memory_available_bytes > 0
+def _full(agent: NodeAgent, taken: Taken, needed_bytes: int) -> str:
+    """Say why an agent's node has no room for a copy of that size; empty where it has."""
+    status, node = agent.status, agent.metadata.name
+    runs = taken.instances.get(node, 0)
+    if runs >= status.capacity:
+        return f"runs {runs} of {status.capacity}"
+    free = status.memory_available_bytes - taken.promised_bytes.get(node, 0)
+    if free <= 0 or free < needed_bytes:
+        return f"is short of memory: {_mib(max(free, 0))} free, {_mib(needed_bytes)} needed"
+    return ""
 
 
-def _fullness(agent: NodeAgent, load: Mapping[str, int]) -> str:
-    if agent.status.memory_available_bytes <= 0:
-        return "is short of memory"
-    return f"runs {load.get(agent.metadata.name, 0)} of {agent.status.capacity}"
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.0f} MiB"
 
 
-def _no_node(candidates: list[NodeAgent], at: datetime) -> Refusal:
+def _no_node(candidates: list[NodeAgent], cordoned: Set[str], at: datetime) -> Refusal:
     if not candidates:
         message = (
             "no node runs an agent and matches the Checkpoint's spec.distribution.nodeSelector; "
             "see `kubectl get nodeagents`"
         )
     else:
-        names = ", ".join(
-            f"{a.metadata.name} {'is silent' if a.is_lost(at) else 'is not ready'}"
-            for a in candidates
-        )
+        names = ", ".join(f"{a.metadata.name} {_why_not(a, cordoned, at)}" for a in candidates)
         message = f"no selected node can run it ({names}); see `kubectl get nodeagents -o wide`"
     return Refusal("NoNode", message)
+
+
+def _why_not(agent: NodeAgent, cordoned: Set[str], at: datetime) -> str:
+    if agent.is_lost(at):
+        return "is silent"
+    if not agent.can_run(at):
+        return "is not ready"
+    return "is cordoned" if agent.metadata.name in cordoned else "has its agent stopped"

@@ -24,6 +24,9 @@ from tryitnow.kubernetes.errors import ConflictError
 
 logger = logging.getLogger(__name__)
 
+ARCHITECTURE = "kubernetes.io/arch"
+"""Label that the kubelet puts on its Node (Kubernetes' well-known labels)."""
+
 
 async def reconcile_checkpoint(
     kubernetes: KubernetesApi, cluster: Cluster, key: Key
@@ -66,7 +69,8 @@ def observe(cluster: Cluster, checkpoint: Checkpoint) -> Observed:
         copies=cluster.copies_of(checkpoint.key),
         selected=selected(checkpoint.spec.distribution, agents.values(), cluster.node_labels),
         agents=agents,
-        nodes=frozenset(cluster.node_labels),
+        nodes={name: labels.get(ARCHITECTURE) for name, labels in cluster.node_labels.items()},
+        cordoned=cluster.cordoned,
         starting=frozenset(
             i.status.revision
             for i in cluster.instances_of(checkpoint.key)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.controller.bind import Taken
 from tryitnow.kubernetes.view import View
 from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
@@ -26,6 +28,9 @@ class Cluster:
     copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
     agents: View[NodeAgent] = field(default_factory=lambda: View(NodeAgent))
     node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    cordoned: frozenset[str] = frozenset()
+    """Names of the nodes that get nothing new (``spec.unschedulable``)."""
+
     listed: bool = False
     """Whether every kind has been listed once."""
 
@@ -57,20 +62,49 @@ class Cluster:
             and instance.spec.checkpoint_ref.name == checkpoint.name
         ]
 
-    def load(self) -> dict[str, int]:
-        """Return the number of instances by node, those being bound included."""
-        load: dict[str, int] = {}
-        for instance in self.instances:
-            node = instance.status.node_name or self.assumed.get(instance.metadata.uid)
-            if node is not None:
-                load[node] = load.get(node, 0) + 1
-        return load
+    def node_of(self, instance: DemoInstance) -> str | None:
+        """Return the node that an instance is bound to, or is being bound to."""
+        return instance.status.node_name or self.assumed.get(instance.metadata.uid)
 
-    def claiming(self, checkpoint: Key) -> dict[str, int]:
-        """Return the number of a Checkpoint's instances by node that are bound and not up yet."""
-        claiming: dict[str, int] = {}
-        for instance in self.instances_of(checkpoint):
-            node = instance.status.node_name or self.assumed.get(instance.metadata.uid)
-            if node is not None and instance.status.phase in UNDER_WAY:
-                claiming[node] = claiming.get(node, 0) + 1
-        return claiming
+    def load(self) -> Counter[str]:
+        """Return the number of instances by node."""
+        return Counter(node for each in self.instances if (node := self.node_of(each)) is not None)
+
+    def taken(self, checkpoint: Key) -> Taken:
+        """Return what of the nodes is given away before an instance of this Checkpoint comes."""
+        claiming: Counter[str] = Counter()
+        promised: Counter[str] = Counter()
+        size = self._memory_bytes()
+        for instance in self.instances:
+            node = self.node_of(instance)
+            if node is None:
+                continue
+            owner = Key(instance.metadata.namespace, instance.spec.checkpoint_ref.name)
+            under_way = instance.status.phase in UNDER_WAY
+            if under_way and owner == checkpoint:
+                claiming[node] += 1
+            if under_way or self._is_unknown(node, instance):
+                promised[node] += size.get(owner, 0)
+        return Taken(self.load(), claiming, promised, self.cordoned)
+
+    def _memory_bytes(self) -> dict[Key, int]:
+        """Return what a copy of each Checkpoint fills of a node's memory."""
+        size: dict[Key, int] = {}
+        for copy in self.copies:
+            owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+            size[owner] = max(size.get(owner, 0), copy.status.memory_bytes)
+        return size
+
+    def _is_unknown(self, node: str, instance: DemoInstance) -> bool:
+        """Whether the memory that an agent last reported free was measured before this filled it.
+
+        A copy that had been waiting filled it long before.
+        """
+        agent, status = self.agent(node), instance.status
+        if status.ready_at is None or status.started_by is StartedBy.WARM:
+            return False
+        return (
+            agent is None
+            or agent.status.heartbeat is None
+            or (agent.status.heartbeat <= status.ready_at)
+        )

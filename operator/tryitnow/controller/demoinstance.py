@@ -139,8 +139,7 @@ def _decide(cluster: Cluster, instance: DemoInstance) -> Binding | Refusal:
         checkpoint,
         cluster.copies_of(checkpoint.key),
         selected(distribution, cluster.agents, cluster.node_labels),
-        cluster.load(),
-        cluster.claiming(checkpoint.key),
+        cluster.taken(checkpoint.key),
         now(),
     )
 

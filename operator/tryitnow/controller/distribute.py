@@ -46,7 +46,7 @@ def choose_builder(
     A build needs memory for the application twice (once frozen, once in the test restore), so
     memory decides before chance does.
     """
-    able = [agent for agent in candidates if agent.can_thaw(at)]
+    able = [agent for agent in candidates if agent.can_thaw(at) and agent.can_take(at)]
     return min(
         able,
         key=lambda agent: (

@@ -49,7 +49,7 @@ def register(
     @kopf.index("", "v1", "nodes", registry=registry)
     async def known_nodes(body: kopf.Body, **_: Any) -> None:
         if not cluster.listed:
-            take_node(body["metadata"], cluster)
+            take_node(body, cluster)
 
     def fill(body: kopf.Body, view: View[Any]) -> None:
         if not cluster.listed:
@@ -90,12 +90,14 @@ def register(
     @kopf.on.event("", "v1", "nodes", registry=registry)
     async def node(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        before = dict(cluster.node_labels)
+        before = dict(cluster.node_labels), cluster.cordoned
         if event["type"] == "DELETED":
-            cluster.node_labels.pop(event["object"]["metadata"]["name"], None)
+            name = event["object"]["metadata"]["name"]
+            cluster.node_labels.pop(name, None)
+            cluster.cordoned -= {name}
         else:
-            take_node(event["object"]["metadata"], cluster)
-        if before != cluster.node_labels:
+            take_node(event["object"], cluster)
+        if before != (cluster.node_labels, cluster.cordoned):
             queue_all()
 
     def queue_waiting(owner: Key) -> None:
@@ -115,6 +117,9 @@ def _abilities(agent: NodeAgent) -> tuple[object, ...]:
     return conditions, status.capacity, status.transfer_url, status.transfer_certificate
 
 
-def take_node(metadata: Mapping[str, Any], cluster: Cluster) -> None:
-    """Remember that there is a node, and its labels."""
-    cluster.node_labels[metadata["name"]] = dict(metadata.get("labels") or {})
+def take_node(node: Mapping[str, Any], cluster: Cluster) -> None:
+    """Remember that there is a node, its labels, and whether it is cordoned."""
+    name = node["metadata"]["name"]
+    cluster.node_labels[name] = dict(node["metadata"].get("labels") or {})
+    is_cordoned = bool(node.get("spec", {}).get("unschedulable"))
+    cluster.cordoned = cluster.cordoned | {name} if is_cordoned else cluster.cordoned - {name}

@@ -134,6 +134,7 @@ async def _resync(
     cluster.checkpoints.replace(await kubernetes.list_all(Checkpoint))
     cluster.instances.replace(await kubernetes.list_all(DemoInstance))
     cluster.node_labels = await kubernetes.node_labels()
+    cluster.cordoned = frozenset(await kubernetes.node_labels(cordoned=True))
     for checkpoint in cluster.checkpoints:
         checkpoints.add(checkpoint.key)
     for instance in cluster.instances:

@@ -47,8 +47,11 @@ class Observed:
     agents: Mapping[str, NodeAgent]
     """All agents by node name."""
 
-    nodes: frozenset[str]
-    """Names of all nodes of the cluster."""
+    nodes: Mapping[str, str | None]
+    """All nodes of the cluster, and the architecture of each, where its label says so."""
+
+    cordoned: frozenset[str]
+    """Names of those that get nothing new."""
 
     starting: frozenset[str]
     """Revisions that instances are just being started from."""
@@ -188,7 +191,8 @@ def _build(observed: Observed, result: Plan, revision: str) -> None:
         result.look_again = result.retry_at - observed.at
         return
     avoid = result.failure.node_name if result.failure else None
-    builder = choose_builder(observed.checkpoint, observed.selected, observed.at, avoid)
+    open_ = [a for a in observed.selected if a.metadata.name not in observed.cordoned]
+    builder = choose_builder(observed.checkpoint, open_, observed.at, avoid)
     if builder is None:
         result.phase = CheckpointPhase.PENDING
         result.reason, result.message = _nobody_builds(observed)
@@ -256,6 +260,10 @@ def _nobody_builds(observed: Observed) -> tuple[str, str]:
             said = "is silent"
         elif ready is None or ready.status != "True":
             said = ready.message if ready else "has not reported yet"
+        elif agent.metadata.name in observed.cordoned:
+            said = "is cordoned"
+        elif not agent.can_take(observed.at):
+            said = "has its agent stopped"
         else:
             said = criu.message if criu else "has not reported yet"
         why.append(f"{agent.metadata.name}: {said}")
@@ -269,7 +277,7 @@ def _distribute(observed: Observed, result: Plan) -> None:
     revision, archive = result.serving, result.archive
     chosen = holders(
         observed.checkpoint,
-        observed.selected,
+        _alike(observed, revision),
         {c.spec.node_name for c in _good(observed.copies, revision)},
         observed.at,
     )
@@ -329,10 +337,22 @@ def _distribute(observed: Observed, result: Plan) -> None:
         result.delete += [copy for node, copy in present.items() if node not in names]
 
 
+def _alike(observed: Observed, revision: str | None) -> list[NodeAgent]:
+    """Return the selected agents whose nodes can run what was frozen where the copies are."""
+    holding = [c.spec.node_name for c in _good(observed.copies, revision)]
+    if not holding:
+        return observed.selected
+    # Copies go to nodes like those that have one, so all of these are alike.
+    architecture = observed.nodes[holding[0]]
+    return [a for a in observed.selected if observed.nodes[a.metadata.name] == architecture]
+
+
 def _pool(observed: Observed, result: Plan) -> None:
     """The warm copies are spread over the copies that serve; other revisions keep none."""
     good = _good(observed.copies, result.serving)
-    wanted = shares(observed.checkpoint, good, observed.agents, observed.at)
+    # What waits on a node that gets no demos waits for nobody.
+    claimable = [copy for copy in good if copy.spec.node_name not in observed.cordoned]
+    wanted = shares(observed.checkpoint, claimable, observed.agents, observed.at)
     serving = {copy.key for copy in good}
     none = Pool()
     for copy in observed.copies:

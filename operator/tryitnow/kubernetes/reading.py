@@ -24,9 +24,11 @@ class Reading:
     def __init__(self, api: aio.ApiClient) -> None:
         self._api = api
 
-    async def node_labels(self) -> dict[str, dict[str, str]]:
-        """Return the labels of all nodes, by node name."""
-        nodes = await self._metadata("list nodes", "/api/v1/nodes", "PartialObjectMetadataList")
+    async def node_labels(self, *, cordoned: bool = False) -> dict[str, dict[str, str]]:
+        """Return the labels of all nodes, or only of those that are cordoned, by node name."""
+        query = {"fieldSelector": "spec.unschedulable=true"} if cordoned else {}
+        kind = "PartialObjectMetadataList"
+        nodes = await self._metadata("list nodes", "/api/v1/nodes", kind, query)
         found = (node["metadata"] for node in nodes["items"])
         return {metadata["name"]: metadata.get("labels") or {} for metadata in found}
 

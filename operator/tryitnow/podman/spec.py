@@ -14,6 +14,10 @@ from tryitnow.podman.state import PortMapping
 _CPU_PERIOD_MICROSECONDS = 100_000
 """The kernel's default period for cpu.max (cgroup-v2.rst), as Kubernetes uses it."""
 
+_OOM_SCORE_ADJ = 1000
+"""What the kubelet gives Pods of the class BestEffort: nothing is reserved for demos, so they go
+first where a node's memory is used up. Else they had that of their Podman, in a critical Pod."""
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -60,6 +64,7 @@ def container_spec(name: str, new: NewContainer) -> dict[str, Any]:
         "image_volume_mode": "ignore",
         # The node's proxy settings would be frozen into the archive.
         "httpproxy": False,
+        "oom_score_adj": _OOM_SCORE_ADJ,
     }
     if new.pod is None:
         spec |= {"portmappings": port_mappings(new.ports), "netns": {"nsmode": "bridge"}}

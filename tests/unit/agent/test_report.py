@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from datetime import timedelta
@@ -19,6 +20,7 @@ from tryitnow.api.nodeagent import Check, NodeAgent, Verdict
 from tryitnow.doctor import Examination
 from tryitnow.doctor.checks import CheckName
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
+from tryitnow.podman.client import ContainerState
 from tryitnow.podman.errors import PodmanUnreachableError
 from tryitnow.settings import AgentSettings
 
@@ -176,6 +178,46 @@ async def test_while_podman_is_away_nothing_can_run(
     ready = condition(agent, "Ready")
     assert (ready.status, ready.message) == (ConditionStatus.FALSE, "Podman does not answer")
     assert doctor.visits == 0
+
+
+async def test_a_podman_that_hangs_does_not_make_the_node_silent(
+    reporter: Reporter,
+    podman: FakePodman,
+    kubernetes: FakeKubernetes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hangs(_: str) -> list[ContainerState]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(podman, "list_containers", hangs)
+    monkeypatch.setattr("tryitnow.agent.report.PING_SECONDS", 0.01)
+    await reporter.report()
+    agent = await reported(kubernetes)
+    assert not agent.is_lost(now())
+    assert condition(agent, "Ready").message == "Podman has not answered for 0.01 s"
+
+
+async def test_an_agent_that_ends_gets_nothing_new_until_the_next_one_reports(
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: ServerCertificate
+) -> None:
+    await reporter.say_goodbye()  # before it said that it is there
+    await reporter.report()
+    await reporter.say_goodbye()
+    agent = await reported(kubernetes)
+    assert agent.can_thaw(now()), "what is there stays as it is"
+    assert not agent.can_take(now())
+    await Reporter(node, URL, certificate).report()
+    assert (await reported(kubernetes)).can_take(now())
+
+
+async def test_an_agent_ends_though_the_api_server_is_away(
+    reporter: Reporter, kubernetes: FakeKubernetes, caplog: pytest.LogCaptureFixture
+) -> None:
+    await reporter.report()
+    kubernetes.is_down = True
+    await reporter.say_goodbye()
+    assert "cannot say that this agent ends" in caplog.text
 
 
 async def test_as_soon_as_podman_is_back_the_node_is_examined_and_runs(

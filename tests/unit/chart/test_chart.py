@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -46,7 +47,12 @@ def containers(spec: Found) -> list[Found]:
 
 def environment(spec: Found) -> dict[str, str]:
     (container,) = spec["containers"]
-    return {e["name"]: e["value"] for e in container["env"] if "value" in e}
+    node = {"NODE_NAME": "node-a"}
+    # As the kubelet does.
+    return {
+        e["name"]: re.sub(r"\$\((\w+)\)", lambda found: node[found[1]], e["value"])
+        for e in container["env"] if "value" in e
+    }  # fmt: skip
 
 
 def rules_of(account: str, *files: Path) -> list[Found]:
@@ -120,7 +126,52 @@ def test_other_values_reach_the_agent() -> None:
     assert not agent_settings({**environment(spec), **node}).criu_enabled
     assert "initContainers" not in spec
     spec = of_kind("DaemonSet", *EVERYTHING)["tryitnow-agent"]["spec"]["template"]["spec"]
-    assert agent_settings({**environment(spec), **node}).first_port == 25000
+    settings = agent_settings({**environment(spec), **node})
+    assert settings.first_port == 25000
+    assert settings.public_host == "node-a.demos.example.com"
+
+
+def test_the_sidecars_podman_is_configured_by_files_variables_and_volumes_of_ones_own() -> None:
+    agent = of_kind("DaemonSet", *EVERYTHING)["tryitnow-agent"]["spec"]["template"]
+    (podman,) = agent["spec"]["initContainers"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in podman["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in agent["spec"]["volumes"]}
+    files = of_kind("ConfigMap", *EVERYTHING)["tryitnow-podman"]["data"]
+    for file, text in (("containers.conf", "10.200.0.0/16"), ("registries.conf", "insecure")):
+        source = volumes[mounts[f"/etc/containers/{file}.d"]]["configMap"]
+        assert (source["name"], source["items"][0]["key"]) == ("tryitnow-podman", file)
+        assert text in files[file]
+    assert "tryitnow.dev/podman" in agent["metadata"]["annotations"], "or it would not be read"
+    assert {"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"} in podman["env"]
+    assert "registry-ca" in volumes
+    assert mounts["/etc/containers/certs.d/registry.example.com"] == "registry-ca"
+    assert "tryitnow-podman" not in of_kind("ConfigMap")
+
+
+def test_what_the_agent_names_to_a_nodes_own_podman_is_there() -> None:
+    spec = of_kind("DaemonSet", *LITTLE)["tryitnow-agent"]["spec"]["template"]["spec"]
+    (agent,) = spec["containers"]
+    host = {v["name"]: v["hostPath"]["path"] for v in spec["volumes"] if "hostPath" in v}
+    mounts = {mount["name"]: mount["mountPath"] for mount in agent["volumeMounts"]}
+    assert host["data"] == mounts["data"] == "/srv/demos"
+    assert environment(spec)["CHECKPOINT_PATH"] == "/srv/demos/checkpoints"
+
+
+def test_authors_of_checkpoints_are_trusted_one_by_one_unless_told_otherwise() -> None:
+    aggregated = "rbac.authorization.k8s.io/aggregate-to-edit"
+    for files, expected in (((), False), (EVERYTHING, True)):
+        roles = of_kind("ClusterRole", *files)
+        assert (aggregated in roles["tryitnow-author"]["metadata"]["labels"]) is expected
+        edit = roles["tryitnow-edit"]
+        assert aggregated in edit["metadata"]["labels"]
+        assert [rule["resources"] for rule in edit["rules"]] == [["demoinstances"]]
+
+
+def test_a_quota_for_critical_pods_is_made_where_it_is_asked_for() -> None:
+    assert of_kind("ResourceQuota") == {}
+    (quota,) = of_kind("ResourceQuota", *EVERYTHING).values()
+    (scope,) = quota["spec"]["scopeSelector"]["matchExpressions"]
+    assert scope["values"] == ["system-node-critical"]
 
 
 def test_demos_outlive_their_agents_pod() -> None:

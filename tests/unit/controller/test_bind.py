@@ -19,7 +19,7 @@ from tests.unit.builders import (
 from tryitnow.api.demoinstance import StartPolicy
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.controller.bind import Binding, Refusal, bind
+from tryitnow.controller.bind import Binding, Refusal, Taken, bind
 
 Start = StartPolicy
 
@@ -36,6 +36,8 @@ def decide(
     copies: Iterable[NodeCheckpoint] = (),
     load: Mapping[str, int] | None = None,
     claiming: Mapping[str, int] | None = None,
+    promised_bytes: Mapping[str, int] | None = None,
+    cordoned: Iterable[str] = (),
     start: StartPolicy = Start.PREFER_RESTORE,
     serving: str | None = REVISION,
 ) -> Binding | Refusal:
@@ -44,8 +46,7 @@ def decide(
         make_checkpoint(serving=serving),
         list(copies),
         list(agents),
-        load or {},
-        claiming or {},
+        Taken(load or {}, claiming or {}, promised_bytes or {}, frozenset(cordoned)),
         NOW,
     )
 
@@ -192,3 +193,54 @@ def two_copies() -> list[NodeCheckpoint]:
 def warm(copy: NodeCheckpoint, number: int) -> NodeCheckpoint:
     status = copy.status.model_copy(update={"warm_ready": number})
     return copy.model_copy(update={"status": status})
+
+
+# -- what is given away, or not to be given -------------------------------------------------------
+
+
+def test_a_cordoned_node_gets_nothing_though_a_warm_copy_waits_there() -> None:
+    copies = [warm(copy, 1 if copy.spec.node_name == "node-b" else 0) for copy in two_copies()]
+    assert decide(A, B, copies=copies, cordoned=["node-b"]) == Binding("node-a", REVISION)
+    found = decide(A, B, copies=copies, cordoned=["node-a", "node-b"])
+    assert isinstance(found, Refusal)
+    assert found.reason == "NoNode"
+    assert "node-a is cordoned, node-b is cordoned" in found.message
+
+
+def test_a_node_whose_agent_ends_gets_nothing_until_it_is_back() -> None:
+    ending = make_agent("node-b", stopping=True)
+    assert decide(A, ending, copies=two_copies(), load={"node-a": 5}) == Binding("node-a", REVISION)
+    found = decide(ending, copies=two_copies())
+    assert isinstance(found, Refusal)
+    assert "node-b has its agent stopped" in found.message
+
+
+MIB = 1 << 20
+
+
+def of_size(copy: NodeCheckpoint, size_bytes: int) -> NodeCheckpoint:
+    status = copy.status.model_copy(update={"memory_bytes": size_bytes})
+    return copy.model_copy(update={"status": status})
+
+
+def test_memory_that_is_promised_is_not_promised_again() -> None:
+    agents = [make_agent(name, memory=1000 * MIB) for name in ("node-a", "node-b")]
+    copies = [of_size(copy, 300 * MIB) for copy in two_copies()]
+    promised = {"node-a": 701 * MIB, "node-b": 700 * MIB}
+    load = {"node-a": 0, "node-b": 9}
+    assert decide(*agents, copies=copies, load=load, promised_bytes=promised) == Binding(
+        "node-b", REVISION
+    )
+    promised["node-b"] += MIB
+    found = decide(*agents, copies=copies, load=load, promised_bytes=promised)
+    assert isinstance(found, Refusal)
+    assert found.reason == "NoRoom"
+    assert "node-a is short of memory: 299 MiB free, 300 MiB needed" in found.message
+
+
+def test_what_waits_warm_needs_no_more_memory() -> None:
+    agent = make_agent("node-a", memory=MIB)
+    [copy] = copies_on("node-a")
+    assert isinstance(decide(agent, copies=[of_size(copy, 300 * MIB)]), Refusal)
+    found = decide(agent, copies=[warm(of_size(copy, 300 * MIB), 1)])
+    assert found == Binding("node-a", REVISION)

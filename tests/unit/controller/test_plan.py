@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 import pytest
@@ -18,7 +18,7 @@ from tests.unit.builders import (
     make_silent_agent,
     make_spec,
 )
-from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase
+from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase, Pool
 from tryitnow.api.meta import CHECKPOINT_LABEL, NODE_FINALIZER, REVISION_LABEL
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
@@ -43,6 +43,8 @@ def look(
     agents: Iterable[NodeAgent] | None = None,
     selected: Iterable[str] | None = None,
     nodes: Iterable[str] | None = None,
+    architectures: Mapping[str, str] | None = None,
+    cordoned: Iterable[str] = (),
     starting: Iterable[str] = (),
     at: datetime = NOW,
 ) -> Plan:
@@ -57,7 +59,11 @@ def look(
             copies=list(copies),
             selected=[agent for name, agent in by_name.items() if name in chosen],
             agents=by_name,
-            nodes=frozenset(by_name if nodes is None else nodes),
+            nodes={
+                name: (architectures or {}).get(name)
+                for name in (by_name if nodes is None else nodes)
+            },
+            cordoned=frozenset(cordoned),
             starting=frozenset(starting),
             at=at,
         )
@@ -142,6 +148,15 @@ def test_a_node_that_cannot_freeze_does_not_build() -> None:
 def test_only_selected_nodes_build() -> None:
     [order] = look(selected=["node-c"]).create
     assert order.node_name == "node-c"
+
+
+def test_a_cordoned_or_ending_node_does_not_build() -> None:
+    agents = [make_agent("node-a"), make_agent("node-b", stopping=True), make_agent("node-c")]
+    result = look(agents=agents, cordoned=["node-a"])
+    assert [order.node_name for order in result.create] == ["node-c"]
+    nobody = look(agents=agents[:2], cordoned=["node-a"])
+    assert nobody.reason == "CRIUNotAvailable"
+    assert "node-a: is cordoned; node-b: has its agent stopped" in nobody.message
 
 
 def test_what_is_created_belongs_to_the_checkpoint_and_to_its_node() -> None:
@@ -311,6 +326,23 @@ def test_fewer_copies_give_their_space_back() -> None:
     result = look(make_checkpoint(copies=1, serving=REVISION), *copies)
     assert len(result.delete) == 2
     assert (result.nodes_ready, result.nodes_desired) == (1, 1)
+
+
+def test_a_node_of_another_architecture_gets_no_copy() -> None:
+    built = make_copy("node-a")
+    architectures = {"node-a": "amd64", "node-b": "arm64", "node-c": "amd64"}
+    result = look(make_checkpoint(serving=REVISION), built, architectures=architectures)
+    assert [order.node_name for order in result.create] == ["node-c"]
+    assert result.nodes_desired == 2
+
+
+def test_what_waits_on_a_cordoned_node_is_moved() -> None:
+    checkpoint = make_checkpoint(serving=REVISION)
+    spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=2)})
+    checkpoint = checkpoint.model_copy(update={"spec": spec})
+    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    result = look(checkpoint, *copies, cordoned=["node-a"])
+    assert [(c.spec.node_name, p.warm) for c, p in result.repool] == [("node-b", 2)]
 
 
 def test_a_silent_node_is_not_sent_a_copy() -> None:

@@ -133,3 +133,19 @@ def test_a_controller_is_known_by_its_pod_or_by_a_name_of_its_own() -> None:
     assert controller_settings({"POD_NAME": "controller-1"}).identity == "controller-1"
     assert controller_settings({}).identity != controller_settings({}).identity
     assert controller_settings({"POD_NAMESPACE": "demos"}).namespace == "demos"
+
+
+def test_demos_are_reached_at_the_nodes_address_unless_it_has_a_public_host() -> None:
+    assert agent_settings(REQUIRED).host_at(20000) == "192.0.2.1:20000"
+    named = agent_settings({**REQUIRED, "PUBLIC_HOST": "node-a.demos.example.com"})
+    assert named.host_at(20000) == "node-a.demos.example.com:20000"
+    assert named.node_address == "192.0.2.1"
+    v6 = agent_settings({**REQUIRED, "NODE_ADDRESS": "2001:db8::1"})
+    assert v6.host_at(20000) == "[2001:db8::1]:20000"
+    assert agent_settings({**REQUIRED, "PUBLIC_HOST": ""}).public_host == "192.0.2.1"
+
+
+@pytest.mark.parametrize("host", ["http://a.example", "a b", "$(NODE_NAME).example", "a:b", "-a"])
+def test_a_public_host_that_is_none_is_refused(host: str) -> None:
+    with pytest.raises(InvalidSettingError, match=r"PUBLIC_HOST.*is no host"):
+        agent_settings({**REQUIRED, "PUBLIC_HOST": host})

@@ -1,0 +1,72 @@
+"""What is given away of the nodes, as the controller's views say it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.builders import NOW, make_agent, make_copy, make_instance
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
+from tryitnow.api.meta import Key
+from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.handlers import take_node
+
+SHOP = Key("default", "shop")
+SIZE = 300 << 20
+
+READY, STARTING = DemoInstancePhase.READY, DemoInstancePhase.STARTING
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    cluster = Cluster()
+    cluster.agents.take(make_agent("node-a", seen=NOW))
+    cluster.copies.take(make_copy("node-a", memory_bytes=SIZE))
+    return cluster
+
+
+def ready(seconds_after_report: int, by: StartedBy = StartedBy.RESTORE) -> DemoInstance:
+    since = NOW + timedelta(seconds=seconds_after_report)
+    return make_instance(node="node-a", phase=READY, ready_at=since, started_by=by)
+
+
+@pytest.mark.parametrize(
+    ("instance", "promised"),
+    [
+        (make_instance(node="node-a", phase=STARTING), SIZE),
+        (ready(1), SIZE),
+        (ready(-1), 0),
+        (ready(1, StartedBy.WARM), 0),
+        (make_instance(node="node-a", phase=DemoInstancePhase.FAILED), 0),
+        (make_instance(node="node-a", phase=STARTING, checkpoint="unknown"), 0),
+    ],
+    ids=["starting", "just ready", "ready for long", "was warm", "failed", "of unknown size"],
+)
+def test_memory_is_promised_until_the_agents_report_knows_of_it(
+    cluster: Cluster, instance: DemoInstance, promised: int
+) -> None:
+    cluster.instances.take(instance)
+    taken = cluster.taken(SHOP)
+    assert taken.instances == {"node-a": 1}
+    assert taken.promised_bytes.get("node-a", 0) == promised
+
+
+def test_an_instance_that_is_being_bound_counts(cluster: Cluster) -> None:
+    instance = cluster.instances.take(make_instance())
+    assert cluster.taken(SHOP).instances == {}
+    cluster.assumed[instance.metadata.uid] = "node-a"
+    taken = cluster.taken(SHOP)
+    assert taken.instances == taken.claiming == {"node-a": 1}
+    assert taken.promised_bytes == {"node-a": SIZE}
+    assert cluster.taken(Key("default", "other")).claiming == {}
+
+
+def test_a_node_is_cordoned_until_it_is_not() -> None:
+    cluster = Cluster()
+    node = {"metadata": {"name": "node-a"}, "spec": {"unschedulable": True}}
+    take_node(node, cluster)
+    assert cluster.cordoned == {"node-a"}
+    take_node({**node, "spec": {}}, cluster)
+    assert cluster.cordoned == frozenset()
+    assert cluster.node_labels == {"node-a": {}}
