@@ -1,16 +1,18 @@
 """Reading an exported archive apart: its bytes checked, its files laid out as Podman packed them.
 
 GNU tar does the unpacking: it keeps owners, modes, extended attributes, hard links and holes, and
-follows no link out of the directory. Blocking.
+follows no link that the tar brings along. Those that lie there before are ``_clear_the_way``'s.
+Blocking.
 """
 
 from __future__ import annotations
 
 import contextlib
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import zstandard
 
@@ -48,11 +50,44 @@ def extract(plain: Path, directory: Path) -> None:
     """Unpack a plain tar over what is in a directory: a container's changes over its image's files.
 
     Raises:
-        UnpackError: tar could not write it.
+        UnpackError: tar could not write it, or it names what lies outside.
 
     """
+    _clear_the_way(plain, directory)
     with plain.open("rb") as file:
         _extract(iter(lambda: file.read(1 << 20), b""), directory)
+
+
+def _clear_the_way(plain: Path, directory: Path) -> None:
+    """Take away whatever stands in the directory where the tar has a directory on its way.
+
+    An image may have a link where the container had put a directory before the freeze, and a tar of
+    changes does not tell of it. GNU tar would follow the link, be it out of the directory.
+    """
+    cleared: set[Path] = set()
+    try:
+        with tarfile.open(plain, "r:") as tar:
+            for member in tar:
+                names = [member.name, member.linkname] if member.islnk() else [member.name]
+                for name in names:
+                    _clear_parents(directory, PurePosixPath(name.lstrip("/")), cleared)
+    except tarfile.TarError as error:
+        msg = f"{plain.name} is no tar: {error}"
+        raise UnpackError(msg) from error
+
+
+def _clear_parents(directory: Path, name: PurePosixPath, cleared: set[Path]) -> None:
+    if ".." in name.parts:
+        msg = f"a member of the tar, {str(name)!r}, lies outside"
+        raise UnpackError(msg)
+    path = directory
+    for part in name.parts[:-1]:
+        path /= part  # all before it are known to be no links
+        if path in cleared:
+            continue
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            path.unlink()
+        cleared.add(path)
 
 
 def _extract(chunks: Iterator[bytes], directory: Path) -> None:

@@ -1,12 +1,23 @@
-"""CRIU's own log: Podman's error names the file, the reason stands in its last lines."""
+"""CRIU's own log: Podman's error names the file, the reason stands in its last lines.
+
+What stands in an error is partly the application's, such as the path of a command that is missing.
+So only what can be a log of Podman's is read: one directory of its storage has that form, and no
+link below that is followed.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from pathlib import Path
+import stat
+from pathlib import PurePosixPath
 
-_LOG_FILE = re.compile(r"(/\S+/(?:dump|restore)\.log)")
-_RUNTIME_CALL = re.compile(r"`\S+ (checkpoint|restore) .*?--work-path (\S+)")
+_USERDATA = r"(/\S+)/([a-z]+-containers)/([0-9a-f]{64})/userdata"
+"""A container's own directory in Podman's storage (containers/storage, ``ContainerDirectory``)."""
+
+_LOG_FILE = re.compile(_USERDATA + r"/(dump|restore)\.log")
+_RUNTIME_CALL = re.compile(r"`\S+ (checkpoint|restore) .*?--work-path " + _USERDATA)
 """Podman quotes the OCI runtime's command line where the runtime itself said nothing."""
 
 _TIMESTAMP = re.compile(r"^\(\d+\.\d+\)\s*")
@@ -38,17 +49,8 @@ def log_tail(error_text: str) -> str:
 
     Empty when the text names no log or the file cannot be read.
     """
-    path = _log_file(error_text)
-    if path is None:
-        return ""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return ""
-    lines = [
-        _TIMESTAMP.sub("", line)
-        for line in data[-_TAIL_BYTES:].decode(errors="replace").splitlines()
-    ]
+    data = _read(error_text)
+    lines = [_TIMESTAMP.sub("", line) for line in data.decode(errors="replace").splitlines()]
     errors = [line for line in lines if line.startswith("Error")] or lines
     tail = "\n".join(errors[-TAIL_LINES:])
     for sign, remedy in _REMEDIES:
@@ -57,10 +59,34 @@ def log_tail(error_text: str) -> str:
     return tail
 
 
-def _log_file(error_text: str) -> Path | None:
+def _read(error_text: str) -> bytes:
     if found := _LOG_FILE.search(error_text):
-        return Path(found[1].rstrip(".\"'"))
-    if call := _RUNTIME_CALL.search(error_text):
-        name = "dump.log" if call[1] == "checkpoint" else "restore.log"
-        return Path(call[2]) / name
-    return None
+        storage, containers, id_, name = found.groups()
+    elif found := _RUNTIME_CALL.search(error_text):
+        verb, storage, containers, id_ = found.groups()
+        name = "dump" if verb == "checkpoint" else "restore"
+    else:
+        return b""
+    try:
+        # The storage itself may lie behind a link of the administrator's.
+        return _tail_of(storage, PurePosixPath(containers, id_, "userdata", f"{name}.log"))
+    except OSError:
+        return b""
+
+
+def _tail_of(directory: str, below: PurePosixPath) -> bytes:
+    with contextlib.ExitStack() as opened:
+
+        def step(path: str, flags: int, at: int | None = None) -> int:
+            number = os.open(path, flags | os.O_RDONLY | os.O_NONBLOCK, dir_fd=at)
+            opened.callback(os.close, number)
+            return number
+
+        here = step(directory, os.O_DIRECTORY)
+        for part in below.parts[:-1]:
+            here = step(part, os.O_DIRECTORY | os.O_NOFOLLOW, here)
+        log = step(below.name, os.O_NOFOLLOW, here)
+        found = os.fstat(log)
+        if not stat.S_ISREG(found.st_mode):
+            return b""
+        return os.pread(log, _TAIL_BYTES, max(0, found.st_size - _TAIL_BYTES))

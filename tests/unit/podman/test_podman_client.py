@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -482,6 +483,9 @@ async def test_a_freeze_hands_the_export_on(libpod: FakeLibpod, podman: Podman) 
     }
 
 
+USERDATA = f"overlay-containers/{'c0ffee11' * 8}/userdata"
+
+
 def make_log(path: Path, *lines: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"(00.012345) {line}\n" for line in lines))
@@ -492,7 +496,7 @@ async def test_a_freeze_that_criu_refuses_ends_with_the_tail_of_its_log(
     libpod: FakeLibpod, podman: Podman, tmp_path: Path
 ) -> None:
     log = make_log(
-        tmp_path / "userdata" / "dump.log",
+        tmp_path / USERDATA / "dump.log",
         "Dumping pages",
         "Error (criu/sk-inet.c:204): inet: Connected TCP socket, consider using option.",
         "Error (criu/cr-dump.c:2098): Dumping FAILED.",
@@ -515,12 +519,10 @@ async def test_a_freeze_that_criu_refuses_ends_with_the_tail_of_its_log(
 async def test_the_log_is_found_where_podman_only_quotes_the_runtimes_command_line(
     podman: Podman, libpod: FakeLibpod, tmp_path: Path
 ) -> None:
-    make_log(
-        tmp_path / "userdata" / "dump.log", "Error (criu/files-reg.c:1): Can't dump ghost file"
-    )
+    make_log(tmp_path / USERDATA / "dump.log", "Error (criu/files-reg.c:1): Can't dump ghost file")
     quoted = (
-        f"`/usr/bin/crun checkpoint --image-path {tmp_path}/userdata/checkpoint --work-path"
-        f" {tmp_path}/userdata --file-locks {NAME}` failed: exit status 1"
+        f"`/usr/bin/crun checkpoint --image-path {tmp_path}/{USERDATA}/checkpoint --work-path"
+        f" {tmp_path}/{USERDATA} --file-locks {NAME}` failed: exit status 1"
     )
     libpod.on_error("POST", f"/containers/{NAME}/checkpoint", quoted)
     with pytest.raises(CRIUError, match="ghost file"):
@@ -536,6 +538,30 @@ async def test_a_log_that_is_gone_leaves_podmans_own_words(
         await podman.checkpoint(NAME, CRIUOptions(), b"".join)
     assert str(caught.value) == message
     assert caught.value.log_tail == ""
+
+
+async def test_no_other_file_is_read_whatever_an_error_names(
+    libpod: FakeLibpod, podman: Podman, tmp_path: Path
+) -> None:
+    """An application's own words stand in errors: a command that is missing, for one."""
+    secret = tmp_path / "token"
+    secret.write_text("secret")
+    volume = make_log(tmp_path / "volume/dump.log", "secret").parent
+    (volume / "overlay-containers").mkdir()
+    (volume / USERDATA).parent.mkdir()
+    (volume / USERDATA).symlink_to(volume)
+    plain = make_log(tmp_path / "other" / USERDATA / "restore.log")
+    plain.unlink()
+    plain.symlink_to(secret)
+    fifo = tmp_path / "fifo" / USERDATA / "dump.log"
+    fifo.parent.mkdir(parents=True)
+    os.mkfifo(fifo)
+    for path in (volume / "dump.log", volume / USERDATA / "dump.log", plain, fifo):
+        message = f"crun: executable file `{path}` not found"
+        libpod.on_error("POST", f"/containers/{NAME}/checkpoint", message)
+        with pytest.raises(PodmanError) as caught:
+            await podman.checkpoint(NAME, CRIUOptions(), list)
+        assert str(caught.value) == message
 
 
 async def test_a_service_that_dies_during_a_freeze_leaves_no_archive(
@@ -625,7 +651,7 @@ async def test_a_container_that_waits_was_initialized_and_has_never_run(
 async def test_a_failed_thaw_removes_what_podman_left_of_it(
     libpod: FakeLibpod, podman: Podman, tmp_path: Path
 ) -> None:
-    log = make_log(tmp_path / "userdata" / "restore.log", "Error (criu/mount.c:1): no mount")
+    log = make_log(tmp_path / USERDATA / "restore.log", "Error (criu/mount.c:1): no mount")
     libpod.on_error("POST", f"/containers/{NAME}/restore", f"CRIU restoring failed -52. Log: {log}")
     libpod.on_json("DELETE", f"/containers/{NAME}", [])
     with pytest.raises(CRIUError, match="no mount"):
