@@ -65,6 +65,19 @@ REFUSED = [
         {"template": {"containers": checkpoint_with()["template"]["containers"] * 2}},
         "spec.template.containers",
     ),
+    (
+        "the only port is that of an init container that ends",
+        "Checkpoint",
+        {
+            "template": {
+                "containers": [{"name": "app", "image": IMAGE}],
+                "initContainers": [
+                    {"name": "init", "image": IMAGE, "ports": [{"containerPort": 80}]}
+                ],
+            }
+        },
+        "spec.template.containers",
+    ),
     ("no reference", "DemoInstance", {}, "checkpointRef"),
     ("a bad ttl", "DemoInstance", {"checkpointRef": {"name": "x"}, "ttl": "-1s"}, "spec.ttl"),
     (

@@ -370,6 +370,10 @@ class FakePodman(Podman):
         self.answers: dict[str, int] = {}
         """Status by path, for paths that answer otherwise."""
 
+    async def ping(self) -> None:
+        if "ping" in self.failures:
+            raise self.failures["ping"]
+
     def containers(self) -> list[str]:
         """Return the names of all containers."""
         return sorted(self._containers)

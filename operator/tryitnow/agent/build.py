@@ -34,6 +34,8 @@ from tryitnow.podman.errors import (
     PodmanUnreachableError,
 )
 
+_CHUNK_BYTES = 64 << 10
+
 WARM_UP_TIMEOUT = aiohttp.ClientTimeout(total=120)
 """For one request: the first page of a heavy shop compiles its templates."""
 
@@ -115,7 +117,8 @@ async def _warm_up(node: Node, blueprint: Blueprint, started: Started) -> None:
                     timeout=WARM_UP_TIMEOUT,
                     allow_redirects=False,
                 ) as answer:
-                    await answer.read()
+                    async for _ in answer.content.iter_chunked(_CHUNK_BYTES):
+                        pass  # of its answer nothing is needed but that it was given
                     failed = f"answered {answer.status}" if answer.status >= 500 else None
             except (aiohttp.ClientError, TimeoutError) as error:
                 failed = f"did not answer: {type(error).__name__} {error}".rstrip()

@@ -11,7 +11,15 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tryitnow.agent.names import POD_PREFIX, PREFIX, PodName, demo_container, parse_pod
+from tryitnow.agent.names import (
+    POD_PREFIX,
+    PREFIX,
+    PodName,
+    Role,
+    demo_container,
+    parse,
+    parse_pod,
+)
 from tryitnow.agent.node import Node
 from tryitnow.agent.orphans import (
     headless,
@@ -23,6 +31,7 @@ from tryitnow.agent.orphans import (
 from tryitnow.agent.prepared import REPOSITORY
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.sandboxes import discard, dismantle
+from tryitnow.agent.slot import drop_slots
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
@@ -43,6 +52,8 @@ PODMAN_EVERY_SECONDS = 3.0
 class _Found:
     """What lies on the node under our names."""
 
+    port_owners: set[str]
+    """Containers that hold ports, but for those that are being made."""
     containers: list[ContainerState]
     half_made: list[str]
     """Containers that a Podman which was killed never finished."""
@@ -61,6 +72,8 @@ class _Owners:
 
     instances: list[DemoInstance]
     copies: list[NodeCheckpoint]
+    unreadable: frozenset[Key]
+    """Objects whose wishes are not known."""
 
 
 async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
@@ -75,10 +88,12 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
     # list of objects contains, unless that object is gone.
     found = await _find(node)
     owners = await _list_owners(node)
-    await _remove_containers(node, found, owners)
-    await _remove_pods(node, found)
-    await _remove_archives(node, found, owners)
-    await _remove_images(node, found, owners)
+    if owners.unreadable:
+        # After a roll back, say. What they own cannot be told from what nobody owns.
+        names = ", ".join(sorted(map(str, owners.unreadable)))
+        logger.error("nothing is removed, as these objects cannot be read: %s", names)
+    else:
+        await _remove(node, found, owners)
     for key in _unsettled_instances(node, found, owners):
         instances.add(key)
     for copy in owners.copies:
@@ -86,8 +101,17 @@ async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
             copies.add(copy.key)
 
 
+async def _remove(node: Node, found: _Found, owners: _Owners) -> None:
+    await _remove_containers(node, found, owners)
+    await _remove_pods(node, found)
+    await _remove_archives(node, found, owners)
+    await _remove_images(node, found, owners)
+    _release_ports(node, found)
+
+
 async def _find(node: Node) -> _Found:
     return _Found(
+        port_owners=node.ports.owners() - node.filling,
         containers=await node.podman.list_containers(PREFIX),
         half_made=await node.podman.half_made(PREFIX),
         pods=await node.podman.list_pods(POD_PREFIX),
@@ -106,8 +130,12 @@ async def _list_owners(node: Node) -> _Owners:
         NodeCheckpoint, field_selector=f"spec.nodeName={node.name}"
     )
     node.instances.replace(wanted)
-    node.copies.replace(held)
-    return _Owners(wanted.items, held.items)
+    for key in node.copies.replace(held):
+        # Its deletion was missed, or nobody had it removed: the watch was broken then.
+        node.prepared.pop(key, None)
+        await drop_slots(node, key)
+        node.pool.changed(key)
+    return _Owners(wanted.items, held.items, wanted.unreadable | held.unreadable)
 
 
 async def _remove_containers(node: Node, found: _Found, owners: _Owners) -> None:
@@ -169,6 +197,19 @@ async def _remove_images(node: Node, found: _Found, owners: _Owners) -> None:
     for tag in unneeded_images(found.image_tags, owners.copies, made):
         if await node.podman.remove_image(f"{REPOSITORY}:{tag}"):
             logger.info("removed the image %s:%s: no NodeCheckpoint needs it", REPOSITORY, tag)
+
+
+def _release_ports(node: Node, found: _Found) -> None:
+    """Give back the ports of what was to wait and could not be made while Podman was away.
+
+    A demo's own are given back when it is started anew, or removed.
+    """
+    there = {c.name for c in found.containers} | set(found.half_made)
+    waiting = node.pool.names() | node.slots.names()
+    for owner in found.port_owners - there - waiting:
+        name = parse(owner)
+        if name is not None and name.role in {Role.WARM, Role.SLOT}:
+            node.ports.release(owner)
 
 
 def _unsettled_instances(node: Node, found: _Found, owners: _Owners) -> list[Key]:

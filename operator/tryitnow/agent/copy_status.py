@@ -14,6 +14,7 @@ from tryitnow.api.nodecheckpoint import (
     NodeCheckpointPhase,
     NodeCheckpointStatus,
 )
+from tryitnow.kubernetes.patience import until_written
 from tryitnow.metrics.node import QUARANTINES
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ async def report_prepared(
         "restore_failures": 0,
         "build_duration": took or copy.status.build_duration,
     }
-    await _write(node, copy, status.model_copy(update=update))
+    prepared = status.model_copy(update=update)
+    await until_written(lambda: _write(node, copy, prepared))
     node.kubernetes.event(copy, "Prepared", message)
 
 

@@ -17,6 +17,7 @@ from tryitnow.api.demoinstance import (
     Timings,
 )
 from tryitnow.api.meta import ConditionStatus, find_condition, now
+from tryitnow.kubernetes.patience import until_written
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,8 @@ async def report_ready(
         "timings": timings,
         "ready_at": now(),
     }
-    await _write(node, instance, status.model_copy(update=update))
+    ready = status.model_copy(update=update)
+    await until_written(lambda: _write(node, instance, ready))
     logger.info("%s: %s%s, %s", instance.key, message, why, url)
     if outcome.fallback is not None:
         note = f"{outcome.fallback.reason}: {outcome.fallback}"

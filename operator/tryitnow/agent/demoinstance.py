@@ -23,7 +23,7 @@ from tryitnow.agent.probe import NotReadyError, wait_ready
 from tryitnow.agent.quarantine import (
     note_restore_failure,
     note_restore_success,
-    quarantine_damaged,
+    quarantine_if_damaged,
 )
 from tryitnow.agent.restore import Unserved
 from tryitnow.agent.sandbox import SandboxError
@@ -165,7 +165,7 @@ async def _note_copy(
     if copy is None:
         return
     if failure is not None and failure.copy_is_bad:
-        await quarantine_damaged(node, copy, str(failure))
+        await quarantine_if_damaged(node, copy, str(failure))
     elif failure is not None and failure.copy_failed:
         await note_restore_failure(node, copy, str(failure))
     elif thawed is StartedBy.RESTORE:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tryitnow.agent.archive import CHUNK_BYTES, ArchiveName
+from tryitnow.agent.archive import CHUNK_BYTES, ArchiveError, ArchiveName
 from tryitnow.agent.certificate import UnusableCertificateError, trust_only
 from tryitnow.agent.node import Node
 from tryitnow.api.checkpoint import Archive, Blueprint
@@ -41,6 +41,8 @@ async def fetch(node: Node, name: ArchiveName, order: Fetch, blueprint: Blueprin
         OSError: it cannot be written here.
 
     """
+    if await _is_here(node, name, order.archive):
+        return  # fetched before, and something else failed since
     partial = node.archives.partial(name, order.archive.sha256)
     _check_room(node, name, partial, order.archive)
     said = []
@@ -56,6 +58,15 @@ async def fetch(node: Node, name: ArchiveName, order: Fetch, blueprint: Blueprin
         return
     msg = f"{name} could not be fetched: {'; '.join(said) or 'no node has it'}"
     raise FetchError(msg)
+
+
+async def _is_here(node: Node, name: ArchiveName, archive: Archive) -> bool:
+    async with node.reading:
+        try:
+            await asyncio.to_thread(node.archives.check, name, archive)
+        except ArchiveError:
+            return False
+    return True
 
 
 def _check_room(node: Node, name: ArchiveName, partial: Path, archive: Archive) -> None:

@@ -18,7 +18,7 @@ LOOPBACK = "127.0.0.1"
 
 def published(node: Node, blueprint: Blueprint, sandbox: Sandbox) -> Target:
     """Return where any user asks: at the published port, and by the name that is in the URL."""
-    port = next(p.host_port for p in sandbox.ports if p.container_port == blueprint.probe_port)
+    port = sandbox.host_port(blueprint)
     settings = node.settings
     return Target(settings.node_address, port, blueprint.readiness, settings.host_at(port))
 

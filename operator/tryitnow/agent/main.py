@@ -42,9 +42,6 @@ logger = logging.getLogger(__name__)
 
 _EXPECTED = (KubernetesError, PodmanError, OSError)
 
-BUILDS_AT_ONCE = 2
-"""Builds and downloads at once: each keeps a core or the network busy."""
-
 
 FIRST_AGAIN_SECONDS = 1.0
 """Between two tries of the first look, which readiness waits for."""
@@ -107,7 +104,6 @@ async def run(settings: AgentSettings) -> None:
             "NodeCheckpoint",
             lambda key: reconcile_copy(node, key),
             expected=_EXPECTED,
-            concurrency=BUILDS_AT_ONCE,
             metrics=node.metrics,
         )
         pools = WorkQueue(
@@ -135,6 +131,7 @@ async def run(settings: AgentSettings) -> None:
         reporter = Reporter(node, server.url, certificate)
         background = [
             asyncio.create_task(reporter.keep_reporting()),
+            asyncio.create_task(reporter.keep_asking_podman()),
             asyncio.create_task(reporter.keep_examining()),
             asyncio.create_task(_keep_collecting(node, instances, copies, missing)),
             asyncio.create_task(_keep_watching_podman(node, instances, pools)),

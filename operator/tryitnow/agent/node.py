@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 
@@ -49,6 +50,9 @@ class Health:
         return ResourceLimits(**held)
 
 
+BUILDS_AT_ONCE = 2
+
+
 @dataclass(frozen=True)
 class Checked:
     """An archive whose digest was right."""
@@ -87,6 +91,9 @@ class Node:
     checked: dict[Key, Checked] = field(default_factory=dict)
     """Archives whose digest was right, and what they looked like then, by NodeCheckpoint."""
 
+    retried: dict[Key, float] = field(default_factory=dict)
+    """When a copy in quarantine was last thawed for a test, in monotonic seconds."""
+
     filling: set[str] = field(default_factory=set)
     """Names of the containers that are being made ahead of time right now."""
 
@@ -98,6 +105,15 @@ class Node:
 
     slots: Pool[Slot] = field(default_factory=Pool)
     """Containers that wait to be thawed into."""
+
+    builds: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BUILDS_AT_ONCE))
+    """Held by builds and downloads: each keeps a core or the network busy."""
+
+    unpacking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BUILDS_AT_ONCE))
+    """Held by whoever prepares an archive."""
+
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Held by whoever reads an archive through."""
 
     thaws: Turns = field(
         # A thaw keeps about one core busy: more of them at once only make each slower.

@@ -32,6 +32,7 @@ from tryitnow.agent.verify import verify
 from tryitnow.api.meta import Key, find_condition
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.background import in_thread
+from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.podman.errors import ImagePullError
 
 logger = logging.getLogger(__name__)
@@ -59,12 +60,14 @@ async def reconcile_copy(node: Node, key: Key) -> timedelta | None:
         case Phase.QUARANTINED if _reason(copy) == RESTORE_FAILED:
             return await _try_again(node, copy)
         case _ if copy.spec.fetch is not None:
-            return await _fetch(node, copy, copy.spec.fetch)
+            async with node.builds:
+                return await _fetch(node, copy, copy.spec.fetch)
         case Phase.QUARANTINED:
             # The controller names nodes that hold a good one, or has it built anew.
             return None
         case _:
-            return await _build(node, copy)
+            async with node.builds:
+                return await _build(node, copy)
 
 
 async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
@@ -73,7 +76,11 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
 
     async def tell(progress: str, phase: Phase = Phase.BUILDING) -> None:
         nonlocal latest
-        latest = await report_progress(node, latest, phase, progress)
+        try:
+            latest = await report_progress(node, latest, phase, progress)
+        except KubernetesError as error:
+            # What is said on the way is not worth the work that it is about.
+            logger.warning("%s: cannot say %r: %s", copy.key, progress, error)
 
     if not node.health.criu_available:
         msg = f"CRIU is not available on {node.name}: {node.health.criu_message}"
@@ -129,7 +136,10 @@ async def _watch_over(node: Node, copy: NodeCheckpoint) -> timedelta | None:
     archive = copy.status.archive
     order = copy.spec.fetch
     if archive is None or (order is not None and order.archive.sha256 != archive.sha256):
-        return await _fetch(node, copy, order) if order is not None else None
+        if order is None:
+            return None
+        async with node.builds:
+            return await _fetch(node, copy, order)
     try:
         await check_archive(node, copy, archive)
         return await keep_prepared(node, copy, archive)
@@ -143,13 +153,20 @@ async def _try_again(node: Node, copy: NodeCheckpoint) -> timedelta | None:
     archive = copy.status.archive
     if condition is None or archive is None:
         return None
-    since = time.time() - condition.last_transition_time.timestamp()
-    if since < RETRY_QUARANTINED.total_seconds():
-        return RETRY_QUARANTINED - timedelta(seconds=since)
+    since = timedelta(seconds=time.time() - condition.last_transition_time.timestamp())
+    if copy.key in node.retried:
+        since = min(since, timedelta(seconds=time.monotonic() - node.retried[copy.key]))
+    if since < RETRY_QUARANTINED:
+        return RETRY_QUARANTINED - since
+    node.retried[copy.key] = time.monotonic()
     try:
         await verify(node, copy, archive)
     except BuildError as error:
         logger.warning("%s stays in quarantine: %s", copy.key, error)
+        try:
+            await check_archive(node, copy, archive)
+        except ArchiveError as damage:
+            await quarantine_damaged(node, copy, str(damage))
         return RETRY_QUARANTINED
     await report_prepared(node, copy, archive, "a test restore worked again", None)
     return node.settings.scrub_interval
@@ -161,6 +178,7 @@ async def _remove(node: Node, copy: NodeCheckpoint) -> None:
     await unprepare(node, copy, archive_name(copy))
     await in_thread(node.archives.remove, archive_name(copy))
     node.checked.pop(copy.key, None)
+    node.retried.pop(copy.key, None)
     node.backoff.forget(_order_id(copy))
     node.backoff.forget(preparing_id(copy))
     await node.kubernetes.remove_finalizer(copy)

@@ -76,6 +76,10 @@ class PortRange:
         """Return the ports of an owner."""
         return sorted(p for p, o in self._owners.items() if o == owner)
 
+    def owners(self) -> set[str]:
+        """Return who holds ports."""
+        return set(self._owners.values())
+
     @property
     def limit(self) -> int:
         """Number of all ports of the range."""

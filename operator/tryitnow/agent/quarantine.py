@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from tryitnow.agent.archive import ArchiveError
 from tryitnow.agent.copy_status import report_quarantined
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore import archive_name
@@ -34,6 +37,24 @@ async def note_restore_success(node: Node, copy: NodeCheckpoint) -> None:
 async def _count_failures(node: Node, copy: NodeCheckpoint, failures: int) -> None:
     fields = {"restoreFailures": failures}
     node.copies.take(await node.kubernetes.patch_status_fields(copy, fields))
+
+
+async def quarantine_if_damaged(node: Node, copy: NodeCheckpoint, message: str) -> None:
+    """Take an archive out of service that was found damaged a while ago, if it still is.
+
+    It may have been replaced meanwhile.
+    """
+    if copy.status.archive is not None:
+        try:
+            async with node.reading:
+                await asyncio.to_thread(
+                    node.archives.check, archive_name(copy), copy.status.archive
+                )
+        except ArchiveError:
+            pass
+        else:
+            return
+    await quarantine_damaged(node, copy, message)
 
 
 async def quarantine_damaged(node: Node, copy: NodeCheckpoint, message: str) -> None:

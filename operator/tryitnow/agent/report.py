@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 from tryitnow.agent.certificate import ServerCertificate
 from tryitnow.agent.memory import available_memory_bytes
-from tryitnow.agent.names import PREFIX
 from tryitnow.agent.node import Health, Node
 from tryitnow.api.meta import Condition, ConditionStatus, Key, now, set_condition
 from tryitnow.api.nodeagent import HEARTBEAT_INTERVAL, STOPPING, NodeAgent, NodeAgentStatus
@@ -20,9 +20,8 @@ from tryitnow.podman.errors import PodmanError
 
 logger = logging.getLogger(__name__)
 
-PING_SECONDS = 20.0
-"""How long a report waits for Podman. A node whose Podman hangs must not fall silent: a silent node
-counts as lost after ``LOST_AFTER``, its demos with it."""
+SILENCE_SECONDS = 30.0
+"""How long Podman may owe an answer before the node counts as unfit."""
 
 GOODBYE_SECONDS = 3.0
 """For the last report: the kubelet gives the agent's Pod 30 s in all."""
@@ -59,6 +58,7 @@ class Reporter:
         self._certificate = certificate
         self._seen: NodeAgent | None = None
         self._stopping = False
+        self._answered_at = time.monotonic()
 
     async def report(self) -> None:
         """Write the node's state once.
@@ -67,7 +67,10 @@ class Reporter:
             KubernetesError: the API server refused or did not answer.
 
         """
-        await self._ping_podman()
+        silence = time.monotonic() - self._answered_at
+        if silence > SILENCE_SECONDS:
+            self._node.health.can_run = False
+            self._node.health.can_run_message = f"Podman has not answered for {silence:.0f} s"
         before = self._seen or await self._find()
         try:
             self._seen = await self._node.kubernetes.patch_status(
@@ -134,19 +137,27 @@ class Reporter:
             }
             return await kubernetes.create(NodeAgent, body)
 
-    async def _ping_podman(self) -> None:
+    async def ask_podman(self) -> None:
+        """Ask whether Podman lives; when it is back, have the node examined."""
         health = self._node.health
         try:
-            async with asyncio.timeout(PING_SECONDS):
-                await self._node.podman.list_containers(PREFIX)
+            await self._node.podman.ping()
         except PodmanError as error:
             health.can_run, health.can_run_message = False, str(error)
-        except TimeoutError:
-            health.can_run = False
-            health.can_run_message = f"Podman has not answered for {PING_SECONDS:g} s"
-        else:
-            if not health.can_run:
-                await examine_node(self._node)
+            return
+        finally:
+            self._answered_at = time.monotonic()
+        if not health.can_run:
+            await examine_node(self._node)
+
+    async def keep_asking_podman(self) -> None:
+        """Ask for ever; apart from the reports, as a node whose Podman hangs is not silent."""
+        await keep_doing(
+            "ask Podman whether it lives",
+            self.ask_podman,
+            pause_seconds=HEARTBEAT_INTERVAL.total_seconds,
+            expected=(),  # what it says or does not say goes into the next report
+        )
 
     async def _status(self, before: NodeAgent) -> NodeAgentStatus:
         node, health = self._node, self._node.health

@@ -36,6 +36,15 @@ class Sandbox:
             len(blueprint.template.members) > 1 and blueprint.freezing.tcp is TCPPolicy.ESTABLISHED
         )
 
+    def host_port(self, blueprint: Blueprint) -> int:
+        """Return the port of the node at which visitors are.
+
+        The first one, where the definition has moved on and names a port that this copy, of an
+        earlier revision, does not publish.
+        """
+        found = (p for p in self.ports if p.container_port == blueprint.probe_port)
+        return next(found, self.ports[0]).host_port
+
     def containers(self, name: ContainerName, blueprint: Blueprint) -> dict[str, str]:
         """Return what Podman calls each container of a copy, by its name in the template.
 

@@ -45,11 +45,11 @@ class ThawImpossibleError(Exception):
 
     """
 
-    def __init__(self, reason: FallbackReason, message: str) -> None:
+    def __init__(self, reason: FallbackReason, message: str, *, blames_copy: bool = True) -> None:
         super().__init__(message)
         self.reason = reason
         self.copy_is_bad = reason is FallbackReason.COPY_CORRUPT
-        self.copy_failed = reason in {
+        self.copy_failed = blames_copy and reason in {
             FallbackReason.RESTORE_FAILED,
             FallbackReason.RESTORE_NOT_READY,
         }
@@ -142,7 +142,11 @@ async def _claim_or_thaw(
         raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
     except PodmanUnreachableError:
         raise
-    except (PodmanError, SandboxError) as error:
+    except SandboxError as error:
+        raise ThawImpossibleError(
+            FallbackReason.RESTORE_FAILED, str(error), blames_copy=False
+        ) from error
+    except PodmanError as error:
         raise ThawImpossibleError(FallbackReason.RESTORE_FAILED, str(error)) from error
     timings = outcome.timings.model_copy(update={"hooks": hooks})
     return replace(outcome, timings=timings)
@@ -193,7 +197,12 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
         raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
     except PodmanUnreachableError:
         raise
-    except (PodmanError, SandboxError, UnpackError, OSError) as error:
+    except (SandboxError, OSError) as error:
+        # A full disk or a Secret that is missing: another copy would do no better.
+        raise ThawImpossibleError(
+            FallbackReason.RESTORE_FAILED, str(error), blames_copy=False
+        ) from error
+    except (PodmanError, UnpackError) as error:
         raise ThawImpossibleError(FallbackReason.RESTORE_FAILED, str(error)) from error
     return Outcome(
         started_by=StartedBy.RESTORE,

@@ -13,12 +13,15 @@ from tryitnow.agent.names import ContainerName
 from tryitnow.agent.node import Node
 from tryitnow.agent.probe import ContainerDiedError, NotReadyError, wait_until
 from tryitnow.agent.sandbox import Sandbox
-from tryitnow.agent.sources import Sources
+from tryitnow.agent.sources import Redacted, Sources
 from tryitnow.api.checkpoint import Blueprint
 from tryitnow.api.template import Container, InitContainer, StartupProbe
 from tryitnow.background import all_together
 from tryitnow.podman.client import NewContainer
 from tryitnow.podman.errors import ExecTimeoutError, PodmanError, PodmanUnreachableError
+
+_SHOWN = 300
+"""Characters of a command's output that a message shows, from its end."""
 
 _COMMAND_SECONDS = timedelta(seconds=10)
 """For one try of a startup probe's command, as for one answer of readiness."""
@@ -62,13 +65,14 @@ async def start_all(
     for container in blueprint.template.init_containers:
         own = await begin(container)
         if container.is_sidecar:
-            await _wait_started(node, sandbox, container, own)
+            await _wait_started(node, sandbox, container, own, sources.redacted)
         else:
             await _wait_ended(node, container, own, blueprint.readiness.timeout)
             await node.podman.remove(own)
 
     async def begin_and_wait(container: Container) -> None:
-        await _wait_started(node, sandbox, container, await begin(container))
+        own = await begin(container)
+        await _wait_started(node, sandbox, container, own, sources.redacted)
 
     await all_together(begin_and_wait(container) for container in blueprint.template.containers)
 
@@ -96,7 +100,9 @@ async def new_container(
     return NewContainer(container, image, env, pod=str(pod), mounts=mounts, limits=limits)
 
 
-async def _wait_started(node: Node, sandbox: Sandbox, container: Container, own: str) -> None:
+async def _wait_started(
+    node: Node, sandbox: Sandbox, container: Container, own: str, redacted: Redacted
+) -> None:
     probe = container.startup_probe
     if probe is None:
         return
@@ -108,7 +114,7 @@ async def _wait_started(node: Node, sandbox: Sandbox, container: Container, own:
     # A container without a pod has a network of its own.
     pid = sandbox.pid or await node.podman.pid_of(own)
     async with inside_session(pid) as session:
-        look = _look(node, own, probe, session)
+        look = _look(node, own, probe, session, redacted)
         try:
             await wait_until(look, probe.timeout, runs)
         except NotReadyError as error:
@@ -118,11 +124,11 @@ async def _wait_started(node: Node, sandbox: Sandbox, container: Container, own:
 
 
 def _look(
-    node: Node, own: str, probe: StartupProbe, session: aiohttp.ClientSession
+    node: Node, own: str, probe: StartupProbe, session: aiohttp.ClientSession, redacted: Redacted
 ) -> Callable[[], Awaitable[str | None]]:
     if probe.exec is not None:
         command = probe.exec.command
-        return lambda: _look_by_command(node, own, command)
+        return lambda: _look_by_command(node, own, command, redacted)
     if probe.http_get is not None:
         url = f"http://{LOOPBACK}:{probe.http_get.port}{probe.http_get.path}"
         return lambda: _look_by_request(session, url)
@@ -131,7 +137,9 @@ def _look(
     return lambda: _look_by_connection(session, port)
 
 
-async def _look_by_command(node: Node, own: str, command: tuple[str, ...]) -> str | None:
+async def _look_by_command(
+    node: Node, own: str, command: tuple[str, ...], redacted: Redacted
+) -> str | None:
     try:
         done = await node.podman.execute(own, command, {}, _COMMAND_SECONDS)
     except PodmanUnreachableError:
@@ -140,7 +148,10 @@ async def _look_by_command(node: Node, own: str, command: tuple[str, ...]) -> st
         return f"the command hangs: {error}"
     except PodmanError as error:
         return f"the command cannot be run: {error}"
-    return None if done.exit_code == 0 else f"exit status {done.exit_code}: {done.output[-300:]}"
+    if done.exit_code == 0:
+        return None
+    # In this order: what is left of a secret that was cut could not be told any more.
+    return f"exit status {done.exit_code}: {redacted.text(done.output)[-_SHOWN:]}"
 
 
 async def _look_by_request(session: aiohttp.ClientSession, url: str) -> str | None:

@@ -72,7 +72,8 @@ async def check_archive(node: Node, copy: NodeCheckpoint, archive: Archive) -> N
         if since < node.settings.scrub_interval.total_seconds():
             return
     node.checked.pop(copy.key, None)
-    await asyncio.to_thread(node.archives.check, file, archive)
+    async with node.reading:
+        await asyncio.to_thread(node.archives.check, file, archive)
     if signature is not None:
         # Taken before the reading: what was changed meanwhile is looked at again.
         node.checked[copy.key] = Checked(signature, time.monotonic())
@@ -104,7 +105,8 @@ async def keep_prepared(node: Node, copy: NodeCheckpoint, archive: Archive) -> t
         return min(wait, again)
     began = time.monotonic()
     try:
-        node.prepared[copy.key] = known = await prepare(node, copy, file, archive)
+        async with node.unpacking:
+            node.prepared[copy.key] = known = await prepare(node, copy, file, archive)
         await _report_size(node, copy, known)
         node.slots.changed(copy.key)
     except ArchiveError:

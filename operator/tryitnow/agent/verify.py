@@ -28,7 +28,9 @@ async def verify(node: Node, copy: NodeCheckpoint, archive: Archive) -> Thawed:
     name = work_container(Role.VERIFY, copy)
     await discard(node, name)
     try:
-        return await thaw_archive(node, name, archive_name(copy), archive, copy.spec.blueprint)
+        return await thaw_archive(
+            node, name, archive_name(copy), archive, copy.spec.blueprint, urgent=False
+        )
     except NotReadyError as error:
         msg = (
             f"the test restore was thawed, but did not answer: {error}; "

@@ -361,7 +361,7 @@ class Template(Model):
                 {
                     "rule": "self.containers.exists(c, has(c.ports) && c.ports.size() > 0)"
                     " || (has(self.initContainers) && self.initContainers.exists(c,"
-                    " has(c.ports) && c.ports.size() > 0))",
+                    " has(c.restartPolicy) && has(c.ports) && c.ports.size() > 0))",
                     "message": "one container must have ports: the port that visitors use",
                     "fieldPath": ".containers",
                 },

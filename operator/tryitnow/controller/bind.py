@@ -111,17 +111,14 @@ def bind(
 def _full(agent: NodeAgent, taken: Taken, needed_bytes: int) -> str:
     """Say why an agent's node has no room for a copy of that size; empty where it has."""
     status, node = agent.status, agent.metadata.name
-    runs = taken.instances.get(node, 0)
-    if runs >= status.capacity:
-        return f"runs {runs} of {status.capacity}"
+    # Nothing that changes from moment to moment: each waiting demo's status says it.
+    if taken.instances.get(node, 0) >= status.capacity:
+        return f"runs {status.capacity}, its most"
     free = status.memory_available_bytes - taken.promised_bytes.get(node, 0)
     if free <= 0 or free < needed_bytes:
-        return f"is short of memory: {_mib(max(free, 0))} free, {_mib(needed_bytes)} needed"
+        needed = f": it needs {needed_bytes / 2**20:.0f} MiB" if needed_bytes else ""
+        return f"is short of memory{needed}"
     return ""
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / 2**20:.0f} MiB"
 
 
 def _no_node(candidates: list[NodeAgent], cordoned: Set[str], at: datetime) -> Refusal:

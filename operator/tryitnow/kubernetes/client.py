@@ -101,17 +101,19 @@ class KubernetesApi(Reading):
             else self._custom.list_cluster_custom_object(**path)
         )
         found: Any = await call_api(f"list {model.plural}", call)
-        items = []
+        items, unreadable = [], set()
         for item in found["items"]:
             try:
                 items.append(read(model, item))
             except UnreadableObjectError as error:
                 # One strange object must not hide all others.
-                name = Resource.key_of(item["metadata"])
-                logger.error("%s %s cannot be read: %s", model.kind_name, name, error)
+                key = Resource.key_of(item["metadata"])
+                unreadable.add(key)
+                logger.error("%s %s cannot be read: %s", model.kind_name, key, error)
         return Listing(
             items=items,
             resource_version=int(found["metadata"]["resourceVersion"]),
+            unreadable=frozenset(unreadable),
         )
 
     async def create(

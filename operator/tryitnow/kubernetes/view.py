@@ -42,6 +42,8 @@ class Listing(Generic[R]):
 
     items: list[R]
     resource_version: int
+    unreadable: frozenset[Key] = frozenset()
+    """Objects that are there and do not fit our model, such as those of a newer version of us."""
 
 
 def _version(resource: Resource) -> int:
@@ -92,7 +94,9 @@ class View(Generic[R]):
         gone = {
             key
             for key, known in self._objects.items()
-            if key not in present and _version(known) <= listing.resource_version
+            if key not in present
+            and key not in listing.unreadable
+            and _version(known) <= listing.resource_version
         }
         for key in gone:
             del self._objects[key]

@@ -7,8 +7,10 @@ handlers are ``on.event`` only, state lives in each object's status, retries in 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import kopf
@@ -35,6 +37,17 @@ def new_registry() -> kopf.OperatorRegistry:
     return registry
 
 
+class _ForEver:
+    """Pauses between tries to reach an API server that is away.
+
+    Kopf gives up after 54 s by default, and would take what is being built or started along. Each
+    use begins anew, as with a list.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(5))
+
+
 def _configure(settings: kopf.OperatorSettings) -> None:
     # Events are posted by KubernetesApi.event, with our component's name on them.
     settings.posting.enabled = False
@@ -45,6 +58,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     # A dead connection is noticed after this time; 70 s is Kopf's default for quiet clusters.
     settings.watching.inactivity_timeout = 70
     settings.watching.reconnect_backoff = 0.1
+    settings.networking.error_backoffs = _ForEver()
 
 
 def take(event: kopf.RawEvent, view: View[Any], queue: WorkQueue | None) -> None:

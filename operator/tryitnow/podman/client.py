@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from tryitnow.podman.calls import CALL_SECONDS
 from tryitnow.podman.containers import Executed
 from tryitnow.podman.freezing import Freezing
 from tryitnow.podman.images import Image, Images
@@ -23,3 +26,16 @@ __all__ = [
 
 class Podman(Images, Freezing, Pods):
     """Podman's service on this node."""
+
+    async def ping(self) -> None:
+        """Ask whether it lives; no container that is being frozen keeps it from answering.
+
+        Raises:
+            PodmanError: it does not, or refuses.
+
+        """
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            api.get("/_ping", timeout=CALL_SECONDS).raise_for_status()
+
+        await self._run(call)

@@ -20,7 +20,6 @@ from tryitnow.api.nodeagent import Check, NodeAgent, Verdict
 from tryitnow.doctor import Examination
 from tryitnow.doctor.checks import CheckName
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
-from tryitnow.podman.client import ContainerState
 from tryitnow.podman.errors import PodmanUnreachableError
 from tryitnow.settings import AgentSettings
 
@@ -171,7 +170,8 @@ def test_this_machine_has_memory() -> None:
 async def test_while_podman_is_away_nothing_can_run(
     reporter: Reporter, podman: FakePodman, kubernetes: FakeKubernetes, doctor: Doctor
 ) -> None:
-    podman.failures["list"] = PodmanUnreachableError("Podman does not answer")
+    podman.failures["ping"] = PodmanUnreachableError("Podman does not answer")
+    await reporter.ask_podman()
     await reporter.report()
     agent = await reported(kubernetes)
     assert not agent.can_run(now())
@@ -186,16 +186,18 @@ async def test_a_podman_that_hangs_does_not_make_the_node_silent(
     kubernetes: FakeKubernetes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def hangs(_: str) -> list[ContainerState]:
+    async def hangs() -> None:
         await asyncio.Event().wait()
-        raise AssertionError
 
-    monkeypatch.setattr(podman, "list_containers", hangs)
-    monkeypatch.setattr("tryitnow.agent.report.PING_SECONDS", 0.01)
+    monkeypatch.setattr(podman, "ping", hangs)
+    monkeypatch.setattr("tryitnow.agent.report.SILENCE_SECONDS", 0.01)
+    asking = asyncio.create_task(reporter.ask_podman())
+    await asyncio.sleep(0.02)
     await reporter.report()
+    asking.cancel()
     agent = await reported(kubernetes)
     assert not agent.is_lost(now())
-    assert condition(agent, "Ready").message == "Podman has not answered for 0.01 s"
+    assert "Podman has not answered for" in condition(agent, "Ready").message
 
 
 async def test_an_agent_that_ends_gets_nothing_new_until_the_next_one_reports(
@@ -223,9 +225,11 @@ async def test_an_agent_ends_though_the_api_server_is_away(
 async def test_as_soon_as_podman_is_back_the_node_is_examined_and_runs(
     reporter: Reporter, podman: FakePodman, kubernetes: FakeKubernetes, doctor: Doctor
 ) -> None:
-    podman.failures["list"] = PodmanUnreachableError("Podman does not answer")
+    podman.failures["ping"] = PodmanUnreachableError("Podman does not answer")
+    await reporter.ask_podman()
     await reporter.report()
-    del podman.failures["list"]
+    del podman.failures["ping"]
+    await reporter.ask_podman()
     await reporter.report()
     assert doctor.visits == 1
     assert (await reported(kubernetes)).can_run(now())
