@@ -90,6 +90,9 @@ class FakeKubernetes(KubernetesApi):
         """Content of Secrets and ConfigMaps ("secrets", "configmaps")."""
 
         self.forbidden: set[tuple[str, Key]] = set()
+        self.unreadable: frozenset[Key] = frozenset()
+        """Objects that each list is said to have and that cannot be read."""
+
         self.is_down = False
         self.recorded: list[RecordedEvent] = []
         """Events that somebody else recorded, as they are read."""
@@ -192,7 +195,9 @@ class FakeKubernetes(KubernetesApi):
                 field = field.get(part, {})
             if plural == model.plural and (not path or field == value):
                 found.append(model.model_validate(body))
-        return Listing(items=found, resource_version=next(self._versions))
+        return Listing(
+            items=found, resource_version=next(self._versions), unreadable=self.unreadable
+        )
 
     async def create(
         self,

@@ -14,8 +14,10 @@ from tryitnow.agent.collect import collect, ended
 from tryitnow.agent.names import Role, demo_container, slot_container, work_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.orphans import headless, orphaned_files, orphans
+from tryitnow.agent.pool import Slot
 from tryitnow.agent.prepared import REPOSITORY, Prepared, image_tag
 from tryitnow.agent.restore import archive_name
+from tryitnow.agent.sandbox import Sandbox
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
@@ -255,6 +257,58 @@ async def test_without_an_answer_of_the_cluster_nothing_is_removed(
         await collect(node, instances, copies)
     assert podman.containers()
     assert node.archives.names() == {f"{STEM}.md"}
+
+
+async def test_where_an_object_cannot_be_read_nothing_is_anybodys_to_remove(
+    node: Node,
+    podman: FakePodman,
+    kubernetes: FakeKubernetes,
+    instances: Looked,
+    copies: Looked,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    podman.add(container(demo_container(DEMO)))
+    (node.archives.directory / f"{STEM}.md").touch()
+    node.instances.take(DEMO)
+    kubernetes.unreadable = frozenset({DEMO.key})
+    await collect(node, instances, copies)
+    assert podman.containers() == [str(demo_container(DEMO))]
+    assert node.archives.names() == {f"{STEM}.md"}
+    assert node.instances.get(DEMO.key) is not None, "it is there, whatever it says"
+    assert str(DEMO.key) in caplog.text
+
+
+async def test_ports_of_what_was_to_wait_and_could_not_be_made_are_given_back(
+    node: Node, kubernetes: FakeKubernetes, instances: Looked, copies: Looked
+) -> None:
+    kubernetes.put(COPY)
+    failed, being_made, waiting = (slot_container(COPY) for _ in range(3))
+    demo = str(demo_container(DEMO))
+    for owner in (failed, being_made, waiting, demo):
+        node.ports.take(str(owner), [8080])
+    node.filling.add(str(being_made))
+    node.slots.add(COPY.key, Slot(waiting, Sandbox(())))
+    await collect(node, instances, copies)
+    assert node.ports.owners() == {str(being_made), str(waiting), demo}
+
+
+async def test_what_waits_of_a_copy_whose_deletion_was_missed_goes_with_it(
+    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+) -> None:
+    node.copies.take(COPY)
+    slot = slot_container(COPY)
+    podman.add(container(slot))
+    node.slots.add(COPY.key, Slot(slot, Sandbox(())))
+    sha256 = make_archive().sha256
+    node.prepared[COPY.key] = Prepared(Path("nowhere"), sha256, {}, "seal")
+    podman.images = {f"{REPOSITORY}:{image_tag(sha256, 'shop')}"}
+    changed: list[Key] = []
+    node.pool.changed = changed.append
+    await collect(node, instances, copies)
+    assert podman.containers() == []
+    assert not podman.images
+    assert not node.prepared
+    assert changed == [COPY.key], "its pool is looked at"
 
 
 async def test_what_a_killed_podman_left_half_made_is_removed(

@@ -71,6 +71,13 @@ def test_a_copy_is_told_who_it_is(node: Node) -> None:
     assert hosted["TRYITNOW_URL"] == "http://shop.example"
 
 
+def test_a_copy_of_an_earlier_revision_is_where_it_was_published(node: Node) -> None:
+    """Or it could not be deleted: the Checkpoint has another port by now."""
+    whole = make_blueprint(template=make_template(ports=[9090]))
+    env = instance_environment(node, instance(), whole, SANDBOX)
+    assert env["TRYITNOW_PORT"] == "20001"
+
+
 def test_each_start_has_a_secret_of_its_own() -> None:
     first, second = (start_environment(StartedBy.WARM) for _ in range(2))
     assert first[SECRET] != second[SECRET]

@@ -12,15 +12,17 @@ from tryitnow.agent import warm
 from tryitnow.agent.names import demo_container, warm_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.pool import WarmCopy
+from tryitnow.agent.quarantine import quarantine_if_damaged
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.sandbox import Sandbox
+from tryitnow.agent.sources import SourceError
 from tryitnow.agent.start import Outcome, ThawImpossibleError, start
 from tryitnow.agent.unpack import CHECKPOINT
 from tryitnow.agent.upkeep import discard_prepared
 from tryitnow.agent.warm import reconcile_pool
 from tryitnow.api.checkpoint import Compression, CRIUOptions, Pool
 from tryitnow.api.demoinstance import FallbackReason, RestoredFrom, StartedBy, StartPolicy
-from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.podman.errors import CRIUError, PodmanError
 
 CONTENT = b"the frozen shop"
@@ -158,6 +160,39 @@ async def test_an_archive_that_was_changed_leaves_the_cold_start_and_is_called_b
     assert outcome.started_by is StartedBy.COLD_START
     assert outcome.fallback is not None
     assert outcome.fallback.copy_is_bad
+
+
+@pytest.mark.parametrize(
+    ("error", "blamed"),
+    [
+        (CRIUError("CRIU refused", "a log"), True),
+        (OSError(28, "No space left on device"), False),
+        (SourceError("the Secret is missing"), False),
+    ],
+    ids=["CRIU", "full disk", "secret"],
+)
+async def test_what_is_the_nodes_fault_is_not_held_against_the_copy(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint, error: Exception, *, blamed: bool
+) -> None:
+    podman.failures |= {"restore prepared": error, "restore": error}
+    with pytest.raises(ThawImpossibleError) as caught:
+        await start_demo(node, copy, StartPolicy.RESTORE_ONLY)
+    assert caught.value.reason is FallbackReason.RESTORE_FAILED
+    assert caught.value.copy_failed is blamed
+
+
+async def test_an_archive_that_was_replaced_is_not_blamed_for_its_predecessor(
+    node: Node, copy: NodeCheckpoint
+) -> None:
+    await quarantine_if_damaged(node, copy, "it was damaged a minute ago")
+    held = node.copies.get(copy.key)
+    assert held is not None
+    assert held.is_prepared
+    node.archives.path(archive_name(copy)).write_bytes(b"the frozen shoq")
+    await quarantine_if_damaged(node, copy, "it was damaged a minute ago")
+    held = node.copies.get(copy.key)
+    assert held is not None
+    assert held.status.phase is NodeCheckpointPhase.QUARANTINED
 
 
 async def test_who_wants_a_thaw_only_gets_no_cold_start(

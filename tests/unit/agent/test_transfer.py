@@ -174,6 +174,16 @@ async def test_a_complete_download_is_not_asked_for_again(node: Node, add_peer: 
     node.archives.check(NAME, ARCHIVE)
 
 
+async def test_an_archive_that_is_here_is_not_fetched_again(node: Node, add_peer: AddPeer) -> None:
+    peer = await add_peer("node-b")
+    await fetch_from(node, peer.source())
+    peer.file.unlink()
+    await fetch_from(node, peer.source())
+    node.archives.path(NAME).write_bytes(CONTENT[:-1] + b"!")
+    with pytest.raises(FetchError):
+        await fetch_from(node, peer.source())
+
+
 async def test_a_download_that_is_too_long_starts_anew(node: Node, add_peer: AddPeer) -> None:
     peer = await add_peer("node-b")
     partial_of(node).write_bytes(CONTENT + b"more")
