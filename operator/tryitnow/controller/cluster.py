@@ -10,6 +10,7 @@ from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.controller.agents import AgentView
 from tryitnow.controller.bind import Taken
 from tryitnow.kubernetes.view import View
 from tryitnow.metrics.family import Program
@@ -26,7 +27,7 @@ class Cluster:
     checkpoints: View[Checkpoint] = field(default_factory=lambda: View(Checkpoint))
     instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
     copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
-    agents: View[NodeAgent] = field(default_factory=lambda: View(NodeAgent))
+    agents: AgentView = field(default_factory=AgentView)
     node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
     cordoned: frozenset[str] = frozenset()
     """Names of the nodes that get nothing new (``spec.unschedulable``)."""
@@ -100,11 +101,8 @@ class Cluster:
 
         A copy that had been waiting filled it long before.
         """
-        agent, status = self.agent(node), instance.status
+        status, told = instance.status, self.agents.told(Key("", node))
         if status.ready_at is None or status.started_by is StartedBy.WARM:
             return False
-        return (
-            agent is None
-            or agent.status.heartbeat is None
-            or (agent.status.heartbeat <= status.ready_at)
-        )
+        # Both by the clock of the node.
+        return told is None or told <= status.ready_at

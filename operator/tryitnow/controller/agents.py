@@ -1,0 +1,66 @@
+"""The agents as the controller sees them: how long each has been silent, by one clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tryitnow.api.meta import Key, now
+from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.kubernetes.view import Listing, View
+
+
+@dataclass(frozen=True)
+class _Report:
+    told: datetime
+    """Heartbeat, by the node's clock."""
+
+    heard: datetime
+    """When it was first seen, by the controller's."""
+
+
+class AgentView(View[NodeAgent]):
+    """The newest known state of each agent, its heartbeat by the controller's own clock.
+
+    Nodes' clocks may differ from the controller's by more than ``LOST_AFTER``. A report is a sign
+    of life because it is another than the last, not because of what it says of the time; leases of
+    nodes are judged so by kube-controller-manager as well.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(NodeAgent)
+        self._reports: dict[Key, _Report] = {}
+
+    def take(self, resource: NodeAgent) -> NodeAgent:
+        """Take in an agent; an older state than the known one is ignored."""
+        told = resource.status.heartbeat
+        if told is None:
+            return super().take(resource)
+        before = self._reports.get(resource.key)
+        if before is None:
+            # Perhaps one that has been silent for long: what it said itself is all that is known.
+            self._reports[resource.key] = _Report(told, min(told, now()))
+        elif before.told != told:
+            self._reports[resource.key] = _Report(told, now())
+        heard = self._reports[resource.key].heard
+        status = resource.status.model_copy(update={"heartbeat": heard})
+        return super().take(resource.model_copy(update={"status": status}))
+
+    def told(self, key: Key) -> datetime | None:
+        """Return when an agent last reported by its node's own clock."""
+        report = self._reports.get(key)
+        return report.told if report is not None else None
+
+    def forget(self, key: Key, uid: str | None = None) -> None:
+        """Drop an agent that was deleted; a namesake with another UID stays."""
+        super().forget(key, uid)
+        self._drop_reports()
+
+    def replace(self, listing: Listing[NodeAgent]) -> set[Key]:
+        """Make a fresh list the truth; return the keys that were known and are gone."""
+        gone = super().replace(listing)
+        self._drop_reports()
+        return gone
+
+    def _drop_reports(self) -> None:
+        self._reports = {key: r for key, r in self._reports.items() if self.get(key) is not None}

@@ -1,0 +1,94 @@
+"""A node is silent when nothing new comes from it, whatever its clock says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+
+from tests.unit.builders import NOW, make_agent
+from tryitnow.api.meta import Key
+from tryitnow.api.nodeagent import LOST_AFTER, NodeAgent
+from tryitnow.controller import agents
+from tryitnow.controller.agents import AgentView
+from tryitnow.kubernetes.view import Listing
+
+KEY = Key("", "node-a")
+SECOND = timedelta(seconds=1)
+
+
+class Clock:
+    """The controller's clock."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(agents, "now", clock)
+    return clock
+
+
+@pytest.fixture
+def view(clock: Clock) -> AgentView:  # noqa: ARG001 - its clock
+    return AgentView()
+
+
+def is_lost(view: AgentView, clock: Callable[[], datetime]) -> bool:
+    agent = view.get(KEY)
+    assert agent is not None
+    return agent.is_lost(clock())
+
+
+@pytest.mark.parametrize("skew", [timedelta(), -10 * LOST_AFTER, 10 * LOST_AFTER])
+def test_each_report_is_a_sign_of_life_whatever_the_nodes_clock_says(
+    view: AgentView, clock: Clock, skew: timedelta
+) -> None:
+    for _ in range(3):
+        view.take(make_agent(seen=clock() + skew))
+        clock.time += 10 * SECOND
+    assert not is_lost(view, clock)
+    clock.time += LOST_AFTER - 10 * SECOND
+    assert not is_lost(view, clock)
+    clock.time += SECOND
+    assert is_lost(view, clock)
+
+
+def test_the_same_report_again_is_none(view: AgentView, clock: Clock) -> None:
+    for _ in range(10):
+        view.take(make_agent(seen=NOW))
+        clock.time += 5 * SECOND
+    assert is_lost(view, clock)
+
+
+def test_one_that_was_silent_before_the_controller_came_is_lost_at_once(
+    view: AgentView, clock: Clock
+) -> None:
+    view.take(make_agent(seen=NOW - 2 * LOST_AFTER))
+    assert is_lost(view, clock)
+    view.take(make_agent(seen=NOW - 2 * LOST_AFTER + SECOND))
+    assert not is_lost(view, clock)
+
+
+def test_one_that_never_reported_is_lost(view: AgentView, clock: Clock) -> None:
+    view.take(make_agent(seen=None))
+    assert is_lost(view, clock)
+
+
+def test_what_it_told_is_kept_as_long_as_it_is_there(view: AgentView) -> None:
+    told = NOW + timedelta(hours=1)
+    agent = view.take(make_agent(seen=told))
+    assert view.told(KEY) == told
+    view.forget(KEY, "another")
+    assert view.told(KEY) == told
+    view.replace(Listing[NodeAgent]([], 1000))
+    assert view.told(KEY) is None
+    view.take(agent)
+    view.forget(KEY)
+    assert view.told(KEY) is None
