@@ -69,6 +69,6 @@ def make(cluster: Cluster, objects: Objects, image: str) -> SlowRestores:
     objects.ready_demo("warm")
     objects.ready_demo("cold")
     page = commands(ALERT, {"NAMESPACE": objects.namespace})
-    table = run(cluster, NODES[0], page[1])
+    table = run(cluster, page[1])
     prometheus.wait(f"sum({counted}) == {STARTS}", "all starts to be scraped")
     return SlowRestores(prometheus, objects.namespace, began, time.time(), demos, table)

@@ -70,8 +70,17 @@ def test_finding_out_why_it_is_slow(terminal: Terminal) -> None:
         assert expected in told
 
 
-FOR_OTHERS = re.compile("ignoreDifferences|kind: Kustomization")
-"""YAML for Argo CD and for kustomize, which test_gitops.py and test_release.py use."""
+def test_looking_into_a_node_and_taking_it_out(terminal: Terminal) -> None:
+    told = terminal.run(filled(walkthrough("nodes.md"), {"NODE": NODES[0]})).stdout
+    for expected in (
+        "pass  criu version", "IMAGE", f"node/{NODES[0]} cordoned", f"node/{NODES[0]} uncordoned",
+    ):  # fmt: skip
+        assert expected in told
+
+
+FOR_OTHERS = re.compile("ignoreDifferences|kind: Kustomization|^agent:")
+"""YAML for Argo CD, for kustomize and for Helm, which test_gitops.py, test_release.py and
+tests/unit/docs/test_pages.py use."""
 
 
 def objects_of_pages() -> list[Block]:

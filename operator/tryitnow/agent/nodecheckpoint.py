@@ -33,11 +33,16 @@ from tryitnow.api.meta import Key, find_condition
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.background import in_thread
 from tryitnow.kubernetes.errors import KubernetesError
-from tryitnow.podman.errors import ImagePullError
+from tryitnow.podman.errors import ImagePullError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
 
 Phase = NodeCheckpointPhase
+
+MAX_UNREACHABLE = 4
+"""Builds during which Podman went away, after which the node counts as having failed."""
+
+PODMAN_UNREACHABLE = "PodmanUnreachable"
 
 RETRY_QUARANTINED = timedelta(minutes=10)
 """After what time a copy that would not thaw is tried again by a test restore."""
@@ -66,6 +71,8 @@ async def reconcile_copy(node: Node, key: Key) -> timedelta | None:
             # The controller names nodes that hold a good one, or has it built anew.
             return None
         case _:
+            if wait := node.backoff.remaining(_build_id(copy)):
+                return wait
             async with node.builds:
                 return await _build(node, copy)
 
@@ -99,6 +106,14 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
         build_ended(node, copy, reason, timedelta(seconds=time.monotonic() - began))
         await report_failed(node, latest, reason, str(error))
         return None
+    except PodmanUnreachableError as error:
+        if node.backoff.failed(_build_id(copy)) < MAX_UNREACHABLE:
+            raise
+        # It may be this application that Podman breaks over, and another node's may not.
+        build_ended(node, copy, PODMAN_UNREACHABLE, timedelta(seconds=time.monotonic() - began))
+        await report_failed(node, latest, PODMAN_UNREACHABLE, str(error))
+        return None
+    node.backoff.forget(_build_id(copy))
     took = timedelta(seconds=time.monotonic() - began)
     build_ended(node, copy, "Verified", took)
     message = f"frozen and verified by a test restore in {took.total_seconds():.1f} s"
@@ -179,11 +194,16 @@ async def _remove(node: Node, copy: NodeCheckpoint) -> None:
     await in_thread(node.archives.remove, archive_name(copy))
     node.checked.pop(copy.key, None)
     node.retried.pop(copy.key, None)
+    node.backoff.forget(_build_id(copy))
     node.backoff.forget(_order_id(copy))
     node.backoff.forget(preparing_id(copy))
     await node.kubernetes.remove_finalizer(copy)
     node.copies.forget(copy.key, copy.metadata.uid)
     copy_removed(node, copy)
+
+
+def _build_id(copy: NodeCheckpoint) -> str:
+    return f"{copy.metadata.uid}/build"
 
 
 def _order_id(copy: NodeCheckpoint) -> str:

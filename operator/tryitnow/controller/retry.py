@@ -19,6 +19,7 @@ TRANSIENT = frozenset(
         "ImagePullFailed",
         "NoPort",
         "NodeLost",
+        "PodmanUnreachable",
         "SourceMissing",
         "WriteFailed",
     }

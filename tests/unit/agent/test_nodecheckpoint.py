@@ -13,13 +13,14 @@ from tests.unit.fakes import FakeKubernetes
 from tryitnow.agent import nodecheckpoint
 from tryitnow.agent.build import BuildError
 from tryitnow.agent.node import BUILDS_AT_ONCE, Node
-from tryitnow.agent.nodecheckpoint import RETRY_QUARANTINED, reconcile_copy
+from tryitnow.agent.nodecheckpoint import MAX_UNREACHABLE, RETRY_QUARANTINED, reconcile_copy
 from tryitnow.agent.quarantine import RESTORE_FAILED
 from tryitnow.agent.restore import archive_name
 from tryitnow.api.checkpoint import Archive, Compression, CRIUOptions
 from tryitnow.api.meta import now
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.podman.errors import PodmanUnreachableError
 
 Phase = NodeCheckpointPhase
 
@@ -85,6 +86,25 @@ async def test_what_is_said_on_the_way_is_not_worth_the_build(
     monkeypatch.setattr(nodecheckpoint, "keep_prepared", nothing)
     await reconcile_copy(node, copy.key)
     assert kubernetes.find(copy).is_prepared
+
+
+async def test_a_build_that_podman_breaks_over_each_time_is_counted(
+    node: Node, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = put(node, kubernetes, make_copy(phase=Phase.PENDING))
+    monkeypatch.setattr(node.backoff, "remaining", lambda _: None)
+
+    async def build(*_: object) -> Archive:
+        msg = "the connection broke"
+        raise PodmanUnreachableError(msg)
+
+    monkeypatch.setattr(nodecheckpoint, "build", build)
+    for _ in range(MAX_UNREACHABLE - 1):
+        with pytest.raises(PodmanUnreachableError):
+            await reconcile_copy(node, copy.key)
+        assert kubernetes.find(copy).status.phase is Phase.PENDING
+    await reconcile_copy(node, copy.key)
+    assert kubernetes.find(copy).status.phase is Phase.FAILED
 
 
 async def test_a_copy_in_quarantine_is_tried_now_and_then_however_often_it_is_looked_at(

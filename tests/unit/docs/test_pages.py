@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.pages import COMMANDS, DOCS, ROOT, all_blocks, mentions, pages, prose
+from charts.render import template
+from tests.pages import COMMANDS, DOCS, ROOT, Block, all_blocks, mentions, pages, prose
 
 SHOWN = {"", "yaml", "promql", "python"}
 """Marks of blocks that nobody is told to run; those with YAML and PromQL are checked elsewhere."""
@@ -68,3 +70,16 @@ def test_every_link_leads_somewhere(page: str) -> None:
         assert found.exists(), target
         if anchor:
             assert anchor in anchors(found.read_text()), target
+
+
+VALUES = [
+    block for block in all_blocks() if block.mark == "yaml" and block.text.startswith("agent:")
+]
+
+
+@pytest.mark.parametrize("block", VALUES, ids=[block.page for block in VALUES])
+def test_the_chart_takes_the_values_that_a_page_shows(block: Block, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(block.text)
+    rendered = template(files=(values,), only="agent.yaml")
+    assert rendered != template(only="agent.yaml"), "it makes no difference"
