@@ -73,6 +73,17 @@ class AgentPod:
         """Run a program in one of its containers."""
         return self._nodes.podman(self._node, "exec", f"pod-{container}", *argv)
 
+    def live(self) -> dict[str, bool]:
+        """What the kubelet finds that asks by commands whether its containers live."""
+        found = {}
+        for container in [*self._spec["initContainers"], *self._spec["containers"]]:
+            command = container.get("livenessProbe", {}).get("exec", {}).get("command")
+            if command:
+                asked = ["timeout", "5", "podman", "exec", _name(container), *command]
+                done = self._nodes.cluster.exec(self._node, asked, check=False)
+                found[container["name"]] = done.returncode == 0
+        return found
+
     def log(self) -> str:
         """What the agent wrote."""
         done = self._nodes.cluster.exec(self._node, ["podman", "logs", "pod-agent"], check=False)

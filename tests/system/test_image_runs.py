@@ -80,6 +80,17 @@ def test_both_programs_start_without_any_right(run: LabNodes) -> None:
     assert inside("stat", "--format=%F", cached).strip() == "regular file"
 
 
+def test_the_kubelet_can_tell_whether_podman_lives(logged: AgentPod) -> None:
+    assert logged.live() == {"podman": True}
+    signal = "kill -{} $(cat /sys/fs/cgroup/try-it-now/cgroup.procs)"
+    logged.inside("podman", "sh", "-c", signal.format("STOP"))
+    try:
+        assert logged.live() == {"podman": False}
+    finally:
+        logged.inside("podman", "sh", "-c", signal.format("CONT"))
+    assert logged.live() == {"podman": True}
+
+
 def containers(pod: AgentPod) -> list[str]:
     return pod.inside("podman", "podman", "ps", "--all", "--format={{.Names}}").split()
 
