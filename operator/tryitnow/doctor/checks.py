@@ -188,7 +188,8 @@ def _criu_enabled(facts: NodeFacts) -> Check:
     return _fail(
         CheckName.CRIU_ENABLED,
         "CRIU was switched off on purpose, by CRIU_ENABLED=false",
-        "set CRIU_ENABLED=true in the agent's environment to have demos thawed",
+        "set CRIU_ENABLED=true in the agent's environment (`agent.criuEnabled` of the chart) to "
+        "have demos thawed",
     )
 
 
@@ -339,6 +340,8 @@ def _free_space(facts: NodeFacts) -> Check:
 
 
 def _install(facts: NodeFacts, *, debian: str, fedora: str) -> str:
+    if facts.is_our_image:
+        return f"use a newer image of try-it-now, or one with {debian} added (`image` of the chart)"
     on_debian, on_fedora = f"`apt-get install -y {debian}`", f"`dnf install -y {fedora}`"
     if "debian" in facts.distribution:
         return on_debian

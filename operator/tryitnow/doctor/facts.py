@@ -32,6 +32,10 @@ _PODMAN_SECONDS = 10.0
 """For Podman's /info: 0.1 s measured; it waits while a pull holds the lock of the storage."""
 
 
+_IMAGES_OWN = "/usr/libexec/try-it-now/podman-service"
+"""A file that no package brings (Containerfile)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PodmanFacts:
     """What Podman's service says about itself."""
@@ -77,6 +81,9 @@ class NodeFacts:
     kernel: str
     distribution: tuple[str, ...]
     """ID and ID_LIKE of os-release(5)."""
+
+    is_our_image: bool
+    """Podman and all that it calls are those of our own image, as in the agent's Pod."""
 
     user: int
     """User ID that this program runs as."""
@@ -144,6 +151,7 @@ async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts
         system=platform.system(),
         kernel=platform.release(),
         distribution=_distribution(node.read("/etc/os-release")),
+        is_our_image=bool(node.read(_IMAGES_OWN)),
         user=os.geteuid(),
         podman=podman,
         podman_problem=problem,

@@ -20,6 +20,7 @@ GOOD_NODE = NodeFacts(
     system="Linux",
     kernel="6.18.44-fc-v657",
     distribution=("debian",),
+    is_our_image=False,
     user=0,
     podman=PodmanFacts(
         version="5.8.6",

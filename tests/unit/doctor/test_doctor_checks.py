@@ -211,6 +211,13 @@ def test_the_missing_network_lock_is_a_warning(node: Node, missing: Missing) -> 
     assert check.remedy == "`apt-get install -y iptables`"
 
 
+def test_what_our_own_image_lacks_is_not_installed_on_the_node(
+    node: Node, missing: Missing
+) -> None:
+    check = node.but(is_our_image=True, iptables=missing("iptables-restore")).check("network lock")
+    assert check.remedy.startswith("use a newer image of try-it-now")
+
+
 # -- pods and limits -------------------------------------------------------------------------------
 
 
