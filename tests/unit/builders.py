@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from tryitnow.api.checkpoint import (
     Archive,
     Blueprint,
@@ -37,6 +39,8 @@ from tryitnow.api.nodecheckpoint import (
     node_checkpoint_name,
 )
 from tryitnow.api.template import Container, ContainerPort, Template
+from tryitnow.controller import agents
+from tryitnow.controller.cluster import Cluster
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -164,6 +168,14 @@ def make_agent(
 def make_silent_agent(name: str = "node-a", **changes: Any) -> NodeAgent:
     """Make the agent of a node that has not been heard of for an hour."""
     return make_agent(name, seen=NOW - timedelta(hours=1), **changes)
+
+
+def report(cluster: Cluster, *silent_or_not: NodeAgent) -> None:
+    """Have agents report to a controller that is there when each of them does."""
+    for agent in silent_or_not:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(agents, "now", lambda seen=agent.status.heartbeat: seen)
+            cluster.agents.take(agent)
 
 
 def make_copy(

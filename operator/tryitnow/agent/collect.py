@@ -205,7 +205,7 @@ def _release_ports(node: Node, found: _Found) -> None:
     A demo's own are given back when it is started anew, or removed.
     """
     there = {c.name for c in found.containers} | set(found.half_made)
-    waiting = node.pool.names() | node.slots.names()
+    waiting = node.pool.names() | node.slots.names() | node.filling
     for owner in found.port_owners - there - waiting:
         name = parse(owner)
         if name is not None and name.role in {Role.WARM, Role.SLOT}:

@@ -35,7 +35,8 @@ async def report_ready(
 ) -> Timings:
     """Say where it answers and how it was started; returns the timings with their sum."""
     ports = outcome.sandbox.ports
-    host_port = next(p.host_port for p in ports if p.container_port == outcome.probe_port)
+    found = (p for p in ports if p.container_port == outcome.probe_port)
+    host_port = next(found, ports[0]).host_port  # as in Sandbox.host_port
     url = f"http://{node.settings.host_at(host_port)}"
     bind = instance.status.timings.bind if instance.status.timings else None
     total = took + (bind or timedelta())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -93,6 +94,9 @@ class Node:
 
     retried: dict[Key, float] = field(default_factory=dict)
     """When a copy in quarantine was last thawed for a test, in monotonic seconds."""
+
+    broken_builds: Counter[Key] = field(default_factory=Counter)
+    """Builds of a copy during which Podman went away."""
 
     filling: set[str] = field(default_factory=set)
     """Names of the containers that are being made ahead of time right now."""

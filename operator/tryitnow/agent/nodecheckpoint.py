@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from tryitnow.agent.archive import ArchiveError
@@ -30,7 +31,7 @@ from tryitnow.agent.sandboxes import discard
 from tryitnow.agent.upkeep import check_archive, keep_prepared, preparing_id
 from tryitnow.agent.verify import verify
 from tryitnow.api.meta import Key, find_condition
-from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.background import in_thread
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.podman.errors import ImagePullError, PodmanUnreachableError
@@ -65,16 +66,27 @@ async def reconcile_copy(node: Node, key: Key) -> timedelta | None:
         case Phase.QUARANTINED if _reason(copy) == RESTORE_FAILED:
             return await _try_again(node, copy)
         case _ if copy.spec.fetch is not None:
-            async with node.builds:
-                return await _fetch(node, copy, copy.spec.fetch)
+            return await _in_turn(node, copy, _fetch)
         case Phase.QUARANTINED:
             # The controller names nodes that hold a good one, or has it built anew.
             return None
         case _:
             if wait := node.backoff.remaining(_build_id(copy)):
                 return wait
-            async with node.builds:
-                return await _build(node, copy)
+            return await _in_turn(node, copy, _build)
+
+
+async def _in_turn(
+    node: Node,
+    copy: NodeCheckpoint,
+    work: Callable[[Node, NodeCheckpoint], Awaitable[timedelta | None]],
+) -> timedelta | None:
+    """Do what keeps the node busy when it is this copy's turn, if it is still wanted so."""
+    async with node.builds:
+        latest = node.copies.get(copy.key)
+        if latest is None or latest.is_deleting or latest.spec != copy.spec:
+            return timedelta()  # looked at anew: it waited for long, perhaps
+        return await work(node, latest)
 
 
 async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
@@ -107,13 +119,16 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
         await report_failed(node, latest, reason, str(error))
         return None
     except PodmanUnreachableError as error:
-        if node.backoff.failed(_build_id(copy)) < MAX_UNREACHABLE:
+        node.backoff.failed(_build_id(copy))
+        node.broken_builds[copy.key] += 1
+        if node.broken_builds[copy.key] < MAX_UNREACHABLE:
             raise
         # It may be this application that Podman breaks over, and another node's may not.
         build_ended(node, copy, PODMAN_UNREACHABLE, timedelta(seconds=time.monotonic() - began))
         await report_failed(node, latest, PODMAN_UNREACHABLE, str(error))
         return None
     node.backoff.forget(_build_id(copy))
+    node.broken_builds.pop(copy.key, None)
     took = timedelta(seconds=time.monotonic() - began)
     build_ended(node, copy, "Verified", took)
     message = f"frozen and verified by a test restore in {took.total_seconds():.1f} s"
@@ -121,8 +136,9 @@ async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
     return node.settings.scrub_interval
 
 
-async def _fetch(node: Node, copy: NodeCheckpoint, order: Fetch) -> timedelta | None:
-    if not order.sources:
+async def _fetch(node: Node, copy: NodeCheckpoint) -> timedelta | None:
+    order = copy.spec.fetch
+    if order is None or not order.sources:
         return None
     if wait := node.backoff.remaining(_order_id(copy)):
         return wait
@@ -151,10 +167,7 @@ async def _watch_over(node: Node, copy: NodeCheckpoint) -> timedelta | None:
     archive = copy.status.archive
     order = copy.spec.fetch
     if archive is None or (order is not None and order.archive.sha256 != archive.sha256):
-        if order is None:
-            return None
-        async with node.builds:
-            return await _fetch(node, copy, order)
+        return await _in_turn(node, copy, _fetch)
     try:
         await check_archive(node, copy, archive)
         return await keep_prepared(node, copy, archive)
@@ -194,6 +207,7 @@ async def _remove(node: Node, copy: NodeCheckpoint) -> None:
     await in_thread(node.archives.remove, archive_name(copy))
     node.checked.pop(copy.key, None)
     node.retried.pop(copy.key, None)
+    node.broken_builds.pop(copy.key, None)
     node.backoff.forget(_build_id(copy))
     node.backoff.forget(_order_id(copy))
     node.backoff.forget(preparing_id(copy))

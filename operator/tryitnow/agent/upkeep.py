@@ -17,6 +17,7 @@ from tryitnow.agent.unpack import UnpackError
 from tryitnow.api.checkpoint import Archive
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
@@ -131,8 +132,12 @@ async def _report_size(node: Node, copy: NodeCheckpoint, prepared: Prepared) -> 
     size_bytes = await asyncio.to_thread(prepared.memory_bytes)
     seen = node.copies.get(copy.key) or copy
     if seen.status.memory_bytes != size_bytes:
-        fields = {"memoryBytes": size_bytes}
-        node.copies.take(await node.kubernetes.patch_status_fields(seen, fields))
+        try:
+            fields = {"memoryBytes": size_bytes}
+            node.copies.take(await node.kubernetes.patch_status_fields(seen, fields))
+        except KubernetesError as error:
+            # The next look says it: what was built or fetched must not be lost for that.
+            logger.warning("%s: cannot say how large it is: %s", copy.key, error)
 
 
 def preparing_id(copy: NodeCheckpoint) -> str:

@@ -90,12 +90,15 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
     began = time.monotonic()
     while (warm := node.pool.take(copy.key)) is not None:
         name = demo_container(instance)
+        # Until its ports are the instance's, it is neither the pool's nor found by its name.
+        node.filling.add(str(warm.name))
         try:
             if warm.paused:
                 await _each(node.podman.unpause, copy, warm)
             await together(
                 node.podman.rename(str(warm.name), str(name)), _answers(node, copy, warm)
             )
+            node.ports.hand_over(str(warm.name), str(name))
         except (PodmanError, NotReadyError, _SilentError) as error:
             if isinstance(error, PodmanUnreachableError):
                 raise
@@ -108,7 +111,8 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
         except BaseException:
             await _discard_both(node, warm, name)
             raise
-        node.ports.hand_over(str(warm.name), str(name))
+        finally:
+            node.filling.discard(str(warm.name))
         took = timedelta(seconds=time.monotonic() - began)
         claim_ended(node, copy, "Claimed")
         return Claimed(warm.sandbox, took)

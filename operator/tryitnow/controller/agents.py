@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tryitnow.api.meta import Key, now
-from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.api.nodeagent import LOST_AFTER, NodeAgent
 from tryitnow.kubernetes.view import Listing, View
+
+FIRST_CHANCE = timedelta(seconds=20)
+"""For an agent to report after this controller began to watch: two of its intervals."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,11 @@ class AgentView(View[NodeAgent]):
             return super().take(resource)
         before = self._reports.get(resource.key)
         if before is None:
-            # Perhaps one that has been silent for long: what it said itself is all that is known.
-            self._reports[resource.key] = _Report(told, min(told, now()))
+            # What it said itself is all that is known. Long ago may mean that it is dead, that its
+            # clock is wrong, or that no report came through: some time to report shows which.
+            present = now()
+            heard = max(min(told, present), present - LOST_AFTER + FIRST_CHANCE)
+            self._reports[resource.key] = _Report(told, heard)
         elif before.told != told:
             self._reports[resource.key] = _Report(told, now())
         heard = self._reports[resource.key].heard

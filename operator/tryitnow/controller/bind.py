@@ -79,11 +79,11 @@ def bind(
         if copy.status.warm_ready > taken.claiming.get(copy.spec.node_name, 0)
     }
     needed_bytes = max((copy.status.memory_bytes for copy in good), default=0)
+    claims = instance.spec.start is not StartPolicy.COLD_START
     full = {
         agent.metadata.name: why
         for agent in alive
-        # What is warm fills no more memory than it does already.
-        if (why := _full(agent, taken, 0 if agent.metadata.name in warm else needed_bytes))
+        if (why := _full(agent, taken, needed_bytes, warm=claims and agent.metadata.name in warm))
     }
     roomy = [agent for agent in alive if agent.metadata.name not in full]
     if not roomy:
@@ -108,14 +108,19 @@ def bind(
     return Binding(min(roomy, key=rank).metadata.name, revision)
 
 
-def _full(agent: NodeAgent, taken: Taken, needed_bytes: int) -> str:
-    """Say why an agent's node has no room for a copy of that size; empty where it has."""
+def _full(agent: NodeAgent, taken: Taken, needed_bytes: int, *, warm: bool) -> str:
+    """Say why an agent's node has no room for a copy of that size; empty where it has.
+
+    A warm one fills no more memory than it does already.
+    """
     status, node = agent.status, agent.metadata.name
     # Nothing that changes from moment to moment: each waiting demo's status says it.
     if taken.instances.get(node, 0) >= status.capacity:
         return f"runs {status.capacity}, its most"
-    free = status.memory_available_bytes - taken.promised_bytes.get(node, 0)
-    if free <= 0 or free < needed_bytes:
+    free = status.memory_available_bytes
+    if not warm:
+        free -= taken.promised_bytes.get(node, 0)
+    if free <= 0 or (free < needed_bytes and not warm):
         needed = f": it needs {needed_bytes / 2**20:.0f} MiB" if needed_bytes else ""
         return f"is short of memory{needed}"
     return ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
-from tryitnow.api.meta import Key
+from tryitnow.api.meta import Key, find_condition
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.agents import AgentView
@@ -15,6 +15,9 @@ from tryitnow.controller.bind import Taken
 from tryitnow.kubernetes.view import View
 from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
+
+BOUND = "Bound"
+"""Reason of the condition Ready from the bind until the agent has something to say."""
 
 UNDER_WAY = frozenset({DemoInstancePhase.PENDING, DemoInstancePhase.STARTING})
 """Phases of an instance that is still to be started."""
@@ -73,9 +76,10 @@ class Cluster:
 
     def taken(self, checkpoint: Key) -> Taken:
         """Return what of the nodes is given away before an instance of this Checkpoint comes."""
+        starting: Counter[tuple[str, Key]] = Counter()
         claiming: Counter[str] = Counter()
         promised: Counter[str] = Counter()
-        size = self._memory_bytes()
+        size, warm = self._memory_bytes(), self._warm()
         for instance in self.instances:
             node = self.node_of(instance)
             if node is None:
@@ -84,8 +88,14 @@ class Cluster:
             under_way = instance.status.phase in UNDER_WAY
             if under_way and owner == checkpoint:
                 claiming[node] += 1
-            if under_way or self._is_unknown(node, instance):
+            if under_way and not _waits(instance):
+                starting[node, owner] += 1
+            elif self._is_unknown(node, instance):
                 promised[node] += size.get(owner, 0)
+        for (node, owner), number in starting.items():
+            # Those that find a warm copy fill no more than that does.
+            thawing = max(0, number - warm[node, owner])
+            promised[node] += thawing * size.get(owner, 0)
         return Taken(self.load(), claiming, promised, self.cordoned)
 
     def _memory_bytes(self) -> dict[Key, int]:
@@ -95,6 +105,14 @@ class Cluster:
             owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
             size[owner] = max(size.get(owner, 0), copy.status.memory_bytes)
         return size
+
+    def _warm(self) -> Counter[tuple[str, Key]]:
+        """Return how many warm copies wait, by node and Checkpoint."""
+        warm: Counter[tuple[str, Key]] = Counter()
+        for copy in self.copies:
+            owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+            warm[copy.spec.node_name, owner] += copy.status.warm_ready
+        return warm
 
     def _is_unknown(self, node: str, instance: DemoInstance) -> bool:
         """Whether the memory that an agent last reported free was measured before this filled it.
@@ -106,3 +124,9 @@ class Cluster:
             return False
         # Both by the clock of the node.
         return told is None or told <= status.ready_at
+
+
+def _waits(instance: DemoInstance) -> bool:
+    """Whether an instance that is bound is not being started: its agent waits for something."""
+    ready = find_condition(instance.status.conditions, "Ready")
+    return instance.status.node_name is not None and ready is not None and ready.reason != BOUND

@@ -10,7 +10,7 @@ from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInsta
 from tryitnow.api.hooks import parameter_problems
 from tryitnow.api.meta import ConditionStatus, Key, find_condition, now
 from tryitnow.controller.bind import Binding, Refusal, bind
-from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.cluster import BOUND, Cluster
 from tryitnow.controller.distribute import selected
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.metrics.cluster import BIND_DURATION, BIND_REFUSALS, EXPIRED
@@ -92,11 +92,11 @@ async def _bind(
         instance,
         "Ready",
         ConditionStatus.UNKNOWN,
-        "Bound",
+        BOUND,
         f"bound to {decision.node_name}; starting",
     )
     if find_condition(status.conditions, "Stalled") is not None:
-        cause = Refusal("Bound", "what kept it from starting is mended")
+        cause = Refusal(BOUND, "what kept it from starting is mended")
         status = _stalled(instance, status, ConditionStatus.FALSE, cause)
     update = {
         "phase": Phase.STARTING,
@@ -113,7 +113,7 @@ async def _bind(
     finally:
         del cluster.assumed[instance.metadata.uid]
     cluster.metrics.observe(BIND_DURATION, time.monotonic() - began)
-    kubernetes.event(instance, "Bound", f"bound to node {decision.node_name}")
+    kubernetes.event(instance, BOUND, f"bound to node {decision.node_name}")
     return bound
 
 

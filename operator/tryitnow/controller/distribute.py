@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 
 from tryitnow.api.checkpoint import Archive, Checkpoint, Distribution, Pool
@@ -63,18 +63,28 @@ def holders(
     checkpoint: Checkpoint,
     candidates: list[NodeAgent],
     holding: set[str],
+    cordoned: Set[str],
     at: datetime,
 ) -> list[NodeAgent]:
-    """Return the agents that are to hold a copy: those that do already first, then by hash."""
+    """Return the agents that are to hold a copy: those that do already first, then by hash.
+
+    A cordoned node keeps what it has and gets no more. Where all that are chosen are cordoned, one
+    more node holds a copy meanwhile, or nobody could be given a demo.
+    """
+    open_ = {a.metadata.name for a in candidates} - cordoned
     ranked = sorted(
-        candidates,
+        (a for a in candidates if a.metadata.name in open_ | holding),
         key=lambda agent: (
             agent.metadata.name not in holding,
             not agent.can_thaw(at),
             preference(checkpoint.metadata.uid, agent.metadata.name),
         ),
     )
-    return ranked[: checkpoint.spec.distribution.copies]
+    copies = checkpoint.spec.distribution.copies
+    chosen, others = ranked[:copies], ranked[copies:] if copies is not None else []
+    if not any(agent.metadata.name in open_ for agent in chosen):
+        chosen += [agent for agent in others if agent.metadata.name in open_][:1]
+    return chosen
 
 
 def order_for(

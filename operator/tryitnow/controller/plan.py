@@ -275,10 +275,12 @@ def _nobody_builds(observed: Observed) -> tuple[str, str]:
 def _distribute(observed: Observed, result: Plan) -> None:
     """Copies of the revision that serves go to every node that is to hold one."""
     revision, archive = result.serving, result.archive
+    holding = {c.spec.node_name for c in _good(observed.copies, revision)}
     chosen = holders(
         observed.checkpoint,
         _alike(observed, revision),
-        {c.spec.node_name for c in _good(observed.copies, revision)},
+        holding,
+        observed.cordoned,
         observed.at,
     )
     result.nodes_desired = len(chosen)
@@ -339,11 +341,12 @@ def _distribute(observed: Observed, result: Plan) -> None:
 
 def _alike(observed: Observed, revision: str | None) -> list[NodeAgent]:
     """Return the selected agents whose nodes can run what was frozen where the copies are."""
-    holding = [c.spec.node_name for c in _good(observed.copies, revision)]
-    if not holding:
+    good = _good(observed.copies, revision)
+    if not good:
         return observed.selected
-    # Copies go to nodes like those that have one, so all of these are alike.
-    architecture = observed.nodes[holding[0]]
+    # The builder's, where it still has its own: before there was this rule, copies went anywhere.
+    first = min(good, key=lambda copy: copy.spec.fetch is not None)
+    architecture = observed.nodes[first.spec.node_name]
     return [a for a in observed.selected if observed.nodes[a.metadata.name] == architecture]
 
 

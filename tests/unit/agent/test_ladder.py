@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from tests.unit.builders import PORT, make_archive, make_blueprint, make_copy, make_instance
-from tests.unit.fakes import FakePodman
+from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent import warm
+from tryitnow.agent.collect import collect
 from tryitnow.agent.names import demo_container, warm_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.pool import WarmCopy
@@ -22,8 +24,10 @@ from tryitnow.agent.upkeep import discard_prepared
 from tryitnow.agent.warm import reconcile_pool
 from tryitnow.api.checkpoint import Compression, CRIUOptions, Pool
 from tryitnow.api.demoinstance import FallbackReason, RestoredFrom, StartedBy, StartPolicy
+from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.podman.errors import CRIUError, PodmanError
+from tryitnow.workqueue import WorkQueue
 
 CONTENT = b"the frozen shop"
 
@@ -102,6 +106,28 @@ async def test_one_that_is_silent_is_dropped_and_the_others_are_left_in_peace(
     assert (await start_demo(node, copy)).started_by is StartedBy.RESTORE
     assert node.pool.of(copy.key) == tuple(waiting[1:])
     assert str(waiting[0].name) not in podman.containers()
+
+
+async def test_the_ports_of_a_copy_that_is_being_claimed_are_not_given_back(
+    node: Node, podman: FakePodman, copy: NodeCheckpoint, kubernetes: FakeKubernetes
+) -> None:
+    """A look at what nobody owns comes between its renaming and its first answer."""
+    waiting = await wait_in_pool(node, podman, copy)
+    kubernetes.put(make_instance(node="node-a", revision=copy.spec.revision))
+    podman.delays[str(waiting.name)] = 0.3
+    starting = asyncio.create_task(start_demo(node, copy))
+    while str(waiting.name) in podman.containers():  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0.01)
+    nothing = WorkQueue("nothing", _look_at_nothing, expected=())
+    await collect(node, nothing, nothing)
+    outcome = await starting
+    await nothing.close()
+    assert outcome.started_by is StartedBy.WARM
+    assert node.ports.owners() == {str(demo_container(make_instance()))}
+
+
+async def _look_at_nothing(_: Key) -> None:
+    return None
 
 
 async def test_a_claim_that_fails_leaves_the_prepared_restore(

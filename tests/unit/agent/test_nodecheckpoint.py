@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,10 @@ from tryitnow.agent import nodecheckpoint
 from tryitnow.agent.build import BuildError
 from tryitnow.agent.node import BUILDS_AT_ONCE, Node
 from tryitnow.agent.nodecheckpoint import MAX_UNREACHABLE, RETRY_QUARANTINED, reconcile_copy
+from tryitnow.agent.prepared import Prepared
 from tryitnow.agent.quarantine import RESTORE_FAILED
 from tryitnow.agent.restore import archive_name
+from tryitnow.agent.upkeep import keep_prepared
 from tryitnow.api.checkpoint import Archive, Compression, CRIUOptions
 from tryitnow.api.meta import now
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
@@ -86,6 +89,22 @@ async def test_what_is_said_on_the_way_is_not_worth_the_build(
     monkeypatch.setattr(nodecheckpoint, "keep_prepared", nothing)
     await reconcile_copy(node, copy.key)
     assert kubernetes.find(copy).is_prepared
+
+
+async def test_what_is_known_of_its_size_is_not_worth_the_build_either(
+    node: Node, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = put(node, kubernetes, make_copy())
+    archive = make_archive()
+    whole = Prepared(Path("nowhere"), archive.sha256, {}, "seal")
+    node.prepared[copy.key] = whole
+    monkeypatch.setattr(Prepared, "is_intact", lambda _: True)
+    monkeypatch.setattr(Prepared, "memory_bytes", lambda _: 300 << 20)
+    kubernetes.is_down = True
+    await keep_prepared(node, copy, archive)
+    kubernetes.is_down = False
+    await keep_prepared(node, copy, archive)
+    assert kubernetes.find(copy).status.memory_bytes == 300 << 20
 
 
 async def test_a_build_that_podman_breaks_over_each_time_is_counted(

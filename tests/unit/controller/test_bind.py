@@ -241,6 +241,12 @@ def test_memory_that_is_promised_is_not_promised_again() -> None:
 def test_what_waits_warm_needs_no_more_memory() -> None:
     agent = make_agent("node-a", memory=MIB)
     [copy] = copies_on("node-a")
-    assert isinstance(decide(agent, copies=[of_size(copy, 300 * MIB)]), Refusal)
-    found = decide(agent, copies=[warm(of_size(copy, 300 * MIB), 1)])
-    assert found == Binding("node-a", REVISION)
+    large = of_size(copy, 300 * MIB)
+    assert isinstance(decide(agent, copies=[large]), Refusal)
+    promised = {"node-a": 900 * MIB}
+    bound = Binding("node-a", REVISION)
+    assert decide(agent, copies=[warm(large, 1)], promised_bytes=promised) == bound
+    cold = decide(
+        agent, copies=[warm(large, 1)], promised_bytes=promised, start=StartPolicy.COLD_START
+    )
+    assert isinstance(cold, Refusal), "which claims none"

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.builders import NOW, make_agent, make_copy, make_instance
+from tests.unit.builders import NOW, make_agent, make_condition, make_copy, make_instance
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 from tryitnow.api.meta import Key
 from tryitnow.controller.cluster import Cluster
@@ -31,6 +31,11 @@ def ready(seconds_after_report: int, by: StartedBy = StartedBy.RESTORE) -> DemoI
     return make_instance(node="node-a", phase=READY, ready_at=since, started_by=by)
 
 
+def waiting(reason: str) -> DemoInstance:
+    condition = make_condition("Ready", holds=None, reason=reason)
+    return make_instance(node="node-a", phase=STARTING, conditions=(condition,))
+
+
 @pytest.mark.parametrize(
     ("instance", "promised"),
     [
@@ -40,8 +45,19 @@ def ready(seconds_after_report: int, by: StartedBy = StartedBy.RESTORE) -> DemoI
         (ready(1, StartedBy.WARM), 0),
         (make_instance(node="node-a", phase=DemoInstancePhase.FAILED), 0),
         (make_instance(node="node-a", phase=STARTING, checkpoint="unknown"), 0),
+        (waiting("SourceMissing"), 0),
+        (waiting("Bound"), SIZE),
     ],
-    ids=["starting", "just ready", "ready for long", "was warm", "failed", "of unknown size"],
+    ids=[
+        "starting",
+        "just ready",
+        "ready for long",
+        "was warm",
+        "failed",
+        "of unknown size",
+        "waits for a Secret",
+        "was just bound",
+    ],
 )
 def test_memory_is_promised_until_the_agents_report_knows_of_it(
     cluster: Cluster, instance: DemoInstance, promised: int
@@ -50,6 +66,15 @@ def test_memory_is_promised_until_the_agents_report_knows_of_it(
     taken = cluster.taken(SHOP)
     assert taken.instances == {"node-a": 1}
     assert taken.promised_bytes.get("node-a", 0) == promised
+
+
+def test_those_that_find_a_warm_copy_fill_no_more_memory(cluster: Cluster) -> None:
+    cluster.copies.take(make_copy("node-a", memory_bytes=SIZE, warm_ready=2))
+    for number in range(3):
+        cluster.instances.take(make_instance(f"demo-{number}", node="node-a", phase=STARTING))
+    taken = cluster.taken(SHOP)
+    assert taken.claiming == {"node-a": 3}
+    assert taken.promised_bytes == {"node-a": SIZE}
 
 
 def test_an_instance_that_is_being_bound_counts(cluster: Cluster) -> None:

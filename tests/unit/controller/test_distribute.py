@@ -109,24 +109,24 @@ def test_different_checkpoints_are_built_on_different_nodes() -> None:
 
 
 def test_without_a_number_all_hold_a_copy() -> None:
-    assert len(holders(make_checkpoint(), many(7), set(), NOW)) == 7
+    assert len(holders(make_checkpoint(), many(7), set(), set(), NOW)) == 7
 
 
 def test_who_holds_a_copy_goes_on_holding_it() -> None:
     checkpoint = make_checkpoint(copies=2)
     for keeper in names(many(6)):
-        assert keeper in names(holders(checkpoint, many(6), {keeper}, NOW))
+        assert keeper in names(holders(checkpoint, many(6), {keeper}, set(), NOW))
 
 
 def test_who_can_thaw_holds_rather_than_who_cannot() -> None:
     agents = [make_agent("node-a", criu=False), make_silent_agent("node-b"), make_agent("node-c")]
-    assert names(holders(make_checkpoint(copies=1), agents, set(), NOW)) == ["node-c"]
+    assert names(holders(make_checkpoint(copies=1), agents, set(), set(), NOW)) == ["node-c"]
 
 
 def test_when_a_node_joins_the_others_keep_what_they_are_to_hold() -> None:
     checkpoint = make_checkpoint(copies=3)
-    before = set(names(holders(checkpoint, many(9), set(), NOW)))
-    after = set(names(holders(checkpoint, many(10), set(), NOW)))
+    before = set(names(holders(checkpoint, many(9), set(), set(), NOW)))
+    after = set(names(holders(checkpoint, many(10), set(), set(), NOW)))
     assert len(before & after) >= 2, "at most the new one takes the place of one"
 
 
@@ -134,7 +134,9 @@ def test_copies_are_spread_over_the_nodes() -> None:
     held = [
         name
         for i in range(60)
-        for name in names(holders(make_checkpoint(uid=f"uid-{i}", copies=2), many(6), set(), NOW))
+        for name in names(
+            holders(make_checkpoint(uid=f"uid-{i}", copies=2), many(6), set(), set(), NOW)
+        )
     ]
     assert all(10 <= held.count(name) <= 30 for name in names(many(6)))
 

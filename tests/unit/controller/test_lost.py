@@ -13,6 +13,7 @@ from tests.unit.builders import (
     make_copy,
     make_instance,
     make_silent_agent,
+    report,
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
@@ -28,8 +29,7 @@ Phase = DemoInstancePhase
 def make_cluster(kubernetes: FakeKubernetes, *resources: Resource) -> Cluster:
     """Two nodes, of which node-b is silent, and these objects."""
     cluster = Cluster(node_labels={"node-a": {}, "node-b": {}}, listed=True)
-    cluster.agents.take(make_agent("node-a"))
-    cluster.agents.take(make_silent_agent("node-b"))
+    report(cluster, make_agent("node-a"), make_silent_agent("node-b"))
     for resource in resources:
         known = kubernetes.put(resource)
         if isinstance(known, DemoInstance):

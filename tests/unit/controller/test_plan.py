@@ -336,6 +336,32 @@ def test_a_node_of_another_architecture_gets_no_copy() -> None:
     assert result.nodes_desired == 2
 
 
+def test_the_builders_architecture_counts_where_copies_went_anywhere_before() -> None:
+    elsewhere, built = make_copy("node-b", fetch=FETCH), make_copy("node-a")
+    architectures = {"node-a": "amd64", "node-b": "arm64", "node-c": "amd64"}
+    result = look(make_checkpoint(serving=REVISION), elsewhere, built, architectures=architectures)
+    assert nodes_of(result.delete) == ["node-b"]
+    assert [order.node_name for order in result.create] == ["node-c"]
+
+
+def test_a_cordoned_node_keeps_its_copy_and_gets_no_other() -> None:
+    result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), cordoned=["node-b"])
+    assert [order.node_name for order in result.create] == ["node-c"]
+    assert result.nodes_desired == 2
+    result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), cordoned=["node-a"])
+    assert {order.node_name for order in result.create} == {"node-b", "node-c"}
+    assert not result.delete
+
+
+def test_where_all_holders_are_cordoned_one_more_node_holds_a_copy() -> None:
+    checkpoint = make_checkpoint(serving=REVISION, copies=1)
+    assert not look(checkpoint, make_copy("node-a")).create
+    result = look(checkpoint, make_copy("node-a"), cordoned=["node-a"])
+    assert len(result.create) == 1
+    assert not result.delete
+    assert not look(checkpoint, make_copy("node-a"), cordoned=["node-a", "node-b", "node-c"]).create
+
+
 def test_what_waits_on_a_cordoned_node_is_moved() -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=2)})

@@ -16,6 +16,7 @@ from tests.unit.builders import (
     make_copy,
     make_instance,
     make_silent_agent,
+    report,
 )
 from tests.unit.fakes import FakeKubernetes
 from tests.unit.metrics.scrape import Scrape, scrape
@@ -123,8 +124,7 @@ def test_a_silent_node_is_down_and_its_last_words_stay(cluster: Cluster) -> None
     broken = Check(name="CRIU", verdict=Verdict.FAIL, found="not there")
     agent = make_silent_agent("node-b")
     status = agent.status.model_copy(update={"checks": (broken,)})
-    cluster.agents.take(agent.model_copy(update={"status": status}))
-    cluster.agents.take(make_agent("node-a"))
+    report(cluster, agent.model_copy(update={"status": status}), make_agent("node-a"))
     cluster.instances.take(make_instance(node="node-a"))
     found = look(cluster)
     for name in ("agent_up", "ready", "can_thaw"):
