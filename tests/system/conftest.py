@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def _lab_name() -> str:
     """One lab for each of the processes that pytest-xdist spreads the files over."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     return os.environ.get("TEST_LAB", "test") + worker.removeprefix("gw")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A place for temporary files that goes with the tests.
+
+    The Kubernetes client writes a kubeconfig's keys to such files, and removes them when the
+    interpreter ends in good order: a worker of pytest-xdist never does.
+    """
+    tmp_path_factory.getbasetemp()  # stays where pytest has it
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="try-it-now-test-") as directory:
+        tempfile.tempdir = directory
+        yield
+        tempfile.tempdir = before
 
 
 @pytest.fixture(scope="session")
