@@ -15,7 +15,12 @@ from tryitnow.agent.demo_status import (
 )
 from tryitnow.agent.hooks import HookError
 from tryitnow.agent.inside import published
-from tryitnow.agent.measure import count_instance, instance_started, start_failed
+from tryitnow.agent.measure import (
+    count_instance,
+    instance_seen,
+    instance_started,
+    start_failed,
+)
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.ports import NoPortError
@@ -109,6 +114,7 @@ async def _hold(node: Node, instance: DemoInstance) -> None:
 
 async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
     began = time.monotonic()
+    instance_seen(node, instance)
     try:
         outcome, _ = await together(start(node, instance), _hold(node, instance))
         # What it looks like by now, the finalizer included.

@@ -44,6 +44,23 @@ _RESULTS: tuple[tuple[type[BaseException], str], ...] = (
 about restores."""
 
 
+def instance_seen(node: Node, instance: DemoInstance) -> None:
+    """Show zeros of its start before there is a one: where no copy lies, nothing else does.
+
+    A counter that begins with one has not increased, as Prometheus sees it.
+    """
+    policy = instance.spec.start
+    wanted = {**_labels(_checkpoint_of(instance)), "policy": str(policy)}
+    reasons: dict[StartPolicy, tuple[str, ...]] = {
+        StartPolicy.COLD_START: ("",),
+        StartPolicy.PREFER_RESTORE: tuple(map(str, FallbackReason)),
+        StartPolicy.RESTORE_ONLY: (),
+    }
+    for reason in reasons[policy]:
+        cold = str(StartedBy.COLD_START)
+        node.metrics.expect(STARTS, **wanted, method=cold, fallback_reason=reason)
+
+
 def instance_started(
     node: Node,
     instance: DemoInstance,

@@ -6,16 +6,30 @@ import shutil
 
 import pytest
 
-from tests.unit.builders import make_agent, make_blueprint, make_copy, make_instance
+from tests.unit.builders import (
+    make_agent,
+    make_blueprint,
+    make_checkpoint,
+    make_copy,
+    make_instance,
+)
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.metrics.scrape import Scrape, scrape
+from tryitnow.agent import demoinstance
 from tryitnow.agent.demoinstance import reconcile_instance
 from tryitnow.agent.node import Node
 from tryitnow.agent.nodecheckpoint import reconcile_copy
+from tryitnow.agent.sandbox import SandboxError
+from tryitnow.agent.start import Outcome
 from tryitnow.agent.states import states
 from tryitnow.agent.warm import reconcile_pool
 from tryitnow.api.checkpoint import Compression, CRIUOptions, Pool, Versions
-from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartPolicy
+from tryitnow.api.demoinstance import (
+    DemoInstance,
+    DemoInstancePhase,
+    FallbackReason,
+    StartPolicy,
+)
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.podman.errors import CRIUError
 
@@ -88,6 +102,27 @@ async def test_a_build_that_fails_is_counted_by_its_reason(
     found = shop.scrape()
     assert found.value("tryitnow_builds_total", **SHOP, result="CheckpointFailed") == 1
     assert not found.all("tryitnow_build_duration_seconds_count")
+
+
+async def test_a_first_cold_start_is_seen_to_increase_where_no_copy_ever_lay(
+    node: Node, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A counter that begins with one has not increased, as Prometheus sees it."""
+    kubernetes.put(make_checkpoint())
+    at_its_start: list[Scrape] = []
+
+    async def start(*_: object) -> Outcome:
+        at_its_start.append(scrape(node.metrics))
+        msg = "it ends here"
+        raise SandboxError(msg)
+
+    monkeypatch.setattr(demoinstance, "start", start)
+    demo = make_instance(node="node-a", phase=DemoInstancePhase.STARTING)
+    await reconcile_instance(node, node.instances.take(kubernetes.put(demo)).key)
+    labels = {**SHOP, "policy": "PreferRestore", "method": "ColdStart"}
+    for reason in FallbackReason:
+        series = {**labels, "fallback_reason": str(reason)}
+        assert at_its_start[0].value("tryitnow_starts_total", **series) == 0
 
 
 async def test_a_restored_demo_is_counted_once_and_timed_by_phase(shop: Shop) -> None:
