@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from tryitnow.agent.hooks import (
     run_hooks,
     start_environment,
 )
+from tryitnow.agent.inside import published
 from tryitnow.agent.names import demo_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox import Sandbox
@@ -69,6 +71,15 @@ def test_a_copy_is_told_who_it_is(node: Node) -> None:
     }
     hosted = instance_environment(node, instance(host="shop.example"), whole, SANDBOX)
     assert hosted["TRYITNOW_URL"] == "http://shop.example"
+
+
+def test_a_copy_is_told_and_asked_by_the_name_that_visitors_use(node: Node) -> None:
+    node.settings = replace(node.settings, public_host="node-a.demos.example.com")
+    env = instance_environment(node, instance(), blueprint(), SANDBOX)
+    assert env["TRYITNOW_URL"] == "http://node-a.demos.example.com:20001"
+    target = published(node, blueprint(), SANDBOX)
+    assert target.base_url == f"http://{node.settings.node_address}:20001"
+    assert target.headers == {"Host": "node-a.demos.example.com:20001"}
 
 
 def test_a_copy_of_an_earlier_revision_is_where_it_was_published(node: Node) -> None:
