@@ -34,6 +34,24 @@ REFUSED = [
     ("an unknown field above", "Checkpoint", checkpoint_with(templat={}), "templat"),
     ("no image", "Checkpoint", checkpoint_with(container={"image": None}), "containers[0].image"),
     ("an empty image", "Checkpoint", checkpoint_with(container={"image": ""}), "image"),
+    (
+        "an image with a space that is none of ASCII's",
+        "Checkpoint",
+        checkpoint_with(container={"image": f"{IMAGE}\N{NO-BREAK SPACE}"}),
+        "containers[0].image",
+    ),
+    (
+        "less than no memory",
+        "Checkpoint",
+        checkpoint_with(container={"resources": {"limits": {"memory": -1}}}),
+        "containers[0].resources.limits.memory",
+    ),
+    (
+        "thousandths of a byte",
+        "Checkpoint",
+        checkpoint_with(container={"resources": {"limits": {"memory": "512m"}}}),
+        "containers[0].resources.limits.memory",
+    ),
     ("no containers", "Checkpoint", {"template": {"containers": []}}, "spec.template.containers"),
     (
         "a port out of range",

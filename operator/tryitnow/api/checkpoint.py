@@ -12,21 +12,30 @@ from pydantic import ConfigDict, Field, JsonValue, WithJsonSchema
 
 from tryitnow.api.duration import Duration
 from tryitnow.api.hooks import Hooks, ParameterList
-from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource, Time
+from tryitnow.api.meta import (
+    NO_SPACE,
+    ConditionedStatus,
+    Conditions,
+    Model,
+    Resource,
+    Time,
+)
 from tryitnow.api.template import Container, Template
 
 
 class HTTPGet(Model):
     """The request that tells whether the application is ready."""
 
-    path: Annotated[str, Field(max_length=2048, pattern=r"^/\S*$")] = "/"
+    path: Annotated[str, Field(max_length=2048, pattern=f"^/{NO_SPACE}*$")] = "/"
     """Path to request. Defaults to /."""
 
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Container port to request; one of the template's ports.
-    Defaults to the first port of the first container."""
+    Defaults to the first port that a container has."""
 
-    host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^\S+$")] | None = None
+    host: Annotated[str, Field(min_length=1, max_length=253, pattern=f"^{NO_SPACE}+$")] | None = (
+        None
+    )
     """Host header to send. Defaults to the node's address and port, as in the demo's URL."""
 
 

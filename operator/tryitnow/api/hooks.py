@@ -102,5 +102,6 @@ def parameter_problems(declared: tuple[Parameter, ...], given: dict[str, str]) -
 
 def parameter_values(declared: tuple[Parameter, ...], given: dict[str, str]) -> dict[str, str]:
     """Return the hooks' variables for a demo's parameters, defaults included."""
-    values = {p.variable: given.get(p.name, p.default) for p in declared}
-    return {variable: value for variable, value in values.items() if value is not None}
+    values = {p.variable: p.default for p in declared if p.default is not None}
+    # What was given counts, also where another parameter has the same variable.
+    return values | {p.variable: given[p.name] for p in declared if p.name in given}

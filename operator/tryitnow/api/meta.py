@@ -89,6 +89,11 @@ class Condition(Model):
     """When the status last changed."""
 
 
+NO_SPACE = r"[^\s\x0b\x{85}\p{Z}]"
+"""A character of a pattern that is no space, to the API server (whose ``\\S`` knows ASCII alone)
+as to us: what one takes and the other cannot read would be lost on everybody."""
+
+
 def set_condition(
     conditions: Sequence[Condition],
     type_: str,

@@ -12,6 +12,8 @@ PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 """Positive quantities without exponents: what people write for processors and memory
 (Kubernetes API reference, "Quantity")."""
 
+BYTES_PATTERN = r"^0*([1-9][0-9]*(\.[0-9]+)?|0?\.[0-9]*[1-9][0-9]*)(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+
 _SUFFIXES = {
     "": Decimal(1),
     "m": Decimal("0.001"),
@@ -47,8 +49,32 @@ Quantity = Annotated[
         {
             "x-kubernetes-int-or-string": True,
             "maxLength": 32,
+            "minimum": 0,
             "pattern": PATTERN,
         }
     ),
 ]
 """A quantity as it was written; ``parse_quantity`` gives its value."""
+
+
+def _validate_bytes(value: Any) -> str:  # noqa: ANN401
+    text = _validate(value)
+    if not re.fullmatch(BYTES_PATTERN, text):
+        msg = f"{text!r} is no amount of memory; write it like 512Mi or 1.5G"
+        raise ValueError(msg)
+    return text
+
+
+Bytes = Annotated[
+    str,
+    BeforeValidator(_validate_bytes),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 32,
+            "minimum": 1,
+            "pattern": BYTES_PATTERN,
+        }
+    ),
+]
+"""A quantity of memory: more than nothing, and no thousandths of a byte."""

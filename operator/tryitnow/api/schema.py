@@ -95,7 +95,7 @@ DEFINITIONS = (
             Column("Started-By", ".status.startedBy", description="Warm, Restore or ColdStart."),
             Column("Node", ".status.nodeName", description="Node that runs it."),
             Column("URL", ".status.url", description="Where it answers."),
-            Column("Took", ".status.timings.total", description="Creation to ready."),
+            Column("Took", ".status.timings.total", description="From bind to ready."),
             Column("Since", ".status.readyAt", "date", "Since when it is ready."),
             Column("Expires", ".status.expiresAt", description="When it will be deleted."),
             Column("Fallback", ".status.fallbackReason", description="Why cold.", priority=1),

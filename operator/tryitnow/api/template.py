@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from tryitnow.api.duration import Duration
-from tryitnow.api.meta import Model
-from tryitnow.api.quantity import Quantity
+from tryitnow.api.meta import NO_SPACE, Model
+from tryitnow.api.quantity import Bytes, Quantity
 
 LIST_MAP_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -90,7 +90,7 @@ class ResourceLimits(Model):
     cpu: Quantity | None = None
     """Processor time, in cores: 2, 0.5 or 500m."""
 
-    memory: Quantity | None = None
+    memory: Bytes | None = None
     """Memory, in bytes: 512Mi or 2Gi. What needs more is killed."""
 
     pids: Annotated[int, Field(ge=1, le=4194304)] | None = None
@@ -184,7 +184,7 @@ class Container(Model):
     name: DnsLabel
     """Name of the container, a DNS label."""
 
-    image: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^\S+$")]
+    image: Annotated[str, Field(min_length=1, max_length=1024, pattern=f"^{NO_SPACE}+$")]
     """Image to run. It is pinned to its digest when the checkpoint is built, so that
     all nodes thaw onto the very same layers."""
 

@@ -53,7 +53,9 @@ async def gather(
     for model in _KINDS:
         within = namespace if model.namespaced else ""
         try:
-            objects[model.plural] = list((await kubernetes.list_all(model, namespace=within)).items)
+            listing = await kubernetes.list_all(model, namespace=within)
+            objects[model.plural] = list(listing.items)
+            missing += [f"{model.plural}: {key} cannot be read" for key in listing.unreadable]
         except ForbiddenError as error:
             missing.append(f"{model.plural}: {error}")
     bodies = {plural: [redactor.redacted(o) for o in found] for plural, found in objects.items()}

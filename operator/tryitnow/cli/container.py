@@ -8,6 +8,7 @@ may do anything on the node: the right to ``pods/exec`` in the agents' namespace
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import shutil
 import sys
@@ -215,4 +216,7 @@ def _become(argv: list[str]) -> None:
     if program is None:
         raise CommandFailedError(f"{argv[0]} is not in PATH; it is needed here", FAILED)
     sys.stdout.flush()
+    # The Kubernetes client has the kubeconfig's keys in files until this interpreter ends, and
+    # there will be no such end.
+    atexit._run_exitfuncs()
     os.execv(program, argv)

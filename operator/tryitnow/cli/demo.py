@@ -14,8 +14,9 @@ import click
 
 from tryitnow.api.demoinstance import DemoInstance, StartedBy, StartPolicy
 from tryitnow.api.meta import API_VERSION, find_condition
+from tryitnow.background import to_its_end
 from tryitnow.cli.durations import DURATION
-from tryitnow.cli.failures import STATUSES, told_to_people
+from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError, told_to_people
 from tryitnow.cli.names import complete_checkpoint
 from tryitnow.cli.options import output, where
 from tryitnow.cli.parameters import as_mapping
@@ -98,10 +99,21 @@ def demo(
         as_json=as_json,
     )
     with told_to_people():
-        asyncio.run(_have(wish, AsyncClient(namespace=namespace, context=context)))
+        try:
+            asyncio.run(_have(wish, AsyncClient(namespace=namespace, context=context)))
+        except asyncio.CancelledError:
+            raise CommandFailedError("ended before it was ready; nothing is left", FAILED) from None
+
+
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
 async def _have(wish: _Wish, client: AsyncClient) -> None:
+    this = asyncio.current_task()
+    if wish.ends_with_us and this is not None:
+        # As Ctrl-C does: what was begun is deleted.
+        for number in _ENDS:
+            asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     async with client:
         running = await client.start(
             wish.checkpoint,
@@ -114,11 +126,18 @@ async def _have(wish: _Wish, client: AsyncClient) -> None:
             observer=_Progress().show,
             keep_failed=not wish.ends_with_us,
         )
-        _print(running, as_json=wish.as_json)
-        if wish.opens and click.launch(running.url) != 0:
-            _say("no browser could be started; open the URL yourself")
+        try:
+            _print(running, as_json=wish.as_json)
+            if wish.opens and click.launch(running.url) != 0:
+                _say("no browser could be started; open the URL yourself")
+            if wish.ends_with_us:
+                await _until_asked(client, running)
+        finally:
+            # Also where nobody reads what is printed.
+            if wish.ends_with_us:
+                await to_its_end(client.delete(running.instance))
         if wish.ends_with_us:
-            await _keep(client, running)
+            _say(f"{running.namespace}/{running.name} is deleted")
 
 
 class _Progress:
@@ -153,8 +172,8 @@ def _print(running: Demo, *, as_json: bool) -> None:
         _say("started cold, as spec.start asks for")
 
 
-async def _keep(client: AsyncClient, running: Demo) -> None:
-    """Wait for Ctrl-C (or SIGTERM), or for the demo's own end; then delete it.
+async def _until_asked(client: AsyncClient, running: Demo) -> None:
+    """Wait for Ctrl-C (or another end), or for the demo's own.
 
     Raises:
         DemoGoneError: it ended before.
@@ -162,7 +181,7 @@ async def _keep(client: AsyncClient, running: Demo) -> None:
     """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *_ENDS):
         loop.add_signal_handler(number, asked.set)
     _say("press Ctrl-C to delete it")
     watching = asyncio.create_task(_until_gone(client, running))
@@ -175,8 +194,6 @@ async def _keep(client: AsyncClient, running: Demo) -> None:
         for task in (watching, asking):
             task.cancel()
         await asyncio.gather(watching, asking, return_exceptions=True)
-        await client.delete(running.instance)
-    _say(f"{running.namespace}/{running.name} is deleted")
 
 
 async def _until_gone(client: AsyncClient, running: Demo) -> None:

@@ -9,6 +9,7 @@ import click
 
 from tryitnow.client import errors as client
 from tryitnow.kubernetes import errors as kubernetes
+from tryitnow.kubernetes.view import UnreadableObjectError
 
 REFUSED = 3
 NOT_FOUND = 4
@@ -50,6 +51,9 @@ def told_to_people() -> Iterator[None]:
     """Turn what the cluster refuses into a message and an exit status."""
     try:
         yield
+    except UnreadableObjectError as error:
+        msg = f"it is there, but cannot be read (of a newer version, perhaps): {error}"
+        raise CommandFailedError(msg, REFUSED) from error
     except (client.DemoError, kubernetes.KubernetesError) as error:
         status = next(status for kind, status in _OF if isinstance(error, kind))
         raise CommandFailedError(str(error), status) from error

@@ -23,12 +23,15 @@ _TELLING = 6
 _WHOLE = {"annotations", "parameters", "data", "stringData"}
 """Below these, every text is blanked, except the names of declared parameters."""
 
-_LISTS = {"command", "args"}
-"""Of these, only the program's name stays: passwords are given as options."""
-
 _VALUES = {"value", "values", "default", "expectedBody"}
 
 _QUERY = re.compile(r"\?\S*")
+_PROGRAM = re.compile(r"[^\s=]*")
+_WORDS = re.compile(r"[^\s\"']+")
+_TELLS_SECRET = re.compile(r"-p$|-u$|--?\S*(pass|pwd|token|secret|key|auth)", re.IGNORECASE)
+"""An option whose value is the next word."""
+
+_URL_PASSWORD = re.compile(r"://[^:/@\s]*:([^@\s]+)@")
 
 
 class Redactor:
@@ -62,8 +65,10 @@ class Redactor:
         if name in _WHOLE:
             declared = isinstance(node, list)
             return [self._blank_declared(item) for item in node] if declared else self._blank(node)
-        if name in _LISTS and isinstance(node, list):
-            return [*node[:1], *(self._blank(item) for item in node[1:])]
+        if name == "args" and isinstance(node, list):
+            return self._blank(node)
+        if name == "command" and isinstance(node, list):
+            return [*map(self._program, node[:1]), *(self._blank(item) for item in node[1:])]
         if isinstance(node, Mapping):
             return {key: self._clean(value, key) for key, value in node.items()}
         if isinstance(node, list):
@@ -75,6 +80,14 @@ class Redactor:
                 self._remember(node.partition("?")[2])
                 return _QUERY.sub(f"?{REDACTED}", node)
         return node
+
+    def _program(self, text: Any) -> Any:  # noqa: ANN401 - JSON
+        """Keep a program's name: passwords are given as its options."""
+        if not isinstance(text, str):
+            return self._blank(text)
+        name, more = _PROGRAM.match(text)[0], _PROGRAM.sub("", text, count=1)  # type: ignore[index]
+        self._remember(more)
+        return f"{name} {REDACTED}" if more else name
 
     def _blank_declared(self, item: Any) -> Any:  # noqa: ANN401 - JSON
         """Blank a declared parameter, but for its name."""
@@ -93,6 +106,10 @@ class Redactor:
         return REDACTED
 
     def _remember(self, text: str) -> None:
-        # One of several lines may turn up line by line.
-        lines = (line.strip() for line in (text, *text.splitlines()))
-        self._secrets.update(line for line in lines if len(line) >= _TELLING)
+        # One of several lines may turn up line by line, and an option's value by itself.
+        pieces = [text, *text.splitlines(), *_URL_PASSWORD.findall(text)]
+        before = ""
+        for word in _WORDS.findall(text):
+            pieces.append(word if _TELLS_SECRET.match(before) else word.partition("=")[2])
+            before = word
+        self._secrets.update(p.strip() for p in pieces if len(p.strip()) >= _TELLING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -11,13 +12,16 @@ from typing import Self
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, StartPolicy
+from tryitnow.api.meta import Key
+from tryitnow.background import to_its_end
 from tryitnow.client.errors import ClusterUnreachableError, DemoFailedError, DemoTimeoutError
 from tryitnow.client.request import DemoRequest, as_duration
 from tryitnow.client.running import Demo
 from tryitnow.client.starting import Observer, create, told_to_callers, unobserved, wait_ready
 from tryitnow.kubernetes.access import find_access
 from tryitnow.kubernetes.client import KubernetesApi, connect
-from tryitnow.kubernetes.errors import NoClusterError
+from tryitnow.kubernetes.errors import KubernetesError, NoClusterError
+from tryitnow.kubernetes.view import UnreadableObjectError
 
 TIMEOUT = timedelta(minutes=5)
 """How long a demo may take: a cold start may take as long (spec.readiness.timeout's default)."""
@@ -101,7 +105,8 @@ class AsyncClient:
         try:
             yield running
         finally:
-            await self.delete(running.instance)
+            # Whole, however often the caller is cancelled (anyio does so at each step).
+            await to_its_end(self.delete(running.instance))
 
     async def start(
         self,
@@ -140,9 +145,15 @@ class AsyncClient:
             host=host,
             parameters=parameters or {},
             start=start,
-        )
+        ).named()
         within = as_duration(timeout)
-        instance = await create(self.kubernetes, self.namespace, request)
+        try:
+            instance = await create(self.kubernetes, self.namespace, request)
+        except (ClusterUnreachableError, asyncio.CancelledError):
+            # It may be there all the same: the answer alone did not come.
+            if name is None:  # one of a name that was given may be somebody else's
+                await to_its_end(self._delete_what_was_made(request))
+            raise
         try:
             observer(instance)
             return await wait_ready(self.kubernetes, instance, within, observer)
@@ -152,8 +163,13 @@ class AsyncClient:
             raise
         except BaseException:
             # Also when the caller was cancelled (Ctrl-C): nobody else knows of it.
-            await asyncio.shield(self.delete(instance))
+            await to_its_end(self.delete(instance))
             raise
+
+    async def _delete_what_was_made(self, request: DemoRequest) -> None:
+        key = Key(self.namespace, str(request.name))
+        with contextlib.suppress(KubernetesError, UnreadableObjectError):
+            await self.kubernetes.delete(await self.kubernetes.get(DemoInstance, key))
 
     async def delete(self, instance: DemoInstance) -> None:
         """Delete a demo; fine when it is gone already. Does not wait for its end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +42,10 @@ class DemoRequest:
             spec["start"] = str(self.start)
         return {"metadata": {"name": self.name or self._new_name(), "namespace": namespace},
                 "spec": spec}  # fmt: skip
+
+    def named(self) -> DemoRequest:
+        """Return the same with the name that the demo gets."""
+        return replace(self, name=self.name or self._new_name())
 
     def _new_name(self) -> str:
         prefix = self.checkpoint.replace(".", "-")[:_LONGEST_PREFIX].rstrip("-")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -87,7 +88,10 @@ class Client:
 
     def delete(self, instance: DemoInstance) -> None:
         """Delete a demo; fine when it is gone already. Does not wait for its end."""
-        self._do(lambda client: client.delete(instance))
+        # Also where an event loop has begun to run in this thread since (Playwright's for one):
+        # nobody else would delete it.
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(self._do, lambda client: client.delete(instance)).result()
 
     def demos(self) -> list[DemoInstance]:
         """Return all demos of the namespace, whatever their state."""

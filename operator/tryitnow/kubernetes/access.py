@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from kubernetes.aio import client as aio
@@ -15,6 +17,10 @@ from tryitnow.kubernetes.errors import NoClusterError
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _USUAL_KUBECONFIG = Path("~/.kube/config")
 _DEFAULT_NAMESPACE = "default"
+
+RENEW_SECONDS = 60.0
+"""Between two looks at whether credentials have expired: a program that does not say until when its
+are good is run so often."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,9 @@ async def find_access(context: str | None = None) -> Access:
     try:
         if paths:
             loader = await aio_config.load_kube_config(  # type: ignore[no-untyped-call]
-                paths, context=context, client_configuration=configuration
+                paths, context=context or _current(paths), client_configuration=configuration
             )
+            configuration.refresh_api_key_hook = _Renewal(loader)  # type: ignore[assignment]
             chosen = loader.current_context["context"]
             return Access(configuration, chosen.get("namespace") or _DEFAULT_NAMESPACE)
         if context is not None:
@@ -52,10 +59,41 @@ async def find_access(context: str | None = None) -> Access:
             client_configuration=configuration
         )
         return Access(configuration, _namespace_of_pod())
-    except (aio_config.ConfigException, OSError, yaml.YAMLError) as error:
+    except (aio_config.ConfigException, OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        # The loader does not look at what it reads: an empty file is a TypeError.
         where = paths or "no KUBECONFIG, no ~/.kube/config, and not in a Pod"
         msg = f"which cluster? {where}: {error}"
         raise NoClusterError(msg) from error
+
+
+class _Renewal:
+    """Has credentials renewed that expire: those of a program (EKS, GKE, AKS), or of OIDC.
+
+    Called before each request. The loader itself knows until when what it has is good.
+    """
+
+    def __init__(self, loader: Any) -> None:  # noqa: ANN401 - the client ships no types
+        self._loader = loader
+        self._at = time.monotonic()
+
+    async def __call__(self, configuration: aio.Configuration) -> None:
+        if time.monotonic() - self._at >= RENEW_SECONDS:
+            self._at = time.monotonic()
+            await self._loader.load_and_set(configuration)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Renewal:
+        """Stay one: the client copies its configuration."""
+        return self
+
+
+def _current(paths: str) -> str | None:
+    """Return the current context of several kubeconfigs: the first that names one, as kubectl."""
+    for path in paths.split(os.pathsep):
+        found = yaml.safe_load(Path(path).read_text())
+        current = found.get("current-context") if isinstance(found, dict) else None
+        if current:
+            return str(current)
+    return None
 
 
 def _kubeconfig() -> str:

@@ -73,6 +73,7 @@ class KubernetesApi(Reading):
 
         Raises:
             NotFoundError: there is none of that name.
+            UnreadableObjectError: it does not fit our model.
             KubernetesError: the API server refused or did not answer.
 
         """
@@ -82,7 +83,8 @@ class KubernetesApi(Reading):
             else self._custom.get_cluster_custom_object
         )
         call = method(name=key.name, **self._path(model, key))
-        return model.model_validate(await call_api(f"get {model.plural} {key}", call))
+        found: Any = await call_api(f"get {model.plural} {key}", call)
+        return read(model, found)
 
     async def list_all(
         self, model: type[R], *, namespace: str = "", field_selector: str = ""

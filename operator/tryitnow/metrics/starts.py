@@ -19,7 +19,7 @@ START_PHASE_DURATION = Timed(
     name="tryitnow_start_phase_duration_seconds",
     help="Time of one step of a start, as in status.timings: bind, claim, queue (waiting for a "
     "turn), prepare (the image), restore (with criu as CRIU's own part), cold_start, probe, "
-    "fallback (lost on a restore that failed). source says what a restore was read from: "
+    "hooks, fallback (lost on a restore that failed). source says what a restore was read from: "
     "Prepared or Archive.",
     labels=("method", "source", "phase"),
     programs=(Program.AGENT,),

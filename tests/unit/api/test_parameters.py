@@ -38,3 +38,11 @@ def test_hooks_find_values_and_defaults_and_nothing_for_what_has_neither() -> No
         "TRYITNOW_PARAM_TITLE": "x",
         "TRYITNOW_PARAM_COLOR": "red",
     }
+
+
+def test_what_was_given_counts_where_two_parameters_have_one_variable() -> None:
+    declared = (Parameter(name="shop-title"), Parameter(name="shop_title", default="ours"))
+    assert parameter_values(declared, {"shop-title": "Anna's"}) == {
+        "TRYITNOW_PARAM_SHOP_TITLE": "Anna's"
+    }
+    assert parameter_values(declared, {}) == {"TRYITNOW_PARAM_SHOP_TITLE": "ours"}

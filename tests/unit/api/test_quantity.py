@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from pydantic import ValidationError
 
 from tryitnow.api.quantity import parse_quantity
 from tryitnow.api.template import ResourceLimits
@@ -34,3 +35,14 @@ def test_what_is_none_shows_how_one_looks(text: str) -> None:
 
 def test_a_plain_number_is_one_as_well() -> None:
     assert ResourceLimits.model_validate({"cpu": 2}).cpu == "2"
+
+
+@pytest.mark.parametrize("text", ["1", "512Mi", "0.5Gi", "1.5G", "10k"])
+def test_memory_is_a_quantity_of_bytes(text: str) -> None:
+    assert ResourceLimits(memory=text).memory == text
+
+
+@pytest.mark.parametrize("text", ["0", "0Mi", "0.0Gi", "512m", "-1", "1e3"])
+def test_no_memory_and_thousandths_of_a_byte_are_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        ResourceLimits(memory=text)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from typing import Any
 
 import pytest
 
+from tests.unit.builders import make_instance
 from tests.unit.cli.conftest import Run
 from tests.unit.client.cluster import READY, answer, failing, refuse
 from tests.unit.fakes import FakeKubernetes
+from tryitnow.cli import demo
 from tryitnow.kubernetes.errors import ForbiddenError, KubernetesError, RefusedError
 
 
@@ -44,6 +49,30 @@ def test_programs_get_the_whole_object(run: Run, reached: FakeKubernetes) -> Non
     told = json.loads(run("demo", "shop", "--name", "annas", "-o", "json").stdout)
     assert told["apiVersion"] == "tryitnow.dev/v1alpha1"
     assert (told["metadata"]["name"], told["status"]["nodeName"]) == ("annas", "node-a")
+
+
+def test_one_that_ends_with_us_ends_though_nobody_reads_its_url(
+    run: Run, reached: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(reached, READY)
+
+    def unread(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(demo, "_print", unread)
+    with pytest.raises(BrokenPipeError):
+        run("demo", "shop", "--name", "annas", "--rm")
+    assert not reached.has(make_instance("annas", namespace="shops"))
+
+
+def test_one_that_is_told_to_end_while_it_starts_leaves_nothing(
+    run: Run, reached: FakeKubernetes
+) -> None:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    done = run("demo", "shop", "--name", "annas", "--rm")
+    assert done.exit_code == 6
+    assert "nothing is left" in done.output
+    assert not reached.has(make_instance("annas", namespace="shops"))
 
 
 def test_why_it_was_started_cold_is_said(run: Run, reached: FakeKubernetes) -> None:

@@ -116,3 +116,26 @@ def unpacked(target: Path) -> dict[str, str]:
             assert content
             found[member.name] = content.read().decode()
         return found
+
+
+@pytest.mark.parametrize(
+    ("container", "shown"),
+    [
+        ({"args": [f"--db-password={SECRET}"]}, {"args": [REDACTED]}),
+        ({"command": [f"/bin/app --token={SECRET}"]}, {"command": [f"/bin/app {REDACTED}"]}),
+        ({"command": [f"PASSWORD={SECRET}"]}, {"command": [f"PASSWORD {REDACTED}"]}),
+        ({"command": ["sh", "-c", f"mysql --password={SECRET} x"]},
+         {"command": ["sh", REDACTED, REDACTED]}),
+        ({"command": ["mysql", f"-u root -p {SECRET}"]}, {"command": ["mysql", REDACTED]}),
+        ({"command": ["app", f"postgres://anna:{SECRET}@db/shop"]}, {"command": ["app", REDACTED]}),
+    ],
+)  # fmt: skip
+def test_what_is_given_as_an_option_is_hidden_wherever_it_turns_up(
+    container: dict[str, list[str]], shown: dict[str, list[str]]
+) -> None:
+    body = make_checkpoint().to_api()
+    body["spec"]["template"]["containers"][0] |= container
+    redactor = Redactor()
+    cleaned = redactor.redacted(Checkpoint.model_validate(body))
+    assert cleaned["spec"]["template"]["containers"][0].items() >= shown.items()
+    assert redactor.scrub(f"access denied with {SECRET}!") == f"access denied with {REDACTED}!"

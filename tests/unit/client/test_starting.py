@@ -121,6 +121,64 @@ async def test_one_whose_caller_gives_up_is_deleted(reached: FakeKubernetes) -> 
         assert await client.demos() == []
 
 
+@pytest.mark.parametrize("name", [None, "annas"])
+async def test_one_whose_creation_was_not_answered_is_not_left_behind(
+    reached: FakeKubernetes, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    create = reached.create
+
+    async def unanswered(*args: Any, **words: Any) -> None:
+        await create(*args, **words)
+        msg = "the API server does not answer"
+        raise KubernetesError(msg)
+
+    monkeypatch.setattr(reached, "create", unanswered)
+    async with AsyncClient() as client:
+        with pytest.raises(ClusterUnreachableError):
+            await client.start("shop", name=name)
+        left = [found.metadata.name for found in await client.demos()]
+    assert left == ([] if name is None else [name]), "one of a given name may be another's"
+
+
+async def test_whoever_is_cancelled_again_and_again_leaves_nothing(
+    reached: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As anyio cancels: at each step, until the task has ended."""
+    answer(reached, READY)
+    delete = reached.delete
+
+    async def slowly(resource: Resource) -> None:
+        await asyncio.sleep(0.05)
+        await delete(resource)
+
+    monkeypatch.setattr(reached, "delete", slowly)
+    inside = asyncio.Event()
+
+    async def visit() -> None:
+        async with demo("shop", name="annas"):
+            inside.set()
+            await asyncio.Event().wait()
+
+    visiting = asyncio.create_task(visit())
+    await inside.wait()
+    while not visiting.done():
+        visiting.cancel()
+        await asyncio.sleep(0)
+    assert reached.writes
+    with pytest.raises(NotFoundError):
+        await reached.get(DemoInstance, KEY)
+
+
+async def test_without_asyncio_it_is_deleted_though_a_loop_has_begun_to_run(
+    reached: FakeKubernetes,
+) -> None:
+    """Playwright's, for one, which runs on in the thread of its caller."""
+    answer(reached, READY)
+    running = await asyncio.to_thread(Client().start, "shop", name="annas")
+    Client().delete(running.instance)
+    assert not reached.has(running.instance)
+
+
 @pytest.mark.parametrize(
     ("ttl", "expected"), [(timedelta(seconds=1), DemoExpiredError), (None, DemoGoneError)]
 )
