@@ -19,7 +19,7 @@ import click
 from tryitnow.agent.names import PREFIX, Role, parse
 from tryitnow.api.meta import Key
 from tryitnow.cli.failures import FAILED, NOT_FOUND, STATUSES, CommandFailedError
-from tryitnow.cli.names import complete_demo
+from tryitnow.cli.names import complete_demo, some_name
 from tryitnow.cli.options import where
 from tryitnow.podman.command import exec_argv, logs_argv
 
@@ -47,7 +47,7 @@ _agent_namespace = click.option(
 
 
 @click.command(epilog=STATUSES)
-@click.argument("name", metavar="DEMO", shell_complete=complete_demo)
+@click.argument("name", metavar="DEMO", callback=some_name, shell_complete=complete_demo)
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what it writes.")
 @click.option("--tail", type=click.IntRange(min=0), help="Print only so many lines.")
 @_member
@@ -79,7 +79,7 @@ def logs(
 
 
 @click.command(epilog=STATUSES, context_settings={"ignore_unknown_options": False})
-@click.argument("name", metavar="DEMO", shell_complete=complete_demo)
+@click.argument("name", metavar="DEMO", callback=some_name, shell_complete=complete_demo)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @_member
 @_on_node

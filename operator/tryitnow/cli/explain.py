@@ -18,7 +18,7 @@ from tryitnow.cli import prometheus
 from tryitnow.cli.cluster import ask
 from tryitnow.cli.distribution import Distribution, Samples
 from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError
-from tryitnow.cli.names import complete_demo
+from tryitnow.cli.names import complete_demo, some_name
 from tryitnow.cli.options import output, where
 from tryitnow.cli.slow import Cause, Facts, causes
 from tryitnow.cli.steps import MEANING, Step, steps
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @click.command("explain-slow", epilog=STATUSES)
-@click.argument("name", metavar="DEMO", shell_complete=complete_demo)
+@click.argument("name", metavar="DEMO", callback=some_name, shell_complete=complete_demo)
 @click.option(
     "--prometheus",
     "prometheus_url",

@@ -15,6 +15,13 @@ PATIENCE_SECONDS = 2.0
 """Whoever pressed Tab waits no longer."""
 
 
+def some_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Refuse an empty name: a path without one is the list of all, to the API server."""
+    if not value:
+        raise click.BadParameter("it names no object")
+    return value
+
+
 def complete_demo(
     context: click.Context, _parameter: click.Parameter, begun: str
 ) -> list[CompletionItem]:

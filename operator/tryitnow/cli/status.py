@@ -66,6 +66,9 @@ def status(
 
 def _meant(name: str) -> tuple[list[type[Resource]], str]:
     kind, slash, rest = name.partition("/")
+    if not (rest if slash else name):
+        # A path without a name is the list of all, to the API server.
+        raise click.BadParameter(f"{name!r} names no object")
     if not slash:
         return MODELS, name
     model = model_of(kind)

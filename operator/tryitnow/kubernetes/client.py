@@ -21,7 +21,7 @@ from tryitnow.api.meta import (
 )
 from tryitnow.kubernetes.access import Access, find_access
 from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
-from tryitnow.kubernetes.errors import ConflictError, NotFoundError
+from tryitnow.kubernetes.errors import ConflictError, NoClusterError, NotFoundError
 from tryitnow.kubernetes.events import EventRecorder
 from tryitnow.kubernetes.lease import StoredLease
 from tryitnow.kubernetes.measured import MeasuredApiClient
@@ -291,11 +291,17 @@ async def connect(
     """Open the API server that ``access`` leads to; by default what ``find_access`` finds.
 
     Raises:
-        NoClusterError: no cluster was found.
+        NoClusterError: no cluster was found, or it cannot be used.
 
     """
     access = access or await find_access()
-    async with MeasuredApiClient(access.configuration, metrics or Metrics()) as api:
+    try:
+        client = MeasuredApiClient(access.configuration, metrics or Metrics())
+    except (OSError, ValueError) as error:
+        # An SSLError is an OSError.
+        msg = f"the cluster's address or certificates cannot be used: {error}"
+        raise NoClusterError(msg) from error
+    async with client as api:
         kubernetes = KubernetesApi(api, component)
         yield kubernetes
         await kubernetes.flush_events()

@@ -120,3 +120,13 @@ def test_scripts_can_tell_refusals_apart(
     done = run("demo", "shop")
     assert done.exit_code == code
     assert str(error) in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("status", "demo/"), ("status", ""), ("logs", ""), ("shell", ""), ("explain-slow", "")],
+)
+def test_an_empty_name_is_none(run: Run, words: tuple[str, ...]) -> None:
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "no object" in done.output

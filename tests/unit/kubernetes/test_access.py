@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from tryitnow.kubernetes import access
 from tryitnow.kubernetes.access import find_access
+from tryitnow.kubernetes.client import connect
 from tryitnow.kubernetes.errors import NoClusterError
 
 KUBECONFIG = """\
@@ -130,3 +132,14 @@ async def test_credentials_of_a_program_are_renewed_when_they_have_expired(
     assert await token() == first, "not run for each request"
     monkeypatch.setattr(access, "RENEW_SECONDS", 0.0)
     assert await token() not in {None, first}
+
+
+async def test_certificates_without_sense_are_said_to_be_none(home: Path) -> None:
+    config = (KUBECONFIG % "at-home").replace("http:", "https:")
+    data = base64.b64encode(b"no certificate").decode()
+    config = config.replace("cluster: {", f"cluster: {{certificate-authority-data: {data}, ")
+    (home / ".kube").mkdir()
+    (home / ".kube/config").write_text(config)
+    with pytest.raises(NoClusterError):
+        async with connect("test", access=await find_access()):
+            pass
