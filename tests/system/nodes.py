@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from lab.cluster import Cluster
+from tryitnow.api.demoinstance import DemoInstance
 
 NODES = ["node-1", "node-2"]
 
@@ -43,6 +44,12 @@ class LabNodes:
         """Names of all containers, running or not, that contain a text."""
         names = self.podman(node, "ps", "--all", "--format={{.Names}}").split()
         return [name for name in names if part in name]
+
+    def main_container(self, demo: DemoInstance) -> str:
+        """Name of a demo's main container, on the node that runs it."""
+        assert demo.status.node_name
+        (name,) = self.containers(demo.status.node_name, f"_{demo.metadata.name}_")
+        return name
 
     def inspect(self, node: str, container: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.podman(node, "inspect", container))[0]

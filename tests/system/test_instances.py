@@ -132,8 +132,8 @@ def test_a_demo_whose_container_was_taken_away_is_started_anew(
     objects.demo("robbed", "notes")
     demo = objects.ready_demo("robbed")
     assert demo.status.node_name
-    container = nodes.containers(demo.status.node_name, "_robbed_")[0]
-    nodes.podman(demo.status.node_name, "rm", "--force", "--time=0", container)
+    robbed = nodes.main_container(demo)
+    nodes.podman(demo.status.node_name, "rm", "--force", "--time=0", robbed)
     again = objects.wait(
         DemoInstance,
         "robbed",
@@ -218,7 +218,6 @@ def test_where_memory_is_used_up_demos_go_first(module_objects: Objects, nodes: 
         module_objects.demo(name, "notes", start=start)
         demo = module_objects.ready_demo(name)
         assert demo.status.node_name
-        container = nodes.containers(demo.status.node_name, f"_{name}_")[0]
-        pid = nodes.inspect(demo.status.node_name, container)["State"]["Pid"]
+        pid = nodes.inspect(demo.status.node_name, nodes.main_container(demo))["State"]["Pid"]
         score = nodes.shell(demo.status.node_name, f"cat /proc/{pid}/oom_score_adj")
         assert score.strip() == "1000", name

@@ -110,7 +110,7 @@ def file_of(demo: DemoInstance, name: str) -> str:
 
 def second_of(nodes: LabNodes, demo: DemoInstance) -> str:
     """Podman's name of the second container of a demo."""
-    (main,) = nodes.containers(NODE, f"_{demo.metadata.name}_")
+    main = nodes.main_container(demo)
     return f"{nodes.pod_of(NODE, main)}_second"
 
 
@@ -124,7 +124,7 @@ def test_each_demo_has_its_volumes_files_secrets_and_name(
     assert {one.status.restored_from, two.status.restored_from} == {RestoredFrom.PREPARED}
     for demo in (one, two):
         assert file_of(demo, "quiesced") == "quiesced"
-        (main,) = nodes.containers(NODE, f"_{demo.metadata.name}_")
+        main = nodes.main_container(demo)
         seen = nodes.podman(NODE, "exec", main, "sh", "-c",
                             "for f in /data/seed /data/files/keys/key.txt /conf/greeting"
                             " /etc/hostname; do cat $f; echo; done; echo $PASSWORD;"

@@ -143,7 +143,7 @@ def test_deleting_a_demo_removes_its_pod_volumes_and_ports(
     demo = demos[0]
     node, port, visitor = demo.status.node_name, demo.status.host_port, visit(demo)
     assert node
-    (container,) = nodes.containers(node, f"_{demo.metadata.name}_")
+    container = nodes.main_container(demo)
     pod = nodes.pod_of(node, container)
     tag = pod.rpartition("_")[2]
     assert sorted(nodes.files(node, f"{VOLUMES}/{tag}")) == ["data", "uploads"]

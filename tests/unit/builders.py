@@ -170,9 +170,9 @@ def make_silent_agent(name: str = "node-a", **changes: Any) -> NodeAgent:
     return make_agent(name, seen=NOW - timedelta(hours=1), **changes)
 
 
-def report(cluster: Cluster, *silent_or_not: NodeAgent) -> None:
+def report(cluster: Cluster, *reporting: NodeAgent) -> None:
     """Have agents report to a controller that is there when each of them does."""
-    for agent in silent_or_not:
+    for agent in reporting:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(agents, "now", lambda seen=agent.status.heartbeat: seen)
             cluster.agents.take(agent)

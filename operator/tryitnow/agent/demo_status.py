@@ -35,8 +35,7 @@ async def report_ready(
 ) -> Timings:
     """Say where it answers and how it was started; returns the timings with their sum."""
     ports = outcome.sandbox.ports
-    found = (p for p in ports if p.container_port == outcome.probe_port)
-    host_port = next(found, ports[0]).host_port  # as in Sandbox.host_port
+    host_port = outcome.sandbox.host_port(outcome.probe_port)
     url = f"http://{node.settings.host_at(host_port)}"
     bind = instance.status.timings.bind if instance.status.timings else None
     total = took + (bind or timedelta())

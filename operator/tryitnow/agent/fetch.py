@@ -61,11 +61,10 @@ async def fetch(node: Node, name: ArchiveName, order: Fetch, blueprint: Blueprin
 
 
 async def _is_here(node: Node, name: ArchiveName, archive: Archive) -> bool:
-    async with node.reading:
-        try:
-            await asyncio.to_thread(node.archives.check, name, archive)
-        except ArchiveError:
-            return False
+    try:
+        await node.read_through(name, archive)
+    except ArchiveError:
+        return False
     return True
 
 

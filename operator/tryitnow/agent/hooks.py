@@ -39,7 +39,7 @@ def instance_environment(
     node: Node, instance: DemoInstance, blueprint: Blueprint, sandbox: Sandbox
 ) -> dict[str, str]:
     """Return what hooks are told about a demo, as docs/hooks.md lists it."""
-    port = sandbox.host_port(blueprint)
+    port = sandbox.host_port(blueprint.probe_port)
     host = instance.spec.host or node.settings.host_at(port)
     return {
         "TRYITNOW_NAME": instance.metadata.name,

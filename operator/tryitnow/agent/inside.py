@@ -18,7 +18,7 @@ LOOPBACK = "127.0.0.1"
 
 def published(node: Node, blueprint: Blueprint, sandbox: Sandbox) -> Target:
     """Return where any user asks: at the published port, and by the name that is in the URL."""
-    port = sandbox.host_port(blueprint)
+    port = sandbox.host_port(blueprint.probe_port)
     settings = node.settings
     return Target(settings.node_address, port, blueprint.readiness, settings.host_at(port))
 

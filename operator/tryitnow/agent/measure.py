@@ -44,21 +44,31 @@ _RESULTS: tuple[tuple[type[BaseException], str], ...] = (
 about restores."""
 
 
+_COLD_REASONS: dict[StartPolicy, tuple[str, ...]] = {
+    StartPolicy.COLD_START: ("",),
+    StartPolicy.PREFER_RESTORE: tuple(map(str, FallbackReason)),
+    StartPolicy.RESTORE_ONLY: (),
+}
+"""Why a demo may be started cold, by what it asks for: empty where it is just that."""
+
+
 def instance_seen(node: Node, instance: DemoInstance) -> None:
     """Show zeros of its start before there is a one: where no copy lies, nothing else does.
 
     A counter that begins with one has not increased, as Prometheus sees it.
     """
-    policy = instance.spec.start
-    wanted = {**_labels(_checkpoint_of(instance)), "policy": str(policy)}
-    reasons: dict[StartPolicy, tuple[str, ...]] = {
-        StartPolicy.COLD_START: ("",),
-        StartPolicy.PREFER_RESTORE: tuple(map(str, FallbackReason)),
-        StartPolicy.RESTORE_ONLY: (),
-    }
-    for reason in reasons[policy]:
-        cold = str(StartedBy.COLD_START)
-        node.metrics.expect(STARTS, **wanted, method=cold, fallback_reason=reason)
+    _expect_cold_starts(node, instance.checkpoint_key, instance.spec.start)
+
+
+def _expect_cold_starts(node: Node, checkpoint: Key, policy: StartPolicy) -> None:
+    for reason in _COLD_REASONS[policy]:
+        node.metrics.expect(
+            STARTS,
+            **_labels(checkpoint),
+            policy=str(policy),
+            method=str(StartedBy.COLD_START),
+            fallback_reason=reason,
+        )
 
 
 def instance_started(
@@ -70,7 +80,7 @@ def instance_started(
     timings: Timings,
 ) -> None:
     """Count and time an instance that became ready."""
-    labels = _labels(_checkpoint_of(instance))
+    labels = _labels(instance.checkpoint_key)
     node.metrics.count(
         STARTS,
         **labels,
@@ -96,17 +106,17 @@ def instance_started(
 
 def start_failed(node: Node, instance: DemoInstance, reason: str) -> None:
     """Count a try to start an instance that failed altogether."""
-    node.metrics.count(START_FAILURES, **_labels(_checkpoint_of(instance)), reason=reason)
+    node.metrics.count(START_FAILURES, **_labels(instance.checkpoint_key), reason=reason)
 
 
 def count_instance(node: Node, family: Counted, instance: DemoInstance) -> None:
     """Count what happened to an instance."""
-    node.metrics.count(family, **_labels(_checkpoint_of(instance)))
+    node.metrics.count(family, **_labels(instance.checkpoint_key))
 
 
 def claim_ended(node: Node, copy: NodeCheckpoint, result: str) -> None:
     """Count a look for a warm copy."""
-    node.metrics.count(CLAIMS, **_labels(checkpoint_of(copy)), result=result)
+    node.metrics.count(CLAIMS, **_labels(copy.checkpoint_key), result=result)
 
 
 def restore_ended(
@@ -137,7 +147,7 @@ def restore_ended(
 
 def build_ended(node: Node, copy: NodeCheckpoint, result: str, took: timedelta) -> None:
     """Count a build; ``Verified`` is timed as well."""
-    labels = _labels(checkpoint_of(copy))
+    labels = _labels(copy.checkpoint_key)
     node.metrics.count(BUILDS, **labels, result=result)
     if result == "Verified":
         node.metrics.observe(BUILD_DURATION, took.total_seconds(), **labels)
@@ -145,19 +155,19 @@ def build_ended(node: Node, copy: NodeCheckpoint, result: str, took: timedelta) 
 
 def fetch_ended(node: Node, copy: NodeCheckpoint, result: str, took: timedelta) -> None:
     """Count a copy from another node; ``Fetched`` is timed as well."""
-    node.metrics.count(FETCHES, **_labels(checkpoint_of(copy)), result=result)
+    node.metrics.count(FETCHES, **_labels(copy.checkpoint_key), result=result)
     if result == "Fetched":
         node.metrics.observe(FETCH_DURATION, took.total_seconds())
 
 
 def count_copy(node: Node, family: Counted, copy: NodeCheckpoint, reason: str) -> None:
     """Count what happened to a copy."""
-    node.metrics.count(family, **_labels(checkpoint_of(copy)), reason=reason)
+    node.metrics.count(family, **_labels(copy.checkpoint_key), reason=reason)
 
 
 def copy_seen(node: Node, copy: NodeCheckpoint) -> None:
     """Show from the beginning what alerts compare: a burst of starts may be the very first."""
-    labels = _labels(checkpoint_of(copy))
+    labels = _labels(copy.checkpoint_key)
     pooled = copy.spec.pool.warm > 0
     ways = {StartedBy.RESTORE, StartedBy.COLD_START} | ({StartedBy.WARM} if pooled else set())
     wanted = {**labels, "policy": str(StartPolicy.PREFER_RESTORE)}
@@ -165,9 +175,7 @@ def copy_seen(node: Node, copy: NodeCheckpoint) -> None:
         node.metrics.expect(START_DURATION, **labels, method=str(way))
         if way is not StartedBy.COLD_START:
             node.metrics.expect(STARTS, **wanted, method=str(way), fallback_reason="")
-    for reason in FallbackReason:
-        cold = str(StartedBy.COLD_START)
-        node.metrics.expect(STARTS, **wanted, method=cold, fallback_reason=str(reason))
+    _expect_cold_starts(node, copy.checkpoint_key, StartPolicy.PREFER_RESTORE)
     for purpose in {Role.DEMO} | ({Role.WARM} if pooled else set()):
         for source in RestoredFrom:
             for result in ("Ready", "NotReady", "CRIUFailed"):
@@ -179,18 +187,9 @@ def copy_seen(node: Node, copy: NodeCheckpoint) -> None:
 
 def copy_removed(node: Node, copy: NodeCheckpoint) -> None:
     """Drop the series of a Checkpoint with its last copy, so that they do not grow for ever."""
-    checkpoint = checkpoint_of(copy)
-    if not any(checkpoint_of(other) == checkpoint for other in node.copies):
+    checkpoint = copy.checkpoint_key
+    if not any(other.checkpoint_key == checkpoint for other in node.copies):
         node.metrics.forget(**_labels(checkpoint))
-
-
-def checkpoint_of(copy: NodeCheckpoint) -> Key:
-    """Return the Checkpoint that a copy is of."""
-    return Key(copy.metadata.namespace, copy.spec.checkpoint)
-
-
-def _checkpoint_of(instance: DemoInstance) -> Key:
-    return Key(instance.metadata.namespace, instance.spec.checkpoint_ref.name)
 
 
 def _labels(checkpoint: Key) -> dict[str, str]:

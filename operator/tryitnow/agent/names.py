@@ -84,7 +84,7 @@ def demo_container(instance: DemoInstance) -> ContainerName:
 
 def work_container(role: Role, copy: NodeCheckpoint) -> ContainerName:
     """Return the name of the container of a build or of a test restore."""
-    owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+    owner = copy.checkpoint_key
     return ContainerName(role, owner, copy.spec.revision)
 
 
@@ -100,13 +100,13 @@ def slot_container(copy: NodeCheckpoint) -> ContainerName:
 
 def waits_for(name: ContainerName, role: Role, copy: NodeCheckpoint) -> bool:
     """Whether a container waits in that role for demos of that revision."""
-    owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+    owner = copy.checkpoint_key
     of_revision = name.tag.startswith(f"{copy.spec.revision}-")
     return name.role is role and name.owner == owner and of_revision
 
 
 def _waiting(role: Role, copy: NodeCheckpoint) -> ContainerName:
-    owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+    owner = copy.checkpoint_key
     return ContainerName(role, owner, f"{copy.spec.revision}-{secrets.token_hex(4)}")
 
 

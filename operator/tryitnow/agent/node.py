@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from tryitnow.agent.archive import ArchiveStore, Signature
+from tryitnow.agent.archive import ArchiveName, ArchiveStore, Signature
 from tryitnow.agent.backoff import Backoff
 from tryitnow.agent.pool import Pool, Slot, WarmCopy
 from tryitnow.agent.ports import PortRange
 from tryitnow.agent.prepared import DataStore, Prepared
 from tryitnow.agent.turns import Turns
 from tryitnow.agent.volumes import VolumeStore
-from tryitnow.api.checkpoint import Versions
+from tryitnow.api.checkpoint import Archive, Versions
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import Check
@@ -128,6 +128,16 @@ class Node:
     def name(self) -> str:
         """Name of the node."""
         return self.settings.node_name
+
+    async def read_through(self, name: ArchiveName, archive: Archive) -> None:
+        """Read an archive through, one at a time.
+
+        Raises:
+            ArchiveError: it is missing or damaged.
+
+        """
+        async with self.reading:
+            await asyncio.to_thread(self.archives.check, name, archive)
 
     def is_wanted(self, key: Key) -> bool:
         """Whether the cluster still wants this copy here: it is neither gone nor going.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from tryitnow.agent.archive import ArchiveError
 from tryitnow.agent.copy_status import report_quarantined
 from tryitnow.agent.node import Node
@@ -46,10 +44,7 @@ async def quarantine_if_damaged(node: Node, copy: NodeCheckpoint, message: str) 
     """
     if copy.status.archive is not None:
         try:
-            async with node.reading:
-                await asyncio.to_thread(
-                    node.archives.check, archive_name(copy), copy.status.archive
-                )
+            await node.read_through(archive_name(copy), copy.status.archive)
         except ArchiveError:
             pass
         else:

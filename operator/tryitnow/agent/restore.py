@@ -54,7 +54,7 @@ class Thawed:
 
 def archive_name(copy: NodeCheckpoint) -> ArchiveName:
     """Return the name of the file in which this copy lies."""
-    owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+    owner = copy.checkpoint_key
     return ArchiveName(owner, copy.spec.revision, copy.spec.blueprint.criu.compression)
 
 

@@ -36,13 +36,13 @@ class Sandbox:
             len(blueprint.template.members) > 1 and blueprint.freezing.tcp is TCPPolicy.ESTABLISHED
         )
 
-    def host_port(self, blueprint: Blueprint) -> int:
-        """Return the port of the node at which visitors are.
+    def host_port(self, probe_port: int) -> int:
+        """Return the port of the node at which visitors are, who want that one of the container.
 
         The first one, where the definition has moved on and names a port that this copy, of an
         earlier revision, does not publish.
         """
-        found = (p for p in self.ports if p.container_port == blueprint.probe_port)
+        found = (p for p in self.ports if p.container_port == probe_port)
         return next(found, self.ports[0]).host_port
 
     def containers(self, name: ContainerName, blueprint: Blueprint) -> dict[str, str]:

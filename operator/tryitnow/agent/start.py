@@ -55,6 +55,12 @@ class ThawImpossibleError(Exception):
         }
 
 
+def _restore_failed(error: Exception) -> ThawImpossibleError:
+    # A full disk or a Secret that is missing: another copy would do no better.
+    blames_copy = not isinstance(error, (SandboxError, OSError))
+    return ThawImpossibleError(FallbackReason.RESTORE_FAILED, str(error), blames_copy=blames_copy)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A running instance, and how it came to be."""
@@ -142,12 +148,8 @@ async def _claim_or_thaw(
         raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
     except PodmanUnreachableError:
         raise
-    except SandboxError as error:
-        raise ThawImpossibleError(
-            FallbackReason.RESTORE_FAILED, str(error), blames_copy=False
-        ) from error
-    except PodmanError as error:
-        raise ThawImpossibleError(FallbackReason.RESTORE_FAILED, str(error)) from error
+    except (PodmanError, SandboxError) as error:
+        raise _restore_failed(error) from error
     timings = outcome.timings.model_copy(update={"hooks": hooks})
     return replace(outcome, timings=timings)
 
@@ -197,13 +199,8 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
         raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
     except PodmanUnreachableError:
         raise
-    except (SandboxError, OSError) as error:
-        # A full disk or a Secret that is missing: another copy would do no better.
-        raise ThawImpossibleError(
-            FallbackReason.RESTORE_FAILED, str(error), blames_copy=False
-        ) from error
-    except (PodmanError, UnpackError) as error:
-        raise ThawImpossibleError(FallbackReason.RESTORE_FAILED, str(error)) from error
+    except (PodmanError, SandboxError, UnpackError, OSError) as error:
+        raise _restore_failed(error) from error
     return Outcome(
         started_by=StartedBy.RESTORE,
         sandbox=thawed.sandbox,
@@ -231,6 +228,6 @@ async def blueprint_of(
     """
     if copy is not None:
         return copy.spec.blueprint
-    owner = Key(instance.metadata.namespace, instance.spec.checkpoint_ref.name)
+    owner = instance.checkpoint_key
     checkpoint = await node.kubernetes.get(Checkpoint, owner)
     return checkpoint.spec.blueprint()

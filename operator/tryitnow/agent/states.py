@@ -7,7 +7,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 
-from tryitnow.agent.measure import checkpoint_of
 from tryitnow.agent.node import Node
 from tryitnow.api.demoinstance import DemoInstancePhase
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
@@ -61,7 +60,7 @@ def _pools(node: Node) -> Iterator[Reading]:
     desired: Counter[tuple[str, ...]] = Counter()
     for copy in node.copies:
         # Two revisions of a Checkpoint may lie here at once.
-        labels = tuple(checkpoint_of(copy))
+        labels = tuple(copy.checkpoint_key)
         waiting[labels] += len(node.pool.of(copy.key))
         desired[labels] += copy.spec.pool.warm
     for labels, number in waiting.items():

@@ -73,8 +73,7 @@ async def check_archive(node: Node, copy: NodeCheckpoint, archive: Archive) -> N
         if since < node.settings.scrub_interval.total_seconds():
             return
     node.checked.pop(copy.key, None)
-    async with node.reading:
-        await asyncio.to_thread(node.archives.check, file, archive)
+    await node.read_through(file, archive)
     if signature is not None:
         # Taken before the reading: what was changed meanwhile is looked at again.
         node.checked[copy.key] = Checked(signature, time.monotonic())

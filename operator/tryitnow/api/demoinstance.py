@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from tryitnow.api.duration import Duration
-from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource, Time
+from tryitnow.api.meta import ConditionedStatus, Conditions, Key, Model, Resource, Time
 
 
 class StartPolicy(StrEnum):
@@ -255,6 +255,11 @@ class DemoInstance(Resource):
 
     status: DemoInstanceStatus = DemoInstanceStatus()
     """What became of it."""
+
+    @property
+    def checkpoint_key(self) -> Key:
+        """The Checkpoint that it is a demo of."""
+        return Key(self.metadata.namespace, self.spec.checkpoint_ref.name)
 
     def expires_at(self) -> datetime | None:
         """Return the moment from which it is to be deleted; None without a ttl."""

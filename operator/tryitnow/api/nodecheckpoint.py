@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 
 from tryitnow.api.checkpoint import Archive, Blueprint, Pool
 from tryitnow.api.duration import Duration
-from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource
+from tryitnow.api.meta import ConditionedStatus, Conditions, Key, Model, Resource
 
 MAX_NAME = 253
 """Longest object name: a DNS subdomain (RFC 1123)."""
@@ -138,6 +138,11 @@ class NodeCheckpoint(Resource):
 
     status: NodeCheckpointStatus = NodeCheckpointStatus()
     """What the node holds."""
+
+    @property
+    def checkpoint_key(self) -> Key:
+        """The Checkpoint that it is a copy of."""
+        return Key(self.metadata.namespace, self.spec.checkpoint)
 
     @property
     def is_prepared(self) -> bool:

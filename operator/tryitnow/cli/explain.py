@@ -70,7 +70,7 @@ async def _facts(kubernetes: KubernetesApi, key: Key, prometheus_url: str | None
             f"{key} has not become ready; see `tryitnow status demo/{key.name} -n {key.namespace}`"
         )
         raise CommandFailedError(msg, FAILED)
-    owner = Key(key.namespace, demo.spec.checkpoint_ref.name)
+    owner = demo.checkpoint_key
     copy: NodeCheckpoint | None = None
     events: list[RecordedEvent] = []
     if status.revision and status.node_name:

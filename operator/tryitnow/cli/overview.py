@@ -128,7 +128,7 @@ def _sections(seen: Overview, bound: timedelta) -> Iterator[str]:
 
 def _checkpoint_row(checkpoint: Checkpoint, seen: Overview) -> list[str | None]:
     status = checkpoint.status
-    demos = sum(1 for demo in seen.demos if _owner(demo) == checkpoint.key)
+    demos = sum(1 for demo in seen.demos if demo.checkpoint_key == checkpoint.key)
     return [
         checkpoint.metadata.namespace,
         checkpoint.metadata.name,
@@ -147,10 +147,6 @@ def _complaint(resource: Checkpoint | DemoInstance | NodeAgent) -> str:
         if found and found.message and (found.status == "True") is (type_ == "Stalled"):
             return f"{found.reason}: {found.message}"
     return ""
-
-
-def _owner(demo: DemoInstance) -> tuple[str, str]:
-    return demo.metadata.namespace, demo.spec.checkpoint_ref.name
 
 
 def _node_row(agent: NodeAgent, seen: Overview) -> list[str | None]:

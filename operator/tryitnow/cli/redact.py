@@ -26,7 +26,7 @@ _WHOLE = {"annotations", "parameters", "data", "stringData"}
 _VALUES = {"value", "values", "default", "expectedBody"}
 
 _QUERY = re.compile(r"\?\S*")
-_PROGRAM = re.compile(r"[^\s=]*")
+_PROGRAM_ENDS = re.compile(r"[\s=]")
 _WORDS = re.compile(r"[^\s\"']+")
 _TELLS_SECRET = re.compile(r"-p$|-u$|--?\S*(pass|pwd|token|secret|key|auth)", re.IGNORECASE)
 """An option whose value is the next word."""
@@ -85,7 +85,8 @@ class Redactor:
         """Keep a program's name: passwords are given as its options."""
         if not isinstance(text, str):
             return self._blank(text)
-        name, more = _PROGRAM.match(text)[0], _PROGRAM.sub("", text, count=1)  # type: ignore[index]
+        name = _PROGRAM_ENDS.split(text, maxsplit=1)[0]
+        more = text.removeprefix(name)
         self._remember(more)
         return f"{name} {REDACTED}" if more else name
 

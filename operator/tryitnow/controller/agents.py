@@ -39,17 +39,11 @@ class AgentView(View[NodeAgent]):
         told = resource.status.heartbeat
         if told is None:
             return super().take(resource)
-        before = self._reports.get(resource.key)
-        if before is None:
-            # What it said itself is all that is known. Long ago may mean that it is dead, that its
-            # clock is wrong, or that no report came through: some time to report shows which.
-            present = now()
-            heard = max(min(told, present), present - LOST_AFTER + FIRST_CHANCE)
-            self._reports[resource.key] = _Report(told, heard)
-        elif before.told != told:
-            self._reports[resource.key] = _Report(told, now())
-        heard = self._reports[resource.key].heard
-        status = resource.status.model_copy(update={"heartbeat": heard})
+        report = self._reports.get(resource.key)
+        if report is None or report.told != told:
+            report = _Report(told, now() if report is not None else _first_heard(told))
+            self._reports[resource.key] = report
+        status = resource.status.model_copy(update={"heartbeat": report.heard})
         return super().take(resource.model_copy(update={"status": status}))
 
     def told(self, key: Key) -> datetime | None:
@@ -70,3 +64,13 @@ class AgentView(View[NodeAgent]):
 
     def _drop_reports(self) -> None:
         self._reports = {key: r for key, r in self._reports.items() if self.get(key) is not None}
+
+
+def _first_heard(told: datetime) -> datetime:
+    """When to say that an agent was heard of which reported before this controller watched.
+
+    Long ago may mean that it is dead, that its clock is wrong, or that no report came through: some
+    time to report shows which.
+    """
+    present = now()
+    return max(min(told, present), present - LOST_AFTER + FIRST_CHANCE)

@@ -50,21 +50,11 @@ class Cluster:
 
     def copies_of(self, checkpoint: Key) -> list[NodeCheckpoint]:
         """Return all copies of a Checkpoint, of all revisions."""
-        return [
-            copy
-            for copy in self.copies
-            if copy.metadata.namespace == checkpoint.namespace
-            and copy.spec.checkpoint == checkpoint.name
-        ]
+        return [copy for copy in self.copies if copy.checkpoint_key == checkpoint]
 
     def instances_of(self, checkpoint: Key) -> list[DemoInstance]:
         """Return all instances of a Checkpoint."""
-        return [
-            instance
-            for instance in self.instances
-            if instance.metadata.namespace == checkpoint.namespace
-            and instance.spec.checkpoint_ref.name == checkpoint.name
-        ]
+        return [each for each in self.instances if each.checkpoint_key == checkpoint]
 
     def node_of(self, instance: DemoInstance) -> str | None:
         """Return the node that an instance is bound to, or is being bound to."""
@@ -84,7 +74,7 @@ class Cluster:
             node = self.node_of(instance)
             if node is None:
                 continue
-            owner = Key(instance.metadata.namespace, instance.spec.checkpoint_ref.name)
+            owner = instance.checkpoint_key
             under_way = instance.status.phase in UNDER_WAY
             if under_way and owner == checkpoint:
                 claiming[node] += 1
@@ -102,7 +92,7 @@ class Cluster:
         """Return what a copy of each Checkpoint fills of a node's memory."""
         size: dict[Key, int] = {}
         for copy in self.copies:
-            owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+            owner = copy.checkpoint_key
             size[owner] = max(size.get(owner, 0), copy.status.memory_bytes)
         return size
 
@@ -110,7 +100,7 @@ class Cluster:
         """Return how many warm copies wait, by node and Checkpoint."""
         warm: Counter[tuple[str, Key]] = Counter()
         for copy in self.copies:
-            owner = Key(copy.metadata.namespace, copy.spec.checkpoint)
+            owner = copy.checkpoint_key
             warm[copy.spec.node_name, owner] += copy.status.warm_ready
         return warm
 

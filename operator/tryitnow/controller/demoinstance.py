@@ -119,7 +119,7 @@ async def _bind(
 
 def _decide(cluster: Cluster, instance: DemoInstance) -> Binding | Refusal:
     name = instance.spec.checkpoint_ref.name
-    checkpoint = cluster.checkpoints.get(Key(instance.metadata.namespace, name))
+    checkpoint = cluster.checkpoints.get(instance.checkpoint_key)
     if checkpoint is None or checkpoint.is_deleting:
         return Refusal(
             "CheckpointNotFound",

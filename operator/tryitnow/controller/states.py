@@ -80,7 +80,7 @@ def _instances(cluster: Cluster, at: datetime) -> Iterator[Reading]:
     found: Counter[tuple[Key, DemoInstancePhase]] = Counter()
     ages = {checkpoint.key: 0.0 for checkpoint in cluster.checkpoints}
     for instance in cluster.instances:
-        key = Key(instance.metadata.namespace, instance.spec.checkpoint_ref.name)
+        key = instance.checkpoint_key
         phase = instance.status.phase
         if instance.is_deleting:
             phase = DemoInstancePhase.TERMINATING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,8 @@ from tryitnow.podman.client import ContainerState, PodState, PortMapping
 from tryitnow.workqueue import WorkQueue
 
 Phase = NodeCheckpointPhase
+
+Look = Callable[[], Awaitable[None]]
 
 DEMO = make_instance(node="node-a", phase=DemoInstancePhase.READY)
 COPY = make_copy("node-a")
@@ -184,8 +187,14 @@ def copies() -> Looked:
     return Looked()
 
 
+@pytest.fixture
+def look(node: Node, instances: Looked, copies: Looked) -> Look:
+    """Compare the node with the cluster once."""
+    return lambda: collect(node, instances, copies)
+
+
 async def test_what_nobody_owns_is_removed_and_its_ports_are_free(
-    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+    node: Node, podman: FakePodman, look: Look
 ) -> None:
     mapping = PortMapping(node.settings.first_port, 8080)
     orphan = container("tryitnow_demo_default_nobody_12345678", ports=(mapping,))
@@ -197,7 +206,7 @@ async def test_what_nobody_owns_is_removed_and_its_ports_are_free(
     (node.archives.directory / "notes.md").touch()
     node.data.path(STEM).mkdir()
     podman.images = {f"{REPOSITORY}:{image_tag('0' * 64, 'shop')}"}
-    await collect(node, instances, copies)
+    await look()
     assert podman.containers() == ["postgres"]
     assert node.ports.taken == 0
     assert node.archives.names() == {"notes.md"}
@@ -211,6 +220,7 @@ async def test_what_somebody_owns_stays(
     kubernetes: FakeKubernetes,
     instances: Looked,
     copies: Looked,
+    look: Look,
 ) -> None:
     kubernetes.put(DEMO)
     kubernetes.put(COPY)
@@ -218,7 +228,7 @@ async def test_what_somebody_owns_stays(
     (node.archives.directory / f"{STEM}.tar.zst").touch()
     node.data.path(STEM).mkdir()
     podman.images = {f"{REPOSITORY}:{image_tag(make_archive().sha256, 'shop')}"}
-    await collect(node, instances, copies)
+    await look()
     assert podman.containers() == [str(demo_container(DEMO))]
     assert node.archives.names() == {f"{STEM}.tar.zst"}
     assert node.data.stems() == {STEM}
@@ -227,34 +237,26 @@ async def test_what_somebody_owns_stays(
 
 
 async def test_objects_of_other_nodes_own_nothing_here(
-    node: Node,
-    podman: FakePodman,
-    kubernetes: FakeKubernetes,
-    instances: Looked,
-    copies: Looked,
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, look: Look
 ) -> None:
     elsewhere = kubernetes.put(make_instance(node="node-b", phase=DemoInstancePhase.READY))
     kubernetes.put(make_copy("node-b"))
     podman.add(container(demo_container(elsewhere)))
     (node.archives.directory / f"{STEM}.md").touch()
-    await collect(node, instances, copies)
+    await look()
     assert podman.containers() == []
     assert node.archives.names() == set()
     assert len(node.instances) == len(node.copies) == 0
 
 
 async def test_without_an_answer_of_the_cluster_nothing_is_removed(
-    node: Node,
-    podman: FakePodman,
-    kubernetes: FakeKubernetes,
-    instances: Looked,
-    copies: Looked,
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, look: Look
 ) -> None:
     podman.add(container("tryitnow_demo_default_nobody_12345678"))
     (node.archives.directory / f"{STEM}.md").touch()
     kubernetes.is_down = True
     with pytest.raises(KubernetesError):
-        await collect(node, instances, copies)
+        await look()
     assert podman.containers()
     assert node.archives.names() == {f"{STEM}.md"}
 
@@ -263,15 +265,14 @@ async def test_where_an_object_cannot_be_read_nothing_is_anybodys_to_remove(
     node: Node,
     podman: FakePodman,
     kubernetes: FakeKubernetes,
-    instances: Looked,
-    copies: Looked,
     caplog: pytest.LogCaptureFixture,
+    look: Look,
 ) -> None:
     podman.add(container(demo_container(DEMO)))
     (node.archives.directory / f"{STEM}.md").touch()
     node.instances.take(DEMO)
     kubernetes.unreadable = frozenset({DEMO.key})
-    await collect(node, instances, copies)
+    await look()
     assert podman.containers() == [str(demo_container(DEMO))]
     assert node.archives.names() == {f"{STEM}.md"}
     assert node.instances.get(DEMO.key) is not None, "it is there, whatever it says"
@@ -279,7 +280,7 @@ async def test_where_an_object_cannot_be_read_nothing_is_anybodys_to_remove(
 
 
 async def test_ports_of_what_was_to_wait_and_could_not_be_made_are_given_back(
-    node: Node, kubernetes: FakeKubernetes, instances: Looked, copies: Looked
+    node: Node, kubernetes: FakeKubernetes, look: Look
 ) -> None:
     kubernetes.put(COPY)
     failed, being_made, waiting = (slot_container(COPY) for _ in range(3))
@@ -288,12 +289,12 @@ async def test_ports_of_what_was_to_wait_and_could_not_be_made_are_given_back(
         node.ports.take(str(owner), [8080])
     node.filling.add(str(being_made))
     node.slots.add(COPY.key, Slot(waiting, Sandbox(())))
-    await collect(node, instances, copies)
+    await look()
     assert node.ports.owners() == {str(being_made), str(waiting), demo}
 
 
 async def test_what_waits_of_a_copy_whose_deletion_was_missed_goes_with_it(
-    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+    node: Node, podman: FakePodman, look: Look
 ) -> None:
     node.copies.take(COPY)
     slot = slot_container(COPY)
@@ -304,7 +305,7 @@ async def test_what_waits_of_a_copy_whose_deletion_was_missed_goes_with_it(
     podman.images = {f"{REPOSITORY}:{image_tag(sha256, 'shop')}"}
     changed: list[Key] = []
     node.pool.changed = changed.append
-    await collect(node, instances, copies)
+    await look()
     assert podman.containers() == []
     assert not podman.images
     assert not node.prepared
@@ -312,11 +313,7 @@ async def test_what_waits_of_a_copy_whose_deletion_was_missed_goes_with_it(
 
 
 async def test_what_a_killed_podman_left_half_made_is_removed(
-    node: Node,
-    podman: FakePodman,
-    kubernetes: FakeKubernetes,
-    instances: Looked,
-    copies: Looked,
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, look: Look
 ) -> None:
     kubernetes.put(COPY)
     podman.pods[POD.name] = replace(POD, members={str(slot_container(COPY)): "created"})
@@ -326,41 +323,38 @@ async def test_what_a_killed_podman_left_half_made_is_removed(
     left = [str(slot_container(COPY)), f"tryitnow_pod_{'1' * 16}_db"]
     foreign = ["postgres", "tryitnow_pod_of_mine", "tryitnow_pod_of_mine_db"]
     podman.ghosts = [*making, *left, *foreign]
-    await collect(node, instances, copies)
+    await look()
     assert podman.ghosts == [*making, *foreign]
 
 
 async def test_an_image_that_was_just_made_stays_before_its_copy_says_so(
-    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+    node: Node, podman: FakePodman, look: Look
 ) -> None:
     sha256 = "0" * 64
     podman.images = {f"{REPOSITORY}:{image_tag(sha256, 'shop')}"}
     node.prepared[COPY.key] = Prepared(Path("nowhere"), sha256, {}, "seal")
-    await collect(node, instances, copies)
+    await look()
     assert podman.images
     node.prepared.clear()
-    await collect(node, instances, copies)
+    await look()
     assert not podman.images
 
 
 async def test_a_container_in_which_an_image_is_being_made_stays(
-    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+    node: Node, podman: FakePodman, look: Look
 ) -> None:
     name = str(work_container(Role.PREPARE, COPY))
     podman.add(container(name))
     node.preparing.add(name)
-    await collect(node, instances, copies)
+    await look()
     assert podman.containers() == [name]
     node.preparing.clear()
-    await collect(node, instances, copies)
+    await look()
     assert podman.containers() == []
 
 
 async def test_what_should_go_on_is_looked_at(
-    node: Node,
-    kubernetes: FakeKubernetes,
-    instances: Looked,
-    copies: Looked,
+    kubernetes: FakeKubernetes, instances: Looked, copies: Looked, look: Look
 ) -> None:
     phase = DemoInstancePhase
     wanted = [
@@ -376,7 +370,7 @@ async def test_what_should_go_on_is_looked_at(
         kubernetes.put(resource)
     kubernetes.put(make_instance("failed", node="node-a", phase=phase.FAILED))
     kubernetes.put(make_copy(checkpoint="good"))
-    await collect(node, instances, copies)
+    await look()
     assert {key.name for key in instances.keys} == {"ended", "starting", "going"}
     assert copies.keys == {copy.key for copy in held}
 
@@ -394,11 +388,7 @@ def test_a_pod_without_its_main_container_is_headless() -> None:
 
 
 async def test_a_pod_that_was_made_whole_since_all_were_listed_stays_with_its_volumes(
-    node: Node,
-    podman: FakePodman,
-    instances: Looked,
-    copies: Looked,
-    monkeypatch: pytest.MonkeyPatch,
+    node: Node, podman: FakePodman, monkeypatch: pytest.MonkeyPatch, look: Look
 ) -> None:
     """A slot that was being made when Podman was asked, and is ready when the cluster answers."""
     slot = slot_container(COPY)
@@ -412,7 +402,7 @@ async def test_a_pod_that_was_made_whole_since_all_were_listed_stays_with_its_vo
     monkeypatch.setattr(podman, "list_pods", as_they_were)
     for tag in ("0" * 16, "1" * 16):
         (node.volumes.directory / tag).mkdir()
-    await collect(node, instances, copies)
+    await look()
     assert podman.pods.keys() == {POD.name, unlisted.name}
     assert node.volumes.tags() == {"0" * 16, "1" * 16}
 
@@ -427,12 +417,12 @@ def test_a_demo_of_which_one_container_ended_is_looked_at() -> None:
 
 
 async def test_volumes_and_pods_of_nobody_are_removed(
-    node: Node, podman: FakePodman, instances: Looked, copies: Looked
+    node: Node, podman: FakePodman, look: Look
 ) -> None:
     podman.pods[POD.name] = POD
     for tag in ("0" * 16, "1" * 16, "2" * 16):
         (node.volumes.directory / tag).mkdir()
     node.opening.add(f"tryitnow_pod_{'2' * 16}")
-    await collect(node, instances, copies)
+    await look()
     assert podman.pods == {}
     assert node.volumes.tags() == {"2" * 16}
