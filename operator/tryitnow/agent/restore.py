@@ -38,6 +38,9 @@ class Unserved:
     prepared: Prepared
     error: Exception
 
+    lost: timedelta
+    """Time until that was known."""
+
 
 @dataclass(frozen=True)
 class Thawed:
@@ -77,6 +80,7 @@ async def thaw(
     """
     prepared = node.prepared.get(copy.key)
     unserved: Unserved | None = None
+    began = time.monotonic()
     if prepared is not None:
         try:
             return await _thaw_prepared(node, name, copy, prepared, urgent=urgent), None
@@ -84,7 +88,8 @@ async def thaw(
             raise
         except (PodmanError, NotReadyError, SandboxError, OSError) as error:
             logger.warning("%s: the prepared restore failed, using the archive: %s", name, error)
-            unserved = Unserved(prepared, error)
+            lost = timedelta(seconds=time.monotonic() - began)
+            unserved = Unserved(prepared, error, lost)
     blueprint, file = copy.spec.blueprint, archive_name(copy)
     return await thaw_archive(node, name, file, archive, blueprint, urgent=urgent), unserved
 

@@ -18,7 +18,7 @@ from tryitnow.agent.restore import Unserved, thaw
 from tryitnow.agent.sandbox import Sandbox, SandboxError
 from tryitnow.agent.sandboxes import discard
 from tryitnow.agent.unpack import UnpackError
-from tryitnow.agent.warm import claim
+from tryitnow.agent.warm import Claim, claim
 from tryitnow.api.checkpoint import Blueprint, Checkpoint
 from tryitnow.api.demoinstance import (
     DemoInstance,
@@ -127,13 +127,13 @@ async def start(node: Node, instance: DemoInstance) -> Outcome:
 async def _claim_or_thaw(
     node: Node, instance: DemoInstance, copy: NodeCheckpoint | None
 ) -> Outcome:
-    claimed = await claim(node, instance, copy) if copy is not None else None
-    if copy is not None and claimed is not None:
+    claimed = await claim(node, instance, copy) if copy is not None else Claim()
+    if copy is not None and claimed.sandbox is not None:
         outcome = Outcome(
             started_by=StartedBy.WARM,
             sandbox=claimed.sandbox,
             probe_port=copy.spec.blueprint.probe_port,
-            timings=Timings(claim=claimed.claim),
+            timings=Timings(),
         )
     else:
         outcome = await _thaw(node, instance, copy)
@@ -150,7 +150,7 @@ async def _claim_or_thaw(
         raise
     except (PodmanError, SandboxError) as error:
         raise _restore_failed(error) from error
-    timings = outcome.timings.model_copy(update={"hooks": hooks})
+    timings = outcome.timings.model_copy(update={"claim": claimed.took, "hooks": hooks})
     return replace(outcome, timings=timings)
 
 
@@ -211,6 +211,7 @@ async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None)
             restore=thawed.restore,
             criu=thawed.criu,
             probe=thawed.probe,
+            fallback=unserved.lost if unserved else None,
         ),
         restored_from=thawed.restored_from,
         unserved=unserved,

@@ -74,20 +74,25 @@ class _SilentError(Exception):
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """A copy that waited, and is an instance's now. No visitor gets into its pod yet."""
+class Claim:
+    """What came of a look for a copy that waits."""
 
-    sandbox: Sandbox
-    claim: timedelta
+    sandbox: Sandbox | None = None
+    """That of a copy which is the instance's now: no visitor gets into its pod yet. None when none
+    waits that answers in time."""
+
+    took: timedelta | None = None
+    """Time spent on copies that waited, fit or not; None where none did."""
 
 
-async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Claimed | None:
-    """Hand a waiting copy to an instance; None when none waits that answers in time.
+async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Claim:
+    """Hand a waiting copy to an instance, where there is one.
 
     The container's new name makes it the instance's: after a crash at any moment it is either
     free or taken.
     """
     began = time.monotonic()
+    took: timedelta | None = None
     while (warm := node.pool.take(copy.key)) is not None:
         name = demo_container(instance)
         # Until its ports are the instance's, it is neither the pool's nor found by its name.
@@ -102,23 +107,25 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
         except (PodmanError, NotReadyError, _SilentError) as error:
             if isinstance(error, PodmanUnreachableError):
                 raise
-            logger.warning("%s: the warm copy %s is not fit: %s", instance.key, warm.name, error)
+            note = f"the warm copy {warm.name} was not fit and is replaced: {error}"
+            logger.warning("%s: %s", instance.key, note)
+            node.kubernetes.event(instance, "WarmCopyUnfit", note, warning=True)
             claim_ended(node, copy, "Unfit")
             await _discard_both(node, warm, name)
+            took = timedelta(seconds=time.monotonic() - began)
             if isinstance(error, _SilentError):
-                return None
+                return Claim(took=took)
             continue
         except BaseException:
             await _discard_both(node, warm, name)
             raise
         finally:
             node.filling.discard(str(warm.name))
-        took = timedelta(seconds=time.monotonic() - began)
         claim_ended(node, copy, "Claimed")
-        return Claimed(warm.sandbox, took)
+        return Claim(warm.sandbox, timedelta(seconds=time.monotonic() - began))
     if copy.spec.pool.warm:
         claim_ended(node, copy, "Empty")
-    return None
+    return Claim(took=took)
 
 
 async def _discard_both(node: Node, warm: WarmCopy, name: ContainerName) -> None:

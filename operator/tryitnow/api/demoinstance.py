@@ -158,7 +158,8 @@ class Timings(Model):
     """The controller's choice of a node, once there was one to choose."""
 
     claim: Duration | None = None
-    """Taking over a copy that waited in the warm pool."""
+    """Taking over a copy that waited in the warm pool; of a restore, what was lost on copies that
+    waited and did not answer."""
 
     queue: Duration | None = None
     """Waiting for other restores on the node: as many run at once as it has cores."""
@@ -182,7 +183,8 @@ class Timings(Model):
     """The afterRestore hooks."""
 
     fallback: Duration | None = None
-    """Time lost on the way that did not work, before the cold start."""
+    """Time lost on a thaw that did not work, before the cold start or the restore from the archive
+    itself."""
 
     total: Duration | None = None
     """From the choice of a node until ready. What it waited before, for room or a copy, is not in

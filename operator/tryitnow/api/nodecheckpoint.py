@@ -149,6 +149,11 @@ class NodeCheckpoint(Resource):
         """Whether its node can thaw it right now."""
         return self.status.phase is NodeCheckpointPhase.PREPARED and not self.is_deleting
 
+    @property
+    def claimable(self) -> int:
+        """Number of warm copies that wait for a demo: those beyond its share are about to go."""
+        return min(self.status.warm_ready, self.spec.pool.warm)
+
 
 def node_checkpoint_name(checkpoint: str, revision: str, node_name: str) -> str:
     """Return the one name that a revision of a Checkpoint has on a node.

@@ -211,6 +211,22 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
                 f"{took}: the afterRestore hooks of the Checkpoint",
                 "do before the freeze (hooks.beforeCheckpoint) what is the same for all copies",
             )
+        case "fallback" if facts.demo.status.started_by is StartedBy.RESTORE:
+            yield Cause(
+                "archive",
+                f"{took}: lost on what was prepared on the node, before the archive served: "
+                f"{_unprepared(facts)}",
+                "it is prepared anew by itself; again means that what the application waits for "
+                "after a thaw, or the node's disk, wants a look",
+            )
+        case "claim" if facts.demo.status.started_by is StartedBy.RESTORE:
+            yield Cause(
+                "memory",
+                f"{took}: a warm copy was tried first, and did not answer; the demo's Event "
+                "WarmCopyUnfit says how",
+                "see that the node does not swap, and has processor time to spare; a copy that "
+                "stops answering while it waits may need spec.pool.pause",
+            )
         case "claim":
             yield Cause(
                 "memory",
@@ -220,19 +236,24 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
             )
 
 
+def _unprepared(facts: Facts) -> str:
+    """Say why a thaw did without what is prepared."""
+    why = next(
+        (e.note for e in reversed(facts.copy_events) if e.reason in _UNPREPARED),
+        "nothing was prepared on the node yet",
+    )
+    return first_line(why, 200)
+
+
 def _restore(took: str, facts: Facts) -> Cause:
     status = facts.demo.status
     archive = facts.checkpoint.status.archive if facts.checkpoint else None
     weight = f" of {size(archive.size_bytes)}" if archive else ""
     if status.restored_from is RestoredFrom.ARCHIVE:
-        why = next(
-            (e.note for e in reversed(facts.copy_events) if e.reason in _UNPREPARED),
-            "nothing was prepared on the node yet",
-        )
         return Cause(
             "archive",
             f"{took}: thawed from the archive{weight} instead of what is prepared from it: "
-            f"{first_line(why, 200)}",
+            f"{_unprepared(facts)}",
             f"mend what keeps {status.node_name} from preparing it, mostly room below "
             f"CHECKPOINT_PATH ({_free(facts.agent)} free)",
         )

@@ -76,7 +76,7 @@ def bind(
     warm = {
         copy.spec.node_name
         for copy in good
-        if copy.status.warm_ready > taken.claiming.get(copy.spec.node_name, 0)
+        if copy.claimable > taken.claiming.get(copy.spec.node_name, 0)
     }
     needed_bytes = max((copy.status.memory_bytes for copy in good), default=0)
     claims = instance.spec.start is not StartPolicy.COLD_START

@@ -121,16 +121,23 @@ def shares(
 ) -> dict[str, Pool]:
     """Spread the warm copies over the nodes that hold a good copy and can thaw, by node name.
 
-    As even as possible; what is left over goes by hash, so that it moves only when nodes do.
+    As even as possible; what is left over goes by hash, so that it moves only when nodes do. What
+    waits where it no longer should stays until as many wait where they should: a node that came
+    or went leaves no moment in which there is nothing to claim.
     """
     pool = checkpoint.spec.pool
     able = [
-        copy.spec.node_name
+        copy
         for copy in good
         if (agent := agents.get(copy.spec.node_name)) is not None and agent.can_thaw(at)
     ]
-    able.sort(key=lambda node: preference(checkpoint.metadata.uid, node))
-    return {
-        node: pool.model_copy(update={"warm": (pool.warm + len(able) - 1 - place) // len(able)})
-        for place, node in enumerate(able)
-    }
+    able.sort(key=lambda copy: preference(checkpoint.metadata.uid, copy.spec.node_name))
+    even = [(pool.warm + len(able) - 1 - place) // len(able) for place in range(len(able))]
+    waiting = [copy.status.warm_ready for copy in able]
+    missing = pool.warm - sum(map(min, even, waiting))
+    wanted: dict[str, Pool] = {}
+    for copy, share, has in zip(able, even, waiting, strict=True):
+        kept = min(max(has - share, 0), missing)
+        missing -= kept
+        wanted[copy.spec.node_name] = pool.model_copy(update={"warm": share + kept})
+    return wanted

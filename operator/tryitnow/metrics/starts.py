@@ -17,10 +17,10 @@ START_DURATION = Timed(
 
 START_PHASE_DURATION = Timed(
     name="tryitnow_start_phase_duration_seconds",
-    help="Time of one step of a start, as in status.timings: bind, claim, queue (waiting for a "
-    "turn), prepare (the image), restore (with criu as CRIU's own part), cold_start, probe, "
-    "hooks, fallback (lost on a restore that failed). source says what a restore was read from: "
-    "Prepared or Archive.",
+    help="Time of one step of a start, as in status.timings: bind, claim (of a warm copy; of a "
+    "restore, what was lost on one that did not answer), queue (waiting for a turn), prepare (the "
+    "image), restore (with criu as CRIU's own part), cold_start, probe, hooks, fallback (lost on a "
+    "restore that failed). source says what a restore was read from: Prepared or Archive.",
     labels=("method", "source", "phase"),
     programs=(Program.AGENT,),
     buckets=PHASE_BOUNDS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -75,6 +76,7 @@ async def test_a_warm_copy_is_taken_as_it_is(
     outcome = await start_demo(node, copy)
     assert outcome.started_by is StartedBy.WARM
     assert outcome.sandbox.ports == waiting.sandbox.ports
+    assert outcome.timings.claim is not None
     assert podman.containers() == [str(demo_container(make_instance()))]
 
 
@@ -98,12 +100,21 @@ async def test_a_warm_copy_of_a_busy_node_is_waited_for(
 
 
 async def test_one_that_is_silent_is_dropped_and_the_others_are_left_in_peace(
-    node: Node, podman: FakePodman, copy: NodeCheckpoint, monkeypatch: pytest.MonkeyPatch
+    node: Node,
+    podman: FakePodman,
+    copy: NodeCheckpoint,
+    kubernetes: FakeKubernetes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(warm, "PATIENCE_SECONDS", 0.1)
     waiting = [await wait_in_pool(node, podman, copy) for _ in range(2)]
     podman.delays |= {str(one.name): 1.0 for one in waiting}
-    assert (await start_demo(node, copy)).started_by is StartedBy.RESTORE
+    outcome = await start_demo(node, copy)
+    assert outcome.started_by is StartedBy.RESTORE
+    assert outcome.timings.claim is not None, "what was lost is part of what it took"
+    assert outcome.timings.claim >= timedelta(seconds=0.1)
+    [told] = [event for event in kubernetes.events if event.reason == "WarmCopyUnfit"]
+    assert "no answer within 0.1 s" in told.note
     assert node.pool.of(copy.key) == tuple(waiting[1:])
     assert str(waiting[0].name) not in podman.containers()
 
@@ -150,6 +161,7 @@ async def test_a_prepared_restore_that_fails_leaves_the_archive(
     assert outcome.restored_from is RestoredFrom.ARCHIVE
     assert outcome.unserved is not None
     assert isinstance(outcome.unserved.error, CRIUError)
+    assert outcome.timings.fallback == outcome.unserved.lost
 
 
 async def test_what_did_not_serve_is_taken_away_unless_it_was_replaced_meanwhile(

@@ -84,6 +84,7 @@ def only(facts: Facts) -> Cause:
         (demo(probe=3, restore=0.3, total=3.4), "probe", "spec.warmUp.paths"),
         (demo(hooks=3, restore=0.3, total=3.4), "hooks", "beforeCheckpoint"),
         (demo(bind=3, restore=0.3, total=3.4), "controller", "workqueue"),
+        (demo(claim=3, restore=0.3, total=3.4), "memory", "spec.pool.pause"),
     ],
 )
 def test_the_step_that_took_longest_has_a_cause_and_a_mend(
@@ -104,6 +105,16 @@ def test_a_thaw_from_the_archive_says_why_nothing_was_prepared() -> None:
     assert cause.name == "archive"
     assert "700 MiB" in cause.evidence
     assert "No space left on device" in cause.evidence
+
+
+def test_what_was_lost_before_the_archive_served_is_told() -> None:
+    status = demo(restored_from=RestoredFrom.ARCHIVE).status
+    timings = seconds(fallback=9, restore=1, total=10.1)
+    slow = demo().model_copy(update={"status": status.model_copy(update={"timings": timings})})
+    told = RecordedEvent(NOW, True, "PreparedRestoreFailed", "did not answer", "NodeCheckpoint/x")
+    cause = only(Facts(slow, {}, copy=make_copy(), copy_events=[told]))
+    assert "9.00 s: lost on what was prepared" in cause.evidence
+    assert cause.evidence.endswith("did not answer")
 
 
 def test_a_large_archive_is_the_cause_where_criu_reads_it() -> None:

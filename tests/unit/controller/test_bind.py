@@ -16,6 +16,7 @@ from tests.unit.builders import (
     make_instance,
     make_silent_agent,
 )
+from tryitnow.api.checkpoint import Pool
 from tryitnow.api.demoinstance import StartPolicy
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
@@ -186,13 +187,21 @@ def test_a_warm_copy_is_not_counted_on_twice() -> None:
     assert found == Binding("node-a", REVISION)
 
 
+def test_what_is_on_its_way_out_of_the_pool_is_not_counted_on() -> None:
+    on_a, on_b = two_copies()
+    leaving = on_b.model_copy(update={"status": on_b.status.model_copy(update={"warm_ready": 1})})
+    found = decide(A, B, copies=[on_a, leaving], load={"node-b": 5})
+    assert found == Binding("node-a", REVISION)
+
+
 def two_copies() -> list[NodeCheckpoint]:
     return list(copies_on("node-a", "node-b"))
 
 
 def warm(copy: NodeCheckpoint, number: int) -> NodeCheckpoint:
     status = copy.status.model_copy(update={"warm_ready": number})
-    return copy.model_copy(update={"status": status})
+    spec = copy.spec.model_copy(update={"pool": Pool(warm=number)})
+    return copy.model_copy(update={"status": status, "spec": spec})
 
 
 # -- what is given away, or not to be given -------------------------------------------------------

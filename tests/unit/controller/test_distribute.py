@@ -12,7 +12,7 @@ from tests.unit.builders import (
     make_copy,
     make_silent_agent,
 )
-from tryitnow.api.checkpoint import Distribution
+from tryitnow.api.checkpoint import Distribution, Pool
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.controller.distribute import (
@@ -22,6 +22,7 @@ from tryitnow.controller.distribute import (
     order_for,
     preference,
     selected,
+    shares,
 )
 
 GIB = 1 << 30
@@ -206,3 +207,60 @@ def test_those_who_fetch_do_not_all_ask_the_same() -> None:
     copies = [make_copy(name) for name in names(agents)]
     first = {sources(copies, *agents, node=f"asks-{i}")[0] for i in range(50)}
     assert len(first) == 5
+
+
+# -- shares ---------------------------------------------------------------------------------------
+
+
+def shared(wanted: int, waiting: dict[str, int]) -> list[int]:
+    """Return the nodes' shares, the one that is preferred first; all hold a good copy."""
+    checkpoint = make_checkpoint()
+    spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=wanted)})
+    checkpoint = checkpoint.model_copy(update={"spec": spec})
+    ranked = sorted(NODES, key=lambda node: preference(checkpoint.metadata.uid, node))
+    places = dict(zip(("first", "second", "third"), ranked, strict=True))
+    copies = [make_copy(places[place], warm_ready=ready) for place, ready in waiting.items()]
+    found = shares(checkpoint, copies, {node: make_agent(node) for node in NODES}, NOW)
+    return [found[places[place]].warm for place in waiting]
+
+
+NODES = ("node-a", "node-b", "node-c")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "even"),
+    [
+        (0, [0, 0, 0]),
+        (1, [1, 0, 0]),
+        (2, [1, 1, 0]),
+        (3, [1, 1, 1]),
+        (7, [3, 2, 2]),
+    ],
+)
+def test_warm_copies_are_spread_evenly(wanted: int, even: list[int]) -> None:
+    assert shared(wanted, {"first": 0, "second": 0, "third": 0}) == even
+
+
+@pytest.mark.parametrize(
+    ("wanted", "waiting", "expected"),
+    [
+        # A node came that is preferred: what waits stays until it has its own.
+        (1, {"first": 0, "second": 1}, [1, 1]),
+        (1, {"first": 1, "second": 1}, [1, 0]),
+        (2, {"first": 0, "second": 2}, [1, 2]),
+        (2, {"first": 1, "second": 2}, [1, 1]),
+        # One was claimed meanwhile: nothing is made where it is not to stay.
+        (2, {"first": 0, "second": 1}, [1, 1]),
+        (1, {"first": 0, "second": 0}, [1, 0]),
+        # Fewer are wanted: at once.
+        (1, {"first": 2, "second": 2}, [1, 0]),
+        (0, {"first": 2, "second": 2}, [0, 0]),
+        # No more are kept than are missing.
+        (3, {"first": 1, "second": 2, "third": 4}, [1, 1, 1]),
+        (3, {"first": 0, "second": 2, "third": 4}, [1, 2, 1]),
+    ],
+)
+def test_what_waits_where_it_should_not_goes_once_others_wait(
+    wanted: int, waiting: dict[str, int], expected: list[int]
+) -> None:
+    assert shared(wanted, waiting) == expected
