@@ -107,8 +107,8 @@ def test_what_is_prepared_and_damaged_is_replaced_by_the_archive(
     assert visit(demo).get("/healthz").status_code == 200
     wait_until(
         lambda: (
-            "prepared.json" in nodes.files(NODE, data)
-            and "elsewhere" not in nodes.files(NODE, f"{data}/notes")
+            "checkpoint" in nodes.files(NODE, f"{data}/notes")
+            and "prepared.json" in nodes.files(NODE, data)
         ),
         "the copy to be prepared anew",
     )
