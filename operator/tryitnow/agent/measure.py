@@ -52,6 +52,10 @@ _COLD_REASONS: dict[StartPolicy, tuple[str, ...]] = {
 """Why a demo may be started cold, by what it asks for: empty where it is just that."""
 
 
+_RESTORE_PHASES = ("bind", "queue", "prepare", "restore", "criu", "probe")
+"""Steps that every restore takes."""
+
+
 def instance_seen(node: Node, instance: DemoInstance) -> None:
     """Show zeros of its start before there is a one: where no copy lies, nothing else does.
 
@@ -176,6 +180,9 @@ def copy_seen(node: Node, copy: NodeCheckpoint) -> None:
         if way is not StartedBy.COLD_START:
             node.metrics.expect(STARTS, **wanted, method=str(way), fallback_reason="")
     _expect_cold_starts(node, copy.checkpoint_key, StartPolicy.PREFER_RESTORE)
+    for phase in _RESTORE_PHASES:
+        restore_way = {"method": str(StartedBy.RESTORE), "source": str(RestoredFrom.PREPARED)}
+        node.metrics.expect(START_PHASE_DURATION, **restore_way, phase=phase)
     for purpose in {Role.DEMO} | ({Role.WARM} if pooled else set()):
         for source in RestoredFrom:
             for result in ("Ready", "NotReady", "CRIUFailed"):

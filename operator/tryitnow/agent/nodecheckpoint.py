@@ -30,6 +30,7 @@ from tryitnow.agent.restore import archive_name
 from tryitnow.agent.sandboxes import discard
 from tryitnow.agent.upkeep import check_archive, keep_prepared, preparing_id
 from tryitnow.agent.verify import verify
+from tryitnow.agent.warm import empty_pool
 from tryitnow.api.meta import Key, find_condition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.background import in_thread
@@ -203,6 +204,7 @@ async def _try_again(node: Node, copy: NodeCheckpoint) -> timedelta | None:
 async def _remove(node: Node, copy: NodeCheckpoint) -> None:
     for role in (Role.BUILD, Role.VERIFY, Role.PREPARE):
         await discard(node, work_container(role, copy))
+    await empty_pool(node, copy)
     await unprepare(node, copy, archive_name(copy))
     await in_thread(node.archives.remove, archive_name(copy))
     node.checked.pop(copy.key, None)

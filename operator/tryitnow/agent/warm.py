@@ -175,16 +175,17 @@ async def reconcile_pool(node: Node, key: Key) -> timedelta | None:
             await _drop(node, key, warm)
         node.pool.adopted.discard(key)
         return None
-    serves = copy.is_prepared and node.health.criu_available
-    wanted = copy.spec.pool.warm if serves else 0
+    wanted = _wanted(node, copy)
     if wanted and (busy := _busy(node)) and key in node.pool.adopted:
         await _report(node, key, copy.status.warm_message)
         return busy
     await _adopt(node, copy)
-    for warm in node.pool.of(key):
-        await _look_at(node, copy, warm)
-    for warm in node.pool.of(key)[wanted:]:
-        await _drop(node, key, warm)
+    unfit = [warm for warm in node.pool.of(key) if not await _is_fit(node, copy, warm)]
+    fit = [warm for warm in node.pool.of(key) if warm not in unfit]
+    # Looking took its time: the controller may have changed its mind meanwhile.
+    copy = node.copies.get(key) or copy
+    wanted = _wanted(node, copy)
+    await _drop_all(node, copy, [*unfit, *fit[wanted:]])
     missing = wanted - len(node.pool.of(key))
     message: str | None = None
     again = LOOK_EVERY if wanted else None
@@ -224,25 +225,49 @@ async def _can_be_used(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> bool
     return True
 
 
-async def _look_at(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> None:
-    """Replace a waiting copy that ended, does not answer, or waits in the wrong way."""
+def _wanted(node: Node, copy: NodeCheckpoint) -> int:
+    return copy.spec.pool.warm if copy.is_prepared and node.health.criu_available else 0
+
+
+async def _is_fit(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> bool:
+    """Whether a waiting copy still runs, answers, and waits in the right way."""
     state = await node.podman.inspect(str(warm.name))
     alive = state is not None and (state.paused if warm.paused else state.running)
     if alive and state is not None and state.pod:
         wanted = "paused" if warm.paused else "running"
         alive = set(await members(node, state.pod)) == {wanted}
-    if (
+    return (
         alive
         and warm.paused == copy.spec.pool.pause
         and (warm.paused or await _can_be_used(node, copy, warm))
-    ):
-        return
-    await _drop(node, copy.key, warm)
+    )
 
 
 async def _drop(node: Node, key: Key, warm: WarmCopy) -> None:
     if node.pool.withdraw(key, warm):
         await discard(node, warm.name)
+
+
+async def _drop_all(node: Node, copy: NodeCheckpoint, all_: list[WarmCopy]) -> None:
+    """Take copies out of the pool, and say so before demos are sent here for them."""
+    dropped = [warm for warm in all_ if node.pool.withdraw(copy.key, warm)]
+    if not dropped:
+        return
+    try:
+        await _report(node, copy.key, copy.status.warm_message)
+    finally:
+        for warm in dropped:
+            await discard(node, warm.name)
+
+
+async def empty_pool(node: Node, copy: NodeCheckpoint) -> None:
+    """Remove whatever waits, or is being made to wait, of a copy that is removed."""
+    for warm in node.pool.of(copy.key):
+        await _drop(node, copy.key, warm)
+    for state in await node.podman.list_containers(PREFIX):
+        name = parse(state.name)
+        if name is not None and waits_for(name, Role.WARM, copy):
+            await discard(node, name)
 
 
 def _busy(node: Node) -> timedelta | None:

@@ -126,12 +126,14 @@ async def _have(wish: _Wish, client: AsyncClient) -> None:
             observer=_Progress().show,
             keep_failed=not wish.ends_with_us,
         )
+        # Before anybody is told that it is there.
+        asked = _ended_by_signals() if wish.ends_with_us else None
         try:
             _print(running, as_json=wish.as_json)
             if wish.opens and click.launch(running.url) != 0:
                 _say("no browser could be started; open the URL yourself")
-            if wish.ends_with_us:
-                await _until_asked(client, running)
+            if asked is not None:
+                await _until_asked(client, running, asked)
         finally:
             # Also where nobody reads what is printed.
             if wish.ends_with_us:
@@ -172,17 +174,21 @@ def _print(running: Demo, *, as_json: bool) -> None:
         _say("started cold, as spec.start asks for")
 
 
-async def _until_asked(client: AsyncClient, running: Demo) -> None:
-    """Wait for Ctrl-C (or another end), or for the demo's own.
+def _ended_by_signals() -> asyncio.Event:
+    """Return what Ctrl-C, or another end, sets from now on."""
+    asked = asyncio.Event()
+    for number in (signal.SIGINT, *_ENDS):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    return asked
+
+
+async def _until_asked(client: AsyncClient, running: Demo, asked: asyncio.Event) -> None:
+    """Wait until somebody asks for its end, or for the demo's own.
 
     Raises:
         DemoGoneError: it ended before.
 
     """
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-    for number in (signal.SIGINT, *_ENDS):
-        loop.add_signal_handler(number, asked.set)
     _say("press Ctrl-C to delete it")
     watching = asyncio.create_task(_until_gone(client, running))
     asking = asyncio.create_task(asked.wait())

@@ -36,7 +36,11 @@ async def reconcile_checkpoint(
     if checkpoint is None or checkpoint.is_deleting:
         return None  # its copies go with it: they are owned by it
     result = plan(observe(cluster, checkpoint))
-    # The status first: a failure that is counted in there may be cleared away afterwards.
+    # The pool before the status: who reads there that a copy waits may count on it.
+    for copy, pool in result.repool:
+        change = {"spec": {"pool": pool.to_api()}}
+        cluster.copies.take(await kubernetes.patch(NodeCheckpoint, copy.key, change))
+    # The status before what is removed: a failure is counted in there, and then cleared away.
     status = status_from(checkpoint, result)
     cluster.checkpoints.take(await kubernetes.patch_status(checkpoint, status.to_api()))
     for reason, note, is_warning in result.events:
@@ -52,9 +56,6 @@ async def reconcile_checkpoint(
     for copy, order in result.reorder:
         patch = {"spec": {"fetch": order.to_api()}}
         cluster.copies.take(await kubernetes.patch(NodeCheckpoint, copy.key, patch))
-    for copy, pool in result.repool:
-        change = {"spec": {"pool": pool.to_api()}}
-        cluster.copies.take(await kubernetes.patch(NodeCheckpoint, copy.key, change))
     for copy in result.delete:
         await kubernetes.delete(copy)
         logger.info("%s: dropped %s", key, copy.metadata.name)

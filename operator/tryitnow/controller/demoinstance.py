@@ -6,6 +6,7 @@ import logging
 import time
 from datetime import timedelta
 
+from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus, Timings
 from tryitnow.api.hooks import parameter_problems
 from tryitnow.api.meta import ConditionStatus, Key, find_condition, now
@@ -13,6 +14,8 @@ from tryitnow.controller.bind import Binding, Refusal, bind
 from tryitnow.controller.cluster import BOUND, Cluster
 from tryitnow.controller.distribute import selected
 from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.kubernetes.errors import NotFoundError
+from tryitnow.kubernetes.view import UnreadableObjectError
 from tryitnow.metrics.cluster import BIND_DURATION, BIND_REFUSALS, EXPIRED
 
 logger = logging.getLogger(__name__)
@@ -75,7 +78,7 @@ def _expiry_changed(instance: DemoInstance) -> bool:
 async def _bind(
     kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance, began: float
 ) -> DemoInstance:
-    decision = _decide(cluster, instance)
+    decision = await _decide(kubernetes, cluster, instance)
     if isinstance(decision, Refusal):
         cluster.metrics.count(BIND_REFUSALS, reason=decision.reason)
         is_mistake = decision.reason in _MISTAKES
@@ -117,9 +120,18 @@ async def _bind(
     return bound
 
 
-def _decide(cluster: Cluster, instance: DemoInstance) -> Binding | Refusal:
+async def _decide(
+    kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance
+) -> Binding | Refusal:
     name = instance.spec.checkpoint_ref.name
-    checkpoint = cluster.checkpoints.get(instance.checkpoint_key)
+    try:
+        checkpoint = await _checkpoint_of(kubernetes, cluster, instance)
+    except UnreadableObjectError as error:
+        return Refusal(
+            "CheckpointUnreadable",
+            f"Checkpoint {name!r} does not fit this version of the operator: {error}. Was the "
+            "operator rolled back? Then bring the newer one back, or apply the Checkpoint anew",
+        )
     if checkpoint is None or checkpoint.is_deleting:
         return Refusal(
             "CheckpointNotFound",
@@ -142,6 +154,21 @@ def _decide(cluster: Cluster, instance: DemoInstance) -> Binding | Refusal:
         cluster.taken(checkpoint.key),
         now(),
     )
+
+
+async def _checkpoint_of(
+    kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance
+) -> Checkpoint | None:
+    """Return what an instance is to be a copy of; None where there is none."""
+    known = cluster.checkpoints.get(instance.checkpoint_key)
+    if known is not None:
+        return known
+    # Each kind comes by a watch of its own: one that was created together with its instance may
+    # not have come yet, and programs give up when they are told that there is none.
+    try:
+        return await kubernetes.get(Checkpoint, instance.checkpoint_key)
+    except NotFoundError:
+        return None
 
 
 def _stalled(

@@ -174,6 +174,12 @@ def _build(observed: Observed, result: Plan, revision: str) -> None:
             result.reason = str(result.phase)
             doing = copy.status.progress or "waiting for its agent"
             result.message = f"on {copy.spec.node_name}: {doing}"
+            if result.failure:
+                # Else the cause would be out of sight each time that it is tried again.
+                result.message += (
+                    f"\nThe last try, on {result.failure.node_name}, failed: "
+                    f"{result.failure.message}"
+                )
             result.look_again = timedelta(seconds=5)
             return
     if any(c.is_deleting for c in mine) or building:

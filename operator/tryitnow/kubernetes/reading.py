@@ -29,7 +29,8 @@ class Reading:
         query = {"fieldSelector": "spec.unschedulable=true"} if cordoned else {}
         kind = "PartialObjectMetadataList"
         nodes = await self._metadata("list nodes", "/api/v1/nodes", kind, query)
-        found = (node["metadata"] for node in nodes["items"])
+        # Of none, the API server says null.
+        found = (node["metadata"] for node in nodes["items"] or ())
         return {metadata["name"]: metadata.get("labels") or {} for metadata in found}
 
     async def node_uid(self, name: str) -> str:
