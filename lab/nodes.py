@@ -14,6 +14,7 @@ from lab import cgroups, network
 from lab.state import Lab
 
 _HOLD = Path(__file__).parent / "node" / "hold.sh"
+_CRUN_CONF = Path(__file__).parents[1] / "image" / "crun.conf"
 
 SOCKET = "unix:///run/podman/podman.sock"
 SECRETS = "/run/secrets/tryitnow"
@@ -146,7 +147,7 @@ def _files(node: str, registry: str, addresses: dict[str, str]) -> dict[str, str
         "etc/containers/registries.conf": _registries_conf(registry),
         # The other modes of CRIU fail beside cgroup v1 hierarchies. After a restore all processes
         # but the first are then in the wrong cgroup, which the agent puts right everywhere.
-        "etc/criu/crun.conf": "manage-cgroups=ignore\n",
+        "etc/criu/crun.conf": f"{_CRUN_CONF.read_text()}manage-cgroups=ignore\n",
         "usr/local/bin/tryitnow": (
             "#!/bin/sh\n"
             f"export PYTHONPATH={OPERATOR}\n"

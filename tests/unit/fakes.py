@@ -331,6 +331,8 @@ class FakePodman(Podman):
     def __init__(self, address: str, directory: Path) -> None:
         self._address = address
         self.directory = directory
+        self.roots: tuple[Path, Path] | None = None
+        """Files of a container, and of its image."""
         """What lies beside each container, by its first name."""
 
         self._containers: dict[str, _Running] = {}
@@ -522,6 +524,13 @@ class FakePodman(Podman):
         written = await asyncio.to_thread(consume, chunks)
         self.stop(name, 0)
         return written
+
+    async def with_roots(self, name: str, helper: str, use: Callable[[Path, Path], T]) -> T:
+        self._begin("look into", name)
+        assert helper not in self._containers
+        root, image = self.roots or (self.directory, self.directory)
+        self.directory.mkdir(exist_ok=True)
+        return await asyncio.to_thread(use, root, image)
 
     async def restore_import(
         self,

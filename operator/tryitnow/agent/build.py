@@ -143,7 +143,8 @@ async def _freeze(
     file = archive_name(copy)
     blueprint = copy.spec.blueprint
     try:
-        written = await freeze(node, name, blueprint, started.sandbox, file)
+        helper = work_container(Role.PREPARE, copy)
+        written = await freeze(node, name, helper, blueprint, started.sandbox, file)
     except CRIUError as error:
         raise BuildError("CheckpointFailed", f"CRIU cannot freeze it: {error}") from error
     except PodmanUnreachableError:

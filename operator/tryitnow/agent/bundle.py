@@ -32,12 +32,17 @@ def bundle(parts: Mapping[str, Path]) -> Iterator[bytes]:
         member.size = path.stat().st_size
         member.mode = 0o600
         yield member.tobuf(tarfile.PAX_FORMAT)
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
+        yield from chunks_of(path)
         if rest := member.size % tarfile.BLOCKSIZE:
             yield bytes(tarfile.BLOCKSIZE - rest)
     yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def chunks_of(path: Path) -> Iterator[bytes]:
+    """Give the bytes of a file. Blocking."""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
 
 
 def pack_volume(directory: Path, target: Path) -> None:

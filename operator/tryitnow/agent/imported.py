@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from tryitnow.agent.archive import ArchiveName
-from tryitnow.agent.bundle import CONTAINERS, VOLUMES, point_at_volumes
+from tryitnow.agent.bundle import CONTAINERS, VOLUMES, chunks_of, point_at_volumes
 from tryitnow.agent.names import ContainerName
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox import Sandbox
@@ -16,8 +16,6 @@ from tryitnow.agent.sources import read_sources
 from tryitnow.agent.unpack import extract, unpack
 from tryitnow.api.checkpoint import Archive, Blueprint
 from tryitnow.background import all_together, in_thread
-
-_CHUNK_BYTES = 1 << 20
 
 
 async def import_archive(
@@ -80,7 +78,7 @@ async def _import_pod(
                 own,
                 blueprint.freezing,
                 (),
-                lambda container=container: _read(scratch / CONTAINERS / f"{container}.tar"),  # type: ignore[misc]
+                lambda container=container: chunks_of(scratch / CONTAINERS / f"{container}.tar"),  # type: ignore[misc]
                 pod=str(pod),
             )
             for container, own in sandbox.containers(name, blueprint).items()
@@ -103,9 +101,3 @@ def _place_volumes(node: Node, sandbox: Sandbox, blueprint: Blueprint, scratch: 
             point_at_volumes(export, node.volumes.directory / tag)
             # A subPath is made where it is missing.
             node.volumes.mounts(tag, blueprint.template, container)
-
-
-def _read(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk

@@ -60,7 +60,7 @@ async def prepare(
                 archive.image_of(container),
                 REPOSITORY,
                 tag,
-                lambda root, unpacked=unpacked: _fill(unpacked, root),  # type: ignore[misc]
+                lambda root, unpacked=unpacked: fill_root(unpacked, root),  # type: ignore[misc]
             )
             images[container] = f"{REPOSITORY}:{tag}"
             await in_thread(_drop_the_rest, unpacked)
@@ -91,17 +91,22 @@ def _lay_out(
             (target / kind).rmdir()
 
 
-def _fill(unpacked: Path, root: Path) -> None:
-    """Bring an image's root file system to what it was at the freeze."""
+def fill_root(unpacked: Path, root: Path) -> None:
+    """Bring an image's root file system to what the container's was at the freeze. Blocking.
+
+    Raises:
+        UnpackError: the changes are not laid out as expected, or the disk is full.
+
+    """
+    deleted = unpacked / DELETED_FILES
+    if deleted.exists():
+        names: list[str] = json.loads(deleted.read_text())
+        for name in names:
+            _delete(root, name)
+    # Afterwards: exports as Podman makes them call a directory that was made again deleted.
     diff = unpacked / ROOT_FS_DIFF
     if diff.exists():
         extract(diff, root)
-    deleted = unpacked / DELETED_FILES
-    if not deleted.exists():
-        return
-    names: list[str] = json.loads(deleted.read_text())
-    for name in names:
-        _delete(root, name)
 
 
 def _delete(root: Path, name: str) -> None:

@@ -8,6 +8,7 @@ Blocking.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -59,10 +60,10 @@ def extract(plain: Path, directory: Path) -> None:
 
 
 def _clear_the_way(plain: Path, directory: Path) -> None:
-    """Take away whatever stands in the directory where the tar has a directory on its way.
+    """Take away whatever stands in the directory where the tar has something of another kind.
 
     An image may have a link where the container had put a directory before the freeze, and a tar of
-    changes does not tell of it. GNU tar would follow the link, be it out of the directory.
+    changes need not tell of it. GNU tar would follow the link, be it out of the directory.
     """
     cleared: set[Path] = set()
     try:
@@ -71,6 +72,9 @@ def _clear_the_way(plain: Path, directory: Path) -> None:
                 names = [member.name, member.linkname] if member.islnk() else [member.name]
                 for name in names:
                     _clear_parents(directory, PurePosixPath(name.lstrip("/")), cleared)
+                path = directory / member.name.lstrip("/")
+                if not member.isdir() and path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)  # tar itself takes away empty ones only
     except tarfile.TarError as error:
         msg = f"{plain.name} is no tar: {error}"
         raise UnpackError(msg) from error

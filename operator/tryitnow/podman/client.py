@@ -8,6 +8,7 @@ from tryitnow.podman.calls import CALL_SECONDS
 from tryitnow.podman.containers import Executed
 from tryitnow.podman.freezing import Freezing
 from tryitnow.podman.images import Image, Images
+from tryitnow.podman.layers import Layers
 from tryitnow.podman.pods import Pods, PodState
 from tryitnow.podman.spec import Mount, NewContainer
 from tryitnow.podman.state import ContainerState, PortMapping
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 
-class Podman(Images, Freezing, Pods):
+class Podman(Images, Freezing, Layers, Pods):
     """Podman's service on this node."""
 
     async def ping(self) -> None:

@@ -40,7 +40,21 @@ _REMEDIES = (
     ),
     ("Connected TCP socket", "close the connection before the freeze, or set spec.criu.tcp"),
     ("io_uring", "switch io_uring off in the application (MariaDB: innodb_use_native_aio=0)"),
-    ("Can't lookup mount", "remove the bind mount, or keep the data inside the container"),
+    (
+        "Can't lookup mount",
+        "remove the bind mount, or keep the data inside the container; POSIX message queues "
+        "(/dev/mqueue) cannot be frozen",
+    ),
+    (
+        "Can't dump that handle",
+        "a file is watched (inotify) that lies where CRIU does not look for it: name its directory "
+        "in /etc/criu/crun.conf of the agents' Podman, as irmap-scan-path=/DIRECTORY",
+    ),
+    (
+        "nested user namespace",
+        "a process runs in a user namespace of its own, as a browser's sandbox does: switch that "
+        "off (Chromium: --no-sandbox)",
+    ),
 )
 
 

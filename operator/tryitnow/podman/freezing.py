@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -10,10 +11,13 @@ from typing import Any, TypeVar
 from podman.errors import APIError
 
 from tryitnow.api.checkpoint import CRIUOptions, TCPPolicy
-from tryitnow.podman.calls import FREEZE_SECONDS
+from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS
 from tryitnow.podman.containers import Containers
-from tryitnow.podman.errors import PodmanError
+from tryitnow.podman.criu_log import log_tail
+from tryitnow.podman.errors import CRIUError, PodmanError
 from tryitnow.podman.state import PortMapping
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -28,7 +32,8 @@ class Freezing(Containers):
     ) -> T:
         """Freeze a running container and hand its export (a plain tar) to ``consume``.
 
-        The container is stopped afterwards. ``consume`` runs in a thread.
+        The container is stopped afterwards. ``consume`` runs in a thread. What the container
+        changed of its image's files is not in the export (``Layers.with_roots`` shows them).
 
         Raises:
             CRIUError: CRIU refused; the message ends with the tail of its log.
@@ -39,6 +44,7 @@ class Freezing(Containers):
         def call(api: Any) -> T:  # noqa: ANN401
             params = {
                 "export": True,
+                "ignoreRootFS": True,
                 # Without it CRIU refuses a container with any open connection; what becomes of
                 # the connections is decided at the thaw (podman-container-checkpoint(1)).
                 "tcpEstablished": True,
@@ -51,7 +57,7 @@ class Freezing(Containers):
                 answer.raise_for_status()
                 return consume(answer.iter_content(_CHUNK_BYTES))
 
-        return await self._run(call)
+        return await self._explained(name, "dump", call)
 
     async def restore(self, name: str, options: CRIUOptions) -> timedelta:
         """Thaw a stopped container from the images beside it; returns what CRIU took of it.
@@ -70,7 +76,7 @@ class Freezing(Containers):
             answer.raise_for_status()
             return _criu_time(answer)
 
-        return await self._run(call)
+        return await self._explained(name, "restore", call)
 
     async def restore_import(
         self,
@@ -126,12 +132,37 @@ class Freezing(Containers):
             return _criu_time(answer)
 
         try:
-            return await self._run(call)
+            return await self._explained(name, "restore", call)
         except PodmanError:
             # podman leaves the container of a failed restore behind.
             with contextlib.suppress(PodmanError):
                 await self.remove(name)
             raise
+
+    async def _explained(self, name: str, log: str, call: Callable[[Any], T]) -> T:
+        """Have CRIU at work, and let what it wrote explain a failure.
+
+        Mostly Podman's error names the log; where the OCI runtime itself said something, that
+        stands in it instead, and may be about anything.
+        """
+        try:
+            return await self._run(call)
+        except CRIUError as error:
+            if error.log_tail:
+                raise
+            raise CRIUError(str(error), await self._log_of(name, log)) from error
+
+    async def _log_of(self, name: str, log: str) -> str:
+        def call(api: Any) -> str:  # noqa: ANN401
+            answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
+            answer.raise_for_status()
+            return log_tail(f"{answer.json()['StaticDir']}/{log}.log")
+
+        try:
+            return await self._run(call)
+        except PodmanError as error:
+            logger.warning("%s: CRIU's log cannot be found: %s", name, error)
+            return ""
 
 
 def _restore_options(options: CRIUOptions) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from podman.errors import APIError
 from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, is_answer, text_of
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.errors import ImagePullError
+from tryitnow.podman.layers import create, mounted
 
 _PULL_SECONDS = 1800.0
 
@@ -72,15 +73,9 @@ class Images(Containers):
             _pull(api, base, "missing")
             # One that is replaced by its name alone would stay, nameless, for ever.
             _remove_image(api, f"{repository}:{tag}")
-            spec = {"name": name, "image": base, "image_volume_mode": "ignore"}
-            api.post(
-                "/containers/create", data=json.dumps(spec), timeout=CALL_SECONDS
-            ).raise_for_status()
-            mounted = api.post(f"/containers/{name}/mount", timeout=CALL_SECONDS)
-            mounted.raise_for_status()
-            # Plain text by the service, a JSON string by its description.
-            fill(Path(mounted.text.strip().strip('"')))
-            api.post(f"/containers/{name}/unmount", timeout=CALL_SECONDS).raise_for_status()
+            create(api, name, base)
+            with mounted(api, name) as root:
+                fill(root)
             params = {"container": name, "repo": repository, "tag": tag}
             answer = api.post("/commit", params=params, timeout=FREEZE_SECONDS)
             answer.raise_for_status()

@@ -95,7 +95,7 @@ async def test_it_is_frozen_while_it_runs_and_then_removed(
     steps = [entry for entry in podman.log if entry.split()[0] not in {"inspect"}]
     # What is in the way of the name is removed before.
     done = [step for step in steps if step != f"remove {name}"]
-    assert done == [f"pull {IMAGE}", f"create {name}", f"checkpoint {name}"]
+    assert done == [f"pull {IMAGE}", f"create {name}", f"checkpoint {name}", f"look into {name}"]
     assert steps[-1] == f"remove {name}"
     assert podman.options == [copy.spec.blueprint.freezing]
 

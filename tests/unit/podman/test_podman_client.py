@@ -478,6 +478,7 @@ async def test_a_freeze_hands_the_export_on(libpod: FakeLibpod, podman: Podman) 
     assert got == b"onetwo"
     assert libpod.asked[0].query == {
         "export": "True",
+        "ignoreRootFS": "True",
         "tcpEstablished": "True",
         "fileLocks": "False",
     }

@@ -1,0 +1,60 @@
+"""Root file systems of containers and of their images, seen from the node."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tryitnow.podman.calls import CALL_SECONDS
+from tryitnow.podman.containers import Containers
+
+T = TypeVar("T")
+
+
+class Layers(Containers):
+    """What a container's image brought, and what became of it."""
+
+    async def with_roots(self, name: str, helper: str, use: Callable[[Path, Path], T]) -> T:
+        """Hand the root of a stopped container, and that of its image, to ``use``.
+
+        It runs in a thread, and changes neither. ``helper`` is the name of the container in which
+        the image is seen.
+
+        Raises:
+            OSError: ``use`` raised it; so with any other exception of its own.
+
+        """
+
+        def call(api: Any) -> T:  # noqa: ANN401
+            found = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
+            found.raise_for_status()
+            create(api, helper, found.json()["Image"])
+            with mounted(api, name) as root, mounted(api, helper) as image:
+                return use(root, image)
+
+        await self.remove(helper)
+        try:
+            return await self._run(call)
+        finally:
+            await self.remove(helper)
+
+
+def create(api: Any, name: str, image: str) -> None:  # noqa: ANN401
+    """Make a container that is only looked into."""
+    spec = json.dumps({"name": name, "image": image, "image_volume_mode": "ignore"})
+    api.post("/containers/create", data=spec, timeout=CALL_SECONDS).raise_for_status()
+
+
+@contextlib.contextmanager
+def mounted(api: Any, name: str) -> Iterator[Path]:  # noqa: ANN401
+    """Have a container's root file system mounted on the node."""
+    answer = api.post(f"/containers/{name}/mount", timeout=CALL_SECONDS)
+    answer.raise_for_status()
+    try:
+        # Plain text by the service, a JSON string by its description.
+        yield Path(answer.text.strip().strip('"'))
+    finally:
+        api.post(f"/containers/{name}/unmount", timeout=CALL_SECONDS).raise_for_status()
