@@ -30,7 +30,7 @@ from tryitnow.kubernetes.errors import (
     RefusedError,
 )
 from tryitnow.kubernetes.recorded import RecordedEvent
-from tryitnow.kubernetes.view import Listing
+from tryitnow.kubernetes.view import Listing, UnreadableObjectError
 from tryitnow.podman.client import (
     ContainerState,
     Executed,
@@ -91,6 +91,8 @@ class FakeKubernetes(KubernetesApi):
 
         self.forbidden: set[tuple[str, Key]] = set()
         self.unreadable: frozenset[Key] = frozenset()
+        self.damaged: dict[Key, str] = {}
+        """Why an object does not fit our model."""
         """Objects that each list is said to have and that cannot be read."""
 
         self.is_down = False
@@ -177,6 +179,8 @@ class FakeKubernetes(KubernetesApi):
             self._watches.remove(watch)
 
     async def get(self, model: type[R], key: Key) -> R:
+        if key in self.damaged:
+            raise UnreadableObjectError(self.damaged[key])
         return model.model_validate(self._body(model, key))
 
     async def list_all(

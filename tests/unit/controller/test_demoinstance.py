@@ -164,6 +164,27 @@ async def test_a_checkpoint_that_does_not_exist_is_named(world: World) -> None:
     assert status.node_name is None
 
 
+async def test_a_checkpoint_whose_event_has_not_come_yet_is_asked_for(world: World) -> None:
+    """Both were created at once, and each kind has a watch of its own."""
+    world.kubernetes.put(make_checkpoint("late"))
+    demo = world.add(make_instance(checkpoint="late"))
+    await world.reconcile(demo)
+    status = world.status(demo)
+    assert ready_of(status).reason == "Bound"
+    assert status.revision is None, "nothing of it is known yet: it starts cold"
+
+
+async def test_a_checkpoint_that_cannot_be_read_is_not_called_missing(world: World) -> None:
+    unreadable = make_checkpoint("newer")
+    world.kubernetes.put(unreadable)
+    world.kubernetes.damaged[unreadable.key] = "spec.readiness: Field required"
+    demo = world.add(make_instance(checkpoint="newer"))
+    assert await world.reconcile(demo) == LOOK_AGAIN
+    ready = ready_of(world.status(demo))
+    assert ready.reason == "CheckpointUnreadable"
+    assert "spec.readiness: Field required" in ready.message
+
+
 async def test_a_checkpoint_in_another_namespace_is_another_one(world: World) -> None:
     demo = world.add(make_instance(namespace="elsewhere"))
     await world.reconcile(demo)

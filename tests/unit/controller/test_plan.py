@@ -190,6 +190,14 @@ def test_a_failed_build_is_counted_said_and_cleared_away() -> None:
     assert not result.stalled
 
 
+def test_while_it_is_tried_again_the_last_failure_stays_in_sight() -> None:
+    checkpoint = make_checkpoint()
+    checkpoint = after(checkpoint, look(checkpoint, failed_build()))
+    trying = make_copy("node-b", phase=Phase.BUILDING, progress="freezing", uid="the-second")
+    message = look(checkpoint, trying).message
+    assert message == "on node-b: freezing\nThe last try, on node-a, failed: it said no"
+
+
 def test_a_failure_is_counted_once_however_often_it_is_seen() -> None:
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build()))

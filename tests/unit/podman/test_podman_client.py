@@ -530,6 +530,22 @@ async def test_the_log_is_found_where_podman_only_quotes_the_runtimes_command_li
         await podman.checkpoint(NAME, CRIUOptions(), list)
 
 
+async def test_the_log_is_found_where_the_runtime_said_something_else(
+    podman: Podman, libpod: FakeLibpod, tmp_path: Path
+) -> None:
+    make_log(
+        tmp_path / USERDATA / "restore.log",
+        "Error (criu/files-reg.c:2294): File srv has bad mode 040755 (expect 040750)",
+        "Error (criu/cr-restore.c:2331): Restoring FAILED.",
+    )
+    said = "crun: (00.01) Error (criu/cgroup.c:2055): cg: cgroupd: recv req error: No such file"
+    libpod.on_error("POST", f"/containers/{NAME}/restore", said)
+    libpod.on_json("GET", f"/containers/{NAME}/json", {"StaticDir": f"{tmp_path}/{USERDATA}"})
+    with pytest.raises(CRIUError, match="bad mode") as caught:
+        await podman.restore(NAME, CRIUOptions())
+    assert str(caught.value).startswith(said)
+
+
 async def test_a_log_that_is_gone_leaves_podmans_own_words(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
