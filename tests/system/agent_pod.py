@@ -79,7 +79,7 @@ class AgentPod:
         for container in [*self._spec["initContainers"], *self._spec["containers"]]:
             command = container.get("livenessProbe", {}).get("exec", {}).get("command")
             if command:
-                asked = ["timeout", "5", "podman", "exec", _name(container), *command]
+                asked = ["timeout", "20", "podman", "exec", _name(container), *command]
                 done = self._nodes.cluster.exec(self._node, asked, check=False)
                 found[container["name"]] = done.returncode == 0
         return found

@@ -227,6 +227,16 @@ class Objects:
         assert is_true(demo.status.conditions, "Ready"), json.dumps(demo.to_api(), indent=1)
         return demo
 
+    def settled_pool(self, checkpoint: str, count: int, within: float = READY_WITHIN) -> None:
+        """Wait until as many copies wait as are to, each on the node where it is to stay."""
+
+        def is_settled() -> bool:
+            copies = [c for c in self.all(NodeCheckpoint) if c.spec.checkpoint == checkpoint]
+            shares = [copy.spec.pool.warm for copy in copies]
+            return sum(shares) == count and shares == [copy.status.warm_ready for copy in copies]
+
+        wait_until(is_settled, f"{count} copies of {checkpoint} to wait", within)
+
     def wait_copies(self, checkpoint: str, nodes: list[str], within: float = READY_WITHIN) -> None:
         """Wait until each of the nodes can thaw the checkpoint."""
 

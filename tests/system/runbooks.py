@@ -50,7 +50,9 @@ def run(cluster: Cluster, command: Command) -> str:
     return done.stdout
 
 
-_WENT_AWAY = re.compile(r"du: cannot access '(?P<path>[^']+)': No such file or directory")
+_WENT_AWAY = re.compile(
+    r"du: cannot (access|read directory) '(?P<path>[^']+)': No such file or directory"
+)
 
 
 def _only_went_away(complaints: str, text: str) -> bool:

@@ -68,7 +68,7 @@ class Terminal:
             text=True,
             cwd=self.directory,
             env=self.environment,
-            timeout=120,
+            timeout=600,
         )
         assert done.returncode == code, f"{script}\n{done.stdout}\n{done.stderr}"
         return done

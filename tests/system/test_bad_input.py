@@ -164,9 +164,11 @@ def test_an_application_that_never_becomes_ready_is_told_with_what_it_answered(
     objects: Objects, notes_image: str
 ) -> None:
     spec = notes_spec(notes_image, env={"NEVER_READY": "1"})
-    spec["readiness"]["timeout"] = "2s"
+    spec["readiness"]["timeout"] = "4s"
     objects.checkpoint("never", spec)
-    stalled = objects.wait(Checkpoint, "never", lambda c: is_true(c.status.conditions, "Stalled"))
+    stalled = objects.wait(
+        Checkpoint, "never", lambda c: is_true(c.status.conditions, "Stalled"), 180
+    )
     assert stalled.status.phase is CheckpointPhase.FAILED
     ready = condition(stalled, "Ready")
     assert ready.reason == "ApplicationNotReady"
@@ -174,7 +176,7 @@ def test_an_application_that_never_becomes_ready_is_told_with_what_it_answered(
     assert "503" in ready.message
     objects.demo("hopeless", "never")
     demo = objects.wait(
-        DemoInstance, "hopeless", lambda d: d.status.phase is DemoInstancePhase.FAILED
+        DemoInstance, "hopeless", lambda d: d.status.phase is DemoInstancePhase.FAILED, 180
     )
     assert condition(demo, "Stalled").status == "True"
     assert condition(demo, "Ready").reason == "ApplicationNotReady"

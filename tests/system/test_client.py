@@ -15,7 +15,7 @@ import yaml
 from lab import cache
 from tests.pages import DOCS, blocks, walkthrough
 from tests.system.notes import notes_spec, visit
-from tests.system.objects import Objects
+from tests.system.objects import Objects, wait_until
 from tests.system.terminal import Terminal
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.client import (
@@ -62,7 +62,10 @@ def test_the_jobs_service_account_may_do_nothing_else(terminal: Terminal) -> Non
         refused = terminal.run("kubectl delete checkpoint shop", code=1)
         assert "forbidden" in refused.stderr
         # In a cluster its ttl ends it.
-        terminal.run("kubectl get demoinstances -o name | xargs --no-run-if-empty kubectl delete")
+        terminal.run(
+            "kubectl get demoinstances -o name | xargs --no-run-if-empty "
+            "kubectl delete --ignore-not-found"
+        )
 
 
 def test_the_program_in_go_gets_a_demo(terminal: Terminal, module_objects: Objects) -> None:
@@ -121,7 +124,7 @@ def test_what_cannot_be_is_one_exception_for_each_thing_to_do() -> None:
     with pytest.raises(InvalidRequestError, match=r"spec\.host"):
         Client().start("shop", host="Not A Host")
     with pytest.raises(DemoTimeoutError, match="no node runs an agent") as late:
-        Client().start("nowhere", timeout="500ms")
+        Client().start("nowhere", timeout="5s")
     assert late.value.reason == "NoNode"
     with pytest.raises(DemoExpiredError):
         Client().start("nowhere", ttl="1s", timeout="20s")
@@ -129,11 +132,10 @@ def test_what_cannot_be_is_one_exception_for_each_thing_to_do() -> None:
 
 
 def test_a_quota_is_respected_and_told(here: Terminal, module_objects: Objects) -> None:
-    left = len(module_objects.all(DemoInstance))
-    limit = f"--hard=count/demoinstances.tryitnow.dev={left + 1}"
-    here.run(f"kubectl create quota few {limit}")
+    wait_until(lambda: module_objects.all(DemoInstance) == [], "earlier demos to be gone")
+    here.run("kubectl create quota few --hard=count/demoinstances.tryitnow.dev=1")
     counted = "--for=jsonpath='{.status.hard}' resourcequota/few"
-    here.run(f"kubectl wait {counted} --timeout=20s")
+    here.run(f"kubectl wait {counted} --timeout=90s")
     try:
         with demo("shop"):
             with pytest.raises(QuotaExceededError, match="exceeded quota: few"):

@@ -93,8 +93,8 @@ def test_ctrl_c_deletes_a_demo_that_was_asked_for_with_rm(
 def test_a_cold_start_says_why_and_is_explained(
     terminal: Terminal, module_objects: Objects, notes_image: str
 ) -> None:
-    # No copy is there yet: it is only being built.
-    module_objects.checkpoint("fresh", notes_spec(notes_image, env={"FRESH": "yes"}))
+    # No copy is there, nor will be.
+    module_objects.checkpoint("fresh", notes_spec(notes_image, env={"UNDUMPABLE": "1"}))
     told = terminal.run("tryitnow demo fresh --name eager").stderr
     assert "started cold because NoCopy" in told
     assert "explain-slow eager" in told

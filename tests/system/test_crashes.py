@@ -67,7 +67,7 @@ def test_killed_while_a_copy_is_fetched(
         phases = {c.status.phase for c in objects.all(NodeCheckpoint)}
         return NodeCheckpointPhase.DOWNLOADING in phases
 
-    wait_until(is_copying, "the copy to be on its way", 90)
+    wait_until(is_copying, "the copy to be on its way", 240)
     fetching = next(c for c in objects.all(NodeCheckpoint) if c.spec.fetch is not None)
     kill(cluster, unit_of(program, fetching.spec.node_name))
     objects.wait(

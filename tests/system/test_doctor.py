@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
-from tests.system.objects import Objects
+from tests.system.objects import Objects, is_true
 
 NODE = NODES[0]
 
@@ -53,7 +53,11 @@ def test_a_checkpoint_directory_that_others_can_read_is_found(nodes: LabNodes) -
 
 
 def test_the_cluster_shows_the_outcome(module_objects: Objects, kubectl: Kubectl) -> None:
-    agent = module_objects.agent(NODE, lambda a: bool(a.status.checks))
+    # The tests before this took CRIU away, and the agent may have looked just then.
+    agent = module_objects.agent(
+        NODE,
+        lambda a: all(is_true(a.status.conditions, c) for c in ("Ready", "CRIUAvailable")),
+    )
     assert {check.name for check in agent.status.checks}
     assert agent.status.versions.criu
     assert agent.status.versions.podman

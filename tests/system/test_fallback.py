@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -190,12 +190,7 @@ def test_the_last_good_copy_lost_is_built_anew(
     archive = nodes.files(NODE, CHECKPOINTS, f"{objects.namespace}_notes_")
     nodes.shell(NODE, f"rm {CHECKPOINTS}/" + f" {CHECKPOINTS}/".join(archive))
 
-    def is_new(checkpoint: Checkpoint) -> bool:
-        old, new = frozen.status.archive, checkpoint.status.archive
-        ready = checkpoint.status.phase is CheckpointPhase.READY
-        return ready and old is not None and new is not None and new.sha256 != old.sha256
-
-    objects.wait(Checkpoint, "notes", is_new, 90)
+    objects.wait(Checkpoint, "notes", newer_than(frozen), 180)
     again = objects.copy("notes", NODE)
     assert again
     assert again.metadata.uid != first.metadata.uid
@@ -206,13 +201,14 @@ def test_a_copy_that_cannot_be_thawed_twice_is_quarantined_and_built_anew(
     objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
-    objects.ready_checkpoint("notes")
+    frozen = objects.ready_checkpoint("notes")
     copy = objects.copy("notes", NODE)
     assert copy
     criu = nodes.shell(NODE, "command -v criu").strip()
-    nodes.shell(NODE, f"mv {criu} {criu}.away")
+    # What crun calls fails (`swrk`, libcriu); what the agent asks it about the node does not.
+    broken = f"#!/bin/sh\\n[ $1 != swrk ] || exit 1\\nexec {criu}.away $*\\n"
+    nodes.shell(NODE, f"mv {criu} {criu}.away && printf '{broken}' > {criu} && chmod 755 {criu}")
     try:
-        nodes.shell(NODE, f"printf '#!/bin/sh\\nexit 1\\n' > {criu}; chmod 755 {criu}")
         for name in ("first", "second"):
             objects.demo(name, "notes")
             demo = objects.ready_demo(name)
@@ -221,14 +217,20 @@ def test_a_copy_that_cannot_be_thawed_twice_is_quarantined_and_built_anew(
     finally:
         nodes.shell(NODE, f"mv {criu}.away {criu}")
     assert objects.notes_of(copy.metadata.name, "QuarantinedRestoreFailed")
-    objects.wait(
-        Checkpoint,
-        "notes",
-        lambda c: c.status.last_failure is None and c.status.phase is CheckpointPhase.READY,
-        120,
-    )
+    objects.wait(Checkpoint, "notes", newer_than(frozen), 180)
     objects.demo("third", "notes")
     assert objects.ready_demo("third").status.started_by is StartedBy.RESTORE
+
+
+def newer_than(frozen: Checkpoint) -> Callable[[Checkpoint], bool]:
+    """Whether a Checkpoint serves another archive than then."""
+
+    def is_newer(checkpoint: Checkpoint) -> bool:
+        old, new = frozen.status.archive, checkpoint.status.archive
+        ready = checkpoint.status.phase is CheckpointPhase.READY
+        return ready and old is not None and new is not None and new.sha256 != old.sha256
+
+    return is_newer
 
 
 def _flip_a_byte(nodes: LabNodes, node: str, file: str) -> None:

@@ -34,7 +34,7 @@ def moody(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
     spec: dict[str, Any] = notes_spec(notes_image, distribution=on_node(NODE))
     secret = {"secretKeyRef": {"name": "creds", "key": "password"}}
     spec["template"]["containers"][0]["env"] = [{"name": "PASSWORD", "valueFrom": secret}]
-    spec["hooks"] = {"afterRestore": [{"exec": {"command": ["sh", "-c", MOODY]}, "timeout": "2s"}]}
+    spec["hooks"] = {"afterRestore": [{"exec": {"command": ["sh", "-c", MOODY]}, "timeout": "8s"}]}
     spec["parameters"] = [{"name": "mood", "values": ["fine", "fails", "hangs"]}]
     module_objects.secret("creds", password=PASSWORD)
     module_objects.checkpoint("moody", spec)

@@ -31,17 +31,17 @@ def test_a_demo_is_gone_with_its_container_and_port_when_its_ttl_has_passed(
     module_objects: Objects, nodes: LabNodes
 ) -> None:
     objects = module_objects
-    created = objects.demo("short", "notes", ttl="10s").metadata.creation_timestamp
+    created = objects.demo("short", "notes", ttl="20s").metadata.creation_timestamp
     assert created
     demo = objects.ready_demo("short")
     assert demo.status.expires_at
-    assert (demo.status.expires_at - created).total_seconds() == 10
+    assert (demo.status.expires_at - created).total_seconds() == 20
     node, port = demo.status.node_name, demo.status.host_port
     assert node
     assert port in nodes.published_ports(node)
     visitor = visit(demo)
-    objects.wait_gone(DemoInstance, "short", within=20)
-    assert (now() - created).total_seconds() <= 15
+    objects.wait_gone(DemoInstance, "short")
+    assert 0 <= (now() - demo.status.expires_at).total_seconds() <= 20
     assert visitor.is_gone()
     assert nodes.containers(node, "_short_") == []
     assert port not in nodes.published_ports(node)
@@ -50,7 +50,7 @@ def test_a_demo_is_gone_with_its_container_and_port_when_its_ttl_has_passed(
 @pytest.mark.usefixtures("frozen")
 def test_raising_the_ttl_extends_the_life(module_objects: Objects) -> None:
     objects = module_objects
-    objects.demo("longer", "notes", ttl="5s")
+    objects.demo("longer", "notes", ttl="20s")
     before = objects.ready_demo("longer").status.expires_at
     assert before
     objects.patch(DemoInstance, "longer", {"spec": {"ttl": "1h"}})
@@ -199,9 +199,12 @@ def test_a_node_that_is_being_drained_gets_no_new_demo_and_keeps_the_old(
     assert drained
     kubectl("cordon", drained)
     try:
-        for number in range(4):
+        # The first goes to the emptier node in any case; by then the controller has heard of it.
+        objects.demo("elsewhere", "notes")
+        demos = [objects.ready_demo("elsewhere")]
+        for number in range(3):
             objects.demo(f"elsewhere-{number}", "notes")
-        demos = [objects.ready_demo(f"elsewhere-{number}") for number in range(4)]
+        demos += [objects.ready_demo(f"elsewhere-{number}") for number in range(3)]
         assert {demo.status.node_name for demo in demos} == set(NODES) - {drained}
         assert {demo.status.started_by for demo in demos} == {StartedBy.RESTORE}
         assert visit(before).get("/healthz").status_code == 200

@@ -12,6 +12,7 @@ from lab import binaries, network, remains
 from lab.cluster import Cluster
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES
+from tests.system.objects import wait_until
 from tests.system.traces import traces
 
 OURS = ("-n", "tryitnow-system")
@@ -92,7 +93,8 @@ def test_a_followed_log_ends_with_its_pod_and_the_next_pods_begins_with_it(
         assert kubectl(*OURS, "delete", old).returncode == 0
         rest, _ = following.communicate(timeout=60)
     assert "ended: 0" in rest.splitlines()[-1]
-    rolled = kubectl(*OURS, "rollout", "status", "ds/tryitnow-agent", "--timeout=60s")
-    assert rolled.returncode == 0, rolled.stderr
+    wait_until(lambda: len(pods() - before) == 1, "the next Pod to be made")
     (new,) = pods() - before
+    ready = kubectl(*OURS, "wait", "--for=condition=Ready", new, "--timeout=60s")
+    assert ready.returncode == 0, ready.stderr
     assert "start 1" in kubectl(*OURS, "logs", new).stdout.splitlines()[0]

@@ -212,8 +212,8 @@ def test_what_is_prepared_of_a_pod_and_damaged_is_replaced_by_the_archive(
     assert seen.split() == ["seeded", KEY]
     wait_until(
         lambda: (
-            "prepared.json" in nodes.files(NODE, data)
-            and "elsewhere" not in nodes.files(NODE, f"{data}/second")
+            "checkpoint" in nodes.files(NODE, f"{data}/second")
+            and "prepared.json" in nodes.files(NODE, data)
         ),
         "the pod to be prepared anew",
     )

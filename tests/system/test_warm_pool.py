@@ -32,8 +32,8 @@ def test_a_burst_takes_each_waiting_copy_once_and_thaws_the_rest(
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, pool={"warm": 4}))
     objects.ready_checkpoint("notes")
+    objects.settled_pool("notes", 4)
     wait_waiting(nodes, objects, 4)
-    wait_warm(objects, "notes", 4)
     names = [f"burst-{number}" for number in range(8)]
     for name in names:
         objects.demo(name, "notes")
@@ -98,7 +98,7 @@ def test_a_waiting_copy_that_died_is_replaced(
         lambda: (now := waiting(nodes, objects)) != [name] and len(now) == 1,
         "another copy to wait",
     )
-    wait_warm(objects, "notes", 1)
+    objects.settled_pool("notes", 1)
     objects.demo("claimed", "notes")
     assert objects.ready_demo("claimed").status.started_by is StartedBy.WARM
 
