@@ -150,3 +150,5 @@ def _logs(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[None]:
     for unit, log in logs.items():
         written = log.read_bytes()[before[unit] :].decode(errors="replace")
         request.node.add_report_section("teardown", f"log of {unit}", written[-LOG_SHOWN:])
+        # Whatever is expected to go wrong is worth a line: a traceback is a bug of ours.
+        assert "Traceback (most recent call last)" not in written, f"{unit} met a bug"

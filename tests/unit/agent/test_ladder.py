@@ -243,6 +243,33 @@ async def test_who_wants_a_thaw_only_gets_no_cold_start(
     assert podman.containers() == []
 
 
+async def test_a_warm_copy_that_died_is_told_to_be_gone_before_it_is_replaced(
+    node: Node,
+    podman: FakePodman,
+    copy: NodeCheckpoint,
+    kubernetes: FakeKubernetes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or a demo would be sent here for it meanwhile."""
+    spec = copy.spec.model_copy(update={"pool": Pool(warm=1)})
+    copy = node.copies.take(kubernetes.put(copy.model_copy(update={"spec": spec})))
+    await reconcile_pool(node, copy.key)
+    (waiting,) = node.pool.of(copy.key)
+    node.pool.taken_at = float("-inf")
+    podman.stop(str(waiting.name), 1)
+    told = []
+    thaw = podman.restore
+
+    async def restore(name: str, options: CRIUOptions) -> timedelta:
+        told.append(kubernetes.find(copy).status.warm_ready)
+        return await thaw(name, options)
+
+    monkeypatch.setattr(podman, "restore", restore)
+    await reconcile_pool(node, copy.key)
+    assert told == [0]
+    assert kubernetes.find(copy).status.warm_ready == 1
+
+
 async def test_a_pool_that_nobody_has_claimed_from_yet_is_filled(
     node: Node, podman: FakePodman, copy: NodeCheckpoint
 ) -> None:
