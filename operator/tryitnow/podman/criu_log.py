@@ -51,6 +51,11 @@ _REMEDIES = (
         "in /etc/criu/crun.conf of the agents' Podman, as irmap-scan-path=/DIRECTORY",
     ),
     (
+        "Can't get rlimit",
+        "CRIU may not read the limits of another user's process: Podman needs CAP_SYS_RESOURCE on "
+        "this node, as the agent's privileged Pod has it",
+    ),
+    (
         "nested user namespace",
         "a process runs in a user namespace of its own, as a browser's sandbox does: switch that "
         "off (Chromium: --no-sandbox)",
