@@ -30,6 +30,8 @@ def change() -> None:
         program.write("# changed\n")
     os.chmod("/usr/local/bin", 0o750)  # noqa: PTH101
     os.chown("/usr/local/bin", 33, 34)
+    # A link: what it leads to must stay.
+    os.unlink("/etc/os-release")  # noqa: PTH108
     os.unlink("/etc/issue")  # noqa: PTH108
     shutil.rmtree("/usr/share/python3")
     os.makedirs("/usr/share/python3/new/empty")  # noqa: PTH103
@@ -58,7 +60,7 @@ def manifest() -> str:
     found = {}
     for root in ("/etc", "/media", "/opt", "/usr/local", "/usr/share"):
         below = [os.path.join(d, n) for d, ds, fs in os.walk(root) for n in (*ds, *fs)]  # noqa: PTH118
-        for path in (root, *below):
+        for path in (root, *below, "/usr/lib/os-release"):
             if path in {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}:
                 continue  # the container's own, by Podman
             about = os.lstat(path)

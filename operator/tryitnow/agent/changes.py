@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tryitnow.agent.node import Node
 from tryitnow.agent.unpack import DELETED_FILES, ROOT_FS_DIFF
 from tryitnow.agent.volumes import VolumeError
 from tryitnow.background import in_thread
 
-_NOT_THE_IMAGES = frozenset(
+_MOUNTED_OVER = frozenset(
     {
         "dev",
         "etc/hostname",
@@ -38,7 +40,8 @@ _NOT_THE_IMAGES = frozenset(
         "sys",
     }
 )
-"""Where Podman mounts something of its own in each container (``libpod/diff.go``)."""
+"""Where Podman mounts something of its own in each container (``libpod/diff.go``). They are no
+changes; what lies in those that are directories may be one."""
 
 
 @dataclass
@@ -51,6 +54,9 @@ class Changes:
     gone: list[str] = field(default_factory=list)
     """What the image has and the container has not. Where something else took a directory's
     place, that alone tells of it."""
+
+    gone_links: list[str] = field(default_factory=list)
+    """Those of them that are links in the image."""
 
 
 async def add_changes(node: Node, own: str, helper: str, export: Path) -> None:
@@ -71,14 +77,13 @@ async def add_changes(node: Node, own: str, helper: str, export: Path) -> None:
 
     def pack_changes(root: Path, image: Path) -> Changes:
         found = compare(root, image)
-        if found.present:
-            pack(root, found.present, diff)
+        pack(root, found, diff)
         return found
 
     try:
         found = await node.podman.with_roots(own, helper, pack_changes)
         if found.present or found.gone:
-            await in_thread(_add, export, diff if found.present else None, found.gone)
+            await in_thread(_add, export, diff, found.gone)
     finally:
         diff.unlink(missing_ok=True)
 
@@ -86,7 +91,7 @@ async def add_changes(node: Node, own: str, helper: str, export: Path) -> None:
 def compare(root: Path, image: Path) -> Changes:
     """Find what differs, without reading the files: a change changes the time of an inode.
 
-    What was not changed is the same inode of the image's layers in both. Blocking.
+    What was not changed is, in both, the inode of a layer of the image. Blocking.
 
     Args:
         root: The container's files.
@@ -97,74 +102,110 @@ def compare(root: Path, image: Path) -> Changes:
     ahead: list[tuple[str, bool]] = [("", True)]
     while ahead:
         below, is_the_images = ahead.pop()
-        here = _entries(root, below)
         # In the place of something else it is all new: there is nothing to be compared with.
-        there = _entries(image, below) if is_the_images else {}
-        for name, now in here.items():
+        there = dict(_entries(image, below)) if is_the_images else {}
+        for name, now in _entries(root, below):
             path = f"{below}{name}"
-            if path in _NOT_THE_IMAGES:
-                continue
-            before = there.get(name)
-            if before is None or _differ(now, before):
+            before = there.pop(name, None)
+            if now != before and path not in _MOUNTED_OVER:
                 found.present.append(path)
-            if stat.S_ISDIR(now.st_mode):
-                ahead.append((f"{path}/", before is not None and stat.S_ISDIR(before.st_mode)))
-        gone = (f"{below}{name}" for name in there.keys() - here.keys())
-        found.gone += sorted(path for path in gone if path not in _NOT_THE_IMAGES)
+            if stat.S_ISDIR(now.mode):
+                ahead.append((f"{path}/", before is not None and stat.S_ISDIR(before.mode)))
+        for name, before in sorted(there.items()):
+            path = f"{below}{name}"
+            if path not in _MOUNTED_OVER:
+                found.gone.append(path)
+                if stat.S_ISLNK(before.mode):
+                    found.gone_links.append(path)
     return found
 
 
-def _entries(root: Path, below: str) -> dict[str, os.stat_result]:
+class _Seen(NamedTuple):
+    """What of an inode is compared: little, as there may be very many in a directory."""
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    ctime_ns: int
+
+
+def _entries(root: Path, below: str) -> Iterator[tuple[str, _Seen]]:
     with os.scandir(f"{root}/{below}") as entries:
-        return {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+        for entry in entries:
+            found = entry.stat(follow_symlinks=False)
+            yield (
+                entry.name,
+                _Seen(found.st_mode, found.st_uid, found.st_gid, found.st_size, found.st_ctime_ns),
+            )
 
 
-def _differ(now: os.stat_result, before: os.stat_result) -> bool:
-    return (now.st_mode, now.st_uid, now.st_gid, now.st_size, now.st_ctime_ns) != (
-        before.st_mode,
-        before.st_uid,
-        before.st_gid,
-        before.st_size,
-        before.st_ctime_ns,
-    )
-
-
-def pack(root: Path, paths: Iterable[str], target: Path) -> None:
-    """Write a tar of paths below a root, none of them with what is in it. Blocking.
+def pack(root: Path, changes: Changes, target: Path) -> None:
+    """Write a tar of what is there and differs, each path without what is in it. Blocking.
 
     Raises:
-        VolumeError: the disk is full or broken.
+        VolumeError: the disk is full or broken, or too small for a copy.
 
     """
-    argv = [
-        "tar", "--create", f"--file={target}", f"--directory={root}", "--numeric-owner",
-        "--xattrs", "--sparse", "--no-recursion", "--null", "--verbatim-files-from",
-        "--files-from=-",
-    ]  # fmt: skip
-    # A socket is nothing without its process, and CRIU makes it anew: no tar holds one.
-    listed = b"".join(os.fsencode(path) + b"\0" for path in paths if not _is_socket(root / path))
-    done = subprocess.run(argv, input=listed, capture_output=True, check=False)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        # Podman removes what a link leads to in its place (securejoin, since 5.8.2): first there
+        # is a file instead, which it may remove.
+        instead = Path(scratch) / "instead"
+        instead.mkdir()
+        for path in changes.gone_links:
+            (instead / path).parent.mkdir(parents=True, exist_ok=True)
+            (instead / path).touch()
+        argv = [
+            "tar", "--create", f"--file={target}", "--numeric-owner", "--xattrs", "--sparse",
+            "--no-recursion", "--null", "--verbatim-files-from",
+            f"--directory={instead}", f"--files-from={_list(instead, changes.gone_links)}",
+            f"--directory={root}",
+            f"--files-from={_list(Path(scratch) / 'root', _packable(root, changes, target))}",
+        ]  # fmt: skip
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip()[-500:]
-        msg = f"the changed files of the container cannot be packed: {said}"
+        msg = f"the changed files of the container cannot be packed: {done.stderr.strip()[-500:]}"
         raise VolumeError(msg)
 
 
-def _is_socket(path: Path) -> bool:
-    return stat.S_ISSOCK(path.lstat().st_mode)
+def _list(beside: Path, paths: Iterable[str]) -> Path:
+    """Write names as tar reads them, whatever is in them."""
+    target = beside.with_suffix(".list")
+    with target.open("wb") as file:
+        file.writelines(os.fsencode(path) + b"\0" for path in paths)
+    return target
 
 
-def _add(export: Path, diff: Path | None, gone: list[str]) -> None:
-    with tarfile.open(export, "a:") as tar:
-        if diff is not None:
+def _packable(root: Path, changes: Changes, target: Path) -> Iterator[str]:
+    free = shutil.disk_usage(target.parent).free
+    for path in changes.present:
+        about = (root / path).lstat()
+        # A socket is nothing without its process, and CRIU makes it anew: no tar holds one.
+        if stat.S_ISSOCK(about.st_mode):
+            continue
+        # Holes are none any more where Podman unpacks them.
+        if stat.S_ISREG(about.st_mode) and about.st_size > free:
+            msg = (
+                f"/{path} in the container has {about.st_size >> 20} MiB, if with holes in it, "
+                f"and a copy has to find room for all of them: {free >> 20} MiB are free. Make it "
+                "smaller before the freeze, or put it into a volume"
+            )
+            raise VolumeError(msg)
+        yield path
+
+
+def _add(export: Path, diff: Path, gone: list[str]) -> None:
+    try:
+        with tarfile.open(export, "a:") as tar, tempfile.TemporaryFile() as deleted:
             tar.add(diff, arcname=ROOT_FS_DIFF, filter=_private)
-        if gone:
-            with tempfile.TemporaryFile() as file:
-                file.write(json.dumps([f"/{path}" for path in gone]).encode())
-                member = _private(tarfile.TarInfo(DELETED_FILES))
-                member.size = file.tell()
-                file.seek(0)
-                tar.addfile(member, file)
+            deleted.write(json.dumps([f"/{path}" for path in gone]).encode())
+            member = _private(tarfile.TarInfo(DELETED_FILES))
+            member.size = deleted.tell()
+            deleted.seek(0)
+            tar.addfile(member, deleted)
+    except tarfile.TarError as error:
+        msg = f"Podman's export is no whole tar: {error}"
+        raise VolumeError(msg) from error
 
 
 def _private(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -86,6 +86,9 @@ class Node:
     prepared: dict[Key, Prepared] = field(default_factory=dict)
     """What lies ready for quick restores, by NodeCheckpoint."""
 
+    claiming: set[str] = field(default_factory=set)
+    """Names of warm copies that are being handed to demos."""
+
     preparing: set[str] = field(default_factory=set)
     """Names of the containers in which images are being made right now."""
 

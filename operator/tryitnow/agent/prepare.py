@@ -98,15 +98,17 @@ def fill_root(unpacked: Path, root: Path) -> None:
         UnpackError: the changes are not laid out as expected, or the disk is full.
 
     """
-    deleted = unpacked / DELETED_FILES
-    if deleted.exists():
-        names: list[str] = json.loads(deleted.read_text())
-        for name in names:
-            _delete(root, name)
-    # Afterwards: exports as Podman makes them call a directory that was made again deleted.
-    diff = unpacked / ROOT_FS_DIFF
+    deleted, diff = unpacked / DELETED_FILES, unpacked / ROOT_FS_DIFF
+    names: list[str] = json.loads(deleted.read_text()) if deleted.exists() else []
+    # Before: exports as Podman makes them call a directory that was made again deleted.
+    for name in names:
+        _delete(root, name)
     if diff.exists():
         extract(diff, root)
+    # And after: ours bring a file in the place of a link that is to be deleted.
+    for name in names:
+        if not (root / name.lstrip("/")).is_dir():
+            _delete(root, name)
 
 
 def _delete(root: Path, name: str) -> None:

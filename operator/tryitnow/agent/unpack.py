@@ -68,7 +68,8 @@ def _clear_the_way(plain: Path, directory: Path) -> None:
     cleared: set[Path] = set()
     try:
         with tarfile.open(plain, "r:") as tar:
-            for member in tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # it would remember them all
                 names = [member.name, member.linkname] if member.islnk() else [member.name]
                 for name in names:
                     _clear_parents(directory, PurePosixPath(name.lstrip("/")), cleared)

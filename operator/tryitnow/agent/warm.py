@@ -97,6 +97,7 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
         name = demo_container(instance)
         # Until its ports are the instance's, it is neither the pool's nor found by its name.
         node.filling.add(str(warm.name))
+        node.claiming.add(str(warm.name))
         try:
             if warm.paused:
                 await _each(node.podman.unpause, copy, warm)
@@ -121,6 +122,7 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
             raise
         finally:
             node.filling.discard(str(warm.name))
+            node.claiming.discard(str(warm.name))
         claim_ended(node, copy, "Claimed")
         return Claim(warm.sandbox, timedelta(seconds=time.monotonic() - began))
     if copy.spec.pool.warm:
@@ -205,6 +207,8 @@ async def _adopt(node: Node, copy: NodeCheckpoint) -> None:
         if name is None or not waits_for(name, Role.WARM, copy) or state.name in node.pool.names():
             continue
         sandbox = await find(node, state) if state.alive else None
+        if await node.podman.inspect(state.name) is None or state.name in node.claiming:
+            continue  # a demo's by now, or about to be: neither it nor its ports are the pool's
         if sandbox is not None:
             warm = WarmCopy(name, sandbox, paused=state.paused)
             node.ports.adopt([state])
@@ -266,7 +270,9 @@ async def empty_pool(node: Node, copy: NodeCheckpoint) -> None:
         await _drop(node, copy.key, warm)
     for state in await node.podman.list_containers(PREFIX):
         name = parse(state.name)
-        if name is not None and waits_for(name, Role.WARM, copy):
+        if name is None or not waits_for(name, Role.WARM, copy):
+            continue
+        if state.name not in node.claiming:
             await discard(node, name)
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tryitnow.podman.calls import CALL_SECONDS
 from tryitnow.podman.containers import Containers
+from tryitnow.podman.errors import PodmanError
 
 T = TypeVar("T")
 
@@ -31,7 +32,8 @@ class Layers(Containers):
         def call(api: Any) -> T:  # noqa: ANN401
             found = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
             found.raise_for_status()
-            create(api, helper, found.json()["Image"])
+            # Podman 4 makes no container without a command, even to be looked into.
+            create(api, helper, found.json()["Image"], command=["-"])
             with mounted(api, name) as root, mounted(api, helper) as image:
                 return use(root, image)
 
@@ -42,19 +44,33 @@ class Layers(Containers):
             await self.remove(helper)
 
 
-def create(api: Any, name: str, image: str) -> None:  # noqa: ANN401
+def create(api: Any, name: str, image: str, **more: object) -> None:  # noqa: ANN401
     """Make a container that is only looked into."""
-    spec = json.dumps({"name": name, "image": image, "image_volume_mode": "ignore"})
+    spec = json.dumps({"name": name, "image": image, "image_volume_mode": "ignore", **more})
     api.post("/containers/create", data=spec, timeout=CALL_SECONDS).raise_for_status()
 
 
 @contextlib.contextmanager
 def mounted(api: Any, name: str) -> Iterator[Path]:  # noqa: ANN401
-    """Have a container's root file system mounted on the node."""
+    """Have a container's root file system mounted on the node.
+
+    Raises:
+        PodmanError: it is, but is not seen from here.
+
+    """
     answer = api.post(f"/containers/{name}/mount", timeout=CALL_SECONDS)
     answer.raise_for_status()
     try:
         # Plain text by the service, a JSON string by its description.
-        yield Path(answer.text.strip().strip('"'))
+        root = Path(answer.text.strip().strip('"'))
+        # Where the overlay driver mounts it; others have plain directories.
+        if root.name == "merged" and not root.is_mount():
+            msg = (
+                f"{root}, which Podman mounts, is not seen by the agent: set "
+                '`skip_mount_home = "true"` in the [storage.options.overlay] of the node\'s '
+                "storage.conf, and restart Podman"
+            )
+            raise PodmanError(msg)
+        yield root
     finally:
         api.post(f"/containers/{name}/unmount", timeout=CALL_SECONDS).raise_for_status()

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from podman.api import APIClient
 from podman.api.uds import UDSConnection, UDSConnectionPool, UDSSocket
 
 
-def open_session(url: str) -> Any:  # noqa: ANN401 - podman-py ships no types
-    """Make a session for one thread; whoever opens it closes it. Nothing is asked yet."""
+@contextlib.contextmanager
+def open_session(url: str) -> Iterator[Any]:
+    """Have a session for one thread. Nothing is asked yet."""
     session: Any = APIClient(base_url=url)
     manager = session.get_adapter("http://").poolmanager
     manager.pool_classes_by_scheme = {"http": _ConnectionPool}
-    return session
+    try:
+        yield session
+    finally:
+        # urllib3 leaves connections to the garbage collector, which may take their sockets first.
+        for key in manager.pools.keys():  # noqa: SIM118 - it cannot be iterated over itself
+            manager.pools[key].close()
+        session.close()
 
 
 class _Connection(UDSConnection):

@@ -18,6 +18,7 @@ from tryitnow.agent.changes import add_changes, compare
 from tryitnow.agent.node import Node
 from tryitnow.agent.prepare import fill_root
 from tryitnow.agent.unpack import DELETED_FILES, ROOT_FS_DIFF, extract
+from tryitnow.agent.volumes import VolumeError
 
 OWN, HELPER = "tryitnow_build_default_shop_r", "tryitnow_prepare_default_shop_r"
 
@@ -30,6 +31,7 @@ def image(tmp_path: Path) -> Path:
         (image / path).parent.mkdir(parents=True, exist_ok=True)
         (image / path).write_text(path)
     (image / "media").symlink_to("/etc")
+    (image / "app/current").symlink_to("/usr")
     return image
 
 
@@ -69,8 +71,11 @@ def test_what_podman_mounts_is_not_the_images(root: Path, image: Path) -> None:
     (root / "dev/null").touch()
     (root / "etc/resolv.conf").touch()
     (image / "etc/hostname").touch()
+    (root / "run/secrets").mkdir(parents=True)
+    (root / "run/secrets/drawn").write_text("by the application")
     found = compare(root, image)
-    assert not {"etc/hosts", "dev", "dev/null", "etc/resolv.conf"} & set(found.present)
+    assert not {"etc/hosts", "dev", "etc/resolv.conf", "run/secrets"} & set(found.present)
+    assert "run/secrets/drawn" in found.present, "nobody mounts anything over it"
     assert found.gone == []
 
 
@@ -102,6 +107,7 @@ async def test_laid_over_the_image_they_give_the_container_again(
     (root / "app/cache/new/empty").mkdir(parents=True)
     (root / "app/cache").chmod(0o2770)
     os.chown(root / "app/cache", 33, 33)
+    (root / "app/current").unlink()
     (root / "etc/issue").unlink()
     (root / "etc/issue").mkdir()
     (root / "etc/issue/inside").write_text("x")
@@ -131,7 +137,51 @@ async def test_laid_over_the_image_they_give_the_container_again(
     (copy / "holes").unlink()
     assert listing(copy) == listing(root)
     assert (copy / "-same").stat().st_nlink == 2
-    assert json.loads((unpacked / DELETED_FILES).read_text()) == ["/app/cache/old"]
+    assert json.loads((unpacked / DELETED_FILES).read_text()) == [
+        "/app/current",
+        "/app/cache/old",
+    ]
+
+
+async def test_in_the_place_of_a_link_that_is_gone_podman_finds_a_file(
+    node: Node, podman: FakePodman, root: Path, image: Path, tmp_path: Path
+) -> None:
+    """Or it would remove what the link leads to, and leave the link."""
+    (root / "app/current").unlink()
+    podman.roots = (root, image)
+    export = tmp_path / "export.tar"
+    tarfile.open(export, "w:").close()
+    await add_changes(node, OWN, HELPER, export)
+    with tarfile.open(export, "r:") as tar:
+        diff = tar.extractfile(ROOT_FS_DIFF)
+        assert diff is not None
+        with tarfile.open(fileobj=io.BytesIO(diff.read())) as changes:
+            placeholder = changes.getmember("app/current")
+    assert placeholder.isreg()
+    assert placeholder.size == 0
+
+
+async def test_a_file_for_which_no_copy_could_find_room_is_named(
+    node: Node, podman: FakePodman, root: Path, image: Path, tmp_path: Path
+) -> None:
+    with (root / "app/endless").open("wb") as file:
+        file.truncate(shutil.disk_usage(tmp_path).total * 2)
+    podman.roots = (root, image)
+    export = tmp_path / "export.tar"
+    tarfile.open(export, "w:").close()
+    with pytest.raises(VolumeError, match=r"/app/endless in the container has \d+ MiB"):
+        await add_changes(node, OWN, HELPER, export)
+
+
+async def test_an_export_that_was_cut_off_is_no_bug_of_ours(
+    node: Node, podman: FakePodman, root: Path, image: Path, tmp_path: Path
+) -> None:
+    (root / "new").touch()
+    podman.roots = (root, image)
+    export = tmp_path / "export.tar"
+    export.write_bytes(b"half a header")
+    with pytest.raises(VolumeError, match="no whole tar"):
+        await add_changes(node, OWN, HELPER, export)
 
 
 async def test_a_socket_is_left_to_criu(
