@@ -155,27 +155,27 @@ async def _remove_containers(node: Node, found: _Found, owners: _Owners) -> None
 async def _remove_pods(node: Node, found: _Found) -> None:
     """Remove pods without a main container, and what is left of pods that are gone."""
     for pod in headless(found.pods):
-        if not await _is_being_opened_or_is_whole(node, pod):
+        if not await _is_in_work_or_whole(node, pod):
             logger.warning("removing pod %s: its main container is gone", pod)
             await dismantle(node, pod)
     there = {pod.tag for pod in map(parse_pod, [pod.name for pod in found.pods]) if pod}
     for member, pod in members_of_no_pod(found.half_made, there):
-        if not await _is_being_opened_or_is_whole(node, pod):
+        if not await _is_in_work_or_whole(node, pod):
             logger.warning("removing container %s, which Podman never finished", member)
             await node.podman.remove(member)
     for tag in sorted(found.volumes - there):
-        if not await _is_being_opened_or_is_whole(node, PodName(tag)):
+        if not await _is_in_work_or_whole(node, PodName(tag)):
             logger.warning("removing volumes %s: their pod is gone", tag)
             await in_thread(node.volumes.remove, tag)
 
 
-async def _is_being_opened_or_is_whole(node: Node, pod: PodName) -> bool:
+async def _is_in_work_or_whole(node: Node, pod: PodName) -> bool:
     """Whether somebody needs a pod by now that looked like nobody's when all were listed.
 
-    Asked in this order: where nobody is opening it any more, its main container is there, or never
-    will be.
+    Asked in this order: where nobody is making or removing it any more, its main container is
+    there, or never will be.
     """
-    if str(pod) in node.opening:
+    if str(pod) in node.pods_in_work:
         return True
     found = await node.podman.inspect_pod(str(pod))
     return found is not None and not headless([found])

@@ -104,8 +104,8 @@ class Node:
     filling: set[str] = field(default_factory=set)
     """Names of the containers that are being made ahead of time right now."""
 
-    opening: set[str] = field(default_factory=set)
-    """Names of the pods whose main containers are yet to be made."""
+    pods_in_work: set[str] = field(default_factory=set)
+    """Names of pods that are being made or removed right now: half of one is nobody's leftover."""
 
     pool: Pool[WarmCopy] = field(default_factory=Pool)
     """Thawed copies that wait to be claimed."""

@@ -32,7 +32,7 @@ async def opened(
     pod = new_pod() if blueprint.needs_pod else None
     if pod is not None:
         # Until its main container is there, nothing else tells that somebody needs it.
-        node.opening.add(str(pod))
+        node.pods_in_work.add(str(pod))
     try:
         if pod is None:
             yield Sandbox(ports)
@@ -46,7 +46,7 @@ async def opened(
         raise
     finally:
         if pod is not None:
-            node.opening.discard(str(pod))
+            node.pods_in_work.discard(str(pod))
 
 
 async def _leave_nothing(node: Node, name: ContainerName, pod: PodName | None) -> None:
@@ -109,4 +109,8 @@ async def dismantle(node: Node, pod: PodName) -> None:
         # Not before: they are mounted into its containers.
         await in_thread(node.volumes.remove, pod.tag)
 
-    await to_its_end(all_of_it())
+    node.pods_in_work.add(str(pod))
+    try:
+        await to_its_end(all_of_it())
+    finally:
+        node.pods_in_work.discard(str(pod))

@@ -422,7 +422,7 @@ async def test_volumes_and_pods_of_nobody_are_removed(
     podman.pods[POD.name] = POD
     for tag in ("0" * 16, "1" * 16, "2" * 16):
         (node.volumes.directory / tag).mkdir()
-    node.opening.add(f"tryitnow_pod_{'2' * 16}")
+    node.pods_in_work.add(f"tryitnow_pod_{'2' * 16}")
     await look()
     assert podman.pods == {}
     assert node.volumes.tags() == {"2" * 16}
