@@ -20,10 +20,10 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 
 R = TypeVar("R", bound=Resource)
 
-READY_WITHIN = 60.0
+READY_WITHIN = 120.0
 """Seconds for what takes a few when the machine is idle."""
 
-BUILT_WITHIN = 90.0
+BUILT_WITHIN = 180.0
 
 
 def connect(kubeconfig: Path) -> kubernetes.client.ApiClient:

@@ -13,7 +13,7 @@ import pytest
 from tests.pages import blocks, walkthrough
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, visit
-from tests.system.objects import Objects
+from tests.system.objects import Objects, wait_until
 from tests.system.terminal import Terminal
 from tryitnow.api.demoinstance import DemoInstance
 
@@ -104,8 +104,10 @@ def test_a_cold_start_says_why_and_is_explained(
 
 
 def test_kubectl_and_bash_complete_names_of_the_cluster(terminal: Terminal) -> None:
-    offered = terminal.run("kubectl __complete tryitnow demo s").stdout
-    assert offered.splitlines()[0].split("\t") == ["shop", "Ready"]
+    asked = "kubectl __complete tryitnow demo s"
+    # It offers nothing where the cluster does not answer at once: nobody waits for a completion.
+    wait_until(lambda: terminal.run(asked).stdout.startswith("shop"), "an offer")
+    assert terminal.run(asked).stdout.splitlines()[0].split("\t") == ["shop", "Ready"]
     script = (
         "source <(tryitnow completion bash)\n"
         "COMP_WORDS=(tryitnow demo s) COMP_CWORD=2\n"

@@ -171,12 +171,17 @@ def test_a_container_under_our_names_without_an_owner_is_removed(
     node = NODES[0]
     name = "tryitnow_demo_nowhere_nobody_12345678"
     bystander = "somebody-elses"
-    nodes.podman(node, "run", "--detach", "--name", name, notes_image)
-    nodes.podman(node, "run", "--detach", "--name", bystander, notes_image)
     half_made = "tryitnow_demo_nowhere_half_12345678"
-    nodes.podman(node, "create", "--name", half_made, notes_image)
-    nodes.have_podman_forget(node, half_made)
-    assert half_made in nodes.podman(node, "ps", "--all", "--external")
+    # It would remove the one while the other is being made.
+    nodes.cluster.stop(f"agent-{node}")
+    try:
+        nodes.podman(node, "run", "--detach", "--name", name, notes_image)
+        nodes.podman(node, "run", "--detach", "--name", bystander, notes_image)
+        nodes.podman(node, "create", "--name", half_made, notes_image)
+        nodes.have_podman_forget(node, half_made)
+        assert half_made in nodes.podman(node, "ps", "--all", "--external")
+    finally:
+        nodes.cluster.start(f"agent-{node}")
     try:
         wait_until(lambda: not nodes.containers(node, name), "the orphan to be removed")
         wait_until(
