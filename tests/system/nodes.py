@@ -61,6 +61,15 @@ class LabNodes:
         script = f"ls -A {shlex.quote(directory)} 2>/dev/null || true"
         return [name for name in self.shell(node, script).split() if part in name]
 
+    def hide_prepared(self, node: str, data: str, container: str) -> None:
+        """Damage what is prepared, as a Podman that unpacks archives in another way would."""
+        self.shell(node, f"mv {data}/{container}/checkpoint {data}/{container}/elsewhere")
+
+    def is_prepared(self, node: str, data: str, container: str) -> bool:
+        # In this order: the mark is written last, and what is being removed has it for a while.
+        there = "checkpoint" in self.files(node, f"{data}/{container}")
+        return there and "prepared.json" in self.files(node, data)
+
     def published_ports(self, node: str) -> set[int]:
         """Ports of the node that Netavark forwards to a container."""
         script = "nft -j list table inet netavark 2>/dev/null || echo '{\"nftables\": []}'"

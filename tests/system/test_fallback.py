@@ -99,17 +99,13 @@ def test_what_is_prepared_and_damaged_is_replaced_by_the_archive(
     objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
     frozen = objects.ready_checkpoint("notes")
     data = f"{DATA}/{objects.namespace}_notes_{frozen.status.current_revision}"
-    # A link to nowhere, as a Podman that unpacks archives in another way would leave it.
-    nodes.shell(NODE, f"mv {data}/notes/checkpoint {data}/notes/elsewhere")
+    nodes.hide_prepared(NODE, data, "notes")
     objects.demo("thawed", "notes")
     demo = objects.ready_demo("thawed")
     assert demo.status.started_by is StartedBy.RESTORE
     assert visit(demo).get("/healthz").status_code == 200
     wait_until(
-        lambda: (
-            "checkpoint" in nodes.files(NODE, f"{data}/notes")
-            and "prepared.json" in nodes.files(NODE, data)
-        ),
+        lambda: nodes.is_prepared(NODE, data, "notes"),
         "the copy to be prepared anew",
     )
     objects.demo("quick", "notes")

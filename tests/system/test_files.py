@@ -101,12 +101,12 @@ def test_whatever_was_changed_before_the_freeze_is_so_in_each_copy(
     # Without what is prepared, Podman reads the archive itself.
     data = f"{DATA}/{objects.namespace}_notes_{frozen.status.current_revision}"
     for number in range(5):
-        nodes.shell(NODE, f"mv {data}/notes/checkpoint {data}/notes/elsewhere")
+        nodes.hide_prepared(NODE, data, "notes")
         objects.demo(f"archived-{number}", "notes", start="RestoreOnly")
         archived = objects.ready_demo(f"archived-{number}")
         if archived.status.restored_from is RestoredFrom.ARCHIVE:
             break  # else the damage was found, and it was prepared anew, before the demo came
-        wait_until(lambda: is_prepared(nodes, data), "the copy to be prepared anew")
+        wait_until(lambda: nodes.is_prepared(NODE, data, "notes"), "the copy to be prepared anew")
     assert archived.status.restored_from is RestoredFrom.ARCHIVE
     assert_as_frozen(nodes, archived)
 
@@ -121,11 +121,6 @@ def test_an_application_that_watches_its_files_hears_of_changes_after_the_thaw(
     assert visitor.get("/heard").json() is False
     assert visitor.post("/files/settings", "new").status_code == 201
     assert visitor.get("/heard").json() is True
-
-
-def is_prepared(nodes: LabNodes, data: str) -> bool:
-    found = nodes.files(NODE, f"{data}/notes"), nodes.files(NODE, data)
-    return "checkpoint" in found[0] and "prepared.json" in found[1]
 
 
 def assert_as_frozen(nodes: LabNodes, demo: DemoInstance) -> None:

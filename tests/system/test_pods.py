@@ -201,7 +201,7 @@ def test_what_is_prepared_of_a_pod_and_damaged_is_replaced_by_the_archive(
     frozen: Checkpoint, module_objects: Objects, nodes: LabNodes
 ) -> None:
     data = f"{DATA}/{module_objects.namespace}_pod_{frozen.status.current_revision}"
-    nodes.shell(NODE, f"mv {data}/second/checkpoint {data}/second/elsewhere")
+    nodes.hide_prepared(NODE, data, "second")
     module_objects.demo("archived", "pod")
     demo = module_objects.ready_demo("archived")
     assert demo.status.started_by is StartedBy.RESTORE
@@ -211,10 +211,7 @@ def test_what_is_prepared_of_a_pod_and_damaged_is_replaced_by_the_archive(
     seen = nodes.podman(NODE, "exec", main, "cat", "/data/seed", "/data/files/keys/key.txt")
     assert seen.split() == ["seeded", KEY]
     wait_until(
-        lambda: (
-            "checkpoint" in nodes.files(NODE, f"{data}/second")
-            and "prepared.json" in nodes.files(NODE, data)
-        ),
+        lambda: nodes.is_prepared(NODE, data, "second"),
         "the pod to be prepared anew",
     )
     module_objects.demo("quick", "pod")

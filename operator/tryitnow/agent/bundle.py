@@ -52,13 +52,25 @@ def pack_volume(directory: Path, target: Path) -> None:
         VolumeError: the disk is full or broken.
 
     """
-    argv = [
-        "tar", "--create", f"--file={target}", f"--directory={directory}", "--numeric-owner",
-        "--xattrs", "--sparse", ".",
-    ]  # fmt: skip
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    write_tar(target, str(directory), f"--directory={directory}", ".")
+
+
+def write_tar(target: Path, what: str, *selection: str) -> None:
+    """Write files into a tar that keeps owners, attributes and holes. Blocking.
+
+    Args:
+        target: Where to.
+        what: What it is, for the message.
+        selection: The options and names by which GNU tar finds the files.
+
+    Raises:
+        VolumeError: the disk is full or broken.
+
+    """
+    argv = ["tar", "--create", f"--file={target}", "--numeric-owner", "--xattrs", "--sparse"]
+    done = subprocess.run([*argv, *selection], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        msg = f"{directory} cannot be packed: {done.stderr.strip()[-500:]}"
+        msg = f"{what} cannot be packed: {done.stderr.strip()[-500:]}"
         raise VolumeError(msg)
 
 

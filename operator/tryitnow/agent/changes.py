@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tryitnow.agent.bundle import write_tar
 from tryitnow.agent.node import Node
 from tryitnow.agent.unpack import DELETED_FILES, ROOT_FS_DIFF
 from tryitnow.agent.volumes import VolumeError
@@ -155,17 +155,13 @@ def pack(root: Path, changes: Changes, target: Path) -> None:
         for path in changes.gone_links:
             (instead / path).parent.mkdir(parents=True, exist_ok=True)
             (instead / path).touch()
-        argv = [
-            "tar", "--create", f"--file={target}", "--numeric-owner", "--xattrs", "--sparse",
-            "--no-recursion", "--null", "--verbatim-files-from",
+        changed = _list(Path(scratch) / "root", _packable(root, changes, target))
+        write_tar(
+            target, "the changed files of the container", "--no-recursion", "--null",
+            "--verbatim-files-from",
             f"--directory={instead}", f"--files-from={_list(instead, changes.gone_links)}",
-            f"--directory={root}",
-            f"--files-from={_list(Path(scratch) / 'root', _packable(root, changes, target))}",
-        ]  # fmt: skip
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        msg = f"the changed files of the container cannot be packed: {done.stderr.strip()[-500:]}"
-        raise VolumeError(msg)
+            f"--directory={root}", f"--files-from={changed}",
+        )  # fmt: skip
 
 
 def _list(beside: Path, paths: Iterable[str]) -> Path:

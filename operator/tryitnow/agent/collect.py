@@ -111,7 +111,7 @@ async def _remove(node: Node, found: _Found, owners: _Owners) -> None:
 
 async def _find(node: Node) -> _Found:
     return _Found(
-        port_owners=node.ports.owners() - node.filling,
+        port_owners=node.ports.owners() - node.in_work,
         containers=await node.podman.list_containers(PREFIX),
         half_made=await node.podman.half_made(PREFIX),
         pods=await node.podman.list_pods(POD_PREFIX),
@@ -139,7 +139,7 @@ async def _list_owners(node: Node) -> _Owners:
 
 
 async def _remove_containers(node: Node, found: _Found, owners: _Owners) -> None:
-    waiting = node.pool.names() | node.slots.names() | node.preparing | node.filling
+    waiting = node.pool.names() | node.slots.names() | node.preparing | node.in_work
     for name in orphans(found.half_made, owners.instances, owners.copies):
         if str(name) not in waiting:
             logger.warning("removing container %s, which Podman never finished", name)
@@ -205,7 +205,7 @@ def _release_ports(node: Node, found: _Found) -> None:
     A demo's own are given back when it is started anew, or removed.
     """
     there = {c.name for c in found.containers} | set(found.half_made)
-    waiting = node.pool.names() | node.slots.names() | node.filling
+    waiting = node.pool.names() | node.slots.names() | node.in_work
     for owner in found.port_owners - there - waiting:
         name = parse(owner)
         if name is not None and name.role in {Role.WARM, Role.SLOT}:

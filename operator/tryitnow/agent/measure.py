@@ -181,8 +181,12 @@ def copy_seen(node: Node, copy: NodeCheckpoint) -> None:
             node.metrics.expect(STARTS, **wanted, method=str(way), fallback_reason="")
     _expect_cold_starts(node, copy.checkpoint_key, StartPolicy.PREFER_RESTORE)
     for phase in _RESTORE_PHASES:
-        restore_way = {"method": str(StartedBy.RESTORE), "source": str(RestoredFrom.PREPARED)}
-        node.metrics.expect(START_PHASE_DURATION, **restore_way, phase=phase)
+        node.metrics.expect(
+            START_PHASE_DURATION,
+            method=str(StartedBy.RESTORE),
+            source=str(RestoredFrom.PREPARED),
+            phase=phase,
+        )
     for purpose in {Role.DEMO} | ({Role.WARM} if pooled else set()):
         for source in RestoredFrom:
             for result in ("Ready", "NotReady", "CRIUFailed"):

@@ -142,6 +142,11 @@ class Node:
         async with self.reading:
             await asyncio.to_thread(self.archives.check, name, archive)
 
+    @property
+    def in_work(self) -> set[str]:
+        """Names of containers that are being made ahead of time, or handed out, right now."""
+        return self.filling | self.claiming
+
     def is_wanted(self, key: Key) -> bool:
         """Whether the cluster still wants this copy here: it is neither gone nor going.
 

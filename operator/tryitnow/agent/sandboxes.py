@@ -6,10 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tryitnow.agent import gate
-from tryitnow.agent.names import ContainerName, PodName, new_pod, parse_pod
+from tryitnow.agent.names import (
+    PREFIX,
+    ContainerName,
+    PodName,
+    Role,
+    new_pod,
+    parse,
+    parse_pod,
+    waits_for,
+)
 from tryitnow.agent.node import Node
+from tryitnow.agent.pool import Pool, W
 from tryitnow.agent.sandbox import Sandbox
 from tryitnow.api.checkpoint import Blueprint
+from tryitnow.api.meta import Key
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import in_thread, to_its_end
 from tryitnow.podman.client import ContainerState
 
@@ -89,6 +101,21 @@ async def discard(node: Node, name: ContainerName) -> None:
 
     """
     await to_its_end(_leave_nothing(node, name, None))
+
+
+async def discard_waiting(node: Node, pool: Pool[W], key: Key) -> None:
+    """Remove all that waits in a pool for demos of a copy, but for what is handed out meanwhile."""
+    for one in pool.of(key):
+        if pool.withdraw(key, one):
+            await discard(node, one.name)
+
+
+async def waiting(
+    node: Node, role: Role, copy: NodeCheckpoint
+) -> list[tuple[ContainerName, ContainerState]]:
+    """Return the containers that wait in that role for demos of a copy, as Podman knows them."""
+    found = [(parse(state.name), state) for state in await node.podman.list_containers(PREFIX)]
+    return [(name, state) for name, state in found if name and waits_for(name, role, copy)]
 
 
 async def _remove_container(node: Node, name: str) -> None:

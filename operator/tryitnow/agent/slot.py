@@ -18,20 +18,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.names import (
-    PREFIX,
     ContainerName,
     PodName,
     Role,
-    parse,
     slot_container,
-    waits_for,
 )
 from tryitnow.agent.node import Node
 from tryitnow.agent.pool import Slot
 from tryitnow.agent.ports import NoPortError
 from tryitnow.agent.prepared import Prepared
 from tryitnow.agent.sandbox import Sandbox, SandboxError
-from tryitnow.agent.sandboxes import discard, opened
+from tryitnow.agent.sandboxes import discard, discard_waiting, opened, waiting
 from tryitnow.agent.sources import read_sources
 from tryitnow.agent.startup import new_container
 from tryitnow.api.meta import Key
@@ -139,9 +136,7 @@ async def reconcile_slots(node: Node, key: Key) -> timedelta | None:
 
 async def drop_slots(node: Node, key: Key) -> None:
     """Remove all slots of a copy that wait."""
-    for slot in node.slots.of(key):
-        if node.slots.withdraw(key, slot):
-            await discard(node, slot.name)
+    await discard_waiting(node, node.slots, key)
 
 
 def _wanted(node: Node, copy: NodeCheckpoint) -> int:
@@ -188,10 +183,8 @@ def _fill_volumes(node: Node, pod: PodName, template: Template, prepared: Prepar
 
 async def _remove_leftovers(node: Node, copy: NodeCheckpoint) -> None:
     """Remove what an agent before this one made: what it was made from may have changed since."""
-    for state in await node.podman.list_containers(PREFIX):
-        name = parse(state.name)
-        if name is not None and waits_for(name, Role.SLOT, copy):
-            await discard(node, name)
+    for name, _ in await waiting(node, Role.SLOT, copy):
+        await discard(node, name)
 
 
 def _id(copy: NodeCheckpoint) -> str:

@@ -15,12 +15,9 @@ from tryitnow.agent.inside import reached
 from tryitnow.agent.measure import claim_ended
 from tryitnow.agent.memory import available_memory_bytes
 from tryitnow.agent.names import (
-    PREFIX,
     ContainerName,
     Role,
     demo_container,
-    parse,
-    waits_for,
     warm_container,
 )
 from tryitnow.agent.node import Node
@@ -30,7 +27,7 @@ from tryitnow.agent.probe import NotReadyError, ask
 from tryitnow.agent.quarantine import note_restore_failure, quarantine_damaged
 from tryitnow.agent.restore import thaw
 from tryitnow.agent.sandbox import Sandbox, SandboxError
-from tryitnow.agent.sandboxes import discard, find, members
+from tryitnow.agent.sandboxes import discard, discard_waiting, find, members, waiting
 from tryitnow.agent.unpack import UnpackError
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
@@ -96,7 +93,6 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
     while (warm := node.pool.take(copy.key)) is not None:
         name = demo_container(instance)
         # Until its ports are the instance's, it is neither the pool's nor found by its name.
-        node.filling.add(str(warm.name))
         node.claiming.add(str(warm.name))
         try:
             if warm.paused:
@@ -121,7 +117,6 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
             await _discard_both(node, warm, name)
             raise
         finally:
-            node.filling.discard(str(warm.name))
             node.claiming.discard(str(warm.name))
         claim_ended(node, copy, "Claimed")
         return Claim(warm.sandbox, timedelta(seconds=time.monotonic() - began))
@@ -173,8 +168,7 @@ async def reconcile_pool(node: Node, key: Key) -> timedelta | None:
     copy = node.copies.get(key)
     if copy is None:
         # Its containers are nobody's now, and are collected as such.
-        for warm in node.pool.of(key):
-            await _drop(node, key, warm)
+        await discard_waiting(node, node.pool, key)
         node.pool.adopted.discard(key)
         return None
     wanted = _wanted(node, copy)
@@ -202,9 +196,8 @@ async def reconcile_pool(node: Node, key: Key) -> timedelta | None:
 
 async def _adopt(node: Node, copy: NodeCheckpoint) -> None:
     """Take in what waited before the agent was started, and remove what cannot be used."""
-    for state in await node.podman.list_containers(PREFIX):
-        name = parse(state.name)
-        if name is None or not waits_for(name, Role.WARM, copy) or state.name in node.pool.names():
+    for name, state in await waiting(node, Role.WARM, copy):
+        if state.name in node.pool.names():
             continue
         sandbox = await find(node, state) if state.alive else None
         if await node.podman.inspect(state.name) is None or state.name in node.claiming:
@@ -247,11 +240,6 @@ async def _is_fit(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> bool:
     )
 
 
-async def _drop(node: Node, key: Key, warm: WarmCopy) -> None:
-    if node.pool.withdraw(key, warm):
-        await discard(node, warm.name)
-
-
 async def _drop_all(node: Node, copy: NodeCheckpoint, all_: list[WarmCopy]) -> None:
     """Take copies out of the pool, and say so before demos are sent here for them."""
     dropped = [warm for warm in all_ if node.pool.withdraw(copy.key, warm)]
@@ -266,12 +254,8 @@ async def _drop_all(node: Node, copy: NodeCheckpoint, all_: list[WarmCopy]) -> N
 
 async def empty_pool(node: Node, copy: NodeCheckpoint) -> None:
     """Remove whatever waits, or is being made to wait, of a copy that is removed."""
-    for warm in node.pool.of(copy.key):
-        await _drop(node, copy.key, warm)
-    for state in await node.podman.list_containers(PREFIX):
-        name = parse(state.name)
-        if name is None or not waits_for(name, Role.WARM, copy):
-            continue
+    await discard_waiting(node, node.pool, copy.key)
+    for name, state in await waiting(node, Role.WARM, copy):
         if state.name not in node.claiming:
             await discard(node, name)
 

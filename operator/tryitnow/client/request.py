@@ -40,16 +40,15 @@ class DemoRequest:
             spec["parameters"] = dict(self.parameters)
         if self.start is not None:
             spec["start"] = str(self.start)
-        return {"metadata": {"name": self.name or self._new_name(), "namespace": namespace},
+        return {"metadata": {"name": self.named().name, "namespace": namespace},
                 "spec": spec}  # fmt: skip
 
     def named(self) -> DemoRequest:
         """Return the same with the name that the demo gets."""
-        return replace(self, name=self.name or self._new_name())
-
-    def _new_name(self) -> str:
+        if self.name:
+            return self
         prefix = self.checkpoint.replace(".", "-")[:_LONGEST_PREFIX].rstrip("-")
-        return f"{prefix}-{secrets.token_hex(4)}"
+        return replace(self, name=f"{prefix}-{secrets.token_hex(4)}")
 
 
 def as_duration(value: str | timedelta) -> timedelta:

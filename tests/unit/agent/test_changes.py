@@ -43,6 +43,23 @@ def root(tmp_path: Path, image: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """An export without changes, and without anything else."""
+    export = tmp_path / "export.tar"
+    tarfile.open(export, "w:").close()
+    return export
+
+
+def packed(export: Path) -> dict[str, tarfile.TarInfo]:
+    """Return what an export has of changed files, by name."""
+    with tarfile.open(export, "r:") as tar:
+        diff = tar.extractfile(ROOT_FS_DIFF)
+        assert diff is not None
+        with tarfile.open(fileobj=io.BytesIO(diff.read())) as changes:
+            return {member.name: member for member in changes}
+
+
 def touched(root: Path, image: Path) -> list[str]:
     """Files that are found to differ: of directories of plain trees, the time always does."""
     return [path for path in compare(root, image).present if not (root / path).is_dir()]
@@ -144,57 +161,42 @@ async def test_laid_over_the_image_they_give_the_container_again(
 
 
 async def test_in_the_place_of_a_link_that_is_gone_podman_finds_a_file(
-    node: Node, podman: FakePodman, root: Path, image: Path, tmp_path: Path
+    node: Node, podman: FakePodman, root: Path, image: Path, export: Path
 ) -> None:
     """Or it would remove what the link leads to, and leave the link."""
     (root / "app/current").unlink()
     podman.roots = (root, image)
-    export = tmp_path / "export.tar"
-    tarfile.open(export, "w:").close()
     await add_changes(node, OWN, HELPER, export)
-    with tarfile.open(export, "r:") as tar:
-        diff = tar.extractfile(ROOT_FS_DIFF)
-        assert diff is not None
-        with tarfile.open(fileobj=io.BytesIO(diff.read())) as changes:
-            placeholder = changes.getmember("app/current")
+    placeholder = packed(export)["app/current"]
     assert placeholder.isreg()
     assert placeholder.size == 0
 
 
 async def test_a_file_for_which_no_copy_could_find_room_is_named(
-    node: Node, podman: FakePodman, root: Path, image: Path, tmp_path: Path
+    node: Node, podman: FakePodman, root: Path, image: Path, export: Path
 ) -> None:
     with (root / "app/endless").open("wb") as file:
-        file.truncate(shutil.disk_usage(tmp_path).total * 2)
+        file.truncate(shutil.disk_usage(export.parent).total * 2)
     podman.roots = (root, image)
-    export = tmp_path / "export.tar"
-    tarfile.open(export, "w:").close()
     with pytest.raises(VolumeError, match=r"/app/endless in the container has \d+ MiB"):
         await add_changes(node, OWN, HELPER, export)
 
 
 async def test_an_export_that_was_cut_off_is_no_bug_of_ours(
-    node: Node, podman: FakePodman, root: Path, image: Path, tmp_path: Path
+    node: Node, podman: FakePodman, root: Path, image: Path, export: Path
 ) -> None:
     (root / "new").touch()
     podman.roots = (root, image)
-    export = tmp_path / "export.tar"
     export.write_bytes(b"half a header")
     with pytest.raises(VolumeError, match="no whole tar"):
         await add_changes(node, OWN, HELPER, export)
 
 
 async def test_a_socket_is_left_to_criu(
-    node: Node, podman: FakePodman, root: Path, image: Path, tmp_path: Path
+    node: Node, podman: FakePodman, root: Path, image: Path, export: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(root / "s"))
     podman.roots = (root, image)
-    export = tmp_path / "export.tar"
-    tarfile.open(export, "w:").close()
     await add_changes(node, OWN, HELPER, export)
-    with tarfile.open(export, "r:") as tar:
-        diff = tar.extractfile(ROOT_FS_DIFF)
-        assert diff is not None
-        with tarfile.open(fileobj=io.BytesIO(diff.read())) as changes:
-            assert "s" not in changes.getnames()
+    assert "s" not in packed(export)

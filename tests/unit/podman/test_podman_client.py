@@ -530,6 +530,22 @@ async def test_the_log_is_found_where_podman_only_quotes_the_runtimes_command_li
         await podman.checkpoint(NAME, CRIUOptions(), list)
 
 
+async def test_a_mount_that_is_not_seen_from_here_is_told_and_taken_back(
+    podman: Podman, libpod: FakeLibpod
+) -> None:
+    """As where a node's own Podman keeps its mounts to itself."""
+    libpod.on_json("GET", f"/containers/{NAME}/json", {"Image": "sha256:abc"})
+    libpod.on_json("POST", "/containers/create", {}, status=201)
+    libpod.on_json("POST", f"/containers/{NAME}/mount", "/nowhere/merged")
+    libpod.on_json("POST", f"/containers/{NAME}/unmount", None)
+    libpod.on_json("DELETE", "/containers/helper", [])
+    with pytest.raises(PodmanError, match="set `skip_mount_home"):
+        await podman.with_roots(NAME, "helper", lambda root, image: (root, image))
+    asked = [(request.method, request.path) for request in libpod.asked]
+    assert ("POST", f"/containers/{NAME}/unmount") in asked
+    assert asked[-1] == ("DELETE", "/containers/helper")
+
+
 async def test_the_log_is_found_where_the_runtime_said_something_else(
     podman: Podman, libpod: FakeLibpod, tmp_path: Path
 ) -> None:
