@@ -125,7 +125,7 @@ def test_a_leader_that_breaks_down_is_followed_when_its_lease_has_run_out(
     took = time.monotonic() - crashed_at
     lease_s = TIMING.lease_duration.total_seconds()
     # It was renewed at most one period before the crash, or a little more on a busy machine.
-    assert took > lease_s - LOOK_S - 3
+    assert lease_s - LOOK_S - 3 < took < lease_s + LOOK_S + SLACK_S
     for demo in demos:
         assert visit(objects.ready_demo(demo)).get("/healthz").status_code == 200
         assert len(objects.notes_of(demo, "Bound")) == 1

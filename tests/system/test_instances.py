@@ -41,7 +41,7 @@ def test_a_demo_is_gone_with_its_container_and_port_when_its_ttl_has_passed(
     assert port in nodes.published_ports(node)
     visitor = visit(demo)
     objects.wait_gone(DemoInstance, "short")
-    assert 0 <= (now() - demo.status.expires_at).total_seconds() <= 20
+    assert 0 <= (now() - demo.status.expires_at).total_seconds() <= 5
     assert visitor.is_gone()
     assert nodes.containers(node, "_short_") == []
     assert port not in nodes.published_ports(node)
