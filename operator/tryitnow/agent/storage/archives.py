@@ -1,12 +1,13 @@
 """Archives on the node's disk: written whole or not at all, and never read unchecked.
 
-Each ``<namespace>_<checkpoint>_<revision>.tar[.zst]`` has a ``.md`` beside it that tells a person
-what it is and how to thaw it by hand. Files are 0600 in a 0700 directory: an archive holds the
+Each ``<namespace>_<checkpoint>_<identity>.tar[.zst]`` has a ``.md`` beside it that tells a person
+what it is and how to restore it by hand. Files are 0600 in a 0700 directory: an archive holds the
 application's memory, secrets included.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ from typing import BinaryIO
 import yaml
 import zstandard
 
-from tryitnow.api.checkpoint import Archive, Blueprint, Compression, TCPPolicy
+from tryitnow.agent.errors import ArchiveMissingError, DigestMismatchError
+from tryitnow.agent.storage.files import free_bytes, sync_directory, write_whole
+from tryitnow.api.archive import Archive
+from tryitnow.api.definition import Compression, Definition, TCPPolicy
 from tryitnow.api.meta import Key
 
 CHUNK_BYTES = 1 << 20
@@ -28,18 +32,6 @@ Signature = tuple[int, int, int, int]
 _PARTIAL = ".partial"
 
 
-class ArchiveError(Exception):
-    """The archive cannot be used; the message says why."""
-
-
-class ArchiveMissingError(ArchiveError):
-    """The file is not there."""
-
-
-class DigestMismatchError(ArchiveError):
-    """The bytes are not those that were frozen."""
-
-
 @dataclass(frozen=True)
 class Written:
     """What was written to disk."""
@@ -48,12 +40,18 @@ class Written:
     size_bytes: int
 
 
+_LONGEST_STEM = 200
+"""Characters: a file name may have 255, and endings such as ``.tar.zst.<digits>.partial`` follow."""
+
+
 @dataclass(frozen=True)
 class ArchiveName:
-    """Whose archive it is: one file per revision of a Checkpoint."""
+    """Whose archive it is: one file for each revision of a Checkpoint."""
 
     checkpoint: Key
     revision: str
+    """Identity of the revision."""
+
     compression: Compression
 
     def __str__(self) -> str:
@@ -62,7 +60,9 @@ class ArchiveName:
     @property
     def stem(self) -> str:
         """The name without its ending; the metadata's name begins with it."""
-        return f"{self.checkpoint.namespace}_{self.checkpoint.name}_{self.revision}"
+        owner = f"{self.checkpoint.namespace}_{self.checkpoint.name}"
+        # The identity alone is unique; the rest is for people.
+        return f"{owner[: _LONGEST_STEM - len(self.revision) - 1]}_{self.revision}"
 
 
 class ArchiveStore:
@@ -118,7 +118,7 @@ class ArchiveStore:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(target)
-            self._sync_directory()
+            sync_directory(self.directory)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -129,28 +129,22 @@ class ArchiveStore:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.rename(self.path(name))
-        self._sync_directory()
+        sync_directory(self.directory)
 
-    def describe(self, name: ArchiveName, archive: Archive, blueprint: Blueprint) -> None:
+    def describe(self, name: ArchiveName, archive: Archive, definition: Definition) -> None:
         """Write the ``.md`` beside an archive."""
-        text = _metadata(name, archive, blueprint)
-        temporary = self.directory / f".{name.stem}.md.new"
-        with _private(temporary) as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self.directory / f"{name.stem}.md")
-        self._sync_directory()
+        text = _metadata(name, archive, definition)
+        write_whole(self.directory / f"{name.stem}.md", text.encode())
 
     def read(self, name: ArchiveName, archive: Archive) -> Iterator[bytes]:
         """Give an archive's bytes, the last of them only when all were right. Blocking.
 
-        Whoever needs the whole archive cannot complete on a damaged one, and the file is read
-        once only.
+        A reader that needs the whole archive cannot complete on a damaged one, and the file is
+        read only once.
 
         Raises:
             ArchiveMissingError: there is no such file.
-            DigestMismatchError: it is not what was frozen.
+            DigestMismatchError: it has another digest, or the disk cannot read it.
 
         """
         path = self.path(name)
@@ -166,8 +160,13 @@ class ArchiveStore:
         except FileNotFoundError as error:
             msg = f"{path} is missing"
             raise ArchiveMissingError(msg) from error
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            msg = f"the disk cannot read {path}: {error}"
+            raise DigestMismatchError(msg) from error
         if digest.hexdigest() != archive.sha256:
-            msg = f"{path} has sha256 {digest.hexdigest()}, but {archive.sha256} was frozen"
+            msg = f"{path} has sha256 {digest.hexdigest()}, not {archive.sha256}"
             raise DigestMismatchError(msg)
         yield held
 
@@ -176,7 +175,7 @@ class ArchiveStore:
 
         Raises:
             ArchiveMissingError: there is no such file.
-            DigestMismatchError: it is not what was frozen.
+            DigestMismatchError: it has another digest.
 
         """
         for _ in self.read(name, archive):
@@ -199,15 +198,7 @@ class ArchiveStore:
 
     def free_bytes(self) -> int:
         """Return the free space of the file system."""
-        stat = os.statvfs(self.directory)
-        return stat.f_bavail * stat.f_frsize
-
-    def _sync_directory(self) -> None:
-        handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        return free_bytes(self.directory)
 
 
 class _HashingWriter:
@@ -230,7 +221,7 @@ def _private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, flags, 0o600), "wb")
 
 
-def _metadata(name: ArchiveName, archive: Archive, blueprint: Blueprint) -> str:
+def _metadata(name: ArchiveName, archive: Archive, definition: Definition) -> str:
     image, _, digest = archive.image.partition("@")
     facts = {
         "checkpoint": str(name.checkpoint),
@@ -249,35 +240,37 @@ def _metadata(name: ArchiveName, archive: Archive, blueprint: Blueprint) -> str:
         facts["images"] = dict(archive.images)
     return (
         f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n\n"
-        f"A frozen {name.checkpoint}, made by try-it-now. To thaw it by hand:\n\n"
-        f"{_by_hand(name, blueprint)}\n"
+        f"A checkpoint of {name.checkpoint}, made by try-it-now. To restore it by hand:\n\n"
+        f"{_by_hand(name, definition)}\n"
         "It holds the memory of the running application, secrets included: keep it private.\n"
     )
 
 
-def _by_hand(name: ArchiveName, blueprint: Blueprint) -> str:
-    options = blueprint.freezing
+def _by_hand(name: ArchiveName, definition: Definition) -> str:
+    options = definition.criu_options
     tcp = "--tcp-established" if options.tcp is TCPPolicy.ESTABLISHED else "--tcp-close"
     locks = " --file-locks" if options.file_locks else ""
-    publish = f"--publish 8080:{blueprint.probe_port}"
-    if not blueprint.needs_pod:
-        return (
-            f"    podman container restore --import {name} --name copy{locks} {tcp} \\\n"
-            f"        --ignore-static-ip --ignore-static-mac {publish}\n"
+    publish = f"--publish 8080:{definition.probe_port}"
+    restore = f"podman container restore{locks} {tcp} --pod demo"
+    lines = [f"podman pod create --name demo {publish}"]
+    if is_bundle(definition):
+        lines.append(f"mkdir parts && tar --extract --file {name} --directory parts")
+        lines += [
+            f"{restore} --import parts/containers/{member.name}.tar --name demo-{member.name} &"
+            for member in definition.template.members
+        ]
+        lines.append("wait")
+    else:
+        lines.append(f"{restore} --import {name} --name demo-{definition.main.name}")
+    text = "".join(f"    {line}\n" for line in lines)
+    if definition.template.volumes:
+        text += (
+            "\nIts volumes are in parts/volumes. config.dump in each container's tar names the "
+            "directories that they are mounted from: unpack them there first.\n"
         )
-    lines = [
-        f"    mkdir parts && tar --extract --file {name} --directory parts",
-        f"    podman pod create --name copy {publish}",
-        *(
-            f"    podman container restore --import parts/containers/{member.name}.tar --pod copy "
-            f"--name copy-{member.name}{locks} {tcp} &"
-            for member in blueprint.template.members
-        ),
-        "    wait",
-    ]
-    if blueprint.template.volumes:
-        lines.append(
-            "\nIts volumes lie in parts/volumes; config.dump in each container's tar says where "
-            "they must be before it is thawed."
-        )
-    return "\n".join(lines) + "\n"
+    return text
+
+
+def is_bundle(definition: Definition) -> bool:
+    """Whether the archive is a tar of several tars; otherwise it is Podman's export itself."""
+    return len(definition.template.members) > 1 or bool(definition.template.volumes)

@@ -8,16 +8,19 @@ Blocking.
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import zstandard
 
-from tryitnow.api.checkpoint import Compression
+from tryitnow.agent.errors import UnpackError
+from tryitnow.api.definition import Compression
 
 CHECKPOINT = "checkpoint"
 """CRIU's images, as Podman names the directory in an export (checkpointctl's ``metadata.go``)."""
@@ -25,15 +28,13 @@ CHECKPOINT = "checkpoint"
 DEV_SHM = "devshm-checkpoint.tar"
 ROOT_FS_DIFF = "rootfs-diff.tar"
 DELETED_FILES = "deleted.files"
-"""The other parts of an export that a restore needs."""
+HOSTS = "tryitnow-hosts"
+"""The other parts of an export that a restore needs; the last one is ours: /etc/hosts as the
+application left it."""
 
 
-_PIECE_BYTES = 32 << 10
-"""What is decompressed at once: memory pages compress 25 to 1."""
-
-
-class UnpackError(Exception):
-    """The archive cannot be unpacked; the message is tar's own, or says what is missing."""
+_PIECE_BYTES = 1 << 20
+"""Most that is decompressed at once."""
 
 
 def unpack(chunks: Iterator[bytes], compression: Compression, directory: Path) -> None:
@@ -76,9 +77,28 @@ def _clear_the_way(plain: Path, directory: Path) -> None:
                 path = directory / member.name.lstrip("/")
                 if not member.isdir() and path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)  # tar itself takes away empty ones only
+            _expect_end(plain, tar.offset)
     except tarfile.TarError as error:
         msg = f"{plain.name} is no tar: {error}"
         raise UnpackError(msg) from error
+
+
+def _expect_end(plain: Path, offset: int) -> None:
+    """See that nothing follows where Python's reader stopped.
+
+    Python ends quietly at a bad header, and GNU tar goes on behind it: what the one has not looked
+    at, the other would unpack.
+
+    Raises:
+        UnpackError: there is something.
+
+    """
+    with plain.open("rb") as file:
+        file.seek(offset)
+        while chunk := file.read(1 << 20):
+            if chunk.strip(b"\0"):
+                msg = f"{plain.name} is no whole tar: its end is not where its last file ends"
+                raise UnpackError(msg)
 
 
 def _clear_parents(directory: Path, name: PurePosixPath, cleared: set[Path]) -> None:
@@ -121,11 +141,34 @@ def _extract(chunks: Iterator[bytes], directory: Path) -> None:
 
 
 def _plain(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    decompressor = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    """Decompress, in pieces of bounded size: 32 KiB of zstd may hold a GiB of zeros."""
+    source = _Chunks(chunks)
     try:
-        for chunk in chunks:
-            for start in range(0, len(chunk), _PIECE_BYTES):
-                yield decompressor.decompress(chunk[start : start + _PIECE_BYTES])
+        with zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True) as reader:
+            while piece := reader.read(_PIECE_BYTES):
+                yield piece
     except zstandard.ZstdError as error:
         msg = f"the archive is no zstd stream: {error}"
         raise UnpackError(msg) from error
+
+
+class _Chunks(io.RawIOBase):
+    """An iterator of chunks as a file to read from."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - a writable buffer has no type in 3.11
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = chunk
+        part = self._rest[: len(buffer)]
+        buffer[: len(part)] = part
+        self._rest = self._rest[len(part) :]
+        return len(part)

@@ -1,23 +1,20 @@
-"""The volumes of pods on the node's disk: ``volumes/<pod>/<volume>``, bound into containers.
+"""The volumes of sandboxes: ``volumes/<sandbox>/<volume>``, bound into containers.
 
-Directories are reachable for root and the containers alone: what lies above them is 0700.
+Directories are reachable for root and the containers alone: the one above them is 0700. A volume
+of memory is a tmpfs that is mounted there.
 """
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from tryitnow.agent.sandbox import SandboxError
-from tryitnow.api.template import Container, Template
+from tryitnow.agent.errors import VolumeError
+from tryitnow.agent.storage.files import remove_tree
+from tryitnow.api.quantity import parse_quantity
+from tryitnow.api.template import Container, Medium, Template, Volume
 from tryitnow.podman.client import Mount
-
-
-class VolumeError(SandboxError):
-    """A volume cannot be made; the message says which and why."""
 
 
 class VolumeStore:
@@ -32,21 +29,53 @@ class VolumeStore:
         self.directory.chmod(0o700)
 
     def make(self, tag: str, template: Template) -> None:
-        """Make the empty volumes of a pod. Blocking."""
+        """Make the empty volumes of a sandbox. Blocking.
+
+        Raises:
+            VolumeError: a tmpfs cannot be mounted.
+            OSError: the disk is full or broken.
+
+        """
         home = self.directory / tag
         home.mkdir(mode=0o700)
         for volume in template.volumes:
             path = home / volume.name
             path.mkdir()
+            self._mount(volume, path)
             # Any user of a container may write into an emptyDir, as the kubelet makes it.
             path.chmod(0o777 if volume.empty_dir is not None else 0o755)
 
+    def mount_memory(self, tag: str, template: Template) -> None:
+        """Mount the volumes of memory again that a reboot has taken away. Blocking.
+
+        Raises:
+            VolumeError: a tmpfs cannot be mounted.
+
+        """
+        for volume in template.volumes:
+            path = self.path(tag, volume.name)
+            if _is_memory(volume) and not path.is_mount():
+                self._mount(volume, path)
+                path.chmod(0o777)
+
+    @staticmethod
+    def _mount(volume: Volume, path: Path) -> None:
+        if volume.empty_dir is None or not _is_memory(volume):
+            return
+        limit = volume.empty_dir.size_limit
+        options = f"mode=0777,size={int(parse_quantity(limit))}" if limit else "mode=0777"
+        argv = ["mount", "-t", "tmpfs", "-o", options, "try-it-now", str(path)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            msg = f"volume {volume.name} cannot be mounted as memory: {done.stderr.strip()}"
+            raise VolumeError(msg)
+
     def path(self, tag: str, volume: str) -> Path:
-        """Return where a volume of a pod lies."""
+        """Return where a volume of a sandbox lies."""
         return self.directory / tag / volume
 
-    def copy_in(self, tag: str, volume: str, frozen: Path) -> None:
-        """Fill a volume with what it held at the freeze. Blocking.
+    def fill(self, tag: str, volume: str, content: Path) -> None:
+        """Fill a volume with its content at the checkpoint. Blocking.
 
         Raises:
             VolumeError: the disk is full or broken.
@@ -55,7 +84,7 @@ class VolumeStore:
         # GNU cp keeps holes, owners and attributes, and shares blocks where the disk can.
         argv = ["cp", "--archive", "--reflink=auto", "--no-target-directory"]
         done = subprocess.run(
-            [*argv, frozen, self.path(tag, volume)], capture_output=True, text=True, check=False
+            [*argv, content, self.path(tag, volume)], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             msg = f"volume {volume} cannot be copied: {done.stderr.strip()[-500:]}"
@@ -70,7 +99,7 @@ class VolumeStore:
                 path.chmod(0o444)  # for whichever user the application runs as
 
     def mounts(self, tag: str, template: Template, container: Container) -> tuple[Mount, ...]:
-        """Return what a container sees of its pod's volumes. Blocking.
+        """Return what a container sees of its sandbox's volumes. Blocking.
 
         Raises:
             VolumeError: a subPath leads out of its volume.
@@ -97,13 +126,30 @@ class VolumeStore:
         return tuple(found)
 
     def remove(self, tag: str) -> None:
-        """Remove the volumes of a pod; fine when there are none. Blocking."""
+        """Remove the volumes of a sandbox; fine when there are none. Blocking.
+
+        Raises:
+            VolumeError: a volume of memory cannot be unmounted.
+            OSError: the disk is broken.
+
+        """
         home = self.directory / tag
-        while home.exists():
-            # Whoever looks for what nobody owns may be at the same.
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(home)
+        if not home.exists():
+            return
+        for path in home.iterdir():
+            if path.is_mount():
+                done = subprocess.run(
+                    ["umount", str(path)], capture_output=True, text=True, check=False
+                )
+                if done.returncode != 0:
+                    msg = f"{path} cannot be unmounted: {done.stderr.strip()}"
+                    raise VolumeError(msg)
+        remove_tree(home)
 
     def tags(self) -> set[str]:
         """Return whose volumes lie here. Blocking."""
         return {path.name for path in self.directory.iterdir()}
+
+
+def _is_memory(volume: Volume) -> bool:
+    return volume.empty_dir is not None and volume.empty_dir.medium is Medium.MEMORY

@@ -1,8 +1,8 @@
-"""Bringing all processes of a thawed container into its cgroup, where limits and pause reach them.
+"""Bringing all processes of a restored container into its cgroup, where limits and pause reach them.
 
 CRIU puts them there itself on most nodes. Where it is told to leave cgroups alone
 (``manage-cgroups=ignore`` in ``/etc/criu/crun.conf``, as on nodes that mix cgroup v1 and v2), only
-the first process is in the container's cgroup after a thaw and all others are in the caller's.
+the first process is in the container's cgroup after a restore and all others are in the caller's.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tryitnow.agent.errors import CgroupError
+
 ROUNDS = 10
 """Looks at most: a process that forks while it is moved leaves a child behind, seldom two."""
-
-
-class CgroupError(Exception):
-    """Processes could not be moved: limits and pause do not reach them."""
 
 
 def gather(container_id: str, pid: int, proc: Path = Path("/proc")) -> int:

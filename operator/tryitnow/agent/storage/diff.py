@@ -1,4 +1,4 @@
-"""What a container changed of its image's files, as its export carries it to its copies.
+"""What a container changed of its image's files, as its export carries it to the restores.
 
 Podman's own export (``crutils.CRCreateRootFsDiffTar``, 5.8) loses files of the image that were
 changed, unless the node itself has a file of that path; owner and mode of directories; and what
@@ -10,6 +10,8 @@ removed.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -21,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tryitnow.agent.bundle import write_tar
-from tryitnow.agent.node import Node
-from tryitnow.agent.unpack import DELETED_FILES, ROOT_FS_DIFF
-from tryitnow.agent.volumes import VolumeError
+from tryitnow.agent.errors import VolumeError
+from tryitnow.agent.storage.bundle import write_tar
+from tryitnow.agent.storage.unpack import DELETED_FILES, HOSTS, ROOT_FS_DIFF
 from tryitnow.background import in_thread
+from tryitnow.podman.client import Podman
 
 _MOUNTED_OVER = frozenset(
     {
@@ -59,14 +61,17 @@ class Changes:
     """Those of them that are links in the image."""
 
 
-async def add_changes(node: Node, own: str, helper: str, export: Path) -> None:
+async def add_changes(
+    podman: Podman, container: str, helper: str, export: Path, hosts: str
+) -> None:
     """Add to the export of a stopped container what it changed of its image's files.
 
     Args:
-        node: Where it lies.
-        own: Its name.
+        podman: Podman of this node.
+        container: Name of the container.
         helper: Name for a container in which to look at its image.
         export: A plain tar without them.
+        hosts: What the container's /etc/hosts held: Podman makes a new one for each restore.
 
     Raises:
         PodmanError: Podman does not show them.
@@ -81,9 +86,11 @@ async def add_changes(node: Node, own: str, helper: str, export: Path) -> None:
         return found
 
     try:
-        found = await node.podman.with_roots(own, helper, pack_changes)
+        found = await podman.with_roots(container, helper, pack_changes)
         if found.present or found.gone:
             await in_thread(_add, export, diff, found.gone)
+        if hosts:
+            await in_thread(_add_text, export, HOSTS, hosts)
     finally:
         diff.unlink(missing_ok=True)
 
@@ -182,26 +189,40 @@ def _packable(root: Path, changes: Changes, target: Path) -> Iterator[str]:
         # Holes are none any more where Podman unpacks them.
         if stat.S_ISREG(about.st_mode) and about.st_size > free:
             msg = (
-                f"/{path} in the container has {about.st_size >> 20} MiB, if with holes in it, "
-                f"and a copy has to find room for all of them: {free >> 20} MiB are free. Make it "
-                "smaller before the freeze, or put it into a volume"
+                f"/{path} in the container has {about.st_size >> 20} MiB, holes included, and "
+                f"each node needs room for all of it: {free >> 20} MiB are free. Make it smaller "
+                "before the checkpoint, or put it into a volume"
             )
             raise VolumeError(msg)
         yield path
 
 
 def _add(export: Path, diff: Path, gone: list[str]) -> None:
+    with _appended(export) as tar:
+        tar.add(diff, arcname=ROOT_FS_DIFF, filter=_private)
+        _add_member(tar, DELETED_FILES, json.dumps([f"/{path}" for path in gone]))
+
+
+def _add_text(export: Path, name: str, text: str) -> None:
+    with _appended(export) as tar:
+        _add_member(tar, name, text)
+
+
+@contextlib.contextmanager
+def _appended(export: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(export, "a:") as tar, tempfile.TemporaryFile() as deleted:
-            tar.add(diff, arcname=ROOT_FS_DIFF, filter=_private)
-            deleted.write(json.dumps([f"/{path}" for path in gone]).encode())
-            member = _private(tarfile.TarInfo(DELETED_FILES))
-            member.size = deleted.tell()
-            deleted.seek(0)
-            tar.addfile(member, deleted)
+        with tarfile.open(export, "a:") as tar:
+            yield tar
     except tarfile.TarError as error:
         msg = f"Podman's export is no whole tar: {error}"
         raise VolumeError(msg) from error
+
+
+def _add_member(tar: tarfile.TarFile, name: str, text: str) -> None:
+    content = text.encode(errors="surrogateescape")
+    member = _private(tarfile.TarInfo(name))
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
 
 
 def _private(member: tarfile.TarInfo) -> tarfile.TarInfo:

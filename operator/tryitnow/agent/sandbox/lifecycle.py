@@ -1,0 +1,194 @@
+"""Making sandboxes, finding them again, and removing all of them that there is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from tryitnow.agent.sandbox.firewall import close_firewall
+from tryitnow.agent.sandbox.model import Sandbox
+from tryitnow.agent.sandbox.names import (
+    PREFIX,
+    ContainerName,
+    PodName,
+    new_pod,
+    parse,
+    parse_pod,
+)
+from tryitnow.agent.storage.ports import PortRange
+from tryitnow.agent.storage.volumes import VolumeStore
+from tryitnow.api.definition import Definition
+from tryitnow.background import in_thread, to_its_end
+from tryitnow.podman.client import ContainerState, Podman, PodState, PortMapping
+
+
+@dataclass
+class Sandboxes:
+    """All sandboxes of this node."""
+
+    podman: Podman
+    volumes: VolumeStore
+    ports: PortRange
+    _pods_in_work: set[str] = field(default_factory=set)
+    _names_in_work: set[str] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def create(
+        self,
+        name: ContainerName,
+        definition: Definition,
+        *,
+        ports: Iterable[PortMapping] = (),
+        tcp_blocked: bool = False,
+    ) -> AsyncIterator[Sandbox]:
+        """Make a sandbox, closed, for containers that the block makes.
+
+        When the block fails, nothing is left.
+
+        Args:
+            name: Name of its main container.
+            definition: What is to run in it.
+            ports: Its ports; by default free ones are taken.
+            tcp_blocked: Whether TCP between its containers is dropped as well.
+
+        Raises:
+            NodeShortError: the node has no free port, or another process has one of ``ports``.
+            PodmanError: the pod cannot be made.
+            FirewallError: its firewall cannot be set.
+            VolumeError, OSError: its volumes cannot be made.
+
+        """
+        wanted = tuple(ports)
+        if wanted:
+            self.ports.keep(str(name), wanted)
+        else:
+            wanted = tuple(self.ports.take(str(name), definition.template.ports))
+        pod = new_pod()
+        # Until its main container is there, nothing else tells that somebody needs it.
+        self._pods_in_work.add(str(pod))
+        self._names_in_work.add(str(name))
+        try:
+            await in_thread(self.volumes.make, pod.tag, definition.template)
+            pid = await self.podman.create_pod(str(pod), wanted)
+            await close_firewall(pid, tcp_blocked=tcp_blocked)
+            yield Sandbox(pod, wanted, pid)
+        except BaseException:
+            await to_its_end(self._remove_new(name, pod))
+            raise
+        finally:
+            self._pods_in_work.discard(str(pod))
+            self._names_in_work.discard(str(name))
+
+    async def _remove_new(self, name: ContainerName, pod: PodName) -> None:
+        await self._remove_container(str(name))
+        await self.remove_pod(pod)
+        self.ports.release(str(name))
+
+    async def find(self, name: ContainerName) -> Sandbox | None:
+        """Return a sandbox, running or not; None when there is none of that name.
+
+        Raises:
+            PodmanError: Podman refuses.
+            PodmanUnreachableError: Podman does not answer: nobody knows.
+
+        """
+        state = await self.podman.inspect(str(name))
+        return None if state is None else await self.of(state)
+
+    async def of(self, main: ContainerState) -> Sandbox | None:
+        """Return the sandbox of a main container; None when it is in none of ours."""
+        found = await self.podman.inspect_pod(main.pod) if main.pod else None
+        pod = parse_pod(found.name) if found else None
+        if found is None or pod is None:
+            return None
+        pid = await self.podman.pid_of(found.infra_id) if found.infra_running else 0
+        return Sandbox(pod, main.ports, pid)
+
+    async def state_of(self, sandbox: Sandbox) -> PodState | None:
+        """Return how a sandbox's pod and its members are; None when it is gone."""
+        return await self.podman.inspect_pod(str(sandbox.pod))
+
+    async def is_running(self, name: ContainerName) -> bool:
+        """Whether a sandbox is there and all of its containers run."""
+        state = await self.podman.inspect(str(name))
+        if state is None or not state.running or not state.pod:
+            return False
+        found = await self.podman.inspect_pod(state.pod)
+        return found is not None and set(found.members.values()) == {"running"}
+
+    async def remove(self, name: ContainerName) -> None:
+        """Remove a sandbox with its containers, volumes and ports; fine when there is none.
+
+        Raises:
+            PodmanError: Podman would not remove it; the ports stay taken until somebody does.
+
+        """
+
+        async def all_of_it() -> None:
+            await self._remove_container(str(name))
+            self.ports.release(str(name))
+
+        await to_its_end(all_of_it())
+
+    async def _remove_container(self, name: str) -> None:
+        state = await self.podman.inspect(name)
+        pod = await self.podman.inspect_pod(state.pod) if state is not None and state.pod else None
+        if pod is not None and (found := parse_pod(pod.name)) is not None:
+            await self.remove_pod(found)
+        else:
+            # Also one that Podman does not know: it may be half made, and its name in the way.
+            await self.podman.remove(name)
+
+    async def remove_pod(self, pod: PodName) -> None:
+        """Remove a pod with its containers and volumes; fine when there is none."""
+
+        async def all_of_it() -> None:
+            await self.podman.remove_pod(str(pod))
+            # Not before: they are mounted into its containers.
+            await in_thread(self.volumes.remove, pod.tag)
+
+        self._pods_in_work.add(str(pod))
+        try:
+            await to_its_end(all_of_it())
+        finally:
+            self._pods_in_work.discard(str(pod))
+
+    async def rename(self, sandbox: ContainerName, name: ContainerName) -> None:
+        """Give a sandbox, with its ports, to another owner, at one stroke.
+
+        Raises:
+            NameTakenError: there is a sandbox of that name already.
+            PodmanError: it is gone.
+
+        """
+        self._names_in_work.add(str(sandbox))
+        try:
+            await self.podman.rename(str(sandbox), str(name))
+            self.ports.hand_over(str(sandbox), str(name))
+        finally:
+            self._names_in_work.discard(str(sandbox))
+
+    @asynccontextmanager
+    async def in_work(self, name: ContainerName) -> AsyncIterator[None]:
+        """Say for the length of a block that a sandbox of that name is being worked on."""
+        self._names_in_work.add(str(name))
+        try:
+            yield
+        finally:
+            self._names_in_work.discard(str(name))
+
+    @property
+    def names_in_work(self) -> frozenset[str]:
+        """Names of sandboxes that are being made, renamed or filled right now."""
+        return frozenset(self._names_in_work)
+
+    @property
+    def pods_in_work(self) -> frozenset[str]:
+        """Names of pods that are being made or removed right now."""
+        return frozenset(self._pods_in_work)
+
+    async def list_all(self) -> list[tuple[ContainerName, ContainerState]]:
+        """Return all sandboxes that Podman knows, by the names of their main containers."""
+        found = [(parse(state.name), state) for state in await self.podman.list_containers(PREFIX)]
+        return [(name, state) for name, state in found if name is not None]

@@ -1,0 +1,176 @@
+"""Stepping into a container's namespaces: for a socket, for a host name.
+
+A thread has namespaces of its own and steps back before it does anything else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_CLONE_NEWUTS = 0x04000000
+_CLONE_NEWNET = 0x40000000
+"""From <linux/sched.h>; ``os.setns`` came with Python 3.12."""
+
+HOST_NAME_MAX = 63
+"""Longest label of a DNS name (RFC 1035); the kernel takes 64."""
+
+_ETC_BYTES = 64 << 10
+"""Most that is read of a file in /etc."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _setns(handle: int, kind: int) -> None:
+    if _libc.setns(handle, kind) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@contextmanager
+def _inside(pid: int, name: str, kind: int) -> Iterator[None]:
+    """Be in a namespace of a process for the length of a block, which must not await."""
+    own = os.open(f"/proc/thread-self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        target = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(own).st_ino == os.fstat(target).st_ino:
+                # The process ended, and its number belongs to another process of the node by now.
+                raise OSError(errno.ESRCH, f"process {pid} is in no sandbox any more")
+            _setns(target, kind)
+        finally:
+            os.close(target)
+        try:
+            yield
+        finally:
+            _setns(own, kind)
+    finally:
+        os.close(own)
+
+
+def socket_factory(pid: int) -> Callable[[Any], socket.socket]:
+    """Return a maker of sockets (for aiohttp) in the network namespace of a process.
+
+    A socket stays in the namespace that it was made in.
+    """
+
+    def make(address: Any) -> socket.socket:  # noqa: ANN401 - getaddrinfo's tuple
+        family, kind, protocol, *_ = address
+        with _inside(pid, "net", _CLONE_NEWNET):
+            return socket.socket(family, kind, protocol)
+
+    return make
+
+
+def host_name_of(name: str) -> str:
+    """Return a name as a host may have it."""
+    return name[:HOST_NAME_MAX].rstrip("-.")
+
+
+def set_host_name(pid: int, name: str) -> None:
+    """Give the host that a process believes to be on another name. Blocking, under 1 ms.
+
+    Raises:
+        OSError: the process is gone, is on our own host, or we may not.
+
+    """
+    with _inside(pid, "uts", _CLONE_NEWUTS):
+        socket.sethostname(host_name_of(name))
+
+
+def write_host_files(pid: int, name: str, hosts: str = "") -> None:
+    """Write a host's name, and lines that the application had, into ``/etc``. Blocking.
+
+    Args:
+        pid: A process of the container.
+        name: Name of the host.
+        hosts: /etc/hosts as the application left it at the checkpoint. Lines about the host that
+            it was checkpointed on are dropped.
+
+    Raises:
+        OSError: the container ended, or its image has other ideas of these files.
+
+    """
+    own = host_name_of(name)
+    _write_etc(pid, "hostname", f"{own}\n", os.O_TRUNC)
+    present = _read_etc(pid, "hosts")
+    missing = [line for line in _own_lines(hosts) if line not in present.splitlines()]
+    mine = f"127.0.1.1 {own}"
+    if mine not in present.splitlines():
+        missing.append(mine)
+    if missing:
+        end = "" if present.endswith("\n") or not present else "\n"
+        _write_etc(pid, "hosts", end + "".join(f"{line}\n" for line in missing), os.O_APPEND)
+
+
+def read_hosts(pid: int) -> str:
+    """Return a container's /etc/hosts; empty where it has none. Blocking."""
+    try:
+        return _read_etc(pid, "hosts")
+    except OSError:
+        return ""
+
+
+_HOSTS_OF_PODMAN = ("host.containers.internal", "localhost")
+
+
+def _own_lines(hosts: str) -> list[str]:
+    """Return the lines that neither Podman nor we have written.
+
+    Podman's lines about the container itself carry its address in the Podman network, and it writes
+    new ones for each container (``libpod/container_internal_common.go``, ``createHostsFile``).
+    """
+    kept = []
+    for line in hosts.splitlines():
+        address, *names = line.partition("#")[0].split() or [""]
+        if not names or any(name in _HOSTS_OF_PODMAN for name in names):
+            continue
+        if address == "127.0.1.1" or _is_of_podman(address):
+            continue
+        kept.append(line)
+    return kept
+
+
+def _is_of_podman(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    # Podman's default networks (containers.conf(5), default_subnet and default_subnet_pools).
+    return found.version == 4 and found in ipaddress.ip_network("10.88.0.0/15")
+
+
+def _write_etc(pid: int, file: str, text: str, flag: int) -> None:
+    with _open_etc(pid, file, os.O_WRONLY | flag) as handle:
+        os.write(handle, text.encode(errors="surrogateescape"))
+
+
+def _read_etc(pid: int, file: str) -> str:
+    with _open_etc(pid, file, os.O_RDONLY) as handle:
+        return os.read(handle, _ETC_BYTES).decode(errors="surrogateescape")
+
+
+@contextmanager
+def _open_etc(pid: int, file: str, flags: int) -> Iterator[int]:
+    # Step by step and through no link: an image could lead us to a file of the node.
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        etc = os.open("etc", directory, dir_fd=root)
+        try:
+            flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            handle = os.open(file, flags, dir_fd=etc)
+        finally:
+            os.close(etc)
+    finally:
+        os.close(root)
+    try:
+        yield handle
+    finally:
+        os.close(handle)

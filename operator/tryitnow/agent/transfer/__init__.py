@@ -1,0 +1,1 @@
+"""Archives between agents, over HTTPS with the certificate that each agent publishes."""

@@ -1,0 +1,1 @@
+"""What keeps the node true: what nobody owns is removed, and what is here is told."""
