@@ -19,6 +19,9 @@ class Health:
     criu_message: str = "the node has not been examined yet"
     checks: tuple[Check, ...] = ()
     versions: Versions = field(default_factory=Versions)
+    selinux: bool = False
+    """Whether SELinux is enforcing: binds are relabelled then."""
+
     controllers: frozenset[str] = frozenset()
     """Controllers of the node's cgroups, such as memory: without one its limits cannot hold."""
 

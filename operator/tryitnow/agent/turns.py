@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+AGED_SECONDS = 1.0
+"""After that long, who waits with low priority gets every ``AGED_SHARE``-th turn. Without it, steady
+demand would keep a warm pool empty for ever, and each demo would need a restore of its own."""
+
+AGED_SHARE = 3
 
 
-class Turns:
-    """A semaphore with two queues, each first come, first served; the urgent one goes first."""
+@dataclass(frozen=True)
+class _Waiter:
+    future: asyncio.Future[None]
+    since: float
+
+
+class PrioritySemaphore:
+    """A semaphore with two queues, each first come, first served; the high one goes first."""
 
     def __init__(self, at_once: int) -> None:
         self._free = at_once
-        self._urgent: deque[asyncio.Future[None]] = deque()
-        self._patient: deque[asyncio.Future[None]] = deque()
+        self._high: deque[_Waiter] = deque()
+        self._low: deque[_Waiter] = deque()
         self._pressing = 0
+        self._given = 0
 
     @property
-    def is_pressed(self) -> bool:
-        """Whether somebody urgent has a turn or waits for one."""
+    def has_high_priority(self) -> bool:
+        """Whether somebody with high priority has a turn or waits for one."""
         return self._pressing > 0
 
     @contextlib.asynccontextmanager
@@ -30,7 +45,7 @@ class Turns:
             if self._free:
                 self._free -= 1
             else:
-                await self._wait(self._urgent if urgent else self._patient)
+                await self._wait(self._high if urgent else self._low)
             try:
                 yield
             finally:
@@ -38,9 +53,9 @@ class Turns:
         finally:
             self._pressing -= urgent
 
-    async def _wait(self, queue: deque[asyncio.Future[None]]) -> None:
+    async def _wait(self, queue: deque[_Waiter]) -> None:
         mine = asyncio.get_running_loop().create_future()
-        queue.append(mine)
+        queue.append(_Waiter(mine, time.monotonic()))
         try:
             await mine
         except asyncio.CancelledError:
@@ -49,10 +64,48 @@ class Turns:
             raise
 
     def _pass_on(self) -> None:
-        for queue in (self._urgent, self._patient):
+        self._given += 1
+        queues = (self._high, self._low)
+        if self._given % AGED_SHARE == 0 and self._is_aged():
+            queues = (self._low, self._high)
+        for queue in queues:
             while queue:
-                following = queue.popleft()
+                following = queue.popleft().future
                 if not following.done():  # who was cancelled is passed over
                     following.set_result(None)
                     return
         self._free += 1
+
+    def _is_aged(self) -> bool:
+        return bool(self._low) and time.monotonic() - self._low[0].since >= AGED_SECONDS
+
+
+class ShortTurns:
+    """Turns that are given back after a while, also when the work goes on.
+
+    For starts after a crash or a reboot: a few at once, so that all get ready soon; and one that
+    hangs holds up no other.
+    """
+
+    def __init__(self, at_once: int, longest_seconds: float) -> None:
+        self._semaphore = asyncio.Semaphore(at_once)
+        self._longest_seconds = longest_seconds
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it for the block or the longest time."""
+        await self._semaphore.acquire()
+        given_back = False
+
+        def give_back() -> None:
+            nonlocal given_back
+            if not given_back:
+                given_back = True
+                self._semaphore.release()
+
+        timer = asyncio.get_running_loop().call_later(self._longest_seconds, give_back)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            give_back()

@@ -1,24 +1,31 @@
-"""Starting the containers of a template in their order, as a Pod does."""
+"""Making the containers of a sandbox, and starting them in their order, as a Pod does."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import aiohttp
 
-from tryitnow.agent.inside import LOOPBACK, inside_session
-from tryitnow.agent.names import ContainerName
-from tryitnow.agent.node import Node
-from tryitnow.agent.probe import ContainerDiedError, NotReadyError, wait_until
-from tryitnow.agent.sandbox import Sandbox
-from tryitnow.agent.sources import Redacted, Sources
-from tryitnow.api.checkpoint import Blueprint
+from tryitnow.agent.errors import ContainerDiedError, NotReadyError
+from tryitnow.agent.health import LastHealth
+from tryitnow.agent.sandbox.model import Sandbox
+from tryitnow.agent.sandbox.names import ContainerName
+from tryitnow.agent.sandbox.namespaces import set_host_name, write_host_files
+from tryitnow.agent.sandbox.probe import LOOPBACK, inside_session, wait_until
+from tryitnow.agent.sandbox.secrets import Redacted, Sources, printable
+from tryitnow.agent.storage.volumes import VolumeStore
+from tryitnow.api.definition import Definition
 from tryitnow.api.template import Container, InitContainer, StartupProbe
-from tryitnow.background import all_together
-from tryitnow.podman.client import NewContainer
-from tryitnow.podman.errors import ExecTimeoutError, PodmanError, PodmanUnreachableError
+from tryitnow.background import all_together, in_thread
+from tryitnow.podman.client import NewContainer, Podman
+from tryitnow.podman.errors import ExecTimeoutError, NodeLimitError, PodmanError
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 300
 """Characters of a command's output that a message shows, from its end."""
@@ -27,131 +34,254 @@ _COMMAND_SECONDS = timedelta(seconds=10)
 """For one try of a startup probe's command, as for one answer of readiness."""
 
 
-async def start_all(
-    node: Node,
-    name: ContainerName,
-    blueprint: Blueprint,
-    sandbox: Sandbox,
-    images: dict[str, str],
-    sources: Sources,
-) -> None:
-    """Start init containers one after the other, then all others at once.
+@dataclass(frozen=True)
+class Containers:
+    """Makes and starts containers on this node."""
 
-    Raises:
-        PodmanError: one cannot be started.
-        NotReadyError: one did not start, or not end, in its time.
-        VolumeError: a volume cannot be mounted.
+    podman: Podman
+    volumes: VolumeStore
+    health: LastHealth
 
-    """
-    called = sandbox.containers(name, blueprint)
-    fields = {container.name: field for field, container in blueprint.template.by_field()}
+    def new(
+        self,
+        definition: Definition,
+        sandbox: Sandbox,
+        container: Container,
+        image: str,
+        sources: Sources,
+    ) -> NewContainer:
+        """Return what a container of a sandbox is made of. Blocking.
 
-    async def begin(container: Container) -> str:
-        own = called.get(container.name)
-        if own is None and sandbox.pod is not None:
-            own = sandbox.pod.member(container.name)  # an init container
-        new = await new_container(
-            node, blueprint, sandbox, container, images[container.name], sources
+        Raises:
+            VolumeError: a volume cannot be mounted.
+
+        """
+        return NewContainer(
+            container,
+            image,
+            sources.env.get(container.name, {}),
+            pod=str(sandbox.pod),
+            mounts=self.volumes.mounts(sandbox.pod.tag, definition.template, container),
+            limits=self.health.current.enforceable(container.resources.limits),
+            selinux=self.health.current.selinux,
         )
+
+    async def create_stopped(
+        self,
+        definition: Definition,
+        sandbox: Sandbox,
+        container: Container,
+        podman_name: str,
+        image: str,
+        sources: Sources,
+    ) -> Path:
+        """Make a container that has never run and can be restored into.
+
+        Returns the directory in which Podman looks for what is to be restored in it.
+
+        Raises:
+            VolumeError: a volume cannot be mounted.
+            PodmanError: Podman refuses.
+
+        """
+        new = await asyncio.to_thread(self.new, definition, sandbox, container, image, sources)
+        return await self.podman.create_stopped(podman_name, new)
+
+    async def start_cold(
+        self,
+        name: ContainerName,
+        definition: Definition,
+        sandbox: Sandbox,
+        images: Mapping[str, str],
+        sources: Sources,
+        host: str | None,
+    ) -> None:
+        """Make and start init containers one after the other, then all others at once.
+
+        Args:
+            name: Name of the sandbox.
+            definition: What runs in it.
+            sandbox: The sandbox, new and empty.
+            images: Pinned images by container.
+            sources: Secrets and ConfigMaps.
+            host: Name of the host that the containers see from their first moment.
+
+        Raises:
+            PodmanError: one cannot be started.
+            NotReadyError: one did not start, or not end, in its time.
+            VolumeError: a volume cannot be mounted.
+
+        """
+        if host is not None:
+            await in_thread(set_host_name, sandbox.pid, host)
+        own_names = sandbox.containers(name, definition)
+        fields = {container.name: field for field, container in definition.template.by_field()}
+
+        async def begin(container: Container) -> str:
+            own = own_names.get(container.name) or sandbox.pod.member(container.name)
+            image = images[container.name]
+            new = await asyncio.to_thread(self.new, definition, sandbox, container, image, sources)
+            try:
+                await self.podman.create_container(own, new)
+                await self._start(own, host)
+            except NodeLimitError:
+                raise
+            except PodmanError as error:
+                msg = f"{fields[container.name]}: the container does not start: {error}"
+                raise PodmanError(msg) from error
+            return own
+
+        for container in definition.template.init_containers:
+            own = await begin(container)
+            if container.is_sidecar:
+                await self._wait_started(sandbox, container, own, sources.redacted)
+            else:
+                await self._wait_ended(container, own, definition.readiness.timeout)
+                await self.podman.remove(own)
+
+        async def begin_and_wait(container: Container) -> None:
+            own = await begin(container)
+            await self._wait_started(sandbox, container, own, sources.redacted)
+
+        await all_together(begin_and_wait(c) for c in definition.template.containers)
+
+    async def start_again(
+        self, name: ContainerName, definition: Definition, sandbox: Sandbox, host: str
+    ) -> None:
+        """Start those containers that have ended, in the order of a cold start.
+
+        Their files are as they left them. Init containers that run to their end do not run again.
+
+        Raises:
+            PodmanError: one cannot be started.
+            NotReadyError: one did not start in its time.
+
+        """
+        await in_thread(set_host_name, sandbox.pid, host)
+        own_names = sandbox.containers(name, definition)
+
+        async def begin(container: Container) -> None:
+            own = own_names[container.name]
+            state = await self.podman.inspect(own)
+            if state is None:
+                msg = f"container {container.name} is gone; somebody removed it"
+                raise PodmanError(msg)
+            if not state.alive:
+                await self._start(own, host)
+            await self._wait_started(sandbox, container, own, Redacted())
+
+        sidecars = [c for c in definition.template.init_containers if c.is_sidecar]
+        for container in sidecars:
+            await begin(container)
+        await all_together(begin(container) for container in definition.template.containers)
+
+    async def _start(self, own: str, host: str | None) -> None:
+        if host is not None:
+            # Between both, its files are there and its program has not begun.
+            await self.podman.init(own)
+            pid = await self.podman.pid_of(own)
+            await self.write_host(own, pid, host)
+        await self.podman.start(own)
+
+    async def write_host(self, own: str, pid: int, host: str, hosts: str = "") -> None:
+        """Write the name of its host, and lines of its /etc/hosts, into a container."""
         try:
-            await node.podman.create_and_start(str(own), new)
-        except PodmanUnreachableError:
-            raise
+            await in_thread(write_host_files, pid, host, hosts)
+        except OSError as error:
+            # An image may have none, or links: the kernel's name is what counts.
+            logger.debug("%s: its /etc/hostname or /etc/hosts stays as it is: %s", own, error)
+
+    async def _wait_started(
+        self, sandbox: Sandbox, container: Container, own: str, redacted: Redacted
+    ) -> None:
+        probe = container.startup_probe
+        if probe is None:
+            return
+
+        async def runs() -> bool:
+            state = await self.podman.inspect(own)
+            return state is not None and state.running
+
+        async with inside_session(sandbox.pid) as session:
+            look = self._look(own, probe, session, redacted)
+            try:
+                await wait_until(look, probe.timeout, runs)
+            except NotReadyError as error:
+                words = await self.last_words(own, container.name)
+                msg = f"containers[{container.name}].startupProbe: {error}{words}"
+                raise type(error)(msg) from error
+
+    def _look(
+        self, own: str, probe: StartupProbe, session: aiohttp.ClientSession, redacted: Redacted
+    ) -> Callable[[], Awaitable[str | None]]:
+        if probe.exec is not None:
+            command = probe.exec.command
+            return lambda: self._look_by_command(own, command, redacted)
+        if probe.http_get is not None:
+            get = probe.http_get
+            url = f"{get.scheme.lower()}://{LOOPBACK}:{get.port}{get.path}"
+            return lambda: _look_by_request(session, url)
+        assert probe.tcp_socket is not None, "a rule of the schema"
+        port = probe.tcp_socket.port
+        return lambda: _look_by_connection(port, session)
+
+    async def _look_by_command(
+        self, own: str, command: tuple[str, ...], redacted: Redacted
+    ) -> str | None:
+        try:
+            done = await self.podman.execute(own, command, {}, _COMMAND_SECONDS)
+        except ExecTimeoutError as error:
+            return f"the command hangs: {error}"
         except PodmanError as error:
-            msg = f"{fields[container.name]}: the container does not start: {error}"
-            raise PodmanError(msg) from error
-        return str(own)
+            return f"the command cannot be run: {error}"
+        if done.exit_code == 0:
+            return None
+        # In this order: what is left of a secret that was cut could not be told any more.
+        return f"exit status {done.exit_code}: {redacted.text(done.output)[-_SHOWN:]}"
 
-    for container in blueprint.template.init_containers:
-        own = await begin(container)
-        if container.is_sidecar:
-            await _wait_started(node, sandbox, container, own, sources.redacted)
-        else:
-            await _wait_ended(node, container, own, blueprint.readiness.timeout)
-            await node.podman.remove(own)
+    async def _wait_ended(self, container: InitContainer, own: str, deadline: timedelta) -> None:
+        code: int | None = None
 
-    async def begin_and_wait(container: Container) -> None:
-        own = await begin(container)
-        await _wait_started(node, sandbox, container, own, sources.redacted)
+        async def look() -> str | None:
+            nonlocal code
+            state = await self.podman.inspect(own)
+            if state is None:
+                return "it is gone"
+            code = None if state.alive else state.exit_code
+            return "it still runs" if state.alive else None
 
-    await all_together(begin_and_wait(container) for container in blueprint.template.containers)
+        async def alive() -> bool:
+            return True  # its end is what is waited for
 
-
-async def new_container(
-    node: Node,
-    blueprint: Blueprint,
-    sandbox: Sandbox,
-    container: Container,
-    image: str,
-    sources: Sources,
-) -> NewContainer:
-    """Return what a container of a copy is made of.
-
-    Raises:
-        VolumeError: a volume cannot be mounted.
-
-    """
-    template, pod = blueprint.template, sandbox.pod
-    env = sources.env.get(container.name, {})
-    limits = node.health.enforceable(container.resources.limits)
-    if pod is None:
-        return NewContainer(container, image, env, ports=sandbox.ports, limits=limits)
-    mounts = await asyncio.to_thread(node.volumes.mounts, pod.tag, template, container)
-    return NewContainer(container, image, env, pod=str(pod), mounts=mounts, limits=limits)
-
-
-async def _wait_started(
-    node: Node, sandbox: Sandbox, container: Container, own: str, redacted: Redacted
-) -> None:
-    probe = container.startup_probe
-    if probe is None:
-        return
-
-    async def runs() -> bool:
-        state = await node.podman.inspect(own)
-        return state is not None and state.running
-
-    # A container without a pod has a network of its own.
-    pid = sandbox.pid or await node.podman.pid_of(own)
-    async with inside_session(pid) as session:
-        look = _look(node, own, probe, session, redacted)
+        where = f"initContainers[{container.name}]"
         try:
-            await wait_until(look, probe.timeout, runs)
+            await wait_until(look, deadline, alive)
         except NotReadyError as error:
-            words = await last_words(node, own, container.name)
-            msg = f"containers[{container.name}].startupProbe: {error}{words}"
-            raise type(error)(msg) from error
+            msg = f"{where} did not end: {error}; a sidecar needs restartPolicy: Always"
+            raise NotReadyError(msg) from error
+        if code != 0:
+            words = await self.last_words(own, container.name)
+            msg = f"{where} ended with exit code {code}{words}"
+            raise ContainerDiedError(msg)
 
+    async def silent_words(
+        self, name: ContainerName, definition: Definition, sandbox: Sandbox
+    ) -> str:
+        """Return the last lines of the container that ended, else of the main one."""
+        own_names = sandbox.containers(name, definition)
+        for container, own in own_names.items():
+            state = await self.podman.inspect(own)
+            if state is not None and not state.running:
+                return await self.last_words(own, container)
+        return await self.last_words(str(name), definition.main.name)
 
-def _look(
-    node: Node, own: str, probe: StartupProbe, session: aiohttp.ClientSession, redacted: Redacted
-) -> Callable[[], Awaitable[str | None]]:
-    if probe.exec is not None:
-        command = probe.exec.command
-        return lambda: _look_by_command(node, own, command, redacted)
-    if probe.http_get is not None:
-        url = f"http://{LOOPBACK}:{probe.http_get.port}{probe.http_get.path}"
-        return lambda: _look_by_request(session, url)
-    assert probe.tcp_socket is not None, "a rule of the schema"
-    port = probe.tcp_socket.port
-    return lambda: _look_by_connection(session, port)
-
-
-async def _look_by_command(
-    node: Node, own: str, command: tuple[str, ...], redacted: Redacted
-) -> str | None:
-    try:
-        done = await node.podman.execute(own, command, {}, _COMMAND_SECONDS)
-    except PodmanUnreachableError:
-        raise
-    except ExecTimeoutError as error:
-        return f"the command hangs: {error}"
-    except PodmanError as error:
-        return f"the command cannot be run: {error}"
-    if done.exit_code == 0:
-        return None
-    # In this order: what is left of a secret that was cut could not be told any more.
-    return f"exit status {done.exit_code}: {redacted.text(done.output)[-_SHOWN:]}"
+    async def last_words(self, own: str, container: str) -> str:
+        """Return what a container last wrote, as a part of a message."""
+        try:
+            lines = await self.podman.log_tail(own)
+        except PodmanError:
+            return ""  # what else is known must do
+        return f"\nThe last lines of container {container}:\n{printable(lines)}" if lines else ""
 
 
 async def _look_by_request(session: aiohttp.ClientSession, url: str) -> str | None:
@@ -162,46 +292,11 @@ async def _look_by_request(session: aiohttp.ClientSession, url: str) -> str | No
         return f"{url} does not answer: {type(error).__name__} {error}".strip()
 
 
-async def _look_by_connection(session: aiohttp.ClientSession, port: int) -> str | None:
+async def _look_by_connection(port: int, session: aiohttp.ClientSession) -> str | None:
     try:
-        async with session.get(f"http://{LOOPBACK}:{port}/"):
+        async with session.get(f"http://{LOOPBACK}:{port}/", allow_redirects=False):
             return None
     except aiohttp.ClientConnectorError as error:
         return f"port {port} accepts no connection: {error}"
     except (aiohttp.ClientError, TimeoutError, OSError):
         return None  # it accepted one, and speaks another language
-
-
-async def _wait_ended(node: Node, container: InitContainer, own: str, deadline: timedelta) -> None:
-    code: int | None = None
-
-    async def look() -> str | None:
-        nonlocal code
-        state = await node.podman.inspect(own)
-        if state is None:
-            return "it is gone"
-        code = None if state.alive else state.exit_code
-        return "it still runs" if state.alive else None
-
-    async def alive() -> bool:
-        return True  # its end is what is waited for
-
-    where = f"initContainers[{container.name}]"
-    try:
-        await wait_until(look, deadline, alive)
-    except NotReadyError as error:
-        msg = f"{where} did not end: {error}; a sidecar needs restartPolicy: Always"
-        raise NotReadyError(msg) from error
-    if code != 0:
-        words = await last_words(node, own, container.name)
-        msg = f"{where} ended with exit code {code}{words}"
-        raise ContainerDiedError(msg)
-
-
-async def last_words(node: Node, own: str, container: str) -> str:
-    """Return what a container last wrote, as a part of a message."""
-    try:
-        lines = await node.podman.log_tail(own)
-    except PodmanError:
-        return ""  # what else is known must do
-    return f"\nThe last lines of container {container}:\n{lines}" if lines else ""

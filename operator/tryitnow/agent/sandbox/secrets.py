@@ -1,7 +1,7 @@
-"""What containers take from the cluster when they are made: Secrets and ConfigMaps.
+"""Secrets and ConfigMaps that containers get when they are made.
 
-Values go into the environment and into files, and nowhere else; ``Redacted`` keeps them out of
-everything that people read.
+Values go into the environment and into files, and nowhere else. ``Redacted`` keeps them out of
+everything that people read, and takes control characters out of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as initially
 
-from tryitnow.agent.sandbox import SandboxError
+from tryitnow.agent.errors import SourceError
 from tryitnow.api.meta import Key
 from tryitnow.api.template import KeyToPath, Template
 from tryitnow.kubernetes.client import KubernetesApi
@@ -22,22 +22,23 @@ _SHORTEST = 3
 """Characters: anything shorter hides nothing and would garble every message."""
 
 
-class SourceError(SandboxError):
-    """A Secret or a ConfigMap cannot be used; the message names the field and the way out."""
+def printable(text: str) -> str:
+    """Return a text without control characters, which could steer a terminal or forge log lines."""
+    return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
 @dataclass(frozen=True)
 class Redacted:
-    """Knows what must not be shown."""
+    """Knows the secrets that must not be shown."""
 
     values: frozenset[str] = frozenset()
 
     def text(self, text: str) -> str:
-        """Return a text without any of the values."""
+        """Return a text without any of the values, and without control characters."""
         # The longest first: one may be a part of another.
         for value in sorted(self.values, key=len, reverse=True):
             text = text.replace(value, HIDDEN)
-        return text
+        return printable(text)
 
     def also(self, values: Iterable[str]) -> Redacted:
         """Return one that knows more. A value of several lines is hidden line by line as well."""
@@ -47,18 +48,20 @@ class Redacted:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the containers of a template are made with.
+    """Content of Secrets and ConfigMaps for the containers of a template.
 
     Attributes:
         env: Environment by container.
         files: Content by volume and file name.
         redacted: Keeps the secret ones among them out of messages.
+        pull_secrets: Credentials for registries: content of each kubernetes.io/dockerconfigjson.
 
     """
 
     env: Mapping[str, Mapping[str, str]] = initially(default_factory=dict)
     files: Mapping[str, Mapping[str, bytes]] = initially(default_factory=dict)
     redacted: Redacted = Redacted()
+    pull_secrets: tuple[Mapping[str, bytes], ...] = ()
 
 
 async def read_sources(kubernetes: KubernetesApi, namespace: str, template: Template) -> Sources:
@@ -98,8 +101,14 @@ async def read_sources(kubernetes: KubernetesApi, namespace: str, template: Temp
             files[volume.name] = reader.files(
                 data, wanted.items, wanted.name, where, optional=wanted.optional
             )
+    pull_secrets = [
+        await reader.secret(
+            ref.name, f"spec.template.imagePullSecrets[{ref.name}]", optional=False
+        )
+        for ref in template.image_pull_secrets
+    ]
     redacted = Redacted().also(v.decode(errors="replace") for v in reader.secret_values)
-    return Sources(env, files, redacted)
+    return Sources(env, files, redacted, tuple(pull_secrets))
 
 
 class _Reader:

@@ -1,4 +1,4 @@
-"""Copying an archive from another agent: resumed where it broke off, checked while it streams."""
+"""Fetching an archive from another agent: resumed where it broke off, checked while it streams."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import asyncio
 import hashlib
 import logging
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
-from tryitnow.agent.archive import CHUNK_BYTES, ArchiveError, ArchiveName
-from tryitnow.agent.certificate import UnusableCertificateError, trust_only
-from tryitnow.agent.node import Node
-from tryitnow.api.checkpoint import Archive, Blueprint
+from tryitnow.agent.errors import ArchiveError
+from tryitnow.agent.storage.archives import CHUNK_BYTES, ArchiveName, ArchiveStore
+from tryitnow.agent.storage.files import short_of_disk
+from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.transfer.certificate import UnusableCertificateError, trust_only
+from tryitnow.api.archive import Archive
+from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import Fetch, Source
 from tryitnow.background import in_thread
+from tryitnow.metrics.instruments import Metrics
 from tryitnow.metrics.node import FETCHED_BYTES
 
 logger = logging.getLogger(__name__)
@@ -24,116 +30,147 @@ TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30)
 """No limit on the whole: archives have gigabytes. A peer that is silent for 30 s counts as gone,
 and the next source continues from the same byte."""
 
+_LEAST_BYTES_PER_SECOND = 64 << 10
+_RATE_WINDOW_SECONDS = 60.0
+"""A peer that gives less than that over a minute is left for the next source."""
+
+_ERROR_BYTES = 200
+"""Most that is read of an error's body."""
+
 
 class FetchError(Exception):
-    """No source gave the archive; the message lists what each of them said."""
+    """No source gave the archive; the message lists what each of them answered."""
 
 
 class _SourceError(Exception):
     """This source did not give it; another one may."""
 
 
-async def fetch(node: Node, name: ArchiveName, order: Fetch, blueprint: Blueprint) -> None:
-    """Make the archive present on this node.
+@dataclass(frozen=True)
+class Fetcher:
+    """Fetches archives to this node."""
 
-    Raises:
-        FetchError: no source has it, or all of them gave something else.
-        OSError: it cannot be written here.
+    archives: ArchiveStore
+    disk: Ledger
+    metrics: Metrics
+    token_file: Path
 
-    """
-    if await _is_here(node, name, order.archive):
-        return  # fetched before, and something else failed since
-    partial = node.archives.partial(name, order.archive.sha256)
-    _check_room(node, name, partial, order.archive)
-    said = []
-    for source in order.sources:
-        try:
-            await _fetch_from(node, source, partial, order.archive)
-        except _SourceError as error:
-            logger.warning("fetching %s from %s: %s", name, source.node_name, error)
-            said.append(f"{source.node_name}: {error}")
-            continue
-        await in_thread(node.archives.adopt, name, partial)
-        await in_thread(node.archives.describe, name, order.archive, blueprint)
-        return
-    msg = f"{name} could not be fetched: {'; '.join(said) or 'no node has it'}"
-    raise FetchError(msg)
+    async def fetch(self, name: ArchiveName, order: Fetch, definition: Definition) -> None:
+        """Make the archive present on this node.
 
+        Raises:
+            FetchError: no source has it, or all of them gave something else.
+            NodeShortError: the disk has no room for it, or cannot be written.
 
-async def _is_here(node: Node, name: ArchiveName, archive: Archive) -> bool:
-    try:
-        await node.read_through(name, archive)
-    except ArchiveError:
-        return False
-    return True
+        """
+        if await self._is_here(name, order.archive):
+            return  # fetched before, and something else failed since
+        partial = self.archives.partial(name, order.archive.sha256)
+        here = partial.stat().st_size if partial.exists() else 0
+        missing = max(order.archive.size_bytes - here, 0)
+        with self.disk.reserved(missing, f"fetching {name}"):
+            try:
+                await self._fetch(name, order, definition, partial)
+            except OSError as error:
+                raise short_of_disk(error, f"fetching {name}", self.archives.directory) from error
 
-
-def _check_room(node: Node, name: ArchiveName, partial: Path, archive: Archive) -> None:
-    here = partial.stat().st_size if partial.exists() else 0
-    free = node.archives.free_bytes()
-    if here + free < archive.size_bytes:
-        msg = (
-            f"{name} needs {(archive.size_bytes - here) >> 20} MiB more and "
-            f"{node.archives.directory} has only {free >> 20} MiB free; make room there or "
-            "exclude the node by spec.distribution.nodeSelector"
-        )
+    async def _fetch(
+        self, name: ArchiveName, order: Fetch, definition: Definition, partial: Path
+    ) -> None:
+        answers = []
+        for source in order.sources:
+            try:
+                await self._fetch_from(source, partial, order.archive)
+            except _SourceError as error:
+                logger.warning("fetching %s from %s: %s", name, source.node_name, error)
+                answers.append(f"{source.node_name}: {error}")
+                continue
+            await in_thread(self.archives.adopt, name, partial)
+            await in_thread(self.archives.describe, name, order.archive, definition)
+            return
+        msg = f"{name} could not be fetched: {'; '.join(answers) or 'no node has it'}"
         raise FetchError(msg)
 
+    async def _is_here(self, name: ArchiveName, archive: Archive) -> bool:
+        try:
+            await asyncio.to_thread(self.archives.check, name, archive)
+        except ArchiveError:
+            return False
+        return True
 
-async def _fetch_from(node: Node, source: Source, partial: Path, archive: Archive) -> None:
-    digest, have = await asyncio.to_thread(_resume, partial, archive.size_bytes)
-    if have < archive.size_bytes:
-        await _download(node, source, partial, archive, digest, have)
-    if digest.hexdigest() != archive.sha256:
-        # Nothing of it can be trusted: the next source starts from nothing.
+    async def _fetch_from(self, source: Source, partial: Path, archive: Archive) -> None:
+        digest, have = await asyncio.to_thread(_resume, partial, archive.size_bytes)
+        resumed = have > 0
+        if have < archive.size_bytes:
+            await self._download(source, partial, archive, digest, have)
+        if digest.hexdigest() == archive.sha256:
+            return
+        # Nothing of it can be trusted.
         partial.unlink(missing_ok=True)
-        msg = f"what it gave has sha256 {digest.hexdigest()}, not {archive.sha256}; dropped"
+        if resumed:
+            # The beginning came from another source, or from another day: this one is not to blame
+            # before it has given all of it.
+            await self._fetch_from(source, partial, archive)
+            return
+        msg = f"its archive has sha256 {digest.hexdigest()}, not {archive.sha256}; dropped"
         raise _SourceError(msg)
 
+    async def _download(
+        self, source: Source, partial: Path, archive: Archive, digest: hashlib._Hash, have: int
+    ) -> None:
+        token = (await asyncio.to_thread(self.token_file.read_text)).strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+        try:
+            trust = trust_only(source.certificate)
+        except UnusableCertificateError as error:
+            raise _SourceError(str(error)) from error
+        url = f"{source.url}/{archive.sha256}"
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=TIMEOUT) as session,
+                # A redirect could lead into this node's own network.
+                session.get(url, headers=headers, ssl=trust, allow_redirects=False) as answer,
+            ):
+                if answer.status != (206 if have else 200):
+                    text = (await answer.content.read(_ERROR_BYTES)).decode(errors="replace")
+                    msg = f"it answered {answer.status}: {text.strip()}"
+                    raise _SourceError(msg)
+                have = await self._receive(answer, partial, archive, digest, have)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            msg = f"the connection broke after {have} bytes: {type(error).__name__} {error}"
+            raise _SourceError(msg) from error
+        if have != archive.size_bytes:
+            partial.unlink(missing_ok=True)
+            msg = f"it gave {have} bytes or more, not {archive.size_bytes}"
+            raise _SourceError(msg)
 
-async def _download(
-    node: Node,
-    source: Source,
-    partial: Path,
-    archive: Archive,
-    digest: hashlib._Hash,
-    have: int,
-) -> None:
-    token = (await asyncio.to_thread(node.settings.transfer_token_file.read_text)).strip()
-    headers = {"Authorization": f"Bearer {token}"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    try:
-        trust = trust_only(source.certificate)
-    except UnusableCertificateError as error:
-        raise _SourceError(str(error)) from error
-    url = f"{source.url}/{archive.sha256}"
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=TIMEOUT) as session,
-            session.get(url, headers=headers, ssl=trust) as answer,
-        ):
-            if answer.status != (206 if have else 200):
-                said = (await answer.text())[:200].strip()
-                msg = f"it answered {answer.status}: {said}"
-                raise _SourceError(msg)
-            handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-            try:
-                async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
-                    have += len(chunk)
-                    node.metrics.count(FETCHED_BYTES, len(chunk))
-                    if have > archive.size_bytes:
-                        break
-                    await in_thread(_append, handle, digest, chunk)
-            finally:
-                os.close(handle)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        msg = f"the connection broke after {have} bytes: {type(error).__name__} {error}"
-        raise _SourceError(msg) from error
-    if have != archive.size_bytes:
-        partial.unlink(missing_ok=True)
-        msg = f"it gave {have} bytes or more, not {archive.size_bytes}"
-        raise _SourceError(msg)
+    async def _receive(
+        self,
+        answer: aiohttp.ClientResponse,
+        partial: Path,
+        archive: Archive,
+        digest: hashlib._Hash,
+        have: int,
+    ) -> int:
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        since, then = time.monotonic(), have
+        try:
+            async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
+                have += len(chunk)
+                self.metrics.count(FETCHED_BYTES, len(chunk))
+                if have > archive.size_bytes:
+                    break
+                await in_thread(_append, handle, digest, chunk)
+                if time.monotonic() - since > _RATE_WINDOW_SECONDS:
+                    if have - then < _LEAST_BYTES_PER_SECOND * _RATE_WINDOW_SECONDS:
+                        msg = f"it gave only {have - then} bytes in {_RATE_WINDOW_SECONDS:g} s"
+                        raise _SourceError(msg)
+                    since, then = time.monotonic(), have
+        finally:
+            os.close(handle)
+        return have
 
 
 def _append(handle: int, digest: hashlib._Hash, chunk: bytes) -> None:

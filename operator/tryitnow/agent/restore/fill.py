@@ -1,0 +1,162 @@
+"""Restoring: CRIU fills a pre-created sandbox with the processes of the checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+
+from tryitnow.agent.counters import restore_ended
+from tryitnow.agent.errors import CgroupError
+from tryitnow.agent.restore.precreate import PreCreated, precreate
+from tryitnow.agent.restore.result import Running
+from tryitnow.agent.restore.tools import StartTools
+from tryitnow.agent.sandbox.cgroup import gather
+from tryitnow.agent.sandbox.firewall import close_firewall
+from tryitnow.agent.sandbox.model import Sandbox
+from tryitnow.agent.sandbox.names import ContainerName
+from tryitnow.agent.storage.generations import Generation
+from tryitnow.api.definition import Definition
+from tryitnow.api.demoinstance import StartedBy, Timings
+from tryitnow.background import all_together, in_thread, to_its_end, together
+from tryitnow.podman.client import PortMapping
+from tryitnow.podman.errors import PodmanError
+
+logger = logging.getLogger(__name__)
+
+
+async def restore(
+    tools: StartTools,
+    name: ContainerName,
+    definition: Definition,
+    generation: Generation,
+    ready_made: PreCreated | None,
+    *,
+    urgent: bool = True,
+    ports: Iterable[PortMapping] = (),
+) -> Running:
+    """Restore an application and wait until it answers inside.
+
+    When it does not, nothing is left behind, and ``ready_made`` is gone as well.
+
+    Args:
+        tools: The node's tools.
+        name: Name of the sandbox.
+        definition: What is restored.
+        generation: The unpacked archive.
+        ready_made: A pre-created sandbox to use. By default one is made.
+        urgent: Whether it goes before all that is done ahead of time.
+        ports: Ports that a sandbox that is made here is to have; by default free ones.
+
+    Raises:
+        NodeShortError, NodeLimitError: a limit of the node is reached.
+        PodmanError: the restore failed; a CRIUError has the cause from CRIU's log.
+        NotReadyError: it was restored and did not answer in ``restoreTimeout``.
+        SourceError, FirewallError, VolumeError, OSError: its sandbox cannot be made.
+
+    """
+    asked = time.monotonic()
+    try:
+        with ExitStack() as held:
+            if ready_made is not None:
+                held.callback(ready_made.generation.release)
+            held.enter_context(generation.leased())
+            async with tools.turns.turn(urgent=urgent):
+                began = time.monotonic()
+                sandbox = await _sandbox_for(tools, name, definition, generation, ready_made, ports)
+                prepared = time.monotonic()
+                criu = await _fill(tools, name, definition, sandbox)
+                filled = time.monotonic()
+        probe, _ = await together(
+            _wait_ready(tools, name, definition, sandbox),
+            _gather_all(tools, name, definition, sandbox),
+        )
+    except BaseException as error:
+        restore_ended(tools.metrics, name, error)
+        await to_its_end(_remove(tools, name, ready_made))
+        raise
+    restore_ended(tools.metrics, name, timedelta(seconds=time.monotonic() - asked))
+    timings = Timings(
+        queue=timedelta(seconds=began - asked),
+        prepare=timedelta(seconds=prepared - began),
+        restore=timedelta(seconds=filled - prepared),
+        criu=criu,
+        probe=probe,
+    )
+    return Running(sandbox, StartedBy.RESTORE, timings)
+
+
+async def _remove(tools: StartTools, name: ContainerName, ready_made: PreCreated | None) -> None:
+    await tools.sandboxes.remove(name)
+    if ready_made is not None:
+        # The rename may or may not have happened.
+        await tools.sandboxes.remove(ready_made.name)
+
+
+async def _sandbox_for(
+    tools: StartTools,
+    name: ContainerName,
+    definition: Definition,
+    generation: Generation,
+    ready_made: PreCreated | None,
+    ports: Iterable[PortMapping],
+) -> Sandbox:
+    if ready_made is not None:
+        await tools.sandboxes.rename(ready_made.name, name)
+        return ready_made.sandbox
+    made = await precreate(tools, name, definition, generation, ports=ports)
+    made.generation.release()  # the caller holds a lease of its own
+    return made.sandbox
+
+
+async def _fill(
+    tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox
+) -> timedelta:
+    """Read the pages into all containers at once; return what CRIU took of the longest."""
+    async with tools.sandboxes.in_work(name):
+        took = await all_together(
+            tools.podman.restore(own, definition.criu_options)
+            for own in sandbox.containers(name, definition).values()
+        )
+    return max(took)
+
+
+async def _wait_ready(
+    tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox
+) -> timedelta:
+    if definition.blocks_tcp:
+        # All of them are there now, and may speak to each other.
+        await close_firewall(sandbox.pid)
+    return await tools.prober.wait_inside(
+        definition,
+        sandbox,
+        definition.readiness.restore_timeout,
+        lambda: tools.sandboxes.is_running(name),
+    )
+
+
+async def _gather_all(
+    tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox
+) -> None:
+    """Bring all processes to where their limits and a pause reach them."""
+    await all_together(
+        _gather(tools, own) for own in sandbox.containers(name, definition).values()
+    )
+
+
+async def _gather(tools: StartTools, own: str) -> None:
+    try:
+        state = await tools.podman.inspect(own)
+        if state is not None and state.running:
+            moved = await in_thread(gather, state.id, state.pid)
+            logger.debug("%s: %d processes brought into its cgroup", own, moved)
+    except (CgroupError, PodmanError) as error:
+        logger.warning("%s: its limits and a pause may miss processes: %s", own, error)
+
+
+def with_claim(running: Running, claim: timedelta | None) -> Running:
+    """Return the result with the time that was lost on warm sandboxes before."""
+    return replace(running, timings=running.timings.model_copy(update={"claim": claim}))

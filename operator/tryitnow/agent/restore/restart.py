@@ -1,0 +1,63 @@
+"""Starting a sandbox again whose containers ended: with its files, behind its closed firewall."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+
+from tryitnow.agent.restore.result import Running
+from tryitnow.agent.restore.tools import StartTools
+from tryitnow.agent.sandbox.firewall import close_firewall
+from tryitnow.agent.sandbox.model import Sandbox
+from tryitnow.agent.sandbox.names import ContainerName
+from tryitnow.api.definition import Definition
+from tryitnow.api.demoinstance import StartedBy, Timings
+from tryitnow.background import in_thread
+
+logger = logging.getLogger(__name__)
+
+
+async def restart(
+    tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox, host: str
+) -> Running:
+    """Start the ended containers of a sandbox, and wait until the application answers inside.
+
+    Nothing is ever removed here, whatever fails: the caller tries again.
+
+    Args:
+        tools: The node's tools.
+        name: Name of the sandbox.
+        definition: What runs in it.
+        sandbox: The sandbox; its pod may have ended, as after a reboot of the node.
+        host: Name of the host that the containers see.
+
+    Raises:
+        NodeShortError, NodeLimitError: a limit of the node is reached, such as its port being
+            taken.
+        PodmanError: Podman could not start it.
+        NotReadyError: it did not answer in ``readiness.timeout``. It goes on starting.
+        FirewallError, VolumeError, OSError: its network or its volumes cannot be set up.
+
+    """
+    asked = time.monotonic()
+    async with tools.restarts.turn():
+        began = time.monotonic()
+        pid = await tools.podman.start_pod_infra(str(sandbox.pod))
+        sandbox = Sandbox(sandbox.pod, sandbox.ports, pid)
+        await close_firewall(pid)
+        await in_thread(tools.volumes.mount_memory, sandbox.pod.tag, definition.template)
+        await tools.containers.start_again(name, definition, sandbox, host)
+        started = time.monotonic()
+        probe = await tools.prober.wait_inside(
+            definition,
+            sandbox,
+            definition.readiness.timeout,
+            lambda: tools.sandboxes.is_running(name),
+        )
+    timings = Timings(
+        queue=timedelta(seconds=began - asked),
+        restart=timedelta(seconds=started - began),
+        probe=probe,
+    )
+    return Running(sandbox, StartedBy.RESTART, timings)
