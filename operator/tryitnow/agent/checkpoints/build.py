@@ -1,114 +1,116 @@
-"""Building a checkpoint on this node: start, wait until ready, warm up, freeze.
+"""Building a revision's archive: start, wait until ready, warm up, checkpoint.
 
-The application is frozen while it runs: a stopped container cannot be.
+The application is checkpointed while it runs: a stopped container cannot be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import aiohttp
 
-from tryitnow.agent.coldstart import Started, cold_start
-from tryitnow.agent.freeze import freeze
-from tryitnow.agent.gate import GateError
-from tryitnow.agent.hooks import HookError, run_hooks
-from tryitnow.agent.inside import reached
-from tryitnow.agent.names import ContainerName, Role, work_container
-from tryitnow.agent.node import Node
-from tryitnow.agent.ports import NoPortError
-from tryitnow.agent.probe import NotReadyError
-from tryitnow.agent.restore import archive_name
-from tryitnow.agent.sandbox import SandboxError
-from tryitnow.agent.sandboxes import discard
-from tryitnow.agent.sources import SourceError
-from tryitnow.agent.volumes import VolumeError
-from tryitnow.api.checkpoint import Archive, Blueprint
+from tryitnow.agent.checkpoints.checkpoint import checkpoint
+from tryitnow.agent.checkpoints.failures import BuildError
+from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.restore.cold_start import ColdStarted, cold_start
+from tryitnow.agent.sandbox.names import Role, work_name
+from tryitnow.agent.storage.archives import ArchiveName
+from tryitnow.api.archive import Archive
+from tryitnow.api.checkpointrevision import CheckpointRevision
+from tryitnow.api.definition import Definition
 from tryitnow.api.meta import now
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import in_thread
-from tryitnow.podman.errors import (
-    CRIUError,
-    ImagePullError,
-    PodmanError,
-    PodmanUnreachableError,
-)
 
 _CHUNK_BYTES = 64 << 10
 
 WARM_UP_TIMEOUT = aiohttp.ClientTimeout(total=120)
 """For one request: the first page of a heavy shop compiles its templates."""
 
-Tell = Callable[[str], Awaitable[None]]
-"""Tells the cluster what is being done."""
+Tell = Callable[[str], None]
+"""Called with what is being done, for people."""
 
 
-class BuildError(Exception):
-    """The build failed.
+@dataclass(frozen=True)
+class Built:
+    """An archive that was built, and the images that it was built from."""
 
-    Attributes:
-        reason: One word for programs, such as ImagePullFailed.
-
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+    archive: Archive
+    images: dict[str, str]
 
 
-async def build(node: Node, copy: NodeCheckpoint, tell: Tell) -> Archive:
-    """Start the application, freeze it when it is warm, and write the archive.
+async def build(
+    tools: CheckpointTools,
+    node_checkpoint: NodeCheckpoint,
+    revision: CheckpointRevision,
+    file: ArchiveName,
+    tell: Tell,
+) -> Built:
+    """Start the application, checkpoint it when it is warm, and write the archive.
 
     Raises:
-        BuildError: it cannot be built; the message says what to change.
-        PodmanUnreachableError: Podman is away; try again when it is back.
+        BuildError: the application or its definition is to blame.
+        Any error of ``cold_start`` and ``checkpoint``.
 
     """
-    blueprint = copy.spec.blueprint
-    name = work_container(Role.BUILD, copy)
-    await discard(node, name)
+    definition = revision.definition
+    name = work_name(Role.BUILD, node_checkpoint)
+    sandboxes = tools.start.sandboxes
+    await sandboxes.remove(name)
     try:
-        await tell(f"starting {blueprint.main.image} and waiting until it is ready")
-        started = await _start(node, name, blueprint)
-        if blueprint.warm_up is not None:
-            await tell(f"warming up with {len(blueprint.warm_up.paths)} paths")
-            await _warm_up(node, blueprint, started)
-        if blueprint.hooks.before_checkpoint:
-            await tell("running spec.hooks.beforeCheckpoint")
-            await _run_hooks(node, name, blueprint, started)
-        await tell("freezing")
-        return await _freeze(node, name, copy, started)
+        tell(f"starting {definition.main.image} and waiting until it is ready")
+        started = await cold_start(
+            tools.start, name, definition, revision.status.images, newest=True
+        )
+        if definition.warm_up is not None:
+            tell(f"warming up with {len(definition.warm_up.paths)} paths")
+            await _warm_up(tools, definition, started)
+        if definition.hooks.before_checkpoint:
+            tell("running spec.hooks.beforeCheckpoint")
+            await tools.start.hooks.run(
+                "beforeCheckpoint",
+                definition.hooks.before_checkpoint,
+                name,
+                definition,
+                started.running.sandbox,
+                {},
+            )
+        tell("checkpointing")
+        made = await checkpoint(
+            tools.start,
+            tools.archives,
+            tools.generations,
+            tools.disk,
+            name,
+            work_name(Role.PREPARE, node_checkpoint),
+            definition,
+            started.running.sandbox,
+            file,
+        )
     finally:
-        await discard(node, name)
+        await sandboxes.remove(name)
+    members = [member.name for member in definition.template.members]
+    archive = Archive(
+        sha256=made.written.sha256,
+        size_bytes=made.written.size_bytes,
+        unpacked_bytes=made.contents.unpacked_bytes,
+        entries=made.contents.entries,
+        memory_bytes=made.contents.memory_bytes,
+        image=started.images[definition.main.name],
+        images={m: started.images[m] for m in members} if len(members) > 1 else {},
+        created=now(),
+        versions=tools.start.health.current.versions,
+    )
+    await in_thread(tools.archives.describe, file, archive, definition)
+    return Built(archive, started.images)
 
 
-async def _start(node: Node, name: ContainerName, blueprint: Blueprint) -> Started:
-    try:
-        return await cold_start(node, name, blueprint)
-    except ImagePullError as error:
-        raise BuildError("ImagePullFailed", str(error)) from error
-    except NotReadyError as error:
-        msg = f"spec.readiness: {error}"
-        raise BuildError("ApplicationNotReady", msg) from error
-    except NoPortError as error:
-        raise BuildError("NoPort", str(error)) from error
-    except SourceError as error:
-        raise BuildError("SourceMissing", str(error)) from error
-    except GateError as error:
-        raise BuildError("GateFailed", str(error)) from error
-    except SandboxError as error:
-        raise BuildError("VolumeFailed", str(error)) from error
-    except PodmanUnreachableError:
-        raise
-    except PodmanError as error:
-        raise BuildError("StartFailed", str(error)) from error
-
-
-async def _warm_up(node: Node, blueprint: Blueprint, started: Started) -> None:
-    warm_up = blueprint.warm_up
-    if warm_up is None:
-        return
-    async with reached(node, blueprint, started.sandbox) as (session, target):
+async def _warm_up(tools: CheckpointTools, definition: Definition, started: ColdStarted) -> None:
+    warm_up = definition.warm_up
+    assert warm_up is not None
+    sandbox = started.running.sandbox
+    async with tools.start.prober.inside(definition, sandbox) as (session, target):
         for path in [path for _ in range(warm_up.rounds) for path in warm_up.paths]:
             try:
                 async with session.get(
@@ -120,55 +122,8 @@ async def _warm_up(node: Node, blueprint: Blueprint, started: Started) -> None:
                     async for _ in answer.content.iter_chunked(_CHUNK_BYTES):
                         pass  # of its answer nothing is needed but that it was given
                     failed = f"answered {answer.status}" if answer.status >= 500 else None
-            except (aiohttp.ClientError, TimeoutError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 failed = f"did not answer: {type(error).__name__} {error}".rstrip()
             if failed:
                 msg = f"spec.warmUp.paths: {path} {failed}; correct the path or the application"
                 raise BuildError("WarmUpFailed", msg)
-
-
-async def _run_hooks(
-    node: Node, name: ContainerName, blueprint: Blueprint, started: Started
-) -> None:
-    hooks = blueprint.hooks.before_checkpoint
-    try:
-        await run_hooks(node, "beforeCheckpoint", hooks, name, blueprint, started.sandbox, {})
-    except HookError as error:
-        raise BuildError("HookFailed", str(error)) from error
-
-
-async def _freeze(
-    node: Node, name: ContainerName, copy: NodeCheckpoint, started: Started
-) -> Archive:
-    file = archive_name(copy)
-    blueprint = copy.spec.blueprint
-    try:
-        helper = work_container(Role.PREPARE, copy)
-        written = await freeze(node, name, helper, blueprint, started.sandbox, file)
-    except CRIUError as error:
-        raise BuildError("CheckpointFailed", f"CRIU cannot freeze it: {error}") from error
-    except PodmanUnreachableError:
-        raise
-    except PodmanError as error:
-        raise BuildError("CheckpointFailed", f"Podman cannot freeze it: {error}") from error
-    except (VolumeError, OSError) as error:
-        msg = (
-            f"the archive cannot be written to {node.archives.directory}: {error}; "
-            f"{node.archives.free_bytes() >> 20} MiB are free there"
-        )
-        raise BuildError("WriteFailed", msg) from error
-    archive = Archive(
-        sha256=written.sha256,
-        size_bytes=written.size_bytes,
-        image=started.images[blueprint.main.name],
-        images=_images(blueprint, started),
-        created=now(),
-        versions=node.health.versions,
-    )
-    await in_thread(node.archives.describe, file, archive, blueprint)
-    return archive
-
-
-def _images(blueprint: Blueprint, started: Started) -> dict[str, str]:
-    members = [member.name for member in blueprint.template.members]
-    return {name: started.images[name] for name in members} if len(members) > 1 else {}

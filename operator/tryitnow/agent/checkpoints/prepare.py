@@ -1,9 +1,8 @@
-"""Doing once per node and revision what ``podman container restore --import`` does for each copy.
+"""Unpacking an archive once for all restores on the node, and making images of its root files.
 
-An import reads the archive several times, unpacks it, and writes the changes of the root file
-system into the new container's layer (podman issue 25662). Here the archive is unpacked once and
-its root file system becomes an image, whose layers all copies share. What is left for each copy
-is a container on that image (``slot``), into which CRIU reads the unpacked pages.
+Podman's import reads the archive several times, unpacks it, and writes the changes of the root
+file system into each new container's layer (podman issue 25662). Here the archive is unpacked once
+and its root file system becomes an image, whose layers all restores share.
 """
 
 from __future__ import annotations
@@ -12,76 +11,106 @@ import json
 import shutil
 from pathlib import Path
 
-from tryitnow.agent.archive import ArchiveName
-from tryitnow.agent.bundle import CONTAINERS, VOLUMES
-from tryitnow.agent.names import Role, work_container
-from tryitnow.agent.node import Node
-from tryitnow.agent.prepared import FROZEN_VOLUMES, REPOSITORY, Prepared, image_tag
-from tryitnow.agent.slot import drop_slots
-from tryitnow.agent.unpack import (
+from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.errors import UnpackError
+from tryitnow.agent.sandbox.names import Role, work_name
+from tryitnow.agent.storage.archives import ArchiveName, is_bundle
+from tryitnow.agent.storage.bundle import CONTAINERS, VOLUMES
+from tryitnow.agent.storage.generations import (
+    CHECKPOINTED_VOLUMES,
+    REPOSITORY,
+    Generation,
+    image_tag,
+)
+from tryitnow.agent.storage.unpack import (
     CHECKPOINT,
     DELETED_FILES,
     DEV_SHM,
+    HOSTS,
     ROOT_FS_DIFF,
-    UnpackError,
     extract,
     unpack,
 )
-from tryitnow.api.checkpoint import Archive, Blueprint
+from tryitnow.api.archive import Archive
+from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import in_thread
 
+_UNPACK_SHARE = 2
+"""Room that unpacking needs, in unpacked bytes: the tar of a container and its files, or its changed
+files and the image of them, lie side by side for a while."""
+
+_BYTES_PER_ENTRY = 4096
+"""Room for one file beyond its content: a block of its directory or of its own last part."""
+
 
 async def prepare(
-    node: Node, copy: NodeCheckpoint, file: ArchiveName, archive: Archive
-) -> Prepared:
-    """Prepare a copy's archive for quick restores.
+    tools: CheckpointTools,
+    node_checkpoint: NodeCheckpoint,
+    definition: Definition,
+    file: ArchiveName,
+    archive: Archive,
+) -> Generation:
+    """Make a new generation of an archive.
 
     Raises:
         ArchiveError: the archive is missing or damaged.
-        UnpackError: it is not laid out as expected, or the disk is full.
+        NodeShortError: the disk has no room for what it unpacks to; nothing was written.
+        UnpackError: it is not laid out as expected.
         PodmanError: an image cannot be made.
         OSError: the disk is full or broken.
 
     """
-    name = str(work_container(Role.PREPARE, copy))
-    blueprint = copy.spec.blueprint
-    node.preparing.add(name)
-    try:
-        unfinished = await in_thread(node.data.begin, file.stem)
-        await in_thread(_lay_out, node, blueprint, file, archive, unfinished)
-        images: dict[str, str] = {}
-        for container in (member.name for member in blueprint.template.members):
-            unpacked = unfinished / container
-            _expect_criu_images(unpacked)
-            tag = image_tag(archive.sha256, container)
-            await node.podman.build_image(
-                name,
-                archive.image_of(container),
-                REPOSITORY,
-                tag,
-                lambda root, unpacked=unpacked: fill_root(unpacked, root),  # type: ignore[misc]
-            )
-            images[container] = f"{REPOSITORY}:{tag}"
-            await in_thread(_drop_the_rest, unpacked)
-        return await in_thread(node.data.finish, file.stem, archive.sha256, images)
-    finally:
-        await in_thread(node.data.abandon, file.stem)
-        node.preparing.discard(name)
+    helper = work_name(Role.PREPARE, node_checkpoint)
+    needed = _UNPACK_SHARE * archive.unpacked_bytes + _BYTES_PER_ENTRY * archive.entries
+    with tools.disk.reserved(needed, f"unpacking {file}"):
+        unfinished = await in_thread(tools.generations.begin, file.stem)
+        try:
+            async with tools.start.sandboxes.in_work(helper):
+                await in_thread(_lay_out, tools, definition, file, archive, unfinished)
+                images = await _make_images(tools, str(helper), definition, archive, unfinished)
+            return await in_thread(tools.generations.finish, unfinished, archive.sha256, images)
+        finally:
+            await in_thread(tools.generations.abandon, unfinished)
+
+
+async def _make_images(
+    tools: CheckpointTools, helper: str, definition: Definition, archive: Archive, unfinished: Path
+) -> dict[str, str]:
+    images: dict[str, str] = {}
+    number = tools.generations.number_of(unfinished)
+    for container in (member.name for member in definition.template.members):
+        unpacked = unfinished / container
+        _expect_criu_images(unpacked)
+        tag = image_tag(archive.sha256, number, container)
+        await tools.start.podman.build_image(
+            helper,
+            archive.image_of(container),
+            REPOSITORY,
+            tag,
+            lambda root, unpacked=unpacked: fill_root(unpacked, root),  # type: ignore[misc]
+        )
+        images[container] = f"{REPOSITORY}:{tag}"
+        await in_thread(_drop_the_rest, unpacked)
+    return images
 
 
 def _lay_out(
-    node: Node, blueprint: Blueprint, file: ArchiveName, archive: Archive, target: Path
+    tools: CheckpointTools,
+    definition: Definition,
+    file: ArchiveName,
+    archive: Archive,
+    target: Path,
 ) -> None:
     """Unpack each container's export, and each volume, into a directory of its own. Blocking."""
-    chunks = node.archives.read(file, archive)
-    if not blueprint.needs_pod:
-        inner = target / blueprint.main.name
+    chunks = tools.archives.read(file, archive)
+    if not is_bundle(definition):
+        inner = target / definition.main.name
         inner.mkdir()
         unpack(chunks, file.compression, inner)
         return
     unpack(chunks, file.compression, target)
-    for kind, home in ((CONTAINERS, target), (VOLUMES, target / FROZEN_VOLUMES)):
+    for kind, home in ((CONTAINERS, target), (VOLUMES, target / CHECKPOINTED_VOLUMES)):
         for part in sorted((target / kind).glob("*.tar")):
             inner = home / part.stem
             inner.mkdir(parents=True)
@@ -92,7 +121,7 @@ def _lay_out(
 
 
 def fill_root(unpacked: Path, root: Path) -> None:
-    """Bring an image's root file system to what the container's was at the freeze. Blocking.
+    """Bring an image's root file system to what the container's was at the checkpoint. Blocking.
 
     Raises:
         UnpackError: the changes are not laid out as expected, or the disk is full.
@@ -134,7 +163,7 @@ def _expect_criu_images(unpacked: Path) -> None:
 
 def _drop_the_rest(unpacked: Path) -> None:
     for path in unpacked.iterdir():
-        if path.name in {CHECKPOINT, DEV_SHM}:
+        if path.name in {CHECKPOINT, DEV_SHM, HOSTS}:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -142,17 +171,11 @@ def _drop_the_rest(unpacked: Path) -> None:
             path.unlink()
 
 
-async def unprepare(node: Node, copy: NodeCheckpoint, file: ArchiveName) -> None:
-    """Remove what was prepared for a copy; running instances of it are not disturbed.
+async def retire(tools: CheckpointTools, generation: Generation) -> None:
+    """Remove the files and images of a generation that nobody uses any more.
 
-    Its image stays while one of them needs it, and is collected afterwards.
+    An image stays while a running demo needs it, and is collected afterwards.
     """
-    node.prepared.pop(copy.key, None)
-    await drop_slots(node, copy.key)
-    await in_thread(node.data.remove, file.stem)
-    await node.podman.remove(str(work_container(Role.PREPARE, copy)))
-    archive = copy.status.archive
-    if archive is not None:
-        for member in copy.spec.blueprint.template.members:
-            tag = image_tag(archive.sha256, member.name)
-            await node.podman.remove_image(f"{REPOSITORY}:{tag}")
+    await in_thread(tools.generations.remove, generation.directory)
+    for image in generation.images.values():
+        await tools.start.podman.remove_image(image)

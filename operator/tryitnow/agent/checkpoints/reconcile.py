@@ -1,232 +1,335 @@
-"""The life of a copy on this node: built or fetched, prepared, watched over, removed."""
+"""The actor of a NodeCheckpoint: it alone changes what this node holds of the revision.
+
+It gets short messages and handles each at once, without waiting for anything. What takes long is a
+job that only reports. After each message it decides by ``plan`` what is next, and has its status
+written. Demos ask it for a warm sandbox or a lease, and tell it what they learned.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from tryitnow.agent.archive import ArchiveError
-from tryitnow.agent.build import BuildError, build
-from tryitnow.agent.copy_status import (
-    report_failed,
-    report_not_ready,
-    report_prepared,
-    report_progress,
-)
-from tryitnow.agent.fetch import FetchError, fetch
-from tryitnow.agent.measure import (
-    build_ended,
-    copy_removed,
-    copy_seen,
-    fetch_ended,
-)
-from tryitnow.agent.names import Role, work_container
-from tryitnow.agent.node import Node
-from tryitnow.agent.prepare import unprepare
-from tryitnow.agent.quarantine import RESTORE_FAILED, quarantine_damaged
-from tryitnow.agent.restore import archive_name
-from tryitnow.agent.sandboxes import discard
-from tryitnow.agent.upkeep import check_archive, keep_prepared, preparing_id
-from tryitnow.agent.verify import verify
-from tryitnow.agent.warm import empty_pool
-from tryitnow.api.meta import Key, find_condition
-from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.agent.checkpoints.failures import EXPECTED, Blame, Failure, Job, failure_of
+from tryitnow.agent.checkpoints.jobs import Change, run_job
+from tryitnow.agent.checkpoints.plan import Observed, is_ready, plan
+from tryitnow.agent.checkpoints.prepare import retire
+from tryitnow.agent.checkpoints.state import State
+from tryitnow.agent.checkpoints.status import StatusWriter, status_of
+from tryitnow.agent.checkpoints.stock import Stock
+from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.checkpoints.warm_pool import Warm
+from tryitnow.agent.counters import job_ended, quarantined
+from tryitnow.agent.errors import ArchiveError
+from tryitnow.agent.restore.precreate import PreCreated
+from tryitnow.agent.storage.generations import Generation
+from tryitnow.api.definition import Definition
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import in_thread
-from tryitnow.kubernetes.errors import KubernetesError
-from tryitnow.podman.errors import ImagePullError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
 
-Phase = NodeCheckpointPhase
 
-MAX_UNREACHABLE = 4
-"""Builds during which Podman went away, after which the node counts as having failed."""
+class CheckpointActor:
+    """One revision of a Checkpoint on this node."""
 
-PODMAN_UNREACHABLE = "PodmanUnreachable"
+    def __init__(
+        self,
+        tools: CheckpointTools,
+        resource: NodeCheckpoint,
+        *,
+        spare_ports: Callable[[], int],
+        storage_ok: Callable[[], bool],
+        gone: Callable[[], None],
+    ) -> None:
+        """Begin; nothing is done before ``turn``.
 
-RETRY_QUARANTINED = timedelta(minutes=10)
-"""After what time a copy that would not thaw is tried again by a test restore."""
+        Args:
+            tools: The node's tools.
+            resource: The object.
+            spare_ports: Tells how many ports no demo will need.
+            storage_ok: Tells whether the node's storage is what it was.
+            gone: Called when all is removed.
 
+        """
+        self._tools = tools
+        self._state = State(resource, tools.settings.scrub_interval)
+        self._writer = StatusWriter(tools.start.kubernetes, resource)
+        self._storage_ok = storage_ok
+        self._gone = gone
+        self._stock = Stock(
+            tools,
+            changed=self.turn,
+            spare_ports=spare_ports,
+            restore_failed=self.restore_failed,
+        )
+        self._job: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._cleaning: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._was_ready = False
 
-async def reconcile_copy(node: Node, key: Key) -> timedelta | None:
-    """Bring one copy to where its spec wants it; returns when to look again."""
-    copy = node.copies.get(key)
-    if copy is None:
-        return None
-    if copy.is_deleting:
-        await _remove(node, copy)
-        return None
-    copy_seen(node, copy)
-    match copy.status.phase:
-        case Phase.FAILED:
-            return None
-        case Phase.PREPARED:
-            return await _watch_over(node, copy)
-        case Phase.QUARANTINED if _reason(copy) == RESTORE_FAILED:
-            return await _try_again(node, copy)
-        case _ if copy.spec.fetch is not None:
-            return await _in_turn(node, copy, _fetch)
-        case Phase.QUARANTINED:
-            # The controller names nodes that hold a good one, or has it built anew.
-            return None
-        case _:
-            if wait := node.backoff.remaining(_build_id(copy)):
-                return wait
-            return await _in_turn(node, copy, _build)
+    # What others may ask.
 
+    @property
+    def resource(self) -> NodeCheckpoint:
+        """The object as last seen."""
+        return self._state.resource
 
-async def _in_turn(
-    node: Node,
-    copy: NodeCheckpoint,
-    work: Callable[[Node, NodeCheckpoint], Awaitable[timedelta | None]],
-) -> timedelta | None:
-    """Do what keeps the node busy when it is this copy's turn, if it is still wanted so."""
-    async with node.builds:
-        latest = node.copies.get(copy.key)
-        if latest is None or latest.is_deleting or latest.spec != copy.spec:
-            return timedelta()  # looked at anew: it waited for long, perhaps
-        return await work(node, latest)
+    @property
+    def state(self) -> State:
+        """What is known of the revision here; read it, and change nothing."""
+        return self._state
 
+    @property
+    def stock(self) -> Stock:
+        """What waits for demos."""
+        return self._stock
 
-async def _build(node: Node, copy: NodeCheckpoint) -> timedelta | None:
-    began = time.monotonic()
-    latest = copy
+    @property
+    def definition(self) -> Definition | None:
+        """The definition; None before it was read."""
+        revision = self._state.revision
+        return revision.definition if revision is not None else None
 
-    async def tell(progress: str, phase: Phase = Phase.BUILDING) -> None:
-        nonlocal latest
+    @property
+    def is_ready(self) -> bool:
+        """Whether demos can be restored from it."""
+        return self._storage_ok() and is_ready(self._state.desired(), self._observed())
+
+    @property
+    def generation(self) -> Generation | None:
+        """What demos are restored from; take a lease. None while there is nothing."""
+        return self._state.generation if self.is_ready else None
+
+    def take_warm(self) -> Warm | None:
+        """Hand out a warm sandbox to one demo alone; None when none waits."""
+        return self._stock.take_warm()
+
+    def take_precreated(self, generation: Generation) -> PreCreated | None:
+        """Hand out a pre-created sandbox to one demo alone; None when none waits."""
+        return self._stock.take_precreated(generation)
+
+    # Messages.
+
+    def seen(self, resource: NodeCheckpoint) -> None:
+        """Handle news of the object."""
+        self._writer.seen(resource)
+        self._state.resource = self._writer.resource
+        self.turn()
+
+    def restore_failed(self, generation: Generation, error: Exception) -> None:
+        """Handle that a sandbox could not be restored, for a reason that is not the node's."""
+        if isinstance(error, ArchiveError) or not generation.is_intact():
+            self._state.touched = True  # SCRUB finds out what is wrong
+        elif self._state.restore_failed(generation, str(error)):
+            self._quarantined()
+        self.turn()
+
+    def restore_succeeded(self) -> None:
+        """Handle that a demo was restored."""
+        if self._state.restore_failures:
+            self._state.restore_succeeded()
+            self.turn()
+
+    def look(self, *, alive: set[str], known: set[str]) -> None:
+        """Handle a look at the node's containers: names of those that run, and of all."""
+        self._stock.lost(alive)
+        self._stock.lost_precreated(known)
+        self._stock.check()
+        self.turn()
+
+    def touched(self) -> None:
+        """Handle that a file changed."""
+        self._state.touched = True
+        self.turn()
+
+    def is_touched(self) -> bool:
+        """Whether a file changed since it was last looked at. Blocking, and cheap."""
+        state = self._state
+        if state.file is None or state.archive is None or state.damaged is not None:
+            return False
+        if state.checked != self._tools.archives.signature(state.file):
+            return True
+        return state.generation is not None and not state.generation.is_intact()
+
+    # Deciding.
+
+    def turn(self) -> None:
+        """Decide what is next, and begin it."""
+        if self._closed:
+            return
+        state = self._state
+        state.resource = self._writer.resource
+        following = plan(state.desired(), self._observed())
+        if following.cancel and self._job is not None:
+            self._job.cancel()
+        elif following.start is not None and self._job is None:
+            self._begin(following.start)
+        self._wake_at(following.wake_at)
+        definition = self.definition
+        if definition is not None and not state.resource.is_deleting:
+            self._stock.keep(
+                state.resource,
+                definition,
+                state.generation,
+                warm=following.warm,
+                precreated=following.precreated,
+            )
+        self._report()
+
+    def _observed(self) -> Observed:
+        health = self._tools.start.health.current
+        return self._state.observed(
+            storage_ok=self._storage_ok(),
+            criu_available=health.criu_available,
+            versions=health.versions,
+        )
+
+    def _report(self) -> None:
+        ready = self.is_ready
+        status = status_of(
+            self._state,
+            ready=ready,
+            warm_ready=self._stock.warm_ready,
+            warm_message=self._stock.message,
+        )
+        if ready and not self._was_ready:
+            self._event("Ready", "a test restore answered on this node")
+        self._was_ready = ready
+        if not self._state.resource.is_deleting:
+            self._writer.write(status)
+
+    def _wake_at(self, at: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            delay = max(at - self._state.clock(), 0)
+            self._timer = asyncio.get_running_loop().call_later(delay, self.turn)
+
+    # Jobs.
+
+    def _begin(self, job: Job) -> None:
+        self._state.job, self._state.progress = job, ""
+        self._job = asyncio.create_task(self._work(job), name=f"{job.value} {self.resource.key}")
+        self._job.add_done_callback(lambda _: self._job_ended())
+
+    async def _work(self, job: Job) -> None:
+        began = self._state.clock()
         try:
-            latest = await report_progress(node, latest, phase, progress)
-        except KubernetesError as error:
-            # What is said on the way is not worth the work that it is about.
-            logger.warning("%s: cannot say %r: %s", copy.key, progress, error)
+            if job is Job.REMOVE:
+                await self._stock.close()
+            change = await run_job(self._tools, job, self._state, self._tell)
+            if job is Job.ADOPT:
+                change = await self._with_stock(change)
+        except EXPECTED as error:
+            failure = failure_of(job, error, self._tools.archives.directory)
+            self._failed(job, failure, self._state.clock() - began)
+        except Exception:
+            # A bug of ours: counted as a failure, so that it is tried again after a pause.
+            logger.exception("%s: %s: unexpected error", self.resource.key, job.value)
+            failure = Failure(Blame.NODE, "UnexpectedError", f"{job.value} failed; see the log")
+            self._failed(job, failure, self._state.clock() - began)
+        else:
+            self._succeeded(job, change, self._state.clock() - began)
 
-    if not node.health.criu_available:
-        msg = f"CRIU is not available on {node.name}: {node.health.criu_message}"
-        build_ended(node, copy, "CRIUNotAvailable", timedelta())
-        await report_failed(node, latest, "CRIUNotAvailable", msg)
-        return None
-    try:
-        archive = await build(node, copy, tell)
-        await tell("test restore", Phase.VERIFYING)
-        await verify(node, copy, archive)
-        await tell("preparing quick restores", Phase.VERIFYING)
-        await keep_prepared(node, copy, archive)
-    except (BuildError, ArchiveError) as error:
-        await in_thread(node.archives.remove, archive_name(copy))
-        reason = error.reason if isinstance(error, BuildError) else "VerifyFailed"
-        build_ended(node, copy, reason, timedelta(seconds=time.monotonic() - began))
-        await report_failed(node, latest, reason, str(error))
-        return None
-    except PodmanUnreachableError as error:
-        node.backoff.failed(_build_id(copy))
-        node.broken_builds[copy.key] += 1
-        if node.broken_builds[copy.key] < MAX_UNREACHABLE:
-            raise
-        # It may be this application that Podman breaks over, and another node's may not.
-        build_ended(node, copy, PODMAN_UNREACHABLE, timedelta(seconds=time.monotonic() - began))
-        await report_failed(node, latest, PODMAN_UNREACHABLE, str(error))
-        return None
-    node.backoff.forget(_build_id(copy))
-    node.broken_builds.pop(copy.key, None)
-    took = timedelta(seconds=time.monotonic() - began)
-    build_ended(node, copy, "Verified", took)
-    message = f"frozen and verified by a test restore in {took.total_seconds():.1f} s"
-    await report_prepared(node, latest, archive, message, took)
-    return node.settings.scrub_interval
+    async def _with_stock(self, change: Change) -> Change:
+        """Adopt the stock as well, once the definition is known."""
+        change(self._state)
+        definition = self.definition
+        if definition is not None:
+            await self._stock.adopt(self._state.resource, definition)
+        return lambda _: None
 
+    def _succeeded(self, job: Job, change: Change, seconds: float) -> None:
+        before = self._state.generation
+        change(self._state)
+        self._state.succeeded()
+        if before is not None and before is not self._state.generation:
+            before.when_unused(lambda: self._clean(retire(self._tools, before)))
+        job_ended(self._tools.start.metrics, self.resource, job.value, "", seconds)
+        if job is Job.REMOVE:
+            self._closed = True
+            self._gone()
 
-async def _fetch(node: Node, copy: NodeCheckpoint) -> timedelta | None:
-    order = copy.spec.fetch
-    if order is None or not order.sources:
-        return None
-    if wait := node.backoff.remaining(_order_id(copy)):
-        return wait
-    began = time.monotonic()
-    name = archive_name(copy)
-    sources = ", ".join(source.node_name for source in order.sources)
-    copy = await report_progress(node, copy, Phase.DOWNLOADING, f"copying from {sources}")
-    try:
-        await fetch(node, name, order, copy.spec.blueprint)
-        for image in {order.archive.image, *order.archive.images.values()}:
-            await node.podman.ensure_image(image)
-        await keep_prepared(node, copy, order.archive)
-    except (FetchError, ImagePullError, ArchiveError, OSError) as error:
-        reason = "ImagePullFailed" if isinstance(error, ImagePullError) else "FetchFailed"
-        node.backoff.failed(_order_id(copy))
-        fetch_ended(node, copy, reason, timedelta(seconds=time.monotonic() - began))
-        await report_not_ready(node, copy, reason, str(error))
-        return node.backoff.remaining(_order_id(copy))
-    node.backoff.forget(_order_id(copy))
-    fetch_ended(node, copy, "Fetched", timedelta(seconds=time.monotonic() - began))
-    await report_prepared(node, copy, order.archive, f"copied from {sources}", None)
-    return node.settings.scrub_interval
+    def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
+        said = self._state.failure
+        self._state.failed(job, failure)
+        job_ended(self._tools.start.metrics, self.resource, job.value, failure.reason, seconds)
+        if failure.blame is Blame.ARCHIVE:
+            self._drop_generation()
+        if self._state.build_failure is not None and self._state.archive is not None:
+            # Nobody may be given an archive of which no test restore answered.
+            self._drop_archive()
+        if self._state.damaged or self._state.unrestorable:
+            self._quarantined()
+        elif said is None or said.reason != failure.reason:
+            self._event(failure.reason, failure.message, warning=True)
 
+    def _job_ended(self) -> None:
+        self._job = None
+        self._state.job, self._state.progress = None, ""
+        self.turn()
 
-async def _watch_over(node: Node, copy: NodeCheckpoint) -> timedelta | None:
-    archive = copy.status.archive
-    order = copy.spec.fetch
-    if archive is None or (order is not None and order.archive.sha256 != archive.sha256):
-        return await _in_turn(node, copy, _fetch)
-    try:
-        await check_archive(node, copy, archive)
-        return await keep_prepared(node, copy, archive)
-    except ArchiveError as error:
-        await quarantine_damaged(node, copy, str(error))
-        return None
+    def _tell(self, progress: str) -> None:
+        logger.info("%s: %s", self.resource.key, progress)
+        self._state.progress = progress
+        self._report()
 
+    def _quarantined(self) -> None:
+        bad = self._state.damaged or self._state.unrestorable
+        assert bad is not None
+        quarantined(self._tools.start.metrics, self.resource, bad.reason)
+        self._event(f"Quarantined{bad.reason}", bad.message, warning=True)
 
-async def _try_again(node: Node, copy: NodeCheckpoint) -> timedelta | None:
-    condition = find_condition(copy.status.conditions, "Ready")
-    archive = copy.status.archive
-    if condition is None or archive is None:
-        return None
-    since = timedelta(seconds=time.time() - condition.last_transition_time.timestamp())
-    if copy.key in node.retried:
-        since = min(since, timedelta(seconds=time.monotonic() - node.retried[copy.key]))
-    if since < RETRY_QUARANTINED:
-        return RETRY_QUARANTINED - since
-    node.retried[copy.key] = time.monotonic()
-    try:
-        await verify(node, copy, archive)
-    except BuildError as error:
-        logger.warning("%s stays in quarantine: %s", copy.key, error)
+    def _drop_generation(self) -> None:
+        before, self._state.generation = self._state.generation, None
+        if before is not None:
+            before.when_unused(lambda: self._clean(retire(self._tools, before)))
+
+    def _drop_archive(self) -> None:
+        self._drop_generation()
+        self._state.archive = None
+        if self._state.file is not None:
+            self._clean(in_thread(self._tools.archives.remove, self._state.file))
+
+    def _event(self, reason: str, note: str, *, warning: bool = False) -> None:
+        log = logger.warning if warning else logger.info
+        log("%s: %s: %s", self.resource.key, reason, note)
+        self._tools.start.kubernetes.event(self.resource, reason, note, warning=warning)
+
+    def _clean(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._cleaned(work))
+        self._cleaning.add(task)
+        task.add_done_callback(self._cleaning.discard)
+
+    async def _cleaned(self, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await check_archive(node, copy, archive)
-        except ArchiveError as damage:
-            await quarantine_damaged(node, copy, str(damage))
-        return RETRY_QUARANTINED
-    await report_prepared(node, copy, archive, "a test restore worked again", None)
-    return node.settings.scrub_interval
+            await work
+        except EXPECTED as error:
+            # What is left is found as what nobody owns.
+            logger.warning("%s: cannot clean up: %s", self.resource.key, error)
 
+    # The end.
 
-async def _remove(node: Node, copy: NodeCheckpoint) -> None:
-    for role in (Role.BUILD, Role.VERIFY, Role.PREPARE):
-        await discard(node, work_container(role, copy))
-    await empty_pool(node, copy)
-    await unprepare(node, copy, archive_name(copy))
-    await in_thread(node.archives.remove, archive_name(copy))
-    node.checked.pop(copy.key, None)
-    node.retried.pop(copy.key, None)
-    node.broken_builds.pop(copy.key, None)
-    node.backoff.forget(_build_id(copy))
-    node.backoff.forget(_order_id(copy))
-    node.backoff.forget(preparing_id(copy))
-    await node.kubernetes.remove_finalizer(copy)
-    node.copies.forget(copy.key, copy.metadata.uid)
-    copy_removed(node, copy)
+    async def forget(self) -> None:
+        """Handle that the object is gone without having been removed here: leave its files.
 
+        They are found as files that nobody owns, and go after a grace period.
+        """
+        self._closed = True
+        await self.stop()
 
-def _build_id(copy: NodeCheckpoint) -> str:
-    return f"{copy.metadata.uid}/build"
-
-
-def _order_id(copy: NodeCheckpoint) -> str:
-    # Another order, with other sources, need not wait for the pause of the last.
-    return f"{copy.metadata.uid}/{copy.metadata.generation}"
-
-
-def _reason(copy: NodeCheckpoint) -> str:
-    condition = find_condition(copy.status.conditions, "Ready")
-    return condition.reason if condition else ""
+    async def stop(self) -> None:
+        """End with the agent: what is here stays for the next one."""
+        self._closed = True
+        self._wake_at(None)
+        if self._job is not None:
+            self._job.cancel()
+            await asyncio.gather(self._job, return_exceptions=True)
+        await self._stock.stop()
+        await asyncio.gather(*self._cleaning, return_exceptions=True)
+        await self._writer.close()

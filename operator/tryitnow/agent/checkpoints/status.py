@@ -1,84 +1,133 @@
-"""What the agent says of a copy: one writer, of its NodeCheckpoint's status and Events."""
+"""What an actor says of its NodeCheckpoint: a pure function of its state, and the one writer."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import timedelta
 
-from tryitnow.agent.measure import count_copy
-from tryitnow.agent.node import Node
-from tryitnow.api.checkpoint import Archive
+from tryitnow.agent.checkpoints.failures import Job
+from tryitnow.agent.checkpoints.state import State
 from tryitnow.api.meta import ConditionStatus
 from tryitnow.api.nodecheckpoint import (
     NodeCheckpoint,
     NodeCheckpointPhase,
     NodeCheckpointStatus,
 )
-from tryitnow.kubernetes.patience import until_written
-from tryitnow.metrics.node import QUARANTINES
+from tryitnow.backoff import Pauses
+from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
 
 logger = logging.getLogger(__name__)
 
 Phase = NodeCheckpointPhase
 
+_PHASES = {
+    Job.BUILD: Phase.BUILDING,
+    Job.FETCH: Phase.FETCHING,
+    Job.PREPARE: Phase.PREPARING,
+    Job.VERIFY: Phase.VERIFYING,
+}
 
-async def _write(node: Node, copy: NodeCheckpoint, status: NodeCheckpointStatus) -> NodeCheckpoint:
-    status = status.model_copy(update={"observed_generation": copy.metadata.generation})
-    return node.copies.take(await node.kubernetes.patch_status(copy, status.to_api()))
+_WRITE_PAUSES = Pauses(timedelta(milliseconds=500), timedelta(seconds=30))
 
 
-async def report_progress(
-    node: Node, copy: NodeCheckpoint, phase: Phase, progress: str
-) -> NodeCheckpoint:
-    """Say what is being done right now."""
-    logger.info("%s: %s", copy.key, progress)
-    status = copy.status.with_condition(copy, "Ready", ConditionStatus.FALSE, str(phase), progress)
-    return await _write(
-        node, copy, status.model_copy(update={"phase": phase, "progress": progress})
+def status_of(
+    state: State, *, ready: bool, warm_ready: int, warm_message: str | None
+) -> NodeCheckpointStatus:
+    """Return the status that a state amounts to."""
+    phase, reason, message = _phase(state, ready=ready)
+    holds = ConditionStatus.TRUE if phase is Phase.READY else ConditionStatus.FALSE
+    before = state.resource.status.with_condition(state.resource, "Ready", holds, reason, message)
+    return before.model_copy(
+        update={
+            "observed_generation": state.resource.metadata.generation,
+            "phase": phase,
+            "archive": state.archive if state.damaged is None else None,
+            "images": state.images,
+            "verified_with": state.verified_with,
+            "build_duration": state.build_duration,
+            "restore_failures": state.restore_failures,
+            "warm_ready": warm_ready,
+            "warm_message": warm_message,
+            "memory_bytes": state.archive.memory_bytes if state.archive else 0,
+            "progress": state.progress if phase is not Phase.READY else "",
+        }
     )
 
 
-async def report_prepared(
-    node: Node, copy: NodeCheckpoint, archive: Archive, message: str, took: timedelta | None
-) -> None:
-    """Say that demos can be thawed from it."""
-    logger.info("%s: %s", copy.key, message)
-    status = copy.status.with_condition(copy, "Ready", ConditionStatus.TRUE, "Prepared", message)
-    update = {
-        "phase": Phase.PREPARED,
-        "progress": "",
-        "archive": archive,
-        "verified": True,
-        "restore_failures": 0,
-        "build_duration": took or copy.status.build_duration,
-    }
-    prepared = status.model_copy(update=update)
-    await until_written(lambda: _write(node, copy, prepared))
-    node.kubernetes.event(copy, "Prepared", message)
+def _phase(state: State, *, ready: bool) -> tuple[Phase, str, str]:
+    """Return phase, reason and message."""
+    if state.build_failure is not None:
+        return Phase.FAILED, state.build_failure.reason, state.build_failure.message
+    if ready:
+        return Phase.READY, "Ready", "a test restore answered on this node"
+    bad = state.damaged or state.unrestorable
+    if bad is not None and state.job not in _PHASES:
+        return Phase.QUARANTINED, bad.reason, bad.message
+    phase = _PHASES.get(state.job, Phase.PENDING) if state.job else Phase.PENDING
+    if state.failure is not None:
+        return phase, state.failure.reason, f"{state.failure.message}\nIt is tried again."
+    return phase, str(phase), state.progress or "waiting for its turn"
 
 
-async def report_not_ready(node: Node, copy: NodeCheckpoint, reason: str, message: str) -> None:
-    """Say why it is not ready yet; it is tried again."""
-    logger.warning("%s: %s: %s", copy.key, reason, message)
-    status = copy.status.with_condition(copy, "Ready", ConditionStatus.FALSE, reason, message)
-    await _write(node, copy, status)
-    node.kubernetes.event(copy, reason, message, warning=True)
+class StatusWriter:
+    """Writes the newest status, one write at a time, until the API server has it."""
 
+    def __init__(self, kubernetes: KubernetesApi, resource: NodeCheckpoint) -> None:
+        self._kubernetes = kubernetes
+        self._resource = resource
+        self._wanted: NodeCheckpointStatus | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
-async def report_failed(node: Node, copy: NodeCheckpoint, reason: str, message: str) -> None:
-    """Say why it will not be built here."""
-    logger.error("%s: %s: %s", copy.key, reason, message)
-    status = copy.status.with_condition(copy, "Ready", ConditionStatus.FALSE, reason, message)
-    await _write(node, copy, status.model_copy(update={"phase": Phase.FAILED, "progress": ""}))
-    node.kubernetes.event(copy, reason, message, warning=True)
+    @property
+    def resource(self) -> NodeCheckpoint:
+        """The object as last seen: by a watch, or in the answer to a write."""
+        return self._resource
 
+    def seen(self, resource: NodeCheckpoint) -> None:
+        """Note what a watch says of the object; an older state than the known one is ignored."""
+        if int(resource.metadata.resource_version) >= int(self._resource.metadata.resource_version):
+            self._resource = resource
 
-async def report_quarantined(
-    node: Node, copy: NodeCheckpoint, reason: str, message: str, status: NodeCheckpointStatus
-) -> None:
-    """Take a copy out of service, and say why."""
-    logger.error("%s: quarantined: %s: %s", copy.key, reason, message)
-    count_copy(node, QUARANTINES, copy, reason)
-    marked = status.with_condition(copy, "Ready", ConditionStatus.FALSE, reason, message)
-    await _write(node, copy, marked.model_copy(update={"phase": Phase.QUARANTINED, "progress": ""}))
-    node.kubernetes.event(copy, f"Quarantined{reason}", message, warning=True)
+    def write(self, status: NodeCheckpointStatus) -> None:
+        """Have a status written. One that comes before it was written replaces it."""
+        if self._closed or status == (self._wanted or self._resource.status):
+            return
+        self._wanted = status
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep_writing())
+            self._task.add_done_callback(lambda _: self._ended())
+
+    def _ended(self) -> None:
+        self._task = None
+
+    async def _keep_writing(self) -> None:
+        failures = 0
+        while (status := self._wanted) is not None:
+            try:
+                written = await self._kubernetes.patch_status(self._resource, status.to_api())
+            except (NotFoundError, ConflictError):
+                return  # it is gone, or a namesake has its place
+            except KubernetesError as error:
+                failures += 1
+                logger.warning("%s: cannot write its status: %s", self._resource.key, error)
+                await asyncio.sleep(_WRITE_PAUSES.after_error(failures, error).total_seconds())
+                continue
+            failures = 0
+            self.seen(written)
+            if self._wanted is status:
+                self._wanted = None
+
+    async def flush(self) -> None:
+        """Wait until what was to be written is written."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def close(self) -> None:
+        """Write no more."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)

@@ -1,47 +1,36 @@
-"""Proving a fresh archive by thawing it once, for real, before it may serve anybody."""
+"""The test restore: each node restores a revision once, by the way that demos use."""
 
 from __future__ import annotations
 
-from tryitnow.agent.archive import ArchiveError
-from tryitnow.agent.build import BuildError
-from tryitnow.agent.names import Role, work_container
-from tryitnow.agent.node import Node
-from tryitnow.agent.ports import NoPortError
-from tryitnow.agent.probe import NotReadyError
-from tryitnow.agent.restore import Thawed, archive_name, thaw_archive
-from tryitnow.agent.sandbox import SandboxError
-from tryitnow.agent.sandboxes import discard
-from tryitnow.agent.unpack import UnpackError
-from tryitnow.api.checkpoint import Archive
+from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.restore.fill import restore
+from tryitnow.agent.sandbox.names import Role, work_name
+from tryitnow.agent.storage.generations import Generation
+from tryitnow.api.archive import Versions
+from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
 
 
-async def verify(node: Node, copy: NodeCheckpoint, archive: Archive) -> Thawed:
-    """Thaw the archive, ask the copy whether it is ready, and remove it.
+async def verify(
+    tools: CheckpointTools,
+    node_checkpoint: NodeCheckpoint,
+    definition: Definition,
+    generation: Generation,
+) -> Versions:
+    """Restore a generation, ask the application whether it is ready, and remove it.
+
+    Returns the software that it was tested with.
 
     Raises:
-        BuildError: a copy of it would not serve; the message says why.
-        PodmanUnreachableError: Podman is away; try again when it is back.
+        Any error of ``restore``.
 
     """
-    name = work_container(Role.VERIFY, copy)
-    await discard(node, name)
+    name = work_name(Role.VERIFY, node_checkpoint)
+    versions = tools.start.health.current.versions
+    await tools.start.sandboxes.remove(name)
     try:
-        return await thaw_archive(
-            node, name, archive_name(copy), archive, copy.spec.blueprint, urgent=False
-        )
-    except NotReadyError as error:
-        msg = (
-            f"the test restore was thawed, but did not answer: {error}; "
-            "if it only needs longer, raise spec.readiness.restoreTimeout"
-        )
-        raise BuildError("VerifyNotReady", msg) from error
-    except PodmanUnreachableError:
-        raise
-    except (ArchiveError, UnpackError, ImagePullError, NoPortError, SandboxError) as error:
-        raise BuildError("VerifyFailed", f"the test restore failed: {error}") from error
-    except PodmanError as error:
-        raise BuildError("RestoreFailed", f"the test restore failed: {error}") from error
+        with tools.start.memory.reserved(generation.memory_bytes(), "the test restore"):
+            await restore(tools.start, name, definition, generation, None, urgent=False)
     finally:
-        await discard(node, name)
+        await tools.start.sandboxes.remove(name)
+    return versions

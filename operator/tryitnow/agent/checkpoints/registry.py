@@ -1,0 +1,111 @@
+"""All actors of this node, by the object that each of them owns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from tryitnow.agent.checkpoints.reconcile import CheckpointActor
+from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.counters import node_checkpoint_removed, node_checkpoint_seen
+from tryitnow.api.meta import Key
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.settings import AgentSettings
+
+
+class CheckpointRegistry:
+    """Makes an actor for each NodeCheckpoint of this node, and tells it the news."""
+
+    def __init__(
+        self, settings: AgentSettings, tools: CheckpointTools, storage_ok: Callable[[], bool]
+    ) -> None:
+        self._settings = settings
+        self._tools = tools
+        self._storage_ok = storage_ok
+        self._actors: dict[Key, CheckpointActor] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[CheckpointActor]:
+        return iter(tuple(self._actors.values()))
+
+    def __len__(self) -> int:
+        return len(self._actors)
+
+    def get(self, key: Key) -> CheckpointActor | None:
+        """Return the actor of an object; None where there is none."""
+        return self._actors.get(key)
+
+    def find(self, checkpoint: Key, revision: str) -> CheckpointActor | None:
+        """Return the actor of a revision of a Checkpoint; None where there is none."""
+        for actor in self._actors.values():
+            resource = actor.resource
+            if resource.checkpoint_key == checkpoint and resource.spec.revision == revision:
+                return actor
+        return None
+
+    def seen(self, resource: NodeCheckpoint) -> None:
+        """Take in news of an object."""
+        actor = self._actors.get(resource.key)
+        if actor is not None and actor.resource.metadata.uid != resource.metadata.uid:
+            # A namesake: the other one is gone, whatever was missed of its end.
+            self.gone(actor.resource)
+            actor = None
+        if actor is None:
+            node_checkpoint_seen(self._tools.start.metrics, resource)
+            actor = CheckpointActor(
+                self._tools,
+                resource,
+                spare_ports=self.spare_ports,
+                storage_ok=self._storage_ok,
+                gone=lambda: self._removed(resource),
+            )
+            self._actors[resource.key] = actor
+        actor.seen(resource)
+
+    def gone(self, resource: NodeCheckpoint) -> None:
+        """Take in that an object does not exist any more."""
+        actor = self._actors.get(resource.key)
+        if actor is None or actor.resource.metadata.uid != resource.metadata.uid:
+            return
+        self._removed(resource)
+        task = asyncio.create_task(actor.forget())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def _removed(self, resource: NodeCheckpoint) -> None:
+        known = self._actors.get(resource.key)
+        if known is None or known.resource.metadata.uid != resource.metadata.uid:
+            return
+        del self._actors[resource.key]
+        owner = resource.checkpoint_key
+        if not any(other.resource.checkpoint_key == owner for other in self):
+            node_checkpoint_removed(self._tools.start.metrics, resource)
+
+    def turn_all(self) -> None:
+        """Have all actors decide anew: the node changed."""
+        for actor in self:
+            actor.turn()
+
+    @property
+    def stock_size(self) -> int:
+        """Number of sandboxes that run, or are about to, without a demo."""
+        return sum(actor.stock.size for actor in self)
+
+    @property
+    def stock_names(self) -> set[str]:
+        """Names of all sandboxes that wait."""
+        return {name for actor in self for name in actor.stock.names}
+
+    def spare_ports(self) -> int:
+        """Return how many ports are left for pre-created sandboxes: no demo will need them."""
+        each = max(
+            (len(a.definition.template.ports) for a in self if a.definition is not None), default=1
+        )
+        settings = self._settings
+        limit = settings.last_port - settings.first_port + 1
+        held = sum(actor.stock.ports_held for actor in self)
+        return max(0, limit - settings.capacity * each - held)
+
+    async def stop(self) -> None:
+        """End all actors with the agent."""
+        await asyncio.gather(*(actor.stop() for actor in self), *self._ending)

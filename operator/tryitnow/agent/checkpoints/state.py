@@ -1,0 +1,169 @@
+"""What an actor knows of its NodeCheckpoint: the one place where this is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from tryitnow.agent.checkpoints.failures import Blame, Failure, Job
+from tryitnow.agent.checkpoints.plan import Desired, Observed
+from tryitnow.agent.storage.archives import ArchiveName, Signature
+from tryitnow.agent.storage.generations import Generation
+from tryitnow.api.archive import Archive, Versions
+from tryitnow.api.checkpointrevision import CheckpointRevision
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.backoff import Pauses
+
+PAUSES = Pauses(timedelta(seconds=5), timedelta(minutes=5))
+"""Between tries of a job that failed: the kubelet's for its image pulls."""
+
+MAX_RESTORE_FAILURES = 2
+"""Restores in a row that fail before the archive is quarantined: one can be a bad moment."""
+
+MAX_AWAY = 4
+"""Builds during which Podman went away, after which the node counts as having failed."""
+
+
+@dataclass
+class State:
+    """All that is known of one revision on this node. Changed by its actor alone."""
+
+    resource: NodeCheckpoint
+    scrub_interval: timedelta
+    clock: Callable[[], float] = time.monotonic
+    revision: CheckpointRevision | None = None
+    adopted: bool = False
+    job: Job | None = None
+    progress: str = ""
+    archive: Archive | None = None
+    images: dict[str, str] = field(default_factory=dict)
+    build_duration: timedelta | None = None
+    generation: Generation | None = None
+    verified_with: Versions | None = None
+    restore_failures: int = 0
+    damaged: Failure | None = None
+    unrestorable: Failure | None = None
+    unrestorable_since: float = 0.0
+    build_failure: Failure | None = None
+    failure: Failure | None = None
+    """Why the last job failed, until one succeeds."""
+
+    failures: int = 0
+    retry_at: float = 0.0
+    checked: Signature | None = None
+    """What the archive looked like when its digest was right."""
+
+    checked_at: float = 0.0
+    touched: bool = False
+
+    @property
+    def file(self) -> ArchiveName | None:
+        """Name of the archive's file; None before the revision is known."""
+        if self.revision is None:
+            return None
+        return ArchiveName(
+            self.resource.checkpoint_key,
+            self.resource.spec.revision,
+            self.revision.definition.criu.compression,
+        )
+
+    def desired(self) -> Desired:
+        """Return what the cluster wants."""
+        spec = self.resource.spec
+        return Desired(
+            is_deleting=self.resource.is_deleting,
+            fetch_sha256=spec.fetch.archive.sha256 if spec.fetch else None,
+            has_sources=bool(spec.fetch and spec.fetch.sources),
+            warm=spec.pool.warm,
+        )
+
+    def observed(self, *, storage_ok: bool, criu_available: bool, versions: Versions) -> Observed:
+        """Return what is there now."""
+        now = self.clock()
+        due = now - self.checked_at >= self.scrub_interval.total_seconds()
+        return Observed(
+            now=now,
+            storage_ok=storage_ok,
+            criu_available=criu_available,
+            adopted=self.adopted,
+            job=self.job,
+            archive_sha256=self.archive.sha256 if self.archive else None,
+            prepared=self.generation is not None,
+            verified=self.verified_with is not None and self.verified_with == versions,
+            was_verified=self.verified_with is not None and self.verified_with != versions,
+            damaged=self.damaged is not None,
+            unrestorable_since=self.unrestorable_since if self.unrestorable else None,
+            build_failed=self.build_failure is not None,
+            retry_at=self.retry_at,
+            needs_scrub=self.touched or due,
+        )
+
+    def succeeded(self) -> None:
+        """Note that a job succeeded."""
+        self.failure, self.failures, self.retry_at = None, 0, 0.0
+
+    def failed(self, job: Job, failure: Failure) -> None:
+        """Note that a job failed, and what follows from it."""
+        self.failure = failure
+        self.failures += 1
+        self.retry_at = self.clock() + PAUSES.after(self.failures).total_seconds()
+        built_here = self.resource.spec.fetch is None
+        never_verified = self.verified_with is None
+        match failure.blame:
+            case Blame.ARCHIVE:
+                self.note_damaged(failure)
+            case Blame.APPLICATION:
+                self.build_failure = failure
+            case Blame.RESTORE if built_here and never_verified:
+                # An archive that was never restored serves nobody: it is built again.
+                self.build_failure = failure
+            case Blame.RESTORE:
+                self._note_unrestorable(failure)
+            case Blame.NODE if job is Job.BUILD and self._ends_build(failure):
+                self.build_failure = failure
+
+    def _ends_build(self, failure: Failure) -> bool:
+        """Whether another node should try: this one had its chances."""
+        return failure.reason != "PodmanUnreachable" or self.failures >= MAX_AWAY
+
+    def note_damaged(self, failure: Failure) -> None:
+        """Note that the archive cannot be used any more."""
+        self.damaged = failure
+        self.checked = None
+
+    def restore_failed(self, generation: Generation, message: str) -> bool:
+        """Count a demo's or a warm sandbox's restore that failed; return whether it was one too
+        many."""
+        if generation is not self.generation or self.unrestorable is not None:
+            return False  # what lies here by now did not fail
+        self.restore_failures += 1
+        if self.restore_failures < MAX_RESTORE_FAILURES:
+            return False
+        self._note_unrestorable(Failure(Blame.RESTORE, "RestoreFailed", message))
+        return True
+
+    def restore_succeeded(self) -> None:
+        """Forget failed restores: the archive works."""
+        self.restore_failures = 0
+
+    def _note_unrestorable(self, failure: Failure) -> None:
+        self.unrestorable = failure
+        self.unrestorable_since = self.clock()
+        # A test restore decides, and not an older one.
+        self.verified_with = None
+
+    def verified(self, versions: Versions) -> None:
+        """Note that a test restore answered."""
+        self.verified_with = versions
+        self.unrestorable = None
+        self.restore_failures = 0
+
+    def has_archive(self, archive: Archive, checked: Signature | None) -> None:
+        """Note that a whole archive lies here."""
+        if self.archive is None or self.archive.sha256 != archive.sha256:
+            self.verified_with = None
+        self.archive = archive
+        self.damaged = None
+        self.checked, self.checked_at, self.touched = checked, self.clock(), False

@@ -1,0 +1,43 @@
+"""The tools with which a NodeCheckpoint's jobs work, shared by all actors of the node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tryitnow.agent.restore.tools import StartTools
+from tryitnow.agent.revisions import Revisions
+from tryitnow.agent.storage.archives import ArchiveStore
+from tryitnow.agent.storage.generations import GenerationStore
+from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.transfer.client import Fetcher
+from tryitnow.settings import AgentSettings
+
+AT_ONCE = 2
+"""Builds, fetches and unpackings at once, of each: one keeps a core or the network busy."""
+
+
+def _semaphore() -> asyncio.Semaphore:
+    return asyncio.Semaphore(AT_ONCE)
+
+
+@dataclass(frozen=True)
+class CheckpointTools:
+    """What builds, fetches, unpackings and tests of archives have in common."""
+
+    settings: AgentSettings
+    start: StartTools
+    revisions: Revisions
+    archives: ArchiveStore
+    generations: GenerationStore
+    disk: Ledger
+    fetcher: Fetcher
+    free_capacity: Callable[[], int]
+    """Tells how many more sandboxes may run here."""
+
+    builds: asyncio.Semaphore = field(default_factory=_semaphore)
+    fetches: asyncio.Semaphore = field(default_factory=_semaphore)
+    unpackings: asyncio.Semaphore = field(default_factory=_semaphore)
+    readings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """Held by whoever reads an archive through."""
