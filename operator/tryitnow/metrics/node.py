@@ -22,7 +22,7 @@ BUILD_DURATION = Timed(
 
 FETCHES = Counted(
     name="tryitnow_fetches_total",
-    help="Copies of an archive from another node that ended, by result: Fetched, or the reason of "
+    help="Fetches of an archive from another node that ended, by result: Fetched, or the reason of "
     "the failure.",
     labels=(*CHECKPOINT, "result"),
     programs=(Program.AGENT,),
@@ -30,8 +30,7 @@ FETCHES = Counted(
 
 FETCH_DURATION = Timed(
     name="tryitnow_fetch_duration_seconds",
-    help="Time of a copy of an archive from another node that succeeded, with its image and what "
-    "was prepared from it.",
+    help="Time of a fetch of an archive from another node that succeeded, with its image.",
     programs=(Program.AGENT,),
     buckets=BUILD_BOUNDS,
 )
@@ -44,50 +43,50 @@ FETCHED_BYTES = Counted(
 
 QUARANTINES = Counted(
     name="tryitnow_quarantines_total",
-    help="Copies taken out of service, by reason: DigestMismatch (the archive is damaged) or "
-    "RestoreFailed (it would not thaw, twice in a row).",
+    help="Archives taken out of service, by reason: ArchiveDamaged, or a reason why it cannot be "
+    "restored on this node, such as RestoreFailed or VerifyNotReady.",
     labels=(*CHECKPOINT, "reason"),
     programs=(Program.AGENT,),
 )
 
 AGENT_INSTANCES = State(
     name="tryitnow_agent_instances",
-    help="Instances on this node by phase.",
+    help="Demos on this node by phase.",
     labels=("phase",),
     programs=(Program.AGENT,),
 )
 
-AGENT_COPIES = State(
-    name="tryitnow_agent_copies",
-    help="Copies of checkpoints that this node is to hold, by phase.",
+AGENT_NODE_CHECKPOINTS = State(
+    name="tryitnow_agent_node_checkpoints",
+    help="Revisions that this node is to keep, by phase.",
     labels=("phase",),
     programs=(Program.AGENT,),
 )
 
-AGENT_COPY_BYTES = State(
-    name="tryitnow_agent_copy_bytes",
-    help="Size of the archives that this node holds and can thaw; what was unpacked from them "
-    "comes on top.",
+AGENT_ARCHIVE_BYTES = State(
+    name="tryitnow_agent_archive_bytes",
+    help="Size of the archives that this node keeps and can restore, without what is unpacked "
+    "from them.",
     programs=(Program.AGENT,),
 )
 
 AGENT_POOL = State(
-    name="tryitnow_agent_pool_copies",
-    help="Warm copies that wait on this node to be claimed.",
+    name="tryitnow_agent_pool_warm",
+    help="Warm sandboxes that wait on this node to be claimed.",
     labels=CHECKPOINT,
     programs=(Program.AGENT,),
 )
 
 AGENT_POOL_DESIRED = State(
-    name="tryitnow_agent_pool_desired_copies",
-    help="Warm copies that are to wait on this node.",
+    name="tryitnow_agent_pool_desired_warm",
+    help="Warm sandboxes that are to wait on this node.",
     labels=CHECKPOINT,
     programs=(Program.AGENT,),
 )
 
 AGENT_PREPARED = State(
-    name="tryitnow_agent_prepared_copies",
-    help="Copies that are unpacked on this node, for quick restores.",
+    name="tryitnow_agent_prepared",
+    help="Revisions that are unpacked on this node.",
     programs=(Program.AGENT,),
 )
 
@@ -136,5 +135,18 @@ PODMAN_CALL_ERRORS = Counted(
     help="Calls to Podman that failed, by the class of the error (CRIUError, ImagePullError, "
     "PodmanUnreachableError, …).",
     labels=("operation", "error"),
+    programs=(Program.AGENT,),
+)
+
+NOT_ANSWERING = State(
+    name="tryitnow_agent_demos_not_answering",
+    help="Demos on this node that were ready and do not answer now.",
+    programs=(Program.AGENT,),
+)
+
+STORAGE_CHANGED = State(
+    name="tryitnow_agent_storage_changed",
+    help="1 while the node's storage or cluster is not what it was, and nothing is started or "
+    "removed until a person confirms it; otherwise 0.",
     programs=(Program.AGENT,),
 )

@@ -6,10 +6,8 @@ A job never changes the state itself: the actor does, when the job has ended.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 
 from tryitnow.agent.checkpoints.build import Tell, build
 from tryitnow.agent.checkpoints.failures import Job
@@ -114,16 +112,13 @@ async def _build(
     file: ArchiveName,
     tell: Tell,
 ) -> Change:
-    began = time.monotonic()
     built = await build(tools, state.resource, revision, file, tell)
-    took = timedelta(seconds=time.monotonic() - began)
     signature = tools.archives.signature(file)
 
     def change(state: State) -> None:
         state.has_archive(built.archive, signature)
         state.images = built.images
         state.generation = None
-        state.build_duration = took
 
     return change
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 from tryitnow.agent.checkpoints.failures import EXPECTED, Blame, Failure, Job, failure_of
@@ -21,7 +22,7 @@ from tryitnow.agent.checkpoints.status import StatusWriter, status_of
 from tryitnow.agent.checkpoints.stock import Stock
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.warm_pool import Warm
-from tryitnow.agent.counters import job_ended, quarantined
+from tryitnow.agent.counters import build_ended, fetch_ended, quarantined
 from tryitnow.agent.errors import ArchiveError
 from tryitnow.agent.restore.precreate import PreCreated
 from tryitnow.agent.storage.generations import Generation
@@ -214,6 +215,8 @@ class CheckpointActor:
 
     def _begin(self, job: Job) -> None:
         self._state.job, self._state.progress = job, ""
+        if job is Job.BUILD:
+            self._state.build_began = self._state.clock()
         self._job = asyncio.create_task(self._work(job), name=f"{job.value} {self.resource.key}")
         self._job.add_done_callback(lambda _: self._job_ended())
 
@@ -250,7 +253,7 @@ class CheckpointActor:
         self._state.succeeded()
         if before is not None and before is not self._state.generation:
             before.when_unused(lambda: self._clean(retire(self._tools, before)))
-        job_ended(self._tools.start.metrics, self.resource, job.value, "", seconds)
+        self._count_success(job, timedelta(seconds=seconds))
         if job is Job.REMOVE:
             self._closed = True
             self._gone()
@@ -258,16 +261,28 @@ class CheckpointActor:
     def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
         said = self._state.failure
         self._state.failed(job, failure)
-        job_ended(self._tools.start.metrics, self.resource, job.value, failure.reason, seconds)
+        if job is Job.FETCH:
+            took = timedelta(seconds=seconds)
+            fetch_ended(self._tools.start.metrics, self.resource, failure.reason, took)
         if failure.blame is Blame.ARCHIVE:
             self._drop_generation()
-        if self._state.build_failure is not None and self._state.archive is not None:
+        if self._state.build_failure is not None:
+            build_ended(self._tools.start.metrics, self.resource, failure.reason, timedelta())
             # Nobody may be given an archive of which no test restore answered.
             self._drop_archive()
         if self._state.damaged or self._state.unrestorable:
             self._quarantined()
         elif said is None or said.reason != failure.reason:
             self._event(failure.reason, failure.message, warning=True)
+
+    def _count_success(self, job: Job, took: timedelta) -> None:
+        metrics, state = self._tools.start.metrics, self._state
+        if job is Job.FETCH:
+            fetch_ended(metrics, self.resource, "Fetched", took)
+        if job is Job.VERIFY and state.build_began is not None:
+            state.build_duration = timedelta(seconds=state.clock() - state.build_began)
+            state.build_began = None
+            build_ended(metrics, self.resource, "Verified", state.build_duration)
 
     def _job_ended(self) -> None:
         self._job = None

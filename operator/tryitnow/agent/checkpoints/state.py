@@ -40,6 +40,9 @@ class State:
     archive: Archive | None = None
     images: dict[str, str] = field(default_factory=dict)
     build_duration: timedelta | None = None
+    build_began: float | None = None
+    """When the build began of which no test restore has answered yet."""
+
     generation: Generation | None = None
     verified_with: Versions | None = None
     restore_failures: int = 0

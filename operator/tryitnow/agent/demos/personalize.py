@@ -1,84 +1,66 @@
-"""Giving a copy to its demo: a name of its own, its hooks, and only then its visitors."""
+"""Giving a running sandbox to its demo: a host name of its own, its hooks, and only then clients."""
 
 from __future__ import annotations
 
 import logging
 from datetime import timedelta
 
-from tryitnow.agent import gate
-from tryitnow.agent.hooks import instance_environment, run_hooks, start_environment
-from tryitnow.agent.inside import published
-from tryitnow.agent.names import demo_container
-from tryitnow.agent.namespaces import set_host_name, write_host_files
-from tryitnow.agent.node import Node
-from tryitnow.agent.probe import wait_ready
-from tryitnow.agent.sandbox import Sandbox
-from tryitnow.agent.sandboxes import is_running
-from tryitnow.api.checkpoint import Blueprint
-from tryitnow.api.demoinstance import DemoInstance, StartedBy
-from tryitnow.background import all_together, in_thread
+from tryitnow.agent.demos.tools import DemoTools
+from tryitnow.agent.errors import NotReadyError
+from tryitnow.agent.restore.result import Running
+from tryitnow.agent.sandbox.firewall import open_firewall
+from tryitnow.agent.sandbox.hooks import demo_environment, start_environment
+from tryitnow.agent.sandbox.names import demo_name
+from tryitnow.api.definition import Definition
+from tryitnow.api.demoinstance import DemoInstance
 
 logger = logging.getLogger(__name__)
 
 
-async def admit(
-    node: Node,
-    instance: DemoInstance,
-    blueprint: Blueprint,
-    sandbox: Sandbox,
-    started_by: StartedBy,
+async def personalize(
+    tools: DemoTools,
+    demo: DemoInstance,
+    definition: Definition,
+    running: Running,
+    deadline: timedelta,
 ) -> timedelta | None:
-    """Make a running copy the demo's own, and let visitors in; returns what the hooks took.
+    """Make a running sandbox the demo's own, and let clients in; return how long the hooks took.
+
+    Args:
+        tools: The node's tools.
+        demo: The demo.
+        definition: What runs.
+        running: The sandbox, closed.
+        deadline: How long clients may wait for their first answer.
 
     Raises:
-        HookError: a hook failed.
-        GateError: the gate cannot be opened.
-        NotReadyError: it does not answer any more.
+        HookError: a hook failed; the firewall stays closed.
+        FirewallError: the firewall cannot be opened.
+        NotReadyError: clients get no answer.
+        PodmanError: a container is gone.
 
     """
-    name = demo_container(instance)
-    await _name_host(node, instance, blueprint, sandbox)
-    if sandbox.pod is None:
-        return None
-    took: timedelta | None = None
-    if blueprint.hooks.after_restore:
-        env = instance_environment(node, instance, blueprint, sandbox)
-        env |= start_environment(started_by)
-        hooks = blueprint.hooks.after_restore
-        took = await run_hooks(node, "afterRestore", hooks, name, blueprint, sandbox, env)
-    await gate.open_gate(sandbox.pid)
-    await wait_ready(
-        node.http,
-        published(node, blueprint, sandbox),
-        blueprint.readiness.restore_timeout,
-        lambda: is_running(node, name),
-    )
-    return took
-
-
-async def _name_host(
-    node: Node, instance: DemoInstance, blueprint: Blueprint, sandbox: Sandbox
-) -> None:
-    """Let the copy believe to be on a host of the demo's name, not the template's."""
-    called = sandbox.containers(demo_container(instance), blueprint)
-    if sandbox.pod is None and sandbox.pid:
-        pids = [sandbox.pid]
-    else:
-        pids = await all_together(node.podman.pid_of(own) for own in called.values())
-    await in_thread(_write_name, instance, pids)
-
-
-def _write_name(instance: DemoInstance, pids: list[int]) -> None:
-    name = instance.metadata.name
+    name, sandbox = demo_name(demo), running.sandbox
     try:
-        set_host_name(pids[0], name)  # one for all containers of a pod
+        await tools.start.containers.name_host(name, definition, sandbox, demo.metadata.name)
     except OSError as error:
-        # It has ended, which its probe will tell, or it shares the node's host name.
-        logger.warning("%s: keeps the host name that was frozen: %s", instance.key, error)
-        return
-    for pid in pids:
-        try:
-            write_host_files(pid, name)
-        except OSError as error:
-            # An image may have none, or links: the kernel's name is what counts.
-            logger.debug("%s: /etc/hostname of process %d stays: %s", instance.key, pid, error)
+        # Its containers have ended, which the probe tells.
+        logger.warning("%s: its host keeps the name of the checkpoint: %s", demo.key, error)
+    took: timedelta | None = None
+    if definition.hooks.after_restore:
+        env = demo_environment(tools.settings, demo, definition, sandbox)
+        env |= start_environment(running.started_by)
+        took = await tools.start.hooks.run(
+            "afterRestore", definition.hooks.after_restore, name, definition, sandbox, env
+        )
+    await open_firewall(sandbox.pid, (port.container_port for port in sandbox.ports))
+    try:
+        await tools.start.prober.wait_published(
+            definition, sandbox, deadline, lambda: tools.start.sandboxes.is_running(name)
+        )
+    except NotReadyError:
+        if await tools.start.prober.ask_inside(definition, sandbox) is None:
+            # It answers inside: the way to it is broken.
+            await tools.network.repair()
+        raise
+    return took

@@ -1,234 +1,243 @@
-"""The ladder: claim a warm copy, else thaw one, else start cold, and say why."""
+"""The ladder: a warm sandbox, else a restore, else a cold start, and why. One loop, one result."""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 
-from tryitnow.agent.admit import admit
-from tryitnow.agent.archive import ArchiveError
-from tryitnow.agent.coldstart import cold_start
-from tryitnow.agent.hooks import HookError
-from tryitnow.agent.names import demo_container
-from tryitnow.agent.node import Node
-from tryitnow.agent.probe import NotReadyError
-from tryitnow.agent.restore import Unserved, thaw
-from tryitnow.agent.sandbox import Sandbox, SandboxError
-from tryitnow.agent.sandboxes import discard
-from tryitnow.agent.unpack import UnpackError
-from tryitnow.agent.warm import Claim, claim
-from tryitnow.api.checkpoint import Blueprint, Checkpoint
-from tryitnow.api.demoinstance import (
-    DemoInstance,
-    FallbackReason,
-    RestoredFrom,
-    StartedBy,
-    StartPolicy,
-    Timings,
-)
-from tryitnow.api.meta import Key
-from tryitnow.api.nodecheckpoint import NodeCheckpoint, node_checkpoint_name
-from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
+from tryitnow.agent.checkpoints.reconcile import CheckpointActor
+from tryitnow.agent.demos.claim import claim
+from tryitnow.agent.demos.personalize import personalize
+from tryitnow.agent.demos.tools import DemoTools
+from tryitnow.agent.errors import HookError, NodeShortError, NotReadyError, SandboxError
+from tryitnow.agent.restore.cold_start import cold_start
+from tryitnow.agent.restore.fill import restore
+from tryitnow.agent.restore.result import Running
+from tryitnow.agent.sandbox.names import demo_name
+from tryitnow.api.checkpointrevision import CheckpointRevision
+from tryitnow.api.demoinstance import DemoInstance, FallbackReason, StartedBy, StartPolicy
+from tryitnow.podman.client import PortMapping
+from tryitnow.podman.errors import NodeLimitError, PodmanError
 
 logger = logging.getLogger(__name__)
 
 
-class ThawImpossibleError(Exception):
-    """This rung cannot be taken.
+class RestoreImpossibleError(Exception):
+    """No restore is possible here now.
 
     Attributes:
         reason: Why, for programs.
-        copy_is_bad: Whether the archive is damaged.
-        copy_failed: Whether it is whole, but could not be thawed.
 
     """
 
-    def __init__(self, reason: FallbackReason, message: str, *, blames_copy: bool = True) -> None:
+    def __init__(self, reason: FallbackReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        self.copy_is_bad = reason is FallbackReason.COPY_CORRUPT
-        self.copy_failed = blames_copy and reason in {
-            FallbackReason.RESTORE_FAILED,
-            FallbackReason.RESTORE_NOT_READY,
-        }
-
-
-def _restore_failed(error: Exception) -> ThawImpossibleError:
-    # A full disk or a Secret that is missing: another copy would do no better.
-    blames_copy = not isinstance(error, (SandboxError, OSError))
-    return ThawImpossibleError(FallbackReason.RESTORE_FAILED, str(error), blames_copy=blames_copy)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A running instance, and how it came to be."""
+class Started:
+    """A demo that clients reach, and how it came to be."""
 
-    started_by: StartedBy
-    sandbox: Sandbox
-    probe_port: int
-    timings: Timings
-    restored_from: RestoredFrom | None = None
-    fallback: ThawImpossibleError | None = None
-    unserved: Unserved | None = None
-    """What was prepared and did not serve, where a slower thaw did."""
+    running: Running
+    fallback: RestoreImpossibleError | None = None
+    """Why it was started cold although a restore was allowed."""
 
 
-def find_copy(node: Node, instance: DemoInstance) -> NodeCheckpoint | None:
-    """Return this node's copy of the revision that the instance was bound to."""
-    revision = instance.status.revision
-    if revision is None:
-        return None
-    name = node_checkpoint_name(instance.spec.checkpoint_ref.name, revision, node.name)
-    return node.copies.get(Key(instance.metadata.namespace, name))
+async def start(
+    tools: DemoTools,
+    demo: DemoInstance,
+    revision: CheckpointRevision,
+    ports: Iterable[PortMapping] = (),
+) -> Started:
+    """Start a demo by the best way that works, and wait until clients are answered.
 
+    When that fails, nothing is left behind.
 
-async def start(node: Node, instance: DemoInstance) -> Outcome:
-    """Start an instance by the best way that works, and wait until it answers.
+    Args:
+        tools: The node's tools.
+        demo: A demo without data: what an interrupted start left of it is removed.
+        revision: What to start.
+        ports: Ports that it had before; by default it gets free ones.
 
     Raises:
-        ThawImpossibleError: only a thaw is allowed, and it is not possible.
-        ImagePullError, NotReadyError, NoPortError, PodmanError, SandboxError, HookError: the cold
-            start failed as well.
-        NotFoundError: the Checkpoint is gone.
+        RestoreImpossibleError: only a restore is allowed, and it is not possible.
+        Any error of ``cold_start`` and ``personalize``: the cold start failed as well.
 
     """
-    copy = find_copy(node, instance)
+    name, wanted = demo_name(demo), tuple(ports)
+    await tools.start.sandboxes.remove(name)
     began = time.monotonic()
-    fallback: ThawImpossibleError | None = None
-    if instance.spec.start is not StartPolicy.COLD_START:
+    fallback: RestoreImpossibleError | None = None
+    for way in _ladder(demo.spec.start):
+        if way is StartedBy.COLD_START:
+            lost = timedelta(seconds=time.monotonic() - began) if fallback else None
+            running = await _cold(tools, demo, revision, wanted, lost)
+            return Started(running, fallback)
         try:
-            return await _claim_or_thaw(node, instance, copy)
-        except ThawImpossibleError as error:
-            if instance.spec.start is StartPolicy.RESTORE_ONLY:
+            return Started(await _restored(tools, demo, revision, wanted))
+        except RestoreImpossibleError as error:
+            if demo.spec.start is StartPolicy.RESTORE_ONLY:
                 raise
             fallback = error
-            logger.warning("%s: %s: %s", instance.key, error.reason, error)
-    lost = timedelta(seconds=time.monotonic() - began) if fallback else None
-    blueprint = await blueprint_of(node, instance, copy)
-    started = await cold_start(node, demo_container(instance), blueprint)
-    hooks = await _admit(node, instance, blueprint, started.sandbox, StartedBy.COLD_START)
-    return Outcome(
-        started_by=StartedBy.COLD_START,
-        sandbox=started.sandbox,
-        probe_port=blueprint.probe_port,
-        timings=Timings(
-            prepare=started.prepare,
-            cold_start=started.cold_start,
-            probe=started.probe,
-            hooks=hooks,
-            fallback=lost,
-        ),
-        fallback=fallback,
+            logger.warning("%s: %s: %s", demo.key, error.reason, error)
+    raise AssertionError(demo.spec.start)
+
+
+def _ladder(policy: StartPolicy) -> tuple[StartedBy, ...]:
+    """Ways of starting in their order; a warm sandbox is a restore that was made before."""
+    match policy:
+        case StartPolicy.COLD_START:
+            return (StartedBy.COLD_START,)
+        case StartPolicy.RESTORE_ONLY:
+            return (StartedBy.RESTORE,)
+        case StartPolicy.PREFER_RESTORE:
+            return (StartedBy.RESTORE, StartedBy.COLD_START)
+
+
+async def _cold(
+    tools: DemoTools,
+    demo: DemoInstance,
+    revision: CheckpointRevision,
+    ports: tuple[PortMapping, ...],
+    lost: timedelta | None,
+) -> Running:
+    definition = revision.definition
+    if not revision.status.images:
+        # It may have been built since this node read it.
+        assert demo.revision_key is not None
+        revision = await tools.revisions.get(demo.revision_key, need_images=True)
+    started = await cold_start(
+        tools.start,
+        demo_name(demo),
+        definition,
+        revision.status.images,
+        ports=ports,
+        host=demo.metadata.name,
     )
+    running = started.running
+    hooks = await _personalized(tools, demo, revision, running, definition.readiness.timeout)
+    timings = running.timings.model_copy(update={"hooks": hooks, "fallback": lost})
+    return Running(running.sandbox, running.started_by, timings)
 
 
-async def _claim_or_thaw(
-    node: Node, instance: DemoInstance, copy: NodeCheckpoint | None
-) -> Outcome:
-    claimed = await claim(node, instance, copy) if copy is not None else Claim()
-    if copy is not None and claimed.sandbox is not None:
-        outcome = Outcome(
-            started_by=StartedBy.WARM,
-            sandbox=claimed.sandbox,
-            probe_port=copy.spec.blueprint.probe_port,
-            timings=Timings(),
-        )
-    else:
-        outcome = await _thaw(node, instance, copy)
-    blueprint = await blueprint_of(node, instance, copy)
-    try:
-        hooks = await _admit(node, instance, blueprint, outcome.sandbox, outcome.started_by)
-    except HookError as error:
-        # What was thawed is as it was frozen: the archive would give the hook nothing else.
-        raise ThawImpossibleError(FallbackReason.HOOK_FAILED, str(error)) from error
-    except NotReadyError as error:
-        msg = f"the thawed copy stopped answering: {error}"
-        raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
-    except PodmanUnreachableError:
-        raise
-    except (PodmanError, SandboxError) as error:
-        raise _restore_failed(error) from error
-    timings = outcome.timings.model_copy(update={"claim": claimed.took, "hooks": hooks})
-    return replace(outcome, timings=timings)
-
-
-async def _admit(
-    node: Node,
-    instance: DemoInstance,
-    blueprint: Blueprint,
-    sandbox: Sandbox,
-    started_by: StartedBy,
+async def _personalized(
+    tools: DemoTools,
+    demo: DemoInstance,
+    revision: CheckpointRevision,
+    running: Running,
+    deadline: timedelta,
 ) -> timedelta | None:
-    """Let visitors in, or leave nothing of the copy behind."""
+    """Let clients in, or leave nothing of the sandbox behind."""
     try:
-        return await admit(node, instance, blueprint, sandbox, started_by)
+        return await personalize(tools, demo, revision.definition, running, deadline)
     except BaseException:
-        await discard(node, demo_container(instance))
+        await tools.start.sandboxes.remove(demo_name(demo))
         raise
 
 
-async def _thaw(node: Node, instance: DemoInstance, copy: NodeCheckpoint | None) -> Outcome:
-    if not node.health.criu_available:
-        msg = (
-            f"CRIU not available - will use cold start: {node.health.criu_message}; "
-            f"`kubectl describe nodeagent {node.name}` says how to mend it"
-        )
-        raise ThawImpossibleError(FallbackReason.CRIU_NOT_AVAILABLE, msg)
-    if copy is None or not copy.is_prepared or copy.status.archive is None:
-        checkpoint = instance.spec.checkpoint_ref.name
-        msg = (
-            f"no verified copy of {checkpoint} lies on {node.name} (yet); "
-            f"`kubectl describe checkpoint {checkpoint}` says how far it is"
-        )
-        raise ThawImpossibleError(FallbackReason.NO_COPY, msg)
-    name = demo_container(instance)
-    # One that an interrupted start left has the same name and is in the way.
-    await discard(node, name)
-    blueprint = copy.spec.blueprint
+async def _restored(
+    tools: DemoTools,
+    demo: DemoInstance,
+    revision: CheckpointRevision,
+    ports: tuple[PortMapping, ...],
+) -> Running:
+    actor = tools.checkpoints.find(demo.checkpoint_key, revision.spec.identity)
+    definition = revision.definition
+    took: timedelta | None = None
+    running: Running | None = None
+    if actor is not None and not ports:
+        # A warm sandbox has ports of its own already.
+        claimed = await claim(tools, demo, actor, definition)
+        took, running = claimed.took, claimed.running
+    if running is None:
+        running = await _restore(tools, demo, actor, revision, ports)
+    deadline = definition.readiness.restore_timeout
     try:
-        thawed, unserved = await thaw(node, name, copy, copy.status.archive)
-    except ArchiveError as error:
-        raise ThawImpossibleError(FallbackReason.COPY_CORRUPT, str(error)) from error
+        hooks = await _personalized(tools, demo, revision, running, deadline)
+    except HookError as error:
+        # What was restored is as it was at the checkpoint: another restore gives the hook nothing
+        # else.
+        raise RestoreImpossibleError(FallbackReason.HOOK_FAILED, str(error)) from error
     except NotReadyError as error:
+        msg = f"the restored demo stopped answering: {error}"
+        raise RestoreImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
+    except (PodmanError, SandboxError) as error:
+        raise _impossible(error) from error
+    timings = running.timings.model_copy(update={"claim": took, "hooks": hooks})
+    return Running(running.sandbox, running.started_by, timings)
+
+
+async def _restore(
+    tools: DemoTools,
+    demo: DemoInstance,
+    actor: CheckpointActor | None,
+    revision: CheckpointRevision,
+    ports: tuple[PortMapping, ...],
+) -> Running:
+    health = tools.start.health.current
+    node = tools.settings.node_name
+    if not health.criu_available:
         msg = (
-            f"the thawed copy did not answer: {error}; "
+            f"CRIU not available - will use cold start: {health.criu_message}; "
+            f"`kubectl describe nodeagent {node}` says what to do"
+        )
+        raise RestoreImpossibleError(FallbackReason.CRIU_NOT_AVAILABLE, msg)
+    generation = actor.generation if actor is not None else None
+    if actor is None or generation is None:
+        raise _not_ready_here(demo, actor, node)
+    ready_made = None if ports else actor.take_precreated(generation)
+    try:
+        with tools.start.memory.counted(generation.memory_bytes()):
+            running = await restore(
+                tools.start,
+                demo_name(demo),
+                revision.definition,
+                generation,
+                ready_made,
+                checkpoint=demo.checkpoint_key,
+                ports=ports,
+            )
+    except NotReadyError as error:
+        actor.restore_failed(generation, error)
+        msg = (
+            f"the restored demo did not answer: {error}; "
             "if it only needs longer, raise spec.readiness.restoreTimeout of the Checkpoint"
         )
-        raise ThawImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
-    except PodmanUnreachableError:
-        raise
-    except (PodmanError, SandboxError, UnpackError, OSError) as error:
-        raise _restore_failed(error) from error
-    return Outcome(
-        started_by=StartedBy.RESTORE,
-        sandbox=thawed.sandbox,
-        probe_port=blueprint.probe_port,
-        timings=Timings(
-            queue=thawed.queue,
-            prepare=thawed.prepare,
-            restore=thawed.restore,
-            criu=thawed.criu,
-            probe=thawed.probe,
-            fallback=unserved.lost if unserved else None,
-        ),
-        restored_from=thawed.restored_from,
-        unserved=unserved,
+        raise RestoreImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
+    except (NodeShortError, NodeLimitError, SandboxError) as error:
+        # A limit of the node, or a Secret that is missing: the archive is not to blame.
+        raise _impossible(error) from error
+    except OSError as error:
+        raise _impossible(error) from error
+    except PodmanError as error:
+        actor.restore_failed(generation, error)
+        raise _impossible(error) from error
+    actor.restore_succeeded()
+    return running
+
+
+def _impossible(error: Exception) -> RestoreImpossibleError:
+    if isinstance(error, (NodeShortError, NodeLimitError)):
+        return RestoreImpossibleError(FallbackReason.NODE_LIMIT, f"{error.limit}: {error}")
+    return RestoreImpossibleError(FallbackReason.RESTORE_FAILED, str(error))
+
+
+def _not_ready_here(
+    demo: DemoInstance, actor: CheckpointActor | None, node: str
+) -> RestoreImpossibleError:
+    checkpoint = demo.spec.checkpoint_ref.name
+    damaged = actor.state.damaged if actor is not None else None
+    unrestorable = actor.state.unrestorable if actor is not None else None
+    if damaged is not None:
+        return RestoreImpossibleError(FallbackReason.ARCHIVE_DAMAGED, damaged.message)
+    if unrestorable is not None:
+        return RestoreImpossibleError(FallbackReason.RESTORE_FAILED, unrestorable.message)
+    msg = (
+        f"{node} has no archive of {checkpoint} of which a test restore answered (yet); "
+        f"`kubectl describe checkpoint {checkpoint}` says how far it is"
     )
-
-
-async def blueprint_of(
-    node: Node, instance: DemoInstance, copy: NodeCheckpoint | None
-) -> Blueprint:
-    """Return what the instance runs: its revision's definition or, without one, the Checkpoint's.
-
-    Raises:
-        NotFoundError: there is neither.
-
-    """
-    if copy is not None:
-        return copy.spec.blueprint
-    owner = instance.checkpoint_key
-    checkpoint = await node.kubernetes.get(Checkpoint, owner)
-    return checkpoint.spec.blueprint()
+    return RestoreImpossibleError(FallbackReason.NOT_READY_HERE, msg)

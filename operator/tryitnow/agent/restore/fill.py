@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import timedelta
 
 from tryitnow.agent.counters import restore_ended
@@ -21,6 +21,7 @@ from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import StartedBy, Timings
+from tryitnow.api.meta import Key
 from tryitnow.background import all_together, in_thread, to_its_end, together
 from tryitnow.podman.client import PortMapping
 from tryitnow.podman.errors import PodmanError
@@ -35,6 +36,7 @@ async def restore(
     generation: Generation,
     ready_made: PreCreated | None,
     *,
+    checkpoint: Key,
     urgent: bool = True,
     ports: Iterable[PortMapping] = (),
 ) -> Running:
@@ -48,6 +50,7 @@ async def restore(
         definition: What is restored.
         generation: The unpacked archive.
         ready_made: A pre-created sandbox to use. By default one is made.
+        checkpoint: The Checkpoint that it belongs to, for the metrics.
         urgent: Whether it goes before all that is done ahead of time.
         ports: Ports that a sandbox that is made here is to have; by default free ones.
 
@@ -69,16 +72,17 @@ async def restore(
                 sandbox = await _sandbox_for(tools, name, definition, generation, ready_made, ports)
                 prepared = time.monotonic()
                 criu = await _fill(tools, name, definition, sandbox)
+                await _carry_hosts(tools, name, definition, generation, sandbox)
                 filled = time.monotonic()
         probe, _ = await together(
             _wait_ready(tools, name, definition, sandbox),
             _gather_all(tools, name, definition, sandbox),
         )
     except BaseException as error:
-        restore_ended(tools.metrics, name, error)
+        restore_ended(tools.metrics, checkpoint, name, error)
         await to_its_end(_remove(tools, name, ready_made))
         raise
-    restore_ended(tools.metrics, name, timedelta(seconds=time.monotonic() - asked))
+    restore_ended(tools.metrics, checkpoint, name, timedelta(seconds=time.monotonic() - asked))
     timings = Timings(
         queue=timedelta(seconds=began - asked),
         prepare=timedelta(seconds=prepared - began),
@@ -124,6 +128,18 @@ async def _fill(
     return max(took)
 
 
+async def _carry_hosts(
+    tools: StartTools,
+    name: ContainerName,
+    definition: Definition,
+    generation: Generation,
+    sandbox: Sandbox,
+) -> None:
+    for container, own in sandbox.containers(name, definition).items():
+        hosts = await asyncio.to_thread(generation.hosts_of, container)
+        await tools.containers.carry_hosts(own, hosts)
+
+
 async def _wait_ready(
     tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox
 ) -> timedelta:
@@ -155,8 +171,3 @@ async def _gather(tools: StartTools, own: str) -> None:
             logger.debug("%s: %d processes brought into its cgroup", own, moved)
     except (CgroupError, PodmanError) as error:
         logger.warning("%s: its limits and a pause may miss processes: %s", own, error)
-
-
-def with_claim(running: Running, claim: timedelta | None) -> Running:
-    """Return the result with the time that was lost on warm sandboxes before."""
-    return replace(running, timings=running.timings.model_copy(update={"claim": claim}))

@@ -15,7 +15,7 @@ from tryitnow.agent.errors import ContainerDiedError, NotReadyError
 from tryitnow.agent.health import LastHealth
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
-from tryitnow.agent.sandbox.namespaces import set_host_name, write_host_files
+from tryitnow.agent.sandbox.namespaces import carry_hosts, set_host_name, write_host_files
 from tryitnow.agent.sandbox.probe import LOOPBACK, inside_session, wait_until
 from tryitnow.agent.sandbox.secrets import Redacted, Sources, printable
 from tryitnow.agent.storage.volumes import VolumeStore
@@ -180,16 +180,40 @@ class Containers:
             # Between both, its files are there and its program has not begun.
             await self.podman.init(own)
             pid = await self.podman.pid_of(own)
-            await self.write_host(own, pid, host)
+            await self._write_host(own, pid, host)
         await self.podman.start(own)
 
-    async def write_host(self, own: str, pid: int, host: str, hosts: str = "") -> None:
-        """Write the name of its host, and lines of its /etc/hosts, into a container."""
+    async def name_host(
+        self, name: ContainerName, definition: Definition, sandbox: Sandbox, host: str
+    ) -> None:
+        """Give the host that running containers see another name.
+
+        Raises:
+            OSError: the sandbox is gone.
+
+        """
+        await in_thread(set_host_name, sandbox.pid, host)
+        own_names = sandbox.containers(name, definition)
+        await all_together(self._write_host_of(own, host) for own in own_names.values())
+
+    async def _write_host_of(self, own: str, host: str) -> None:
+        await self._write_host(own, await self.podman.pid_of(own), host)
+
+    async def _write_host(self, own: str, pid: int, host: str) -> None:
         try:
-            await in_thread(write_host_files, pid, host, hosts)
+            await in_thread(write_host_files, pid, host)
         except OSError as error:
             # An image may have none, or links: the kernel's name is what counts.
             logger.debug("%s: its /etc/hostname or /etc/hosts stays as it is: %s", own, error)
+
+    async def carry_hosts(self, own: str, hosts: str) -> None:
+        """Add the lines that the application had in /etc/hosts at the checkpoint."""
+        if not hosts:
+            return
+        try:
+            await in_thread(carry_hosts, await self.podman.pid_of(own), hosts)
+        except OSError as error:
+            logger.warning("%s: its /etc/hosts cannot be brought back: %s", own, error)
 
     async def _wait_started(
         self, sandbox: Sandbox, container: Container, own: str, redacted: Redacted

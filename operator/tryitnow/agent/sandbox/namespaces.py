@@ -84,14 +84,8 @@ def set_host_name(pid: int, name: str) -> None:
         socket.sethostname(host_name_of(name))
 
 
-def write_host_files(pid: int, name: str, hosts: str = "") -> None:
-    """Write a host's name, and lines that the application had, into ``/etc``. Blocking.
-
-    Args:
-        pid: A process of the container.
-        name: Name of the host.
-        hosts: /etc/hosts as the application left it at the checkpoint. Lines about the host that
-            it was checkpointed on are dropped.
+def write_host_files(pid: int, name: str) -> None:
+    """Write a host's name into a container's ``/etc``. Blocking.
 
     Raises:
         OSError: the container ended, or its image has other ideas of these files.
@@ -99,11 +93,24 @@ def write_host_files(pid: int, name: str, hosts: str = "") -> None:
     """
     own = host_name_of(name)
     _write_etc(pid, "hostname", f"{own}\n", os.O_TRUNC)
+    _add_hosts(pid, [f"127.0.1.1 {own}"])
+
+
+def carry_hosts(pid: int, hosts: str) -> None:
+    """Add the lines of an /etc/hosts that a container had at its checkpoint. Blocking.
+
+    Lines about the host that it was checkpointed on are left out.
+
+    Raises:
+        OSError: the container ended, or its image has other ideas of these files.
+
+    """
+    _add_hosts(pid, _own_lines(hosts))
+
+
+def _add_hosts(pid: int, lines: list[str]) -> None:
     present = _read_etc(pid, "hosts")
-    missing = [line for line in _own_lines(hosts) if line not in present.splitlines()]
-    mine = f"127.0.1.1 {own}"
-    if mine not in present.splitlines():
-        missing.append(mine)
+    missing = [line for line in lines if line not in present.splitlines()]
     if missing:
         end = "" if present.endswith("\n") or not present else "\n"
         _write_etc(pid, "hosts", end + "".join(f"{line}\n" for line in missing), os.O_APPEND)

@@ -1,0 +1,80 @@
+"""Podman's rules for published ports: noticed when they are lost, and set again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from tryitnow.podman.client import Podman
+from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
+
+logger = logging.getLogger(__name__)
+
+TABLE = "netavark"
+"""The table of nftables with the rules of all published ports (netavark's nftables driver)."""
+
+PAUSE_SECONDS = 20.0
+"""Between two repairs: one sets the rules of all sandboxes."""
+
+_SECONDS = 10.0
+
+
+class NetworkRepair:
+    """Sets Podman's rules again."""
+
+    def __init__(self, podman: Podman) -> None:
+        self._podman = podman
+        self._lock = asyncio.Lock()
+        self._repaired_at = float("-inf")
+        self._had_table = False
+
+    async def repair(self) -> bool:
+        """Have Podman set the rules of all sandboxes again; return whether it did.
+
+        Not more often than every ``PAUSE_SECONDS``.
+        """
+        async with self._lock:
+            if time.monotonic() - self._repaired_at < PAUSE_SECONDS:
+                return False
+            self._repaired_at = time.monotonic()
+            logger.warning("setting the rules of Podman's network again")
+            try:
+                await self._podman.reload_network()
+            except (PodmanError, PodmanUnreachableError) as error:
+                logger.error("the rules of Podman's network cannot be set: %s", error)
+                return False
+            return True
+
+    async def look(self) -> None:
+        """Set the rules again if their table is gone."""
+        listed = await self._tables()
+        if listed is None:
+            return
+        if TABLE in listed.split():
+            self._had_table = True
+        elif self._had_table:
+            await self.repair()
+
+    @staticmethod
+    async def _tables() -> str | None:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                "nft",
+                "list",
+                "tables",
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+        except OSError:
+            return None  # doctor says that nft is missing
+        try:
+            async with asyncio.timeout(_SECONDS):
+                output, _ = await process.communicate()
+        except BaseException as error:
+            process.kill()
+            await process.wait()
+            if isinstance(error, TimeoutError):
+                return None
+            raise
+        return output.decode() if process.returncode == 0 else None

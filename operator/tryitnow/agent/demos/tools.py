@@ -1,0 +1,39 @@
+"""The tools that the life of a demo needs, shared by all demos of the node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tryitnow.agent.checkpoints.registry import CheckpointRegistry
+from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.demos.crashes import Crashes
+from tryitnow.agent.demos.network import NetworkRepair
+from tryitnow.agent.demos.verdicts import Verdicts
+from tryitnow.agent.restore.tools import StartTools
+from tryitnow.agent.revisions import Revisions
+from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.kubernetes.store import Store
+from tryitnow.settings import AgentSettings
+
+
+@dataclass(frozen=True)
+class DemoTools:
+    """What all demos have in common."""
+
+    settings: AgentSettings
+    kubernetes: KubernetesApi
+    start: StartTools
+    revisions: Revisions
+    checkpoints: CheckpointRegistry
+    warm: CheckpointTools
+    """For asking warm sandboxes."""
+
+    demos: Store[DemoInstance]
+    network: NetworkRepair
+    storage_problem: Callable[[], str | None]
+    """Tells why nothing may be removed or started anew; None when the storage is what it was."""
+
+    crashes: Crashes = field(default_factory=Crashes)
+    verdicts: Verdicts = field(default_factory=Verdicts)
