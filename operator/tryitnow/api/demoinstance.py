@@ -150,6 +150,7 @@ class DemoInstancePhase(StrEnum):
     STARTING = "Starting"
     READY = "Ready"
     RESTARTING = "Restarting"
+    NOT_ANSWERING = "NotAnswering"
     FAILED = "Failed"
     TERMINATING = "Terminating"
 
@@ -213,7 +214,7 @@ class DemoInstanceStatus(ConditionedStatus):
     """The metadata.generation that this status describes."""
 
     phase: DemoInstancePhase = DemoInstancePhase.PENDING
-    """Pending, Starting, Ready, Restarting, Failed or Terminating: for people."""
+    """Pending, Starting, Ready, Restarting, NotAnswering, Failed or Terminating: for people."""
 
     conditions: Conditions = ()
     """Ready: the application answers at the URL. Stalled: it will not become ready until somebody

@@ -1,4 +1,4 @@
-"""The life of an instance on this node: started, kept running, removed."""
+"""The life of a demo on this node: which step is next. Each step is in a file of its own."""
 
 from __future__ import annotations
 
@@ -6,265 +6,255 @@ import logging
 import time
 from datetime import timedelta
 
-from tryitnow.agent.before_delete import run_before_delete
-from tryitnow.agent.demo_status import (
-    report_found,
+from tryitnow.agent.counters import count_demo, demo_seen, demo_started, start_failed
+from tryitnow.agent.demos.before_delete import run_before_delete
+from tryitnow.agent.demos.keep import SandboxGoneError, keep_running, wait_for_storage
+from tryitnow.agent.demos.start import RestoreImpossibleError, start
+from tryitnow.agent.demos.status import (
+    report_down,
+    report_fresh,
     report_given_up,
-    report_not_ready,
     report_ready,
 )
-from tryitnow.agent.hooks import HookError
-from tryitnow.agent.inside import published
-from tryitnow.agent.measure import (
-    count_instance,
-    instance_seen,
-    instance_started,
-    start_failed,
+from tryitnow.agent.demos.tools import DemoTools
+from tryitnow.agent.errors import (
+    HookError,
+    NodeShortError,
+    NotReadyError,
+    SandboxError,
+    SourceError,
 )
-from tryitnow.agent.names import demo_container
-from tryitnow.agent.node import Node
-from tryitnow.agent.ports import NoPortError
-from tryitnow.agent.probe import NotReadyError, wait_ready
-from tryitnow.agent.quarantine import (
-    note_restore_failure,
-    note_restore_success,
-    quarantine_if_damaged,
-)
-from tryitnow.agent.restore import Unserved
-from tryitnow.agent.sandbox import SandboxError
-from tryitnow.agent.sandboxes import discard, find, is_running, members
-from tryitnow.agent.sources import SourceError
-from tryitnow.agent.start import Outcome, ThawImpossibleError, blueprint_of, find_copy, start
-from tryitnow.agent.upkeep import discard_prepared
-from tryitnow.api.demoinstance import (
-    DemoInstance,
-    DemoInstancePhase,
-    StartedBy,
-    Timings,
-)
+from tryitnow.agent.revisions import RevisionError
+from tryitnow.agent.sandbox.names import demo_name
+from tryitnow.agent.storage.files import short_of_disk
+from tryitnow.api.checkpoint import OnCrash
+from tryitnow.api.checkpointrevision import CheckpointRevision
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
 from tryitnow.background import together
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError
-from tryitnow.metrics.starts import RESTARTS
-from tryitnow.podman.client import ContainerState
-from tryitnow.podman.errors import ImagePullError, PodmanError, PodmanUnreachableError
+from tryitnow.metrics.starts import DATA_LOST
+from tryitnow.podman.client import PortMapping
+from tryitnow.podman.errors import (
+    ImagePullError,
+    NodeLimitError,
+    PodmanError,
+    PodmanUnreachableError,
+)
 
 logger = logging.getLogger(__name__)
 
 Phase = DemoInstancePhase
 
 HOLD_TRIES = 5
-"""Two writers at most touch an instance that is being started; one of them once."""
+"""Two writers at most touch a demo that is being started; one of them once."""
 
 MAX_STARTS = 3
-"""Failed starts after which an instance is given up: an application that never answered three
-times will not the fourth time, and each try takes a slot of the node."""
+"""Failed starts after which a demo that never was ready is given up: an application that never
+answered three times will not the fourth time, and each try takes a place on the node."""
 
 
-async def reconcile_instance(node: Node, key: Key) -> timedelta | None:
-    """Bring one instance to where it shall be; returns when to look again."""
-    instance = node.instances.get(key)
-    if instance is None:
+async def reconcile_demo(tools: DemoTools, key: Key) -> timedelta | None:
+    """Bring one demo to where it shall be; return when to look again."""
+    demo = tools.demos.get(key)
+    if demo is None:
         return None
-    if instance.is_deleting:
-        return await _remove(node, instance)
-    if instance.status.node_name != node.name or instance.status.phase is Phase.FAILED:
+    if demo.is_deleting:
+        return await _remove(tools, demo)
+    if demo.status.node_name != tools.settings.node_name:
         return None
-    if wait := node.backoff.remaining(instance.metadata.uid):
+    if demo.wants_reset:
+        return await _reset(tools, demo, "Reset", "a person asked for a fresh demo")
+    if demo.status.phase is Phase.FAILED:
+        return None
+    if demo.was_ready:
+        return await _keep(tools, demo)
+    if problem := tools.storage_problem():
+        return await wait_for_storage(tools, demo, problem)
+    if wait := tools.crashes.remaining(demo.metadata.uid):
         return wait
-    if instance.status.phase is Phase.READY:
-        container = await node.podman.inspect(str(demo_container(instance)))
-        if container is not None and await _is_alive(node, container):
-            await report_found(node, instance)
-            return None
-        return await _recover(node, instance, container)
-    return await _start(node, instance)
+    return await _start(tools, demo)
 
 
-async def _is_alive(node: Node, container: ContainerState) -> bool:
-    """Whether all containers of a demo run, or were paused by somebody."""
-    if not container.alive or not container.pod:
-        return container.alive
-    return set(await members(node, container.pod)) <= {"running", "paused"}
+async def _keep(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
+    revision = await _revision_of(tools, demo)
+    if demo.status.on_crash is OnCrash.RESET and await _has_crashed(tools, demo):
+        return await _reset(tools, demo, "Reset", "a container ended, and onCrash is Reset")
+    try:
+        return await keep_running(tools, demo, revision.definition)
+    except SandboxGoneError:
+        if problem := tools.storage_problem():
+            return await wait_for_storage(tools, demo, problem)
+        return await _data_lost(tools, demo)
+
+
+async def _has_crashed(tools: DemoTools, demo: DemoInstance) -> bool:
+    name = demo_name(demo)
+    sandbox = await tools.start.sandboxes.find(name)
+    pod = await tools.start.sandboxes.state_of(sandbox) if sandbox is not None else None
+    states = set(pod.members.values()) if pod is not None else set()
+    return pod is not None and (not pod.infra_running or not states <= {"running", "paused"})
+
+
+async def _data_lost(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
+    """Handle that the sandbox of a demo is gone, though Podman and the storage are what they were."""
+    message = (
+        f"the sandbox of the demo is not on node {tools.settings.node_name} any more: somebody "
+        "removed its containers by hand. Its data is lost; it is started afresh at the same URL"
+    )
+    count_demo(tools.start.metrics, DATA_LOST, demo)
+    await report_fresh(tools, demo, "DataLost", message, lost=True)
+    tools.crashes.forget(demo.metadata.uid)
+    tools.verdicts.forget(demo.metadata.uid)
+    return timedelta()
+
+
+async def _reset(
+    tools: DemoTools, demo: DemoInstance, reason: str, message: str
+) -> timedelta | None:
+    """Replace a demo by a fresh one of the same name and URL."""
+    if wait := await run_before_delete(tools, demo):
+        return wait
+    # First the status: from then on the demo has no data that anybody wants.
+    demo = await report_fresh(tools, demo, reason, message, lost=False)
+    await tools.start.sandboxes.remove(demo_name(demo))
+    tools.crashes.forget(demo.metadata.uid)
+    tools.verdicts.forget(demo.metadata.uid)
+    return timedelta()
+
+
+async def _revision_of(tools: DemoTools, demo: DemoInstance) -> CheckpointRevision:
+    key = demo.revision_key
+    if key is None:
+        msg = f"{demo.key} is bound to no revision"
+        raise RevisionError(msg)
+    return await tools.revisions.get(key)
 
 
 class _GoneError(Exception):
-    """The instance was deleted while it was being started."""
+    """The demo was deleted while it was being started."""
 
 
-async def _hold(node: Node, instance: DemoInstance) -> None:
-    """Keep the object until its container is removed.
+async def _hold(tools: DemoTools, demo: DemoInstance) -> None:
+    """Keep the object until its sandbox is removed.
 
-    A container that exists before this was written has a name that tells whose it is: without its
-    object it is nobody's, and collected.
+    A sandbox that exists before this was written has a name that tells whose it is: without its
+    object it is nobody's, and removed.
     """
+    uid = demo.metadata.uid
     for _ in range(HOLD_TRIES):
         try:
-            node.instances.take(await node.kubernetes.add_finalizer(instance))
+            tools.demos.update(await tools.kubernetes.add_finalizer(demo))
         except ConflictError:
             # The controller wrote in between; what we hold must not be lost for that.
-            instance = node.instances.take(await node.kubernetes.get(DemoInstance, instance.key))
+            demo = await tools.kubernetes.get(DemoInstance, demo.key)
+            if demo.metadata.uid != uid:
+                raise _GoneError from None  # a namesake
+            tools.demos.update(demo)
         except NotFoundError as error:
             raise _GoneError from error
         else:
             return
-    msg = f"{instance.key} changes faster than it can be written"
+    msg = f"{demo.key} changes faster than it can be written"
     raise ConflictError(msg)
 
 
-async def _start(node: Node, instance: DemoInstance) -> timedelta | None:
+def _former_ports(demo: DemoInstance) -> tuple[PortMapping, ...]:
+    return tuple(
+        PortMapping(host_port=port.host_port, container_port=port.container_port)
+        for port in demo.status.ports
+    )
+
+
+async def _start(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
     began = time.monotonic()
-    instance_seen(node, instance)
+    metrics = tools.start.metrics
+    demo_seen(metrics, demo)
     try:
-        outcome, _ = await together(start(node, instance), _hold(node, instance))
+        revision = await _revision_of(tools, demo)
+        started, _ = await together(
+            start(tools, demo, revision, _former_ports(demo)), _hold(tools, demo)
+        )
         # What it looks like by now, the finalizer included.
-        instance = node.instances.get(instance.key) or instance
+        demo = tools.demos.get(demo.key) or demo
     except _GoneError:
         return None
     except PodmanUnreachableError as error:
-        start_failed(node, instance, "PodmanUnreachable")
-        await report_not_ready(node, instance, "PodmanUnreachable", str(error))
+        start_failed(metrics, demo, "PodmanUnreachable")
+        await report_down(tools, demo, "PodmanUnreachable", str(error), Phase.STARTING)
         raise
-    except NoPortError as error:
-        return await _retry(node, instance, "NoPort", str(error))
+    except (NodeShortError, NodeLimitError) as error:
+        return await _limited(tools, demo, error.limit, str(error))
+    except OSError as error:
+        short = short_of_disk(error, "cannot start it", tools.settings.checkpoint_path)
+        return await _limited(tools, demo, short.limit, str(short))
     except ImagePullError as error:
-        return await _retry(node, instance, "ImagePullFailed", str(error))
+        return await _retry(tools, demo, "ImagePullFailed", str(error))
     except NotFoundError:
-        message = f"spec.checkpointRef.name: Checkpoint {instance.spec.checkpoint_ref.name} is gone"
-        start_failed(node, instance, "CheckpointNotFound")
-        await report_given_up(node, instance, "CheckpointNotFound", message)
+        message = "its CheckpointRevision is gone: its Checkpoint was deleted before it started"
+        start_failed(metrics, demo, "CheckpointNotFound")
+        await report_given_up(tools, demo, "CheckpointNotFound", message)
         return None
-    except ThawImpossibleError as error:
-        await _note_copy(node, instance, error)
-        return await _retry(node, instance, str(error.reason), str(error), most=MAX_STARTS)
+    except RevisionError as error:
+        return await _retry(tools, demo, "RevisionChanged", str(error))
+    except RestoreImpossibleError as error:
+        return await _retry(tools, demo, str(error.reason), str(error), most=MAX_STARTS)
     except NotReadyError as error:
-        return await _retry(node, instance, "ApplicationNotReady", str(error), most=MAX_STARTS)
+        return await _retry(tools, demo, "ApplicationNotReady", str(error), most=MAX_STARTS)
     except HookError as error:
-        return await _retry(node, instance, "HookFailed", str(error), most=MAX_STARTS)
+        return await _retry(tools, demo, "HookFailed", str(error), most=MAX_STARTS)
     except SourceError as error:
-        # Whoever makes what is missing need not make the demo anew.
-        return await _retry(node, instance, "SourceMissing", str(error))
+        # A person who makes what is missing need not make the demo anew.
+        return await _retry(tools, demo, "SourceMissing", str(error))
     except (PodmanError, SandboxError) as error:
-        return await _retry(node, instance, "StartFailed", str(error), most=MAX_STARTS)
-    if not instance.status.restarts:
-        node.backoff.forget(instance.metadata.uid)
-    timings = await report_ready(
-        node, instance, outcome, timedelta(seconds=time.monotonic() - began)
-    )
-    fallback = outcome.fallback.reason if outcome.fallback else None
-    instance_started(node, instance, outcome.started_by, outcome.restored_from, fallback, timings)
-    await _note_copy(node, instance, outcome.fallback, thawed=outcome.started_by)
-    if outcome.unserved is not None:
-        await _note_unserved(node, instance, outcome.unserved)
+        return await _retry(tools, demo, "StartFailed", str(error), most=MAX_STARTS)
+    tools.crashes.forget(demo.metadata.uid)
+    tools.verdicts.forget(demo.metadata.uid)
+    took = timedelta(seconds=time.monotonic() - began)
+    timings = await report_ready(tools, demo, revision.definition, started, took)
+    fallback = started.fallback.reason if started.fallback else None
+    demo_started(metrics, demo, started.running.started_by, fallback, timings)
     return None
 
 
-async def _note_copy(
-    node: Node,
-    instance: DemoInstance,
-    failure: ThawImpossibleError | None,
-    *,
-    thawed: StartedBy | None = None,
-) -> None:
-    """Tell the copy's story what this start learned about it."""
-    copy = find_copy(node, instance)
-    if copy is None:
-        return
-    if failure is not None and failure.copy_is_bad:
-        await quarantine_if_damaged(node, copy, str(failure))
-    elif failure is not None and failure.copy_failed:
-        await note_restore_failure(node, copy, str(failure))
-    elif thawed is StartedBy.RESTORE:
-        await note_restore_success(node, copy)
-
-
-async def _note_unserved(node: Node, instance: DemoInstance, unserved: Unserved) -> None:
-    """Have what was prepared made anew: it did not serve, although the archive did."""
-    copy = find_copy(node, instance)
-    if copy is not None:
-        await discard_prepared(node, copy, unserved)
-
-
-async def _recover(
-    node: Node, instance: DemoInstance, container: ContainerState | None
+async def _limited(
+    tools: DemoTools, demo: DemoInstance, limit: str, message: str
 ) -> timedelta | None:
-    """Bring a ready instance back whose container ended, with its files where they still exist."""
-    message = f"{await _what_ended(node, container)}; starting it again"
-    # One that ends again soon has to wait longer each time before it comes here.
-    node.backoff.failed(instance.metadata.uid)
-    count_instance(node, RESTARTS, instance)
-    instance = await report_not_ready(node, instance, "ContainerGone", message, restarted=True)
-    if container is not None and await _start_again(node, instance, container):
-        return None
-    return await _start(node, instance)
-
-
-async def _what_ended(node: Node, container: ContainerState | None) -> str:
-    if container is None:
-        return "the container is gone"
-    pod = await node.podman.inspect_pod(container.pod) if container.alive else None
-    for name in pod.members if pod else ():
-        member = await node.podman.inspect(name)
-        if pod and member is not None and not member.alive:
-            inside = name.removeprefix(f"{pod.name}_")
-            return f"container {inside} ended with exit code {member.exit_code}"
-    return f"the container ended with exit code {container.exit_code}"
-
-
-async def _start_again(node: Node, instance: DemoInstance, container: ContainerState) -> bool:
-    """Start what ended again, with the files that its user left in it."""
-    name = demo_container(instance)
-    blueprint = await blueprint_of(node, instance, find_copy(node, instance))
-    try:
-        sandbox = await find(node, container)
-        if sandbox is None:
-            await discard(node, name)
-            return False
-        for own in sandbox.containers(name, blueprint).values():
-            state = await node.podman.inspect(own)
-            if state is None or not state.alive:
-                await node.podman.start(own)
-        probe = await wait_ready(
-            node.http,
-            published(node, blueprint, sandbox),
-            blueprint.readiness.timeout,
-            lambda: is_running(node, name),
-        )
-    except (PodmanError, NotReadyError) as error:
-        logger.warning("%s does not start again: %s; starting anew", instance.key, error)
-        await discard(node, name)
-        return False
-    timings = Timings(probe=probe)
-    outcome = Outcome(StartedBy.COLD_START, sandbox, blueprint.probe_port, timings)
-    await report_ready(node, instance, outcome, probe)
-    return True
-
-
-async def _retry(
-    node: Node, instance: DemoInstance, reason: str, message: str, *, most: int | None = None
-) -> timedelta | None:
-    """Say what failed, and when it is tried again; after ``most`` failures it is given up."""
-    uid = instance.metadata.uid
-    start_failed(node, instance, reason)
-    failures = node.backoff.failed(uid)
-    if most is not None and failures >= most:
-        node.backoff.forget(uid)
-        await report_given_up(
-            node, instance, reason, f"{message}\nGiven up after {failures} tries."
-        )
-        return None
-    wait = node.backoff.remaining(uid)
-    seconds = wait.total_seconds() if wait else 0
-    await report_not_ready(node, instance, reason, f"{message}\nNext try in {seconds:.0f} s.")
+    """Say which limit of the node prevents the start. It is tried again for as long as it takes."""
+    start_failed(tools.start.metrics, demo, limit)
+    tools.crashes.limited(demo.metadata.uid)
+    wait = tools.crashes.remaining(demo.metadata.uid) or timedelta()
+    text = f"{message}\nNext try in {wait.total_seconds():.0f} s."
+    await report_down(tools, demo, limit, text, Phase.STARTING)
     return wait
 
 
-async def _remove(node: Node, instance: DemoInstance) -> timedelta | None:
-    if wait := await run_before_delete(node, instance):
+async def _retry(
+    tools: DemoTools, demo: DemoInstance, reason: str, message: str, *, most: int | None = None
+) -> timedelta | None:
+    """Say what failed, and when it is tried again; after ``most`` failures it is given up."""
+    uid = demo.metadata.uid
+    start_failed(tools.start.metrics, demo, reason)
+    failures = tools.crashes.failed(uid)
+    if most is not None and failures >= most:
+        tools.crashes.forget(uid)
+        await report_given_up(tools, demo, reason, f"{message}\nGiven up after {failures} tries.")
+        return None
+    wait = tools.crashes.remaining(uid)
+    seconds = wait.total_seconds() if wait else 0
+    await report_down(
+        tools, demo, reason, f"{message}\nNext try in {seconds:.0f} s.", Phase.STARTING
+    )
+    return wait
+
+
+async def _remove(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
+    if wait := await run_before_delete(tools, demo):
         return wait
-    await discard(node, demo_container(instance))
-    node.backoff.forget(instance.metadata.uid)
-    await node.kubernetes.remove_finalizer(instance)
-    node.instances.forget(instance.key, instance.metadata.uid)
-    logger.info("%s: removed", instance.key)
+    await tools.start.sandboxes.remove(demo_name(demo))
+    tools.crashes.forget(demo.metadata.uid)
+    tools.verdicts.forget(demo.metadata.uid)
+    await tools.kubernetes.remove_finalizer(demo)
+    tools.demos.forget(demo.key, demo.metadata.uid)
+    logger.info("%s: removed", demo.key)
     return None

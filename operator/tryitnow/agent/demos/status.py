@@ -1,13 +1,15 @@
-"""What the agent says of an instance: one writer, of its status and Events."""
+"""What the agent says of a demo: one writer, of its status and Events."""
 
 from __future__ import annotations
 
 import logging
 from datetime import timedelta
 
-from tryitnow.agent.node import Node
-from tryitnow.agent.start import Outcome
+from tryitnow.agent.demos.start import Started
+from tryitnow.agent.demos.tools import DemoTools
+from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import (
+    RESET_ANNOTATION,
     DemoInstance,
     DemoInstancePhase,
     DemoInstanceStatus,
@@ -17,115 +19,157 @@ from tryitnow.api.demoinstance import (
     Timings,
 )
 from tryitnow.api.meta import ConditionStatus, find_condition, now
-from tryitnow.kubernetes.patience import until_written
+from tryitnow.kubernetes.call import write_with_retry
 
 logger = logging.getLogger(__name__)
 
 Phase = DemoInstancePhase
 
+DATA_LOST = "DataLost"
+"""Condition: files of the demo are gone, for a reason beyond us."""
+
 _HOW = {
     StartedBy.WARM: "taken from the warm pool",
-    StartedBy.RESTORE: "thawed",
+    StartedBy.RESTORE: "restored",
     StartedBy.COLD_START: "started cold",
+    StartedBy.RESTART: "started again with its files",
 }
 
 
 async def report_ready(
-    node: Node, instance: DemoInstance, outcome: Outcome, took: timedelta
+    tools: DemoTools,
+    demo: DemoInstance,
+    definition: Definition,
+    started: Started,
+    took: timedelta,
 ) -> Timings:
-    """Say where it answers and how it was started; returns the timings with their sum."""
-    ports = outcome.sandbox.ports
-    host_port = outcome.sandbox.host_port(outcome.probe_port)
-    url = f"http://{node.settings.host_at(host_port)}"
-    bind = instance.status.timings.bind if instance.status.timings else None
+    """Say where the demo answers and how it was started; return the timings with their sum."""
+    running = started.running
+    port = running.sandbox.host_port(definition.probe_port)
+    scheme = definition.readiness.http_get.scheme.lower()
+    url = f"{scheme}://{tools.settings.host_at(port)}"
+    is_restart = running.started_by is StartedBy.RESTART
+    bind = demo.status.timings.bind if demo.status.timings and not is_restart else None
     total = took + (bind or timedelta())
-    timings = outcome.timings.model_copy(update={"bind": bind, "total": total})
-    how = _HOW[outcome.started_by]
-    message = f"{how} on {node.name} in {total.total_seconds():.2f} s"
-    why = _why_cold(instance, outcome)
-    status = instance.status.with_condition(
-        instance, "Ready", ConditionStatus.TRUE, str(outcome.started_by), message + why
+    timings = running.timings.model_copy(update={"bind": bind, "total": total})
+    message = f"{_HOW[running.started_by]} on {tools.settings.node_name} in {_seconds(total)} s"
+    why = _why_cold(demo, started)
+    status = demo.status.with_condition(
+        demo, "Ready", ConditionStatus.TRUE, str(running.started_by), message + why
     )
+    fallback = started.fallback
     update = {
         "phase": Phase.READY,
-        "host_port": host_port,
+        "host_port": port,
         "ports": tuple(
-            PublishedPort(container_port=p.container_port, host_port=p.host_port) for p in ports
+            PublishedPort(container_port=p.container_port, host_port=p.host_port)
+            for p in running.sandbox.ports
         ),
         "url": url,
-        "started_by": outcome.started_by,
-        "restored_from": outcome.restored_from,
-        "fallback_reason": outcome.fallback.reason if outcome.fallback else None,
-        "fallback_message": str(outcome.fallback)[:2048] if outcome.fallback else None,
+        "started_by": running.started_by,
+        "fallback_reason": fallback.reason if fallback else None,
+        "fallback_message": str(fallback)[:2048] if fallback else None,
         "timings": timings,
-        "ready_at": now(),
+        "restarts": status.restarts + is_restart,
+        "ready_at": status.ready_at or now(),
     }
     ready = status.model_copy(update=update)
-    await until_written(lambda: _write(node, instance, ready))
-    logger.info("%s: %s%s, %s", instance.key, message, why, url)
-    if outcome.fallback is not None:
-        note = f"{outcome.fallback.reason}: {outcome.fallback}"
-        node.kubernetes.event(instance, "ColdStartFallback", note, warning=True)
-    node.kubernetes.event(instance, "Ready", f"{message}: {url}")
+    await write_with_retry(lambda: _write(tools, demo, ready))
+    logger.info("%s: %s%s, %s", demo.key, message, why, url)
+    if fallback is not None:
+        note = f"{fallback.reason}: {fallback}"
+        tools.kubernetes.event(demo, "ColdStartFallback", note, warning=True)
+    tools.kubernetes.event(demo, "Ready", f"{message}: {url}")
     return timings
 
 
-def _why_cold(instance: DemoInstance, outcome: Outcome) -> str:
-    if outcome.fallback is not None:
-        return f", because it could not be thawed: {outcome.fallback.reason}: {outcome.fallback}"
-    if outcome.started_by is StartedBy.COLD_START and instance.spec.start is StartPolicy.COLD_START:
+def _seconds(took: timedelta) -> str:
+    return f"{took.total_seconds():.2f}"
+
+
+def _why_cold(demo: DemoInstance, started: Started) -> str:
+    fallback = started.fallback
+    if fallback is not None:
+        return f", because it could not be restored: {fallback.reason}: {fallback}"
+    is_cold = started.running.started_by is StartedBy.COLD_START
+    if is_cold and demo.spec.start is StartPolicy.COLD_START:
         return ", because spec.start is ColdStart"
     return ""
 
 
-async def report_found(node: Node, instance: DemoInstance) -> None:
-    """Take back what the controller said while this agent was silent: the demo ran on."""
-    ready = find_condition(instance.status.conditions, "Ready")
+async def report_answering(tools: DemoTools, demo: DemoInstance) -> None:
+    """Say that a demo answers, where something else was said before."""
+    ready = find_condition(demo.status.conditions, "Ready")
     if ready is not None and ready.status is ConditionStatus.TRUE:
         return
-    message = f"runs on {node.name}, whose agent is back"
-    status = instance.status.with_condition(
-        instance, "Ready", ConditionStatus.TRUE, str(instance.status.started_by), message
+    message = f"it answers at its URL on {tools.settings.node_name}"
+    status = demo.status.with_condition(
+        demo, "Ready", ConditionStatus.TRUE, str(demo.status.started_by), message
     )
-    await _write(node, instance, status)
-    logger.info("%s: %s", instance.key, message)
-    node.kubernetes.event(instance, "Ready", message)
+    await _write(tools, demo, status.model_copy(update={"phase": Phase.READY}))
+    logger.info("%s: %s", demo.key, message)
+    tools.kubernetes.event(demo, "Ready", message)
 
 
-async def report_given_up(node: Node, instance: DemoInstance, reason: str, message: str) -> None:
-    """Say why it will not become ready."""
-    status = instance.status.with_condition(
-        instance, "Ready", ConditionStatus.FALSE, reason, message
-    )
-    way_out = "Delete this DemoInstance and create another once the cause is mended."
-    status = status.with_condition(
-        instance, "Stalled", ConditionStatus.TRUE, reason, f"{message}\n{way_out}"
-    )
-    await _write(node, instance, status.model_copy(update={"phase": Phase.FAILED}))
-    logger.error("%s: %s: %s", instance.key, reason, message)
-    node.kubernetes.event(instance, reason, message, warning=True)
-
-
-async def report_not_ready(
-    node: Node,
-    instance: DemoInstance,
-    reason: str,
-    message: str,
-    *,
-    phase: Phase = Phase.STARTING,
-    restarted: bool = False,
+async def report_down(
+    tools: DemoTools, demo: DemoInstance, reason: str, message: str, phase: Phase
 ) -> DemoInstance:
-    """Say why it does not answer (yet)."""
-    status = instance.status.with_condition(
-        instance, "Ready", ConditionStatus.FALSE, reason, message
+    """Say why a demo does not answer now. Its data is kept, or it has none yet."""
+    status = demo.status.with_condition(demo, "Ready", ConditionStatus.FALSE, reason, message)
+    before = find_condition(demo.status.conditions, "Ready")
+    if before is None or before.reason != reason:
+        logger.warning("%s: %s: %s", demo.key, reason, message)
+        tools.kubernetes.event(demo, reason, message, warning=True)
+    return await _write(tools, demo, status.model_copy(update={"phase": phase}))
+
+
+async def report_unknown(tools: DemoTools, demo: DemoInstance, reason: str, message: str) -> None:
+    """Say that nobody knows whether a demo answers."""
+    status = demo.status.with_condition(demo, "Ready", ConditionStatus.UNKNOWN, reason, message)
+    before = find_condition(demo.status.conditions, "Ready")
+    if before is None or before.reason != reason:
+        logger.warning("%s: %s: %s", demo.key, reason, message)
+        tools.kubernetes.event(demo, reason, message, warning=True)
+    await _write(tools, demo, status)
+
+
+async def report_given_up(tools: DemoTools, demo: DemoInstance, reason: str, message: str) -> None:
+    """Say why a demo that never was ready will not become ready."""
+    status = demo.status.with_condition(demo, "Ready", ConditionStatus.FALSE, reason, message)
+    way_out = (
+        "Fix the cause, then delete this DemoInstance and create another, or run "
+        f"`kubectl tryitnow reset {demo.metadata.name} -n {demo.metadata.namespace}`."
     )
-    update = {"phase": phase, "restarts": status.restarts + restarted}
-    said = find_condition(instance.status.conditions, "Ready")
-    if said is None or said.reason != reason:
-        logger.warning("%s: %s: %s", instance.key, reason, message)
-        node.kubernetes.event(instance, reason, message, warning=True)
-    return await _write(node, instance, status.model_copy(update=update))
+    status = status.with_condition(
+        demo, "Stalled", ConditionStatus.TRUE, reason, f"{message}\n{way_out}"
+    )
+    await _write(tools, demo, status.model_copy(update={"phase": Phase.FAILED}))
+    logger.error("%s: %s: %s", demo.key, reason, message)
+    tools.kubernetes.event(demo, reason, message, warning=True)
 
 
-async def _write(node: Node, instance: DemoInstance, status: DemoInstanceStatus) -> DemoInstance:
-    return node.instances.take(await node.kubernetes.patch_status(instance, status.to_api()))
+async def report_fresh(
+    tools: DemoTools, demo: DemoInstance, reason: str, message: str, *, lost: bool
+) -> DemoInstance:
+    """Say that a demo starts afresh: nothing of its data is left, or is to be left.
+
+    Written before anything is removed: an agent that ends meanwhile finds a demo without data.
+    """
+    status = demo.status.with_condition(demo, "Ready", ConditionStatus.FALSE, reason, message)
+    if lost:
+        status = status.with_condition(demo, DATA_LOST, ConditionStatus.TRUE, reason, message)
+    if find_condition(status.conditions, "Stalled") is not None:
+        status = status.with_condition(demo, "Stalled", ConditionStatus.FALSE, reason, message)
+    update = {
+        "phase": Phase.STARTING,
+        "ready_at": None,
+        "resets": status.resets + 1,
+        "reset_handled": demo.metadata.annotations.get(RESET_ANNOTATION, status.reset_handled),
+    }
+    logger.warning("%s: %s: %s", demo.key, reason, message)
+    tools.kubernetes.event(demo, reason, message, warning=lost)
+    return await _write(tools, demo, status.model_copy(update=update))
+
+
+async def _write(tools: DemoTools, demo: DemoInstance, status: DemoInstanceStatus) -> DemoInstance:
+    return tools.demos.update(await tools.kubernetes.patch_status(demo, status.to_api()))

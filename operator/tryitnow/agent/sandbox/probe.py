@@ -167,11 +167,20 @@ async def inside_session(pid: int) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def ask(session: aiohttp.ClientSession, target: Target) -> str | None:
+async def ask(
+    session: aiohttp.ClientSession,
+    target: Target,
+    timeout: aiohttp.ClientTimeout | None = None,
+) -> str | None:
     """Ask once; return None when ready, else what was wrong."""
     expected = target.readiness
     try:
-        async with session.get(target.url, headers=target.headers, allow_redirects=False) as answer:
+        async with session.get(
+            target.url,
+            headers=target.headers,
+            allow_redirects=False,
+            timeout=timeout or aiohttp.ClientTimeout(total=REQUEST_TIMEOUT),
+        ) as answer:
             if answer.status != expected.expected_status:
                 return _unexpected(target, answer)
             if expected.expected_body:

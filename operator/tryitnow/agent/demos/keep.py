@@ -1,0 +1,214 @@
+"""Keeping a demo running that was ready once: it may hold a person's data.
+
+Nothing is removed here. A container that ended is started again with its files, for as long as that
+takes; the status says that the demo is down, why, and that its data is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+
+from tryitnow.agent.counters import count_demo, demo_started, start_failed
+from tryitnow.agent.demos.personalize import personalize
+from tryitnow.agent.demos.start import Started
+from tryitnow.agent.demos.status import (
+    report_answering,
+    report_down,
+    report_ready,
+    report_unknown,
+)
+from tryitnow.agent.demos.tools import DemoTools
+from tryitnow.agent.errors import (
+    ContainerDiedError,
+    HookError,
+    NodeShortError,
+    NotReadyError,
+    SandboxError,
+)
+from tryitnow.agent.restore.restart import restart
+from tryitnow.agent.restore.result import Running
+from tryitnow.agent.sandbox.firewall import is_open
+from tryitnow.agent.sandbox.model import Sandbox
+from tryitnow.agent.sandbox.names import demo_name
+from tryitnow.agent.storage.files import short_of_disk
+from tryitnow.api.definition import Definition
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.metrics.starts import RESTARTS
+from tryitnow.podman.client import PodState
+from tryitnow.podman.errors import NodeLimitError, PodmanError
+
+logger = logging.getLogger(__name__)
+
+Phase = DemoInstancePhase
+
+STILL_STARTING = timedelta(seconds=1)
+"""Before the next look at a start that takes longer than ``readiness.timeout``."""
+
+STORAGE_LOOK = timedelta(seconds=10)
+"""Before the next look whether a person has confirmed the storage."""
+
+_KEPT = "Its data is kept."
+
+
+class SandboxGoneError(Exception):
+    """There is no sandbox of the demo any more: its data is gone."""
+
+
+async def keep_running(
+    tools: DemoTools, demo: DemoInstance, definition: Definition
+) -> timedelta | None:
+    """Look how a demo is, and bring it back if it is down; return when to look again.
+
+    Raises:
+        SandboxGoneError: its sandbox is gone.
+        PodmanUnreachableError: Podman does not answer: nobody knows.
+
+    """
+    name = demo_name(demo)
+    main = await tools.start.podman.inspect(str(name))
+    if main is None:
+        raise SandboxGoneError
+    sandbox = await tools.start.sandboxes.of(main)
+    if sandbox is None:
+        return await _of_older_version(tools, demo, alive=main.alive)
+    pod = await tools.start.sandboxes.state_of(sandbox)
+    ended = None if pod is None else await _what_ended(tools, sandbox, pod)
+    if pod is None or ended is not None:
+        return await _ended(tools, demo, definition, sandbox, ended or "its pod is gone")
+    if demo.status.phase is Phase.RESTARTING:
+        return await _bring_back(tools, demo, definition, sandbox)
+    answer = tools.verdicts.of(demo.metadata.uid)
+    if answer is None:
+        await report_answering(tools, demo)
+        return None
+    return await _not_answering(tools, demo, definition, sandbox, answer)
+
+
+async def _of_older_version(
+    tools: DemoTools, demo: DemoInstance, *, alive: bool
+) -> timedelta | None:
+    if alive:
+        return None
+    message = (
+        "its container, made by an older version of the operator, has ended and is not started "
+        f"again. {_KEPT} `kubectl tryitnow reset {demo.metadata.name}` replaces it by a fresh demo"
+    )
+    await report_down(tools, demo, "MadeByOlderVersion", message, Phase.NOT_ANSWERING)
+    return None
+
+
+async def _what_ended(tools: DemoTools, sandbox: Sandbox, pod: PodState) -> str | None:
+    """Return which container has ended, and how; None when all run or are paused."""
+    if not pod.infra_running:
+        return "its pod had ended, as after a reboot of the node"
+    if not pod.members:
+        return "its containers are gone"
+    for own, state in sorted(pod.members.items()):
+        if state in {"running", "paused"}:
+            continue
+        container = own.removeprefix(f"{sandbox.pod}_")
+        found = await tools.start.podman.inspect(own)
+        if found is None or found.alive:
+            continue
+        of = "its main container" if container == own else f"container {container}"
+        how = "was killed for want of memory (OOMKilled)" if found.oom_killed else "ended"
+        return f"{of} {how} with exit code {found.exit_code}"
+    return None
+
+
+async def _ended(
+    tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox, what: str
+) -> timedelta | None:
+    """Handle that a container ended: say so, wait its pause, and start it again."""
+    uid = demo.metadata.uid
+    if demo.status.phase is not Phase.RESTARTING or tools.crashes.remaining(uid) is None:
+        count = tools.crashes.ended(uid)
+        reason = "CrashLoop" if count > 1 else "Restarting"
+        count_demo(tools.start.metrics, RESTARTS, demo)
+        wait = tools.crashes.remaining(uid)
+        ahead = f"It is started again in {wait.total_seconds():.0f} s." if wait else (
+            "It is started again."
+        )
+        often = f" {count} times in a row" if count > 1 else ""
+        message = f"{what}{often}. {ahead} {_KEPT}"
+        demo = await report_down(tools, demo, reason, message, Phase.RESTARTING)
+    if wait := tools.crashes.remaining(uid):
+        return wait
+    return await _bring_back(tools, demo, definition, sandbox)
+
+
+async def _bring_back(
+    tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox
+) -> timedelta | None:
+    uid = demo.metadata.uid
+    began = time.monotonic()
+    try:
+        running = await restart(
+            tools.start, demo_name(demo), definition, sandbox, demo.metadata.name
+        )
+        hooks = await personalize(
+            tools, demo, definition, running, definition.readiness.timeout
+        )
+    except ContainerDiedError as error:
+        return await _again(tools, demo, "CrashLoop", str(error), tools.crashes.ended(uid))
+    except NotReadyError as error:
+        message = f"it is still starting: {error}\n{_KEPT}"
+        await report_down(tools, demo, "Restarting", message, Phase.RESTARTING)
+        return STILL_STARTING
+    except (NodeShortError, NodeLimitError) as error:
+        return await _again(tools, demo, error.limit, str(error), tools.crashes.limited(uid))
+    except HookError as error:
+        return await _again(tools, demo, "HookFailed", str(error), tools.crashes.failed(uid))
+    except OSError as error:
+        short = short_of_disk(error, "cannot start it again", tools.settings.checkpoint_path)
+        return await _again(tools, demo, short.limit, str(short), tools.crashes.limited(uid))
+    except (PodmanError, SandboxError) as error:
+        return await _again(tools, demo, "RestartFailed", str(error), tools.crashes.failed(uid))
+    timings = running.timings.model_copy(update={"hooks": hooks})
+    started = Started(Running(running.sandbox, running.started_by, timings))
+    took = timedelta(seconds=time.monotonic() - began)
+    tools.verdicts.forget(uid)
+    timings = await report_ready(tools, demo, definition, started, took)
+    demo_started(tools.start.metrics, demo, running.started_by, None, timings)
+    return None
+
+
+async def _again(
+    tools: DemoTools, demo: DemoInstance, reason: str, message: str, count: int
+) -> timedelta:
+    """Say why it could not be started again, and when that is tried next."""
+    start_failed(tools.start.metrics, demo, reason)
+    wait = tools.crashes.remaining(demo.metadata.uid) or timedelta()
+    text = f"{message}\nTry {count} failed; the next is in {wait.total_seconds():.0f} s. {_KEPT}"
+    await report_down(tools, demo, reason, text, Phase.RESTARTING)
+    return wait
+
+
+async def _not_answering(
+    tools: DemoTools,
+    demo: DemoInstance,
+    definition: Definition,
+    sandbox: Sandbox,
+    answer: str,
+) -> timedelta | None:
+    """Handle that clients get no answer although all containers run."""
+    message = f"{answer}\nAll of its containers run. {_KEPT}"
+    if await tools.start.prober.ask_inside(definition, sandbox) is None:
+        if not await is_open(sandbox.pid):
+            # An agent ended between the start of its containers and the opening of the firewall.
+            return await _bring_back(tools, demo, definition, sandbox)
+        await tools.network.repair()
+        message = (
+            f"{answer}\nIt answers inside of its sandbox: the node's rules for its port are lost, "
+            f"and are set again. {_KEPT}"
+        )
+    await report_down(tools, demo, "NotAnswering", message, Phase.NOT_ANSWERING)
+    return None
+
+
+async def wait_for_storage(tools: DemoTools, demo: DemoInstance, problem: str) -> timedelta:
+    """Say that nothing is started anew while the storage is not what it was."""
+    await report_unknown(tools, demo, "StorageChanged", f"{problem}\n{_KEPT}")
+    return STORAGE_LOOK
