@@ -1,8 +1,8 @@
 """All Kopf registrations of the agent. Thin: take the object in, and have it looked at.
 
 Both kinds are indexed as well: Kopf calls no event handler before all indexed kinds are listed, so
-an agent that was just started does not start a demo cold for want of a copy that it has not yet
-been told of. The index functions fill the views until then.
+an agent that was just started does not start a demo cold because it has not been told yet of the
+archive that it has. The index functions fill the stores until then.
 """
 
 from __future__ import annotations
@@ -19,14 +19,7 @@ from tryitnow.kubernetes.watching import take
 from tryitnow.workqueue import WorkQueue
 
 
-def register(
-    registry: kopf.OperatorRegistry,
-    node: Node,
-    instances: WorkQueue,
-    copies: WorkQueue,
-    pools: WorkQueue,
-    slots: WorkQueue,
-) -> None:
+def register(registry: kopf.OperatorRegistry, node: Node, demos: WorkQueue) -> None:
     """Watch this node's objects only: the API server filters by ``selectableFields``."""
 
     @kopf.on.startup(registry=registry)
@@ -36,39 +29,28 @@ def register(
         mine[GROUP, VERSION, NodeCheckpoint.plural] = f"spec.nodeName={node.name}"
 
     @kopf.index(GROUP, VERSION, DemoInstance.plural, registry=registry)
-    async def known_instances(body: kopf.Body, **_: Any) -> None:
+    async def known_demos(body: kopf.Body, **_: Any) -> None:
         if not node.listed:
-            node.instances.observe(dict(body))
+            node.demos.ingest(dict(body))
 
     @kopf.index(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
-    async def known_copies(body: kopf.Body, **_: Any) -> None:
+    async def known_node_checkpoints(body: kopf.Body, **_: Any) -> None:
         if not node.listed:
-            node.copies.observe(dict(body))
+            node.checkpoints.seen(node.node_checkpoints.ingest(dict(body)))
 
     @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:
         node.listed = True
-        take(event, node.instances, instances)
+        take(event, node.demos, demos)
 
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
         node.listed = True
         key = NodeCheckpoint.key_of(event["object"]["metadata"])
-        before = node.copies.get(key)
-        take(event, node.copies, copies)
-        after = node.copies.get(key)
-        if before is not None and not before.is_deleting and (after is None or after.is_deleting):
-            # Nothing is thawed ahead of time any more from what is being removed.
-            pools.interrupt(key)
-            slots.interrupt(key)
-            return
-        changed = before is None or after is None or _serves(before) != _serves(after)
-        # Most events are of what the pool itself reported.
-        if changed or key not in node.pool.adopted:
-            pools.add(key)
-            slots.add(key)
-
-
-def _serves(copy: NodeCheckpoint) -> tuple[object, ...]:
-    """What is made ahead of time depends on this."""
-    return copy.is_prepared, copy.spec.pool
+        before = node.node_checkpoints.get(key)
+        take(event, node.node_checkpoints, None)
+        after = node.node_checkpoints.get(key)
+        if after is not None:
+            node.checkpoints.seen(after)
+        elif before is not None:
+            node.checkpoints.gone(before)

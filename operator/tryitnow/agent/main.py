@@ -5,46 +5,70 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, NoReturn
 
-from tryitnow.agent.archive import ArchiveStore
-from tryitnow.agent.certificate import make_certificate
-from tryitnow.agent.collect import EVERY_SECONDS, PODMAN_EVERY_SECONDS, collect, ended
-from tryitnow.agent.demoinstance import reconcile_instance
+from tryitnow.agent.checkpoints.registry import CheckpointRegistry
+from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.demos.network import NetworkRepair
+from tryitnow.agent.demos.reconcile import reconcile_demo
+from tryitnow.agent.demos.tools import DemoTools
+from tryitnow.agent.demos.watch import TICK_SECONDS, Watch
 from tryitnow.agent.handlers import register
-from tryitnow.agent.memory import give_large_blocks_back
-from tryitnow.agent.names import PREFIX, parse
-from tryitnow.agent.node import Node
-from tryitnow.agent.nodecheckpoint import reconcile_copy
-from tryitnow.agent.ports import PortRange
-from tryitnow.agent.prepared import DataStore
-from tryitnow.agent.probe import open_session
-from tryitnow.agent.report import Reporter, examine_node
-from tryitnow.agent.serve import TransferServer
-from tryitnow.agent.slot import reconcile_slots
-from tryitnow.agent.states import states
-from tryitnow.agent.upkeep import FILES_EVERY_SECONDS, touched
-from tryitnow.agent.volumes import VolumeStore
-from tryitnow.agent.warm import SETTLED, reconcile_pool
+from tryitnow.agent.health import LastHealth
+from tryitnow.agent.node import AllSuspects, Node
+from tryitnow.agent.restore.tools import StartTools
+from tryitnow.agent.revisions import RevisionError, Revisions
+from tryitnow.agent.sandbox.containers import Containers
+from tryitnow.agent.sandbox.hooks import HookRunner
+from tryitnow.agent.sandbox.lifecycle import Sandboxes
+from tryitnow.agent.sandbox.names import PREFIX, Role, parse
+from tryitnow.agent.sandbox.probe import Prober, open_session
+from tryitnow.agent.storage.archives import ArchiveStore
+from tryitnow.agent.storage.files import free_bytes
+from tryitnow.agent.storage.generations import GenerationStore
+from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.storage.ports import PortRange, nobody_listens
+from tryitnow.agent.storage.trash import Trash
+from tryitnow.agent.storage.volumes import VolumeStore
+from tryitnow.agent.transfer.certificate import make_certificate
+from tryitnow.agent.transfer.client import Fetcher
+from tryitnow.agent.transfer.server import TransferServer
+from tryitnow.agent.turns import PrioritySemaphore, ShortTurns
+from tryitnow.agent.upkeep.garbage import EVERY_SECONDS, collect
+from tryitnow.agent.upkeep.heartbeat import Reporter, examine_node
+from tryitnow.agent.upkeep.memory import available_memory_bytes, give_large_blocks_back
+from tryitnow.agent.upkeep.metrics import states
+from tryitnow.agent.upkeep.storage_guard import StorageGuard
+from tryitnow.agent.upkeep.watch import FILES_EVERY_SECONDS, PODMAN_EVERY_SECONDS, NodeWatch
+from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.limits import DISK_FULL, MEMORY_FULL
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import keep_doing
-from tryitnow.kubernetes.client import connect
+from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.kubernetes.store import Store
 from tryitnow.kubernetes.watching import new_registry, watch
 from tryitnow.metrics.endpoint import serving
 from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.client import Podman
-from tryitnow.podman.errors import PodmanError
+from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 from tryitnow.settings import AgentSettings
 from tryitnow.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-_EXPECTED = (KubernetesError, PodmanError, OSError)
-
+_EXPECTED = (KubernetesError, PodmanError, PodmanUnreachableError, RevisionError, OSError)
 
 FIRST_AGAIN_SECONDS = 1.0
 """Between two tries of the first look, which readiness waits for."""
+
+RESTARTS_AT_ONCE = 4
+RESTART_TURN_SECONDS = 30.0
+"""Demos that are started again at once, after a reboot: as many as keep the cores busy while each
+waits for its database. One that takes longer lets the next begin."""
 
 PODMAN_ANSWERED = "Podman's containers"
 LISTED = "the first list of this node's objects"
@@ -53,30 +77,110 @@ LISTED = "the first list of this node's objects"
 
 @contextlib.asynccontextmanager
 async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
-    """Connect to everything that the agent works with."""
-    archives = ArchiveStore(settings.checkpoint_path)
-    data = DataStore(settings.data_path)
-    await asyncio.to_thread(archives.open)
-    volumes = VolumeStore(settings.volumes_path)
-    await asyncio.to_thread(data.open)
-    await asyncio.to_thread(volumes.open)
+    """Connect to everything that the agent works with, and put it together."""
     metrics = Metrics(Program.AGENT)
     podman = Podman(settings.podman, metrics)
     try:
         async with connect("agent", metrics) as kubernetes, open_session() as http:
-            yield Node(
-                settings=settings,
-                kubernetes=kubernetes,
-                podman=podman,
-                archives=archives,
-                data=data,
-                volumes=volumes,
-                ports=PortRange(settings.first_port, settings.last_port),
-                http=http,
-                metrics=metrics,
+            prober = Prober(settings, http)
+            node = await asyncio.to_thread(
+                build_node, settings, kubernetes, podman, prober, metrics
             )
+            yield node
     finally:
         await asyncio.to_thread(podman.close)
+
+
+def build_node(
+    settings: AgentSettings,
+    kubernetes: KubernetesApi,
+    podman: Podman,
+    prober: Prober,
+    metrics: Metrics,
+) -> Node:
+    """Put the node's tools together, and open its directories. Blocking."""
+    archives = ArchiveStore(settings.checkpoint_path)
+    generations = GenerationStore(settings.data_path)
+    volumes = VolumeStore(settings.volumes_path)
+    trash = Trash(settings.trash_path)
+    for store in (archives, generations, volumes, trash):
+        store.open()
+    disk = Ledger(
+        DISK_FULL,
+        "disk",
+        lambda: free_bytes(settings.checkpoint_path),
+        settings.disk_reserve_bytes,
+    )
+    memory = Ledger(MEMORY_FULL, "memory", available_memory_bytes, settings.memory_reserve_bytes)
+    ports = PortRange(settings.first_port, settings.last_port, nobody_listens)
+    sandboxes = Sandboxes(podman, volumes, ports)
+    health = LastHealth()
+    start = StartTools(
+        kubernetes=kubernetes,
+        podman=podman,
+        volumes=volumes,
+        sandboxes=sandboxes,
+        containers=Containers(podman, volumes, health),
+        prober=prober,
+        hooks=HookRunner(podman, volumes),
+        health=health,
+        turns=PrioritySemaphore(max(2, os.cpu_count() or 1)),
+        restarts=ShortTurns(RESTARTS_AT_ONCE, RESTART_TURN_SECONDS),
+        memory=memory,
+        metrics=metrics,
+    )
+    guard = StorageGuard(
+        kubernetes, podman, settings.node_name, settings.checkpoint_path.parent
+    )
+    demos: Store[DemoInstance] = Store(DemoInstance)
+    revisions = Revisions(kubernetes)
+
+    def free_capacity() -> int:
+        return settings.capacity - len(demos) - checkpoints.stock_size
+
+    checkpoint_tools = CheckpointTools(
+        settings=settings,
+        start=start,
+        revisions=revisions,
+        archives=archives,
+        generations=generations,
+        disk=disk,
+        fetcher=Fetcher(archives, disk, metrics, settings.transfer_token_file),
+        free_capacity=free_capacity,
+    )
+    checkpoints = CheckpointRegistry(settings, checkpoint_tools, lambda: guard.problem is None)
+    demo_tools = DemoTools(
+        settings=settings,
+        kubernetes=kubernetes,
+        start=start,
+        revisions=revisions,
+        checkpoints=checkpoints,
+        warm=checkpoint_tools,
+        demos=demos,
+        network=NetworkRepair(podman),
+        storage_problem=lambda: guard.problem,
+    )
+    return Node(
+        settings=settings,
+        kubernetes=kubernetes,
+        podman=podman,
+        archives=archives,
+        generations=generations,
+        volumes=volumes,
+        trash=trash,
+        ports=ports,
+        disk=disk,
+        memory=memory,
+        sandboxes=sandboxes,
+        health=health,
+        guard=guard,
+        checkpoints=checkpoints,
+        demo_tools=demo_tools,
+        metrics=metrics,
+        suspects=AllSuspects.with_grace(settings.orphan_grace, settings.trash_retention),
+        demos=demos,
+        node_checkpoints=Store(NodeCheckpoint),
+    )
 
 
 async def run(settings: AgentSettings) -> None:
@@ -93,51 +197,34 @@ async def run(settings: AgentSettings) -> None:
         ),
     ):
         node.metrics.read_from(lambda: states(node))
-        instances = WorkQueue(
+        demos = WorkQueue(
             "DemoInstance",
-            lambda key: reconcile_instance(node, key),
+            lambda key: reconcile_demo(node.demo_tools, key),
             expected=_EXPECTED,
             concurrency=settings.max_instances,
             metrics=node.metrics,
         )
-        copies = WorkQueue(
-            "NodeCheckpoint",
-            lambda key: reconcile_copy(node, key),
-            expected=_EXPECTED,
-            metrics=node.metrics,
-        )
-        pools = WorkQueue(
-            "WarmPool",
-            lambda key: reconcile_pool(node, key),
-            expected=_EXPECTED,
-            metrics=node.metrics,
-        )
-        node.pool.changed = lambda key: pools.add_later(key, SETTLED)
-        slots = WorkQueue(
-            "Slots",
-            lambda key: reconcile_slots(node, key),
-            expected=_EXPECTED,
-            metrics=node.metrics,
-        )
-        node.slots.changed = lambda key: slots.add_later(key, SETTLED)
+        node.queue_demo = demos.add
         registry = new_registry()
-        register(registry, node, instances, copies, pools, slots)
+        register(registry, node, demos)
         await examine_node(node)
         await _adopt_running(node)
         missing.remove(PODMAN_ANSWERED)
         certificate = make_certificate(settings.node_address)
-        server = TransferServer(node)
-        runner = await server.start(certificate)
+        server = TransferServer(settings, node.kubernetes, node.checkpoints.archive_file)
+        await server.start(certificate)
         reporter = Reporter(node, server.url, certificate)
+        demo_watch = Watch(node.demo_tools, demos.add)
         background = [
             asyncio.create_task(reporter.keep_reporting()),
             asyncio.create_task(reporter.keep_asking_podman()),
             asyncio.create_task(reporter.keep_examining()),
-            asyncio.create_task(_keep_collecting(node, instances, copies, missing)),
-            asyncio.create_task(_keep_watching_podman(node, instances, pools)),
-            asyncio.create_task(_keep_watching_files(node, copies)),
+            asyncio.create_task(_keep_collecting(node, missing)),
+            *(asyncio.create_task(work) for work in _looks(node, demo_watch)),
         ]
-        logger.info("agent of %s: %s", node.name, node.health.criu_message or "CRIU works")
+        logger.info(
+            "agent of %s: %s", node.name, node.health.current.criu_message or "CRIU works"
+        )
         try:
             await watch(registry)
         finally:
@@ -145,11 +232,10 @@ async def run(settings: AgentSettings) -> None:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await reporter.say_goodbye()
-            await instances.close()
-            await copies.close()
-            await pools.close()
-            await slots.close()
-            await runner.cleanup()
+            await demo_watch.stop()
+            await demos.close()
+            await node.checkpoints.stop()
+            await server.stop()
 
 
 async def _adopt_running(node: Node) -> None:
@@ -157,20 +243,22 @@ async def _adopt_running(node: Node) -> None:
     while True:
         try:
             found = await node.podman.list_containers(PREFIX)
-            # All containers of a pod show its ports: they are its main container's.
-            node.ports.adopt(state for state in found if parse(state.name) is not None)
-        except PodmanError as error:
+        except (PodmanError, PodmanUnreachableError) as error:
             logger.warning("waiting for Podman: %s", error)
             await asyncio.sleep(1)
         else:
+            # All containers of a pod show its ports: they are its main container's. What lies in
+            # the trash does not run, and has none.
+            mains = [(parse(state.name), state) for state in found]
+            node.ports.adopt(
+                state for name, state in mains if name is not None and name.role is not Role.TRASH
+            )
             return
 
 
-async def _keep_collecting(
-    node: Node, instances: WorkQueue, copies: WorkQueue, missing: list[str]
-) -> None:
+async def _keep_collecting(node: Node, missing: list[str]) -> None:
     async def look() -> None:
-        await collect(node, instances, copies)
+        await collect(node)
         if LISTED in missing:
             missing.remove(LISTED)
 
@@ -184,32 +272,32 @@ async def _keep_collecting(
     )
 
 
-async def _keep_watching_podman(node: Node, instances: WorkQueue, pools: WorkQueue) -> None:
-    async def look() -> None:
-        containers = await node.podman.list_containers(PREFIX)
-        for key in ended(node.instances, containers):
-            instances.add(key)
-        there = {c.name for c in containers if c.alive}
-        for copy in node.copies:
-            if any(str(warm.name) not in there for warm in node.pool.of(copy.key)):
-                pools.add(copy.key)
-
-    await keep_doing(
-        "look at the containers",
-        look,
-        pause_seconds=lambda: PODMAN_EVERY_SECONDS,
-        expected=(PodmanError,),
-    )
-
-
-async def _keep_watching_files(node: Node, copies: WorkQueue) -> None:
-    async def look() -> None:
-        for key in await asyncio.to_thread(touched, node):
-            copies.add(key)
-
-    await keep_doing(
-        "look at the archives",
-        look,
-        pause_seconds=lambda: FILES_EVERY_SECONDS,
-        expected=(OSError,),
-    )
+def _looks(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
+    """Return what is done again and again."""
+    watched = NodeWatch(node)
+    return [
+        keep_doing(
+            "probe the demos",
+            demo_watch.tick,
+            pause_seconds=lambda: TICK_SECONDS,
+            expected=_EXPECTED,
+        ),
+        keep_doing(
+            "look at the containers",
+            watched.look_at_containers,
+            pause_seconds=lambda: PODMAN_EVERY_SECONDS,
+            expected=_EXPECTED,
+        ),
+        keep_doing(
+            "look at the archives",
+            watched.look_at_files,
+            pause_seconds=lambda: FILES_EVERY_SECONDS,
+            expected=_EXPECTED,
+        ),
+        keep_doing(
+            "look at Podman's network",
+            watched.look_at_network,
+            pause_seconds=lambda: PODMAN_EVERY_SECONDS,
+            expected=_EXPECTED,
+        ),
+    ]

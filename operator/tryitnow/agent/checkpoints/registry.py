@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from tryitnow.agent.checkpoints.jobs import archive_of
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.counters import node_checkpoint_removed, node_checkpoint_seen
+from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.settings import AgentSettings
@@ -71,6 +74,35 @@ class CheckpointRegistry:
         task = asyncio.create_task(actor.forget())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+    def gone_key(self, key: Key) -> None:
+        """Take in that an object does not exist any more of which only the name is known."""
+        actor = self._actors.get(key)
+        if actor is not None:
+            self.gone(actor.resource)
+
+    def has_adopted(self, name: ContainerName) -> bool:
+        """Whether the actor of a waiting sandbox has looked through what waited before it."""
+        actor = self.find(name.owner, name.tag.partition("-")[0])
+        return actor is not None and actor.state.adopted
+
+    @property
+    def digests(self) -> set[str]:
+        """Digests of all archives that lie here or are to."""
+        found: set[str] = set()
+        for actor in self:
+            fetch, archive = actor.resource.spec.fetch, actor.resource.status.archive
+            archives = (fetch.archive if fetch else None, archive, actor.state.archive)
+            found |= {archive.sha256 for archive in archives if archive is not None}
+        return found
+
+    def archive_file(self, sha256: str) -> Path | None:
+        """Return the file of a whole archive; None where this node does not have it."""
+        for actor in self:
+            archive, file = archive_of(actor.state), actor.state.file
+            if archive is not None and archive.sha256 == sha256 and file is not None:
+                return self._tools.archives.path(file)
+        return None
 
     def _removed(self, resource: NodeCheckpoint) -> None:
         known = self._actors.get(resource.key)

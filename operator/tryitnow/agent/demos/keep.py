@@ -123,16 +123,14 @@ async def _ended(
 ) -> timedelta | None:
     """Handle that a container ended: say so, wait its pause, and start it again."""
     uid = demo.metadata.uid
-    if demo.status.phase is not Phase.RESTARTING or tools.crashes.remaining(uid) is None:
+    if demo.status.phase is not Phase.RESTARTING:
         count = tools.crashes.ended(uid)
-        reason = "CrashLoop" if count > 1 else "Restarting"
         count_demo(tools.start.metrics, RESTARTS, demo)
         wait = tools.crashes.remaining(uid)
-        ahead = f"It is started again in {wait.total_seconds():.0f} s." if wait else (
-            "It is started again."
-        )
-        often = f" {count} times in a row" if count > 1 else ""
-        message = f"{what}{often}. {ahead} {_KEPT}"
+        ahead = f" in {wait.total_seconds():.0f} s" if wait else ""
+        often = f", the {count}. time in a row" if count > 1 else ""
+        message = f"{what}{often}. It is started again{ahead}. {_KEPT}"
+        reason = "CrashLoop" if count > 1 else "Restarting"
         demo = await report_down(tools, demo, reason, message, Phase.RESTARTING)
     if wait := tools.crashes.remaining(uid):
         return wait

@@ -1,68 +1,65 @@
 """Bringing what Podman runs and what the cluster wants together again, whatever happened between.
 
-Containers and archives of ours that nobody owns are removed; instances whose container ended are
-looked at again. Nothing outside our own names is ever touched.
+Sandboxes and files of ours that nobody owns are removed: after two looks and a grace period, and
+by way of the trash where a person may miss them. Nothing is removed while the node is not what it
+was, or while an object cannot be read. Nothing outside our own names is ever touched.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import time
 from dataclasses import dataclass
 
-from tryitnow.agent.names import (
+from tryitnow.agent.node import Node
+from tryitnow.agent.sandbox.names import (
     POD_PREFIX,
     PREFIX,
+    ContainerName,
     PodName,
     Role,
-    demo_container,
     parse,
     parse_pod,
 )
-from tryitnow.agent.node import Node
-from tryitnow.agent.orphans import (
-    headless,
+from tryitnow.agent.storage.archives import ArchiveName
+from tryitnow.agent.storage.generations import REPOSITORY
+from tryitnow.agent.upkeep.orphans import (
     members_of_no_pod,
     orphaned_files,
     orphans,
     unneeded_images,
+    without_main_container,
 )
-from tryitnow.agent.prepared import REPOSITORY
-from tryitnow.agent.restore import archive_name
-from tryitnow.agent.sandboxes import discard, dismantle
-from tryitnow.agent.slot import drop_slots
-from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.definition import Compression
+from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
-from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import in_thread
 from tryitnow.podman.client import ContainerState, PodState
-from tryitnow.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 30.0
 """Between two full looks, cluster included."""
 
-PODMAN_EVERY_SECONDS = 3.0
-"""Between two looks at Podman alone: how late we notice that a demo's container ended."""
-
 
 @dataclass(frozen=True)
 class _Found:
     """What lies on the node under our names."""
 
-    port_owners: set[str]
-    """Containers that hold ports, but for those that are being made."""
     containers: list[ContainerState]
-    half_made: list[str]
+    storage_only: list[str]
     """Containers that a Podman which was killed never finished."""
+
     pods: list[PodState]
     volumes: set[str]
     """Tags of the pods that they belong to."""
+
     files: set[str]
     unpacked: set[str]
     """Stems of the archives that were unpacked."""
+
     image_tags: set[str]
 
 
@@ -70,163 +67,207 @@ class _Found:
 class _Owners:
     """What the cluster wants on the node."""
 
-    instances: list[DemoInstance]
-    copies: list[NodeCheckpoint]
+    demos: list[DemoInstance]
+    node_checkpoints: list[NodeCheckpoint]
     unreadable: frozenset[Key]
     """Objects whose wishes are not known."""
 
 
-async def collect(node: Node, instances: WorkQueue, copies: WorkQueue) -> None:
+async def collect(node: Node) -> None:
     """Compare everything with everything, and remove what is nobody's.
 
     Raises:
         KubernetesError: the cluster does not answer: then nothing is removed.
-        PodmanError: Podman does not answer.
+        PodmanError, PodmanUnreachableError: Podman does not answer.
+        OSError: the disk is broken.
 
     """
     # The order matters: what is found first can only have been made for an object that the later
     # list of objects contains, unless that object is gone.
     found = await _find(node)
     owners = await _list_owners(node)
-    if owners.unreadable:
+    ready = [demo for demo in owners.demos if demo.was_ready and not demo.is_deleting]
+    node.guard.seen_containers(listed=len(found.containers), ready_demos=len(ready))
+    at_stake = bool(ready or found.containers or found.files or found.volumes)
+    await node.guard.examine(anything_at_stake=at_stake)
+    if (problem := node.guard.problem) is not None:
+        logger.error("nothing is removed: %s", problem)
+    elif owners.unreadable:
         # After a roll back, say. What they own cannot be told from what nobody owns.
         names = ", ".join(sorted(map(str, owners.unreadable)))
         logger.error("nothing is removed, as these objects cannot be read: %s", names)
     else:
         await _remove(node, found, owners)
-    for key in _unsettled_instances(node, found, owners):
-        instances.add(key)
-    for copy in owners.copies:
-        if copy.status.phase is not NodeCheckpointPhase.PREPARED or copy.is_deleting:
-            copies.add(copy.key)
-
-
-async def _remove(node: Node, found: _Found, owners: _Owners) -> None:
-    await _remove_containers(node, found, owners)
-    await _remove_pods(node, found)
-    await _remove_archives(node, found, owners)
-    await _remove_images(node, found, owners)
-    _release_ports(node, found)
+        await _empty_trash(node, found)
+    for demo in owners.demos:
+        node.queue_demo(demo.key)
+    node.checkpoints.turn_all()
 
 
 async def _find(node: Node) -> _Found:
+    podman = node.podman
     return _Found(
-        port_owners=node.ports.owners() - node.in_work,
-        containers=await node.podman.list_containers(PREFIX),
-        half_made=await node.podman.half_made(PREFIX),
-        pods=await node.podman.list_pods(POD_PREFIX),
+        containers=await podman.list_containers(PREFIX),
+        storage_only=await podman.storage_only_containers(PREFIX),
+        pods=await podman.list_pods(POD_PREFIX),
         volumes=await asyncio.to_thread(node.volumes.tags),
         files=await asyncio.to_thread(node.archives.names),
-        unpacked=await asyncio.to_thread(node.data.stems),
-        image_tags=await node.podman.image_tags(REPOSITORY),
+        unpacked=await asyncio.to_thread(node.generations.stems),
+        image_tags=await podman.image_tags(REPOSITORY),
     )
 
 
 async def _list_owners(node: Node) -> _Owners:
-    wanted = await node.kubernetes.list_all(
+    demos = await node.kubernetes.list_all(
         DemoInstance, field_selector=f"status.nodeName={node.name}"
     )
     held = await node.kubernetes.list_all(
         NodeCheckpoint, field_selector=f"spec.nodeName={node.name}"
     )
-    node.instances.replace(wanted)
-    for key in node.copies.replace(held):
+    await node.guard.seen_version(min(demos.resource_version, held.resource_version))
+    node.demos.replace(demos)
+    for key in node.node_checkpoints.replace(held):
         # Its deletion was missed, or nobody had it removed: the watch was broken then.
-        node.prepared.pop(key, None)
-        await drop_slots(node, key)
-        node.pool.changed(key)
-    return _Owners(wanted.items, held.items, wanted.unreadable | held.unreadable)
+        node.checkpoints.gone_key(key)
+    for resource in held.items:
+        node.checkpoints.seen(resource)
+    return _Owners(demos.items, held.items, demos.unreadable | held.unreadable)
 
 
-async def _remove_containers(node: Node, found: _Found, owners: _Owners) -> None:
-    waiting = node.pool.names() | node.slots.names() | node.preparing | node.in_work
-    for name in orphans(found.half_made, owners.instances, owners.copies):
-        if str(name) not in waiting:
-            logger.warning("removing container %s, which Podman never finished", name)
-            await discard(node, name)
-    names = [container.name for container in found.containers]
-    for name in orphans(names, owners.instances, owners.copies):
-        if str(name) in waiting or await node.podman.inspect(str(name)) is None:
-            continue  # needed, or renamed or removed meanwhile
-        logger.warning("removing container %s: nobody owns it", name)
-        await discard(node, name)
+async def _remove(node: Node, found: _Found, owners: _Owners) -> None:
+    await _remove_sandboxes(node, found, owners)
+    await _remove_pods(node, found)
+    await _remove_files(node, found, owners)
+    await _remove_images(node, found)
+
+
+async def _remove_sandboxes(node: Node, found: _Found, owners: _Owners) -> None:
+    needed = node.checkpoints.stock_names | node.sandboxes.names_in_work
+    names = {c.name for c in found.containers} | set(found.storage_only)
+    suspects = [
+        name
+        for name in orphans(sorted(names), owners.demos, owners.node_checkpoints)
+        if str(name) not in needed
+    ]
+    proven = node.suspects.sandboxes.proven(map(str, suspects))
+    for name in suspects:
+        if str(name) in proven and str(name) not in node.sandboxes.names_in_work:
+            await _remove_sandbox(node, name)
+    for name in _lost_work(node, names):
+        logger.warning("removing sandbox %s: its work was interrupted", name)
+        await node.sandboxes.remove(name)
+
+
+def _lost_work(node: Node, names: set[str]) -> list[ContainerName]:
+    """Return warm and pre-created sandboxes that their actor does not know.
+
+    A Podman that was killed, or an agent, left them half made.
+    """
+    needed = node.checkpoints.stock_names | node.sandboxes.names_in_work
+    parsed = [name for name in map(parse, sorted(names)) if name is not None]
+    return [
+        name
+        for name in parsed
+        if name.role in {Role.WARM, Role.PRECREATED}
+        and str(name) not in needed
+        and node.checkpoints.has_adopted(name)
+    ]
+
+
+async def _remove_sandbox(node: Node, name: ContainerName) -> None:
+    if name.role is not Role.DEMO:
+        logger.warning("removing sandbox %s: nobody owns it", name)
+        await node.sandboxes.remove(name)
+        return
+    # A person's data: it is stopped, and kept for a while.
+    logger.warning("moving sandbox %s to the trash: nobody owns it", name)
+    found = await node.sandboxes.find(name)
+    if found is None:
+        await node.sandboxes.remove(name)
+        return
+    await node.podman.stop_pod(str(found.pod))
+    await node.sandboxes.rename(name, name.in_trash(int(time.time())))
+    node.ports.release(str(name))
+
+
+async def _empty_trash(node: Node, found: _Found) -> None:
+    """Remove for good what lay in the trash for long enough, or what a full disk needs."""
+    sandboxes = [
+        str(name) for c in found.containers if (name := parse(c.name)) and name.role is Role.TRASH
+    ]
+    files = await asyncio.to_thread(node.trash.entries)
+    old = node.suspects.trash.proven([*sandboxes, *files])
+    if node.disk.available_bytes < 0:
+        old = {*sandboxes, *files}
+    for text in old:
+        name = parse(text)
+        if name is None:
+            logger.info("removing %s from the trash for good", text)
+            await in_thread(node.trash.delete, text)
+        else:
+            logger.info("removing sandbox %s from the trash for good", name)
+            await node.sandboxes.remove(name)
 
 
 async def _remove_pods(node: Node, found: _Found) -> None:
     """Remove pods without a main container, and what is left of pods that are gone."""
-    for pod in headless(found.pods):
-        if not await _is_in_work_or_whole(node, pod):
-            logger.warning("removing pod %s: its main container is gone", pod)
-            await dismantle(node, pod)
     there = {pod.tag for pod in map(parse_pod, [pod.name for pod in found.pods]) if pod}
-    for member, pod in members_of_no_pod(found.half_made, there):
-        if not await _is_in_work_or_whole(node, pod):
+    mainless = without_main_container(found.pods)
+    volumes = [PodName(tag) for tag in sorted(found.volumes - there)]
+    members = members_of_no_pod(found.storage_only, there)
+    candidates = [*map(str, mainless), *(f"volumes {pod}" for pod in volumes)]
+    proven = node.suspects.pods.proven(candidates)
+    for pod in mainless:
+        if str(pod) in proven and not await _is_needed(node, pod):
+            logger.warning("removing pod %s: its main container is gone", pod)
+            await node.podman.remove_pod(str(pod))
+    for member, pod in members:
+        if not await _is_needed(node, pod):
             logger.warning("removing container %s, which Podman never finished", member)
             await node.podman.remove(member)
-    for tag in sorted(found.volumes - there):
-        if not await _is_in_work_or_whole(node, PodName(tag)):
-            logger.warning("removing volumes %s: their pod is gone", tag)
-            await in_thread(node.volumes.remove, tag)
+    for pod in volumes:
+        if f"volumes {pod}" in proven and not await _is_needed(node, pod):
+            logger.warning("moving the volumes of pod %s to the trash: their pod is gone", pod)
+            await in_thread(node.trash.put, node.volumes.directory / pod.tag)
 
 
-async def _is_in_work_or_whole(node: Node, pod: PodName) -> bool:
+async def _is_needed(node: Node, pod: PodName) -> bool:
     """Whether somebody needs a pod by now that looked like nobody's when all were listed.
 
     Asked in this order: where nobody is making or removing it any more, its main container is
     there, or never will be.
     """
-    if str(pod) in node.pods_in_work:
+    if str(pod) in node.sandboxes.pods_in_work:
         return True
     found = await node.podman.inspect_pod(str(pod))
-    return found is not None and not headless([found])
+    return found is not None and not without_main_container([found])
 
 
-async def _remove_archives(node: Node, found: _Found, owners: _Owners) -> None:
-    for file in orphaned_files(found.files, owners.copies):
-        logger.warning("removing archive file %s: no NodeCheckpoint owns it", file)
-        (node.archives.directory / file).unlink(missing_ok=True)
-    for stem in sorted(found.unpacked - {archive_name(copy).stem for copy in owners.copies}):
-        logger.warning("removing the unpacked archive %s: no NodeCheckpoint owns it", stem)
-        await in_thread(node.data.remove, stem)
+async def _remove_files(node: Node, found: _Found, owners: _Owners) -> None:
+    stems = {_stem(held) for held in owners.node_checkpoints}
+    files = orphaned_files(found.files, stems)
+    unpacked = sorted(found.unpacked - stems)
+    proven = node.suspects.files.proven([*files, *(f"data/{stem}" for stem in unpacked)])
+    for file in files:
+        if file in proven:
+            logger.warning("moving %s to the trash: no NodeCheckpoint owns it", file)
+            await in_thread(node.trash.put, node.archives.directory / file)
+    for stem in unpacked:
+        if f"data/{stem}" in proven:
+            # It can be made again from the archive.
+            logger.warning("removing the unpacked archive %s: no NodeCheckpoint owns it", stem)
+            await in_thread(node.generations.remove_all, stem)
 
 
-async def _remove_images(node: Node, found: _Found, owners: _Owners) -> None:
-    if node.preparing:
-        return  # what is being made right now has no owner that says so yet
-    made = {prepared.archive_sha256 for prepared in node.prepared.values()}
-    for tag in unneeded_images(found.image_tags, owners.copies, made):
-        if await node.podman.remove_image(f"{REPOSITORY}:{tag}"):
-            logger.info("removed the image %s:%s: no NodeCheckpoint needs it", REPOSITORY, tag)
+def _stem(held: NodeCheckpoint) -> str:
+    return ArchiveName(held.checkpoint_key, held.spec.revision, Compression.NONE).stem
 
 
-def _release_ports(node: Node, found: _Found) -> None:
-    """Give back the ports of what was to wait and could not be made while Podman was away.
+async def _remove_images(node: Node, found: _Found) -> None:
+    digests = node.checkpoints.digests
+    unneeded = unneeded_images(found.image_tags, digests)
+    proven = node.suspects.images.proven(unneeded)
+    for tag in unneeded:
+        if tag in proven and await node.podman.remove_image(f"{REPOSITORY}:{tag}"):
+            logger.info("removed the image %s:%s: no archive needs it", REPOSITORY, tag)
 
-    A demo's own are given back when it is started anew, or removed.
-    """
-    there = {c.name for c in found.containers} | set(found.half_made)
-    waiting = node.pool.names() | node.slots.names() | node.in_work
-    for owner in found.port_owners - there - waiting:
-        name = parse(owner)
-        if name is not None and name.role in {Role.WARM, Role.SLOT}:
-            node.ports.release(owner)
-
-
-def _unsettled_instances(node: Node, found: _Found, owners: _Owners) -> list[Key]:
-    return ended(node.instances, found.containers) + [
-        instance.key
-        for instance in owners.instances
-        if instance.is_deleting or instance.status.phase is DemoInstancePhase.STARTING
-    ]
-
-
-def ended(instances: Iterable[DemoInstance], containers: list[ContainerState]) -> list[Key]:
-    """Return the ready instances of which a container ended; one that somebody paused has not."""
-    broken = {c.pod for c in containers if c.pod and not c.alive}
-    alive = {c.name for c in containers if c.alive and c.pod not in broken}
-    return [
-        instance.key
-        for instance in instances
-        if instance.status.phase is DemoInstancePhase.READY
-        and str(demo_container(instance)) not in alive
-    ]

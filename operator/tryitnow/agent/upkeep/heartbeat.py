@@ -6,17 +6,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from tryitnow.agent.certificate import ServerCertificate
-from tryitnow.agent.memory import available_memory_bytes
-from tryitnow.agent.node import Health, Node
+from tryitnow.agent.health import Health
+from tryitnow.agent.node import Node
+from tryitnow.agent.transfer.certificate import ServerCertificate
+from tryitnow.agent.upkeep.memory import available_memory_bytes
 from tryitnow.api.meta import Condition, ConditionStatus, Key, now, set_condition
-from tryitnow.api.nodeagent import HEARTBEAT_INTERVAL, STOPPING, NodeAgent, NodeAgentStatus
+from tryitnow.api.nodeagent import (
+    HEARTBEAT_INTERVAL,
+    STOPPING,
+    STORAGE_CHANGED,
+    NodeAgent,
+    NodeAgentStatus,
+)
 from tryitnow.background import keep_doing
 from tryitnow.doctor import examine
 from tryitnow.doctor.report import can_run, criu_available
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
-from tryitnow.podman.errors import PodmanError
+from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +36,7 @@ GOODBYE_SECONDS = 3.0
 
 EXAMINE_EVERY_SECONDS = 300.0
 EXAMINE_BROKEN_EVERY_SECONDS = 30.0
-"""Between two examinations of the node; sooner while something is wrong, for whoever mends it."""
+"""Between two examinations of the node; sooner while something is wrong, so that a fix shows soon."""
 
 
 async def examine_node(node: Node) -> None:
@@ -36,9 +44,10 @@ async def examine_node(node: Node) -> None:
     examination = await examine(node.settings)
     run, run_message = can_run(examination.checks)
     criu, criu_message = criu_available(examination.checks)
-    if not criu and (node.health.criu_available or not node.health.checks):
+    before = node.health.current
+    if not criu and (before.criu_available or not before.checks):
         logger.warning("CRIU not available - will use cold start: %s", criu_message)
-    node.health = Health(
+    node.health.current = Health(
         can_run=run,
         can_run_message=run_message,
         criu_available=criu,
@@ -46,7 +55,10 @@ async def examine_node(node: Node) -> None:
         checks=examination.checks,
         versions=examination.versions,
         controllers=examination.controllers,
+        selinux=examination.selinux,
     )
+    if node.health.current != before:
+        node.checkpoints.turn_all()
 
 
 class Reporter:
@@ -69,8 +81,7 @@ class Reporter:
         """
         silence = time.monotonic() - self._answered_at
         if silence > SILENCE_SECONDS:
-            self._node.health.can_run = False
-            self._node.health.can_run_message = f"Podman has not answered for {silence:.0f} s"
+            self._cannot_run(f"Podman has not answered for {silence:.0f} s")
         before = self._seen or await self._find()
         try:
             self._seen = await self._node.kubernetes.patch_status(
@@ -107,7 +118,7 @@ class Reporter:
         """Examine the node for ever; apart from the reports, as a hanging tool takes its time."""
 
         def pause_seconds() -> float:
-            health = self._node.health
+            health = self._node.health.current
             healthy = health.can_run and health.criu_available
             return EXAMINE_EVERY_SECONDS if healthy else EXAMINE_BROKEN_EVERY_SECONDS
 
@@ -139,16 +150,19 @@ class Reporter:
 
     async def ask_podman(self) -> None:
         """Ask whether Podman lives; when it is back, have the node examined."""
-        health = self._node.health
         try:
             await self._node.podman.ping()
-        except PodmanError as error:
-            health.can_run, health.can_run_message = False, str(error)
+        except (PodmanError, PodmanUnreachableError) as error:
+            self._cannot_run(str(error))
             return
         finally:
             self._answered_at = time.monotonic()
-        if not health.can_run:
+        if not self._node.health.current.can_run:
             await examine_node(self._node)
+
+    def _cannot_run(self, message: str) -> None:
+        last = self._node.health
+        last.current = replace(last.current, can_run=False, can_run_message=message)
 
     async def keep_asking_podman(self) -> None:
         """Ask for ever; apart from the reports, as a node whose Podman hangs is not silent."""
@@ -160,7 +174,7 @@ class Reporter:
         )
 
     async def _status(self, before: NodeAgent) -> NodeAgentStatus:
-        node, health = self._node, self._node.health
+        node, health = self._node, self._node.health.current
         conditions = set_condition(
             before.status.conditions,
             "Ready",
@@ -175,6 +189,14 @@ class Reporter:
             "CRIUWorks" if health.criu_available else "CRIUNotAvailable",
             health.criu_message,
         )
+        problem = node.guard.problem
+        conditions = set_condition(
+            conditions,
+            STORAGE_CHANGED,
+            ConditionStatus.TRUE if problem else ConditionStatus.FALSE,
+            "StorageChanged" if problem else "StorageKnown",
+            problem or "",
+        )
         conditions = self._with_stopping(conditions)
         memory = await asyncio.to_thread(available_memory_bytes)
         return NodeAgentStatus(
@@ -186,7 +208,8 @@ class Reporter:
             versions=health.versions,
             capacity=node.settings.capacity,
             memory_available_bytes=max(0, memory - node.settings.memory_reserve_bytes),
-            disk_available_bytes=await asyncio.to_thread(node.archives.free_bytes),
+            disk_available_bytes=max(0, await asyncio.to_thread(lambda: node.disk.available_bytes)),
+            storage=node.guard.storage,
             checks=health.checks,
         )
 

@@ -1,4 +1,4 @@
-"""How things stand on this node, read for its metrics at each scrape."""
+"""The node's state, read for its metrics at each scrape."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tryitnow.api.demoinstance import DemoInstancePhase
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.metrics.instruments import Reading
 from tryitnow.metrics.node import (
-    AGENT_COPIES,
-    AGENT_COPY_BYTES,
+    AGENT_NODE_CHECKPOINTS,
+    AGENT_ARCHIVE_BYTES,
     AGENT_INSTANCES,
     AGENT_POOL,
     AGENT_POOL_DESIRED,
@@ -23,6 +23,8 @@ from tryitnow.metrics.node import (
     AGENT_SOFTWARE,
     DIRECTORY_FREE_BYTES,
     DIRECTORY_SIZE_BYTES,
+    NOT_ANSWERING,
+    STORAGE_CHANGED,
 )
 
 logger = logging.getLogger(__name__)
@@ -31,38 +33,42 @@ logger = logging.getLogger(__name__)
 def states(node: Node) -> Iterator[Reading]:
     """Read the node's state from what the agent works with."""
     phases = Counter(
-        DemoInstancePhase.TERMINATING if instance.is_deleting else instance.status.phase
-        for instance in node.instances
+        DemoInstancePhase.TERMINATING if demo.is_deleting else demo.status.phase
+        for demo in node.demos
     )
     for phase in DemoInstancePhase:
         yield Reading(AGENT_INSTANCES, phases[phase], (str(phase),))
-    yield from _copies(node)
+    yield from _node_checkpoints(node)
     yield from _pools(node)
-    yield Reading(AGENT_PREPARED, len(node.prepared))
+    yield Reading(NOT_ANSWERING, node.demo_tools.verdicts.not_answering)
+    yield Reading(STORAGE_CHANGED, int(node.guard.problem is not None))
     yield Reading(AGENT_PORTS_TAKEN, node.ports.taken)
     yield Reading(AGENT_PORTS_LIMIT, node.ports.limit)
     yield from _directory(node)
-    versions = node.health.versions
+    versions = node.health.current.versions
     software = (versions.kernel, versions.criu, versions.podman, versions.runtime)
     yield Reading(AGENT_SOFTWARE, 1, software)
 
 
-def _copies(node: Node) -> Iterator[Reading]:
-    phases = Counter(copy.status.phase for copy in node.copies)
+def _node_checkpoints(node: Node) -> Iterator[Reading]:
+    held = list(node.node_checkpoints)
+    phases = Counter(one.status.phase for one in held)
     for phase in NodeCheckpointPhase:
-        yield Reading(AGENT_COPIES, phases[phase], (str(phase),))
-    archives = (copy.status.archive for copy in node.copies if copy.is_prepared)
-    yield Reading(AGENT_COPY_BYTES, sum(archive.size_bytes for archive in archives if archive))
+        yield Reading(AGENT_NODE_CHECKPOINTS, phases[phase], (str(phase),))
+    archives = (one.status.archive for one in held if one.is_ready)
+    yield Reading(AGENT_ARCHIVE_BYTES, sum(archive.size_bytes for archive in archives if archive))
+    prepared = sum(actor.state.generation is not None for actor in node.checkpoints)
+    yield Reading(AGENT_PREPARED, prepared)
 
 
 def _pools(node: Node) -> Iterator[Reading]:
     waiting: Counter[tuple[str, ...]] = Counter()
     desired: Counter[tuple[str, ...]] = Counter()
-    for copy in node.copies:
+    for actor in node.checkpoints:
         # Two revisions of a Checkpoint may lie here at once.
-        labels = tuple(copy.checkpoint_key)
-        waiting[labels] += len(node.pool.of(copy.key))
-        desired[labels] += copy.spec.pool.warm
+        labels = tuple(actor.resource.checkpoint_key)
+        waiting[labels] += actor.stock.warm_ready
+        desired[labels] += actor.resource.spec.pool.warm
     for labels, number in waiting.items():
         yield Reading(AGENT_POOL, number, labels)
     for labels, number in desired.items():

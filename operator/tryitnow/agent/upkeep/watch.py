@@ -1,0 +1,59 @@
+"""Looking at Podman, the disk and the network: what happened there without anybody saying so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from tryitnow.agent.node import Node
+from tryitnow.agent.sandbox.names import PREFIX, demo_name
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.meta import Key
+from tryitnow.podman.client import ContainerState
+
+PODMAN_EVERY_SECONDS = 3.0
+"""Between two looks at Podman: how late the end of a container is noticed at most."""
+
+FILES_EVERY_SECONDS = 3.0
+"""Between two looks at whether an archive was touched: how late damage by hand is noticed."""
+
+_RUNS = frozenset({DemoInstancePhase.READY, DemoInstancePhase.NOT_ANSWERING})
+
+
+class NodeWatch:
+    """The looks of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def look_at_containers(self) -> None:
+        """Find demos of which a container ended, and what waits and is gone."""
+        containers = await self._node.podman.list_containers(PREFIX)
+        for key in ended(self._node.demos, containers):
+            self._node.queue_demo(key)
+        alive = {c.name for c in containers if c.alive}
+        known = {c.name for c in containers}
+        for actor in self._node.checkpoints:
+            actor.look(alive=alive, known=known)
+
+    async def look_at_files(self) -> None:
+        """Find archives that were touched."""
+        for actor in self._node.checkpoints:
+            if await asyncio.to_thread(actor.is_touched):
+                actor.touched()
+
+    async def look_at_network(self) -> None:
+        """Find that the rules of all published ports are lost."""
+        if any(demo.status.phase in _RUNS for demo in self._node.demos):
+            await self._node.demo_tools.network.look()
+
+
+def ended(demos: Iterable[DemoInstance], containers: list[ContainerState]) -> list[Key]:
+    """Return the demos of which a container ended; one that somebody paused has not."""
+    broken = {c.pod for c in containers if c.pod and not c.alive}
+    alive = {c.name for c in containers if c.alive and c.pod not in broken}
+    return [
+        demo.key
+        for demo in demos
+        if demo.status.phase in _RUNS and str(demo_name(demo)) not in alive
+    ]
