@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tryitnow.podman.calls import CALL_SECONDS
-from tryitnow.podman.containers import Executed
+from tryitnow.podman.commands import Commands, Executed
 from tryitnow.podman.freezing import Freezing
 from tryitnow.podman.images import Image, Images
 from tryitnow.podman.layers import Layers
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-class Podman(Images, Freezing, Layers, Pods):
+class Podman(Images, Freezing, Layers, Pods, Commands):
     """Podman's service on this node."""
 
     async def ping(self) -> None:

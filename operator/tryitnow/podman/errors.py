@@ -13,6 +13,10 @@ class PodmanUnreachableError(PodmanError):
     """The service does not answer or broke off: try again when it is back."""
 
 
+class PodmanBusyError(PodmanUnreachableError):
+    """The service took too long for an answer: it works on something else, or hangs."""
+
+
 class NoSuchContainerError(PodmanError):
     """There is no container of that name."""
 

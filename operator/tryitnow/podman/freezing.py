@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -32,8 +32,9 @@ class Freezing(Containers):
     ) -> T:
         """Freeze a running container and hand its export (a plain tar) to ``consume``.
 
-        The container is stopped afterwards. ``consume`` runs in a thread. What the container
-        changed of its image's files is not in the export (``Layers.with_roots`` shows them).
+        The container is stopped afterwards. ``consume`` runs in a thread; a cancellation ends its
+        iterator with an error. What the container changed of its image's files is not in the
+        export (``Layers.with_roots`` shows them).
 
         Raises:
             CRIUError: CRIU refused; the message ends with the tail of its log.
@@ -57,12 +58,13 @@ class Freezing(Containers):
                 answer.raise_for_status()
                 return consume(answer.iter_content(_CHUNK_BYTES))
 
-        return await self._explained(name, "dump", call)
+        return await self._explained(name, "dump", self._run_slow(call, on=name))
 
     async def restore(self, name: str, options: CRIUOptions) -> timedelta:
         """Thaw a stopped container from the images beside it; returns what CRIU took of it.
 
-        The images stay. What is left of the container when it fails is the caller's to remove.
+        The images stay. What is left of the container when it fails is the caller's to remove. So
+        is what Podman makes of it after a cancellation: ``remove`` waits for that.
 
         Raises:
             CRIUError: the thaw failed.
@@ -76,7 +78,7 @@ class Freezing(Containers):
             answer.raise_for_status()
             return _criu_time(answer)
 
-        return await self._explained(name, "restore", call)
+        return await self._explained(name, "restore", self._run_slow(call, on=name))
 
     async def restore_import(
         self,
@@ -132,21 +134,21 @@ class Freezing(Containers):
             return _criu_time(answer)
 
         try:
-            return await self._explained(name, "restore", call)
+            return await self._explained(name, "restore", self._run_whole(call, on=name))
         except PodmanError:
             # podman leaves the container of a failed restore behind.
             with contextlib.suppress(PodmanError):
                 await self.remove(name)
             raise
 
-    async def _explained(self, name: str, log: str, call: Callable[[Any], T]) -> T:
+    async def _explained(self, name: str, log: str, work: Coroutine[Any, Any, T]) -> T:
         """Have CRIU at work, and let what it wrote explain a failure.
 
         Mostly Podman's error names the log; where the OCI runtime itself said something, that
         stands in it instead, and may be about anything.
         """
         try:
-            return await self._run(call)
+            return await work
         except CRIUError as error:
             if error.log_tail:
                 raise
@@ -159,7 +161,7 @@ class Freezing(Containers):
             return log_tail(f"{answer.json()['StaticDir']}/{log}.log")
 
         try:
-            return await self._run(call)
+            return await self._run(call, on=name)
         except PodmanError as error:
             logger.warning("%s: CRIU's log cannot be found: %s", name, error)
             return ""

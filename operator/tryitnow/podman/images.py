@@ -13,10 +13,11 @@ from typing import Any
 import requests
 from podman.errors import APIError
 
-from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, is_answer, text_of
+from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, is_answer
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.errors import ImagePullError
 from tryitnow.podman.layers import create, mounted
+from tryitnow.podman.translate import text_of
 
 _PULL_SECONDS = 1800.0
 
@@ -44,7 +45,7 @@ class Images(Containers):
             PodmanUnreachableError: the service does not answer.
 
         """
-        return await self._run(lambda api: _pull(api, reference, "newer"))
+        return await self._run_slow(lambda api: _pull(api, reference, "newer"))
 
     async def ensure_image(self, pinned: str) -> None:
         """Make a pinned image present; asks the registry only when it is missing.
@@ -53,7 +54,7 @@ class Images(Containers):
             ImagePullError: it cannot be had.
 
         """
-        await self._run(lambda api: _pull(api, pinned, "missing"))
+        await self._run_slow(lambda api: _pull(api, pinned, "missing"))
 
     async def build_image(
         self, name: str, base: str, repository: str, tag: str, fill: Callable[[Path], None]
@@ -70,7 +71,6 @@ class Images(Containers):
         """
 
         def call(api: Any) -> str:  # noqa: ANN401
-            _pull(api, base, "missing")
             # One that is replaced by its name alone would stay, nameless, for ever.
             _remove_image(api, f"{repository}:{tag}")
             create(api, name, base)
@@ -81,9 +81,10 @@ class Images(Containers):
             answer.raise_for_status()
             return str(answer.json()["Id"])
 
+        await self.ensure_image(base)
         await self.remove(name)
         try:
-            return await self._run(call)
+            return await self._run_whole(call, on=name)
         finally:
             await self.remove(name)
 
@@ -97,7 +98,7 @@ class Images(Containers):
                 answer.raise_for_status()
             return bool(answer.ok)
 
-        return await self._run(call)
+        return await self._run_slow(call)
 
     async def image_tags(self, repository: str) -> set[str]:
         """Return the tags that a repository has in the node's storage."""
@@ -113,11 +114,11 @@ class Images(Containers):
                 if found == repository
             }
 
-        return await self._run(call)
+        return await self._run_slow(call)
 
     async def remove_image(self, reference: str) -> bool:
         """Remove an image; returns False when a container still needs it."""
-        return await self._run(lambda api: _remove_image(api, reference))
+        return await self._run_whole(lambda api: _remove_image(api, reference))
 
 
 def _pull(api: Any, reference: str, policy: str) -> Image:  # noqa: ANN401
