@@ -139,8 +139,10 @@ async def test_calls_to_a_container_that_hangs_take_no_threads_from_others(
     libpod.on("GET", f"/containers/{NAME}/json", hanging)
     libpod.on("GET", "/containers/json", hanging)
     libpod.on("POST", f"/containers/{OTHER}/pause", no_content)
-    looks = [asyncio.create_task(podman.inspect(NAME)) for _ in range(100)]
-    looks += [asyncio.create_task(podman.list_containers("tryitnow_")) for _ in range(100)]
+    looks: list[asyncio.Task[Any]] = []
+    for _ in range(100):
+        looks.append(asyncio.create_task(podman.inspect(NAME)))
+        looks.append(asyncio.create_task(podman.list_containers("tryitnow_")))
     await hanging.asked.acquire()
     await hanging.asked.acquire()
     began = time.monotonic()
