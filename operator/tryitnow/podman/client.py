@@ -32,7 +32,7 @@ class Podman(Images, Freezing, Layers, Pods, Commands):
         """Ask whether it lives; no container that is being frozen keeps it from answering.
 
         Raises:
-            PodmanError: it does not, or refuses.
+            PodmanCallError: it does not, or refuses.
 
         """
 

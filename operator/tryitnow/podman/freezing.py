@@ -14,7 +14,7 @@ from tryitnow.api.checkpoint import CRIUOptions, TCPPolicy
 from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.criu_log import log_tail
-from tryitnow.podman.errors import CRIUError, PodmanError
+from tryitnow.podman.errors import CRIUError, PodmanCallError
 from tryitnow.podman.state import PortMapping
 
 logger = logging.getLogger(__name__)
@@ -135,9 +135,9 @@ class Freezing(Containers):
 
         try:
             return await self._explained(name, "restore", self._run_whole(call, on=name))
-        except PodmanError:
+        except PodmanCallError:
             # podman leaves the container of a failed restore behind.
-            with contextlib.suppress(PodmanError):
+            with contextlib.suppress(PodmanCallError):
                 await self.remove(name)
             raise
 
@@ -162,7 +162,7 @@ class Freezing(Containers):
 
         try:
             return await self._run(call, on=name)
-        except PodmanError as error:
+        except PodmanCallError as error:
             logger.warning("%s: CRIU's log cannot be found: %s", name, error)
             return ""
 
