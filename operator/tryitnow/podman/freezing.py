@@ -13,7 +13,7 @@ from podman.errors import APIError
 from tryitnow.api.checkpoint import CRIUOptions, TCPPolicy
 from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS
 from tryitnow.podman.containers import Containers
-from tryitnow.podman.criu_log import log_tail
+from tryitnow.podman.criu_log import CRIULog, read_log
 from tryitnow.podman.errors import CRIUError, PodmanCallError
 from tryitnow.podman.state import PortMapping
 
@@ -152,19 +152,20 @@ class Freezing(Containers):
         except CRIUError as error:
             if error.log_tail:
                 raise
-            raise CRIUError(str(error), await self._log_of(name, log)) from error
+            found = await self._log_of(name, log)
+            raise CRIUError(str(error), found.with_remedy()) from error
 
-    async def _log_of(self, name: str, log: str) -> str:
-        def call(api: Any) -> str:  # noqa: ANN401
+    async def _log_of(self, name: str, log: str) -> CRIULog:
+        def call(api: Any) -> CRIULog:  # noqa: ANN401
             answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
             answer.raise_for_status()
-            return log_tail(f"{answer.json()['StaticDir']}/{log}.log")
+            return read_log(f"{answer.json()['StaticDir']}/{log}.log")
 
         try:
             return await self._run(call, on=name)
         except PodmanCallError as error:
             logger.warning("%s: CRIU's log cannot be found: %s", name, error)
-            return ""
+            return CRIULog()
 
 
 def _restore_options(options: CRIUOptions) -> dict[str, Any]:

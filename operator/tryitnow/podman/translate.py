@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podman.errors import APIError, NotFound
 
-from tryitnow.podman.criu_log import log_tail
+from tryitnow.podman.criu_log import read_log
 from tryitnow.podman.errors import CRIUError, NoSuchContainerError, PodmanError
 
 
@@ -18,7 +18,7 @@ def translate(error: APIError) -> PodmanError:
     text = text_of(error)
     if isinstance(error, NotFound):
         return NoSuchContainerError(text)
-    tail = log_tail(text)
-    if tail or "criu" in text.lower():
-        return CRIUError(text, tail)
+    log = read_log(text)
+    if log or "criu" in text.lower():
+        return CRIUError(text, log.with_remedy())
     return PodmanError(text)

@@ -512,7 +512,9 @@ async def test_a_freeze_that_criu_refuses_ends_with_the_tail_of_its_log(
     tail = caught.value.log_tail.splitlines()
     assert tail[0].startswith("Error (criu/sk-inet.c:204)"), "without its timestamp"
     assert tail[1].endswith("Dumping FAILED.")
-    assert tail[2] == ("What to do: close the connection before the freeze, or set spec.criu.tcp")
+    assert tail[2] == (
+        "What to do: close the connection before the checkpoint, or set spec.criu.tcp"
+    )
     assert "Dumping pages" not in str(caught.value)
     assert str(caught.value).endswith(caught.value.log_tail)
 
