@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 from tryitnow.podman.calls import CALL_SECONDS, Calls
-from tryitnow.podman.errors import ExecTimeoutError
+from tryitnow.podman.errors import ExecTimeoutError, NodeLimitError, PodmanError
+from tryitnow.podman.limits import OF_A_CONTAINER_TOO
 from tryitnow.podman.state import demultiplex
 
 _OUTPUT_BYTES = 64 << 10
@@ -51,6 +52,12 @@ class Commands(Calls):
                 exit_code = await self._run_slow(call)
         except TimeoutError as error:
             raise ExecTimeoutError(timeout, execution.output) from error
+        except NodeLimitError as error:
+            if error.limit in OF_A_CONTAINER_TOO:
+                # The text does not tell whose limit it was, and the container's is the nearer one.
+                msg = f"{error}; or raise the limits that the template sets for this container"
+                raise PodmanError(msg) from error
+            raise
         return Executed(exit_code, execution.output)
 
 

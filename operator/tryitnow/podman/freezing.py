@@ -16,6 +16,7 @@ from tryitnow.podman.containers import Containers
 from tryitnow.podman.criu_log import CRIULog, read_log
 from tryitnow.podman.errors import CRIUError, PodmanCallError
 from tryitnow.podman.state import PortMapping
+from tryitnow.podman.translate import explained
 
 logger = logging.getLogger(__name__)
 
@@ -152,8 +153,7 @@ class Freezing(Containers):
         except CRIUError as error:
             if error.log_tail:
                 raise
-            found = await self._log_of(name, log)
-            raise CRIUError(str(error), found.with_remedy()) from error
+            raise explained(str(error), await self._log_of(name, log)) from error
 
     async def _log_of(self, name: str, log: str) -> CRIULog:
         def call(api: Any) -> CRIULog:  # noqa: ANN401

@@ -15,8 +15,9 @@ from podman.errors import APIError
 
 from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, is_answer
 from tryitnow.podman.containers import Containers
-from tryitnow.podman.errors import ImagePullError
+from tryitnow.podman.errors import ImagePullError, PodmanError
 from tryitnow.podman.layers import create, mounted
+from tryitnow.podman.limits import as_node_limit
 from tryitnow.podman.translate import text_of
 
 _PULL_SECONDS = 1800.0
@@ -132,17 +133,21 @@ def _pull(api: Any, reference: str, policy: str) -> Image:  # noqa: ANN401
             for line in answer.iter_lines():
                 last = json.loads(line)
                 if last.get("error"):
-                    raise ImagePullError(f"image {reference!r} cannot be pulled: {last['error']}")
+                    raise _not_pulled(reference, last["error"])
     except APIError as error:
         if not is_answer(error):
             raise
-        msg = f"image {reference!r} cannot be pulled: {text_of(error)}"
-        raise ImagePullError(msg) from error
+        raise _not_pulled(reference, text_of(error)) from error
     quoted = urllib.parse.quote(last.get("id") or reference, safe="")
     answer = api.get(f"/images/{quoted}/json", timeout=CALL_SECONDS)
     answer.raise_for_status()
     found = answer.json()
     return Image(id=found["Id"], pinned=_pinned(reference, found))
+
+
+def _not_pulled(reference: str, text: str) -> PodmanError:
+    message = f"image {reference!r} cannot be pulled: {text}"
+    return as_node_limit(message) or ImagePullError(message)
 
 
 def _remove_image(api: Any, reference: str) -> bool:  # noqa: ANN401

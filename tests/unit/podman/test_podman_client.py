@@ -40,7 +40,7 @@ PORTS = [PortMapping(20001, 8080), PortMapping(20002, 8443)]
 
 
 async def test_an_error_is_said_in_podmans_own_words(libpod: FakeLibpod, podman: Podman) -> None:
-    message = f'starting container "{NAME}": netavark: address already in use'
+    message = f'starting container "{NAME}": crun: no such user'
     libpod.on_error("POST", f"/containers/{NAME}/start", message)
     with pytest.raises(PodmanError) as caught:
         await podman.start(NAME)
