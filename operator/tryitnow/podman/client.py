@@ -7,7 +7,7 @@ from typing import Any
 from tryitnow.podman.calls import CALL_SECONDS
 from tryitnow.podman.commands import Commands, Executed
 from tryitnow.podman.freezing import Freezing
-from tryitnow.podman.images import Image, Images
+from tryitnow.podman.images import Image, Images, PullPolicy
 from tryitnow.podman.layers import Layers
 from tryitnow.podman.pods import Pods, PodState
 from tryitnow.podman.spec import Mount, NewContainer
@@ -22,6 +22,7 @@ __all__ = [
     "PodState",
     "Podman",
     "PortMapping",
+    "PullPolicy",
 ]
 
 

@@ -60,6 +60,10 @@ class ImagePullError(PodmanError):
     """The image cannot be had: wrong name, no access, or the registry is away."""
 
 
+class ImageNameError(ImagePullError):
+    """The name is no name of an image in a registry: no try brings it."""
+
+
 class CRIUError(PodmanError):
     """CRIU could not checkpoint or restore.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,24 @@ from tryitnow.podman.containers import Containers
 from tryitnow.podman.errors import ImagePullError, PodmanError
 from tryitnow.podman.layers import create, mounted
 from tryitnow.podman.limits import as_node_limit
+from tryitnow.podman.references import full_reference, is_pinned, repository_of
+from tryitnow.podman.registry_auth import Credentials
 from tryitnow.podman.translate import text_of
 
 _PULL_SECONDS = 1800.0
+
+
+class PullPolicy(StrEnum):
+    """When a registry is asked for an image."""
+
+    MISSING = "missing"
+    """Only when the node does not have it."""
+
+    NEWER = "newer"
+    """Always; an image of the node serves where the registry has no other or does not answer."""
+
+    ALWAYS = "always"
+    """Always: that the node has it proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +52,46 @@ class Image:
 class Images(Containers):
     """The images in the node's storage."""
 
-    async def pull(self, reference: str) -> Image:
-        """Make the newest image of that name present, and return it pinned.
+    async def pull(
+        self,
+        name: str,
+        *,
+        policy: PullPolicy | None = None,
+        auth: Sequence[Credentials] = (),
+    ) -> Image:
+        """Make an image of a registry present, and return it pinned.
 
-        A local image of that name serves where the registry has none newer or does not answer.
+        Args:
+            name: As people write it: ``full_reference`` says what it means.
+            policy: When the registry is asked; where it is not said, a pinned image is looked for
+                on the node first, and of any other the newest is taken.
+            auth: What to show the registry, in the order in which to try; without any, what the
+                node's Podman is configured with.
 
         Raises:
+            ImageNameError: no such name is possible.
             ImagePullError: neither the registry nor the node has it.
+            NodeLimitError: the node has no room for it.
             PodmanUnreachableError: the service does not answer.
 
         """
-        return await self._run_slow(lambda api: _pull(api, reference, "newer"))
+        reference = full_reference(name)
+        if policy is None:
+            policy = PullPolicy.MISSING if is_pinned(reference) else PullPolicy.NEWER
+        return await self._run_slow(lambda api: _pull_by_any(api, reference, policy, auth))
 
-    async def ensure_image(self, pinned: str) -> None:
+    async def ensure_image(self, pinned: str, *, auth: Sequence[Credentials] = ()) -> None:
         """Make a pinned image present; asks the registry only when it is missing.
+
+        Args:
+            pinned: As ``Image.pinned`` has it.
+            auth: What to show the registry, as for ``pull``.
 
         Raises:
             ImagePullError: it cannot be had.
 
         """
-        await self._run_slow(lambda api: _pull(api, pinned, "missing"))
+        await self._run_slow(lambda api: _pull_by_any(api, pinned, PullPolicy.MISSING, auth))
 
     async def build_image(
         self, name: str, base: str, repository: str, tag: str, fill: Callable[[Path], None]
@@ -122,11 +158,27 @@ class Images(Containers):
         return await self._run_whole(lambda api: _remove_image(api, reference))
 
 
-def _pull(api: Any, reference: str, policy: str) -> Image:  # noqa: ANN401
-    params = {"reference": reference, "policy": policy, "quiet": True}
+def _pull_by_any(
+    api: Any,  # noqa: ANN401
+    reference: str,
+    policy: PullPolicy,
+    auth: Sequence[Credentials],
+) -> Image:
+    *others, last = [credentials.header() for credentials in auth] or [{}]
+    for header in others:
+        # Which of several credentials are the right ones, only the registry knows.
+        with contextlib.suppress(ImagePullError):
+            return _pull(api, reference, policy, header)
+    return _pull(api, reference, policy, last)
+
+
+def _pull(api: Any, reference: str, policy: PullPolicy, headers: Mapping[str, str]) -> Image:  # noqa: ANN401
+    params = {"reference": reference, "policy": str(policy), "quiet": True}
     try:
         with contextlib.closing(
-            api.post("/images/pull", params=params, stream=True, timeout=_PULL_SECONDS)
+            api.post(
+                "/images/pull", params=params, headers=headers, stream=True, timeout=_PULL_SECONDS
+            )
         ) as answer:
             answer.raise_for_status()
             last: dict[str, Any] = {}
@@ -161,12 +213,10 @@ def _remove_image(api: Any, reference: str) -> bool:  # noqa: ANN401
 
 
 def _pinned(reference: str, image: dict[str, Any]) -> str:
-    if "@sha256:" in reference:
+    if is_pinned(reference):
         return reference
-    repository = reference.rsplit("/", 1)
-    repository[-1] = repository[-1].split(":", 1)[0]
-    name = "/".join(repository)
     digests: list[str] = image.get("RepoDigests") or []
     # An image may be known by several repositories; the one that was asked for comes first.
-    digests.sort(key=lambda digest: not digest.startswith(f"{name}@"))
+    own = f"{repository_of(reference)}@"
+    digests.sort(key=lambda digest: not digest.startswith(own))
     return digests[0] if digests else str(image["Id"])
