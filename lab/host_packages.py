@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lab import LabError, cache
@@ -32,9 +34,15 @@ def ensure() -> None:
     """Install what is missing."""
     if os.geteuid() != 0:
         raise LabError("The lab makes namespaces and mounts: run it as root.")
-    missing = sorted({package for program, package in _NEEDED.items() if not shutil.which(program)})
-    if missing:
-        install(missing)
+    if _missing():
+        with _apt():
+            # Another lab may have installed them while this one waited.
+            if missing := _missing():
+                _install(missing)
+
+
+def _missing() -> list[str]:
+    return sorted({package for program, package in _NEEDED.items() if not shutil.which(program)})
 
 
 def ensure_buildah() -> None:
@@ -43,8 +51,20 @@ def ensure_buildah() -> None:
         install([_BUILDAH])
 
 
+@contextmanager
+def _apt() -> Iterator[None]:
+    """Have apt to oneself: apt-get fails at once where another apt-get holds its lists."""
+    with cache.lock("apt"):
+        yield
+
+
 def install(packages: list[str]) -> None:
     """Install Debian packages on this machine."""
+    with _apt():
+        _install(packages)
+
+
+def _install(packages: list[str]) -> None:
     _require_apt(packages)
     with step(f"installing {', '.join(packages)}", usually="20 s") as current:
         run_watched("apt-get", "update", step=current, env=_NONINTERACTIVE)
@@ -63,7 +83,7 @@ def unpacked(package: str) -> Path:
 
     def make(target: Path) -> None:
         _require_apt([package])
-        with step(f"fetching {package}", usually="10 s") as current:
+        with _apt(), step(f"fetching {package}", usually="10 s") as current:
             run_watched("apt-get", "update", step=current, env=_NONINTERACTIVE)
             run_watched("apt-get", "download", package, step=current, cwd=target)
             for archive in target.glob("*.deb"):

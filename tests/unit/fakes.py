@@ -39,8 +39,10 @@ from tryitnow.podman.client import (
     Podman,
     PodState,
     PortMapping,
+    PullPolicy,
 )
 from tryitnow.podman.errors import NoSuchContainerError
+from tryitnow.podman.registry_auth import Credentials
 from tryitnow.settings import TRANSFER_AUDIENCE
 
 NO_PROCESS = 1 << 22
@@ -358,6 +360,9 @@ class FakePodman(Podman):
         self.images: set[str] = set()
         """References of images that we made, such as "repository:tag"."""
 
+        self.pulls: list[tuple[str, PullPolicy | None, tuple[Credentials, ...]]] = []
+        """Images that were asked for: by which name, when to ask, and with what."""
+
         self.pods: dict[str, PodState] = {}
         """Pods that somebody made, by name."""
 
@@ -439,11 +444,23 @@ class FakePodman(Podman):
     def close(self) -> None:
         return
 
-    async def pull(self, reference: str) -> Image:
-        self._begin("pull", reference)
+    async def pull(
+        self,
+        name: str,
+        *,
+        policy: PullPolicy | None = None,
+        auth: Sequence[Credentials] = (),
+    ) -> Image:
+        self._begin("pull", name)
+        self.pulls.append((name, policy, tuple(auth)))
         return Image(id="sha256:1", pinned=PINNED)
 
-    async def ensure_image(self, pinned: str) -> None:
+    async def ensure_image(
+        self,
+        pinned: str,
+        *,
+        auth: Sequence[Credentials] = (),  # noqa: ARG002 - whoever asks may have it
+    ) -> None:
         self._begin("ensure_image", pinned)
 
     async def has_image(self, reference: str) -> bool:

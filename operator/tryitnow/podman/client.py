@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tryitnow.podman.calls import CALL_SECONDS
-from tryitnow.podman.containers import Executed
+from tryitnow.podman.commands import Commands, Executed
 from tryitnow.podman.freezing import Freezing
-from tryitnow.podman.images import Image, Images
+from tryitnow.podman.images import Image, Images, PullPolicy
 from tryitnow.podman.layers import Layers
 from tryitnow.podman.pods import Pods, PodState
 from tryitnow.podman.spec import Mount, NewContainer
@@ -22,17 +22,18 @@ __all__ = [
     "PodState",
     "Podman",
     "PortMapping",
+    "PullPolicy",
 ]
 
 
-class Podman(Images, Freezing, Layers, Pods):
+class Podman(Images, Freezing, Layers, Pods, Commands):
     """Podman's service on this node."""
 
     async def ping(self) -> None:
         """Ask whether it lives; no container that is being frozen keeps it from answering.
 
         Raises:
-            PodmanError: it does not, or refuses.
+            PodmanCallError: it does not, or refuses.
 
         """
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import requests
 
-from tryitnow.podman.calls import CALL_SECONDS, Calls, act, pid_of
+from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, Calls, act, pid_of
 from tryitnow.podman.spec import port_mappings
 from tryitnow.podman.state import PortMapping
+
+_LISTING = "(pods)"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Pods(Calls):
             act(api, infra, "start")
             return pid_of(api, infra)
 
-        return await self._run(call)
+        return await self._run_whole(call, on=name)
 
     async def inspect_pod(self, name: str) -> PodState | None:
         """Return a pod's state, by name or ID; None when there is none."""
@@ -60,7 +62,7 @@ class Pods(Calls):
             answer.raise_for_status()
             return _from_pod(answer.json())
 
-        return await self._run(call)
+        return await self._run(call, on=name)
 
     async def list_pods(self, prefix: str) -> list[PodState]:
         """Return all pods whose name starts with the prefix."""
@@ -83,18 +85,18 @@ class Pods(Calls):
                 for pod in answer.json() or ()
             ]
 
-        return await self._run(call)
+        return await self._run(call, on=_LISTING)
 
     async def remove_pod(self, name: str) -> None:
         """Kill and remove a pod with its containers, by name or ID; fine when there is none."""
 
         def call(api: Any) -> None:  # noqa: ANN401
             params = {"force": True, "timeout": 0}
-            answer = api.delete(f"/pods/{name}", params=params, timeout=CALL_SECONDS)
+            answer = api.delete(f"/pods/{name}", params=params, timeout=FREEZE_SECONDS)
             if answer.status_code != requests.codes.not_found:
                 answer.raise_for_status()
 
-        await self._run(call)
+        await self._run_removal(call, on=name)
 
 
 def _inspect(api: Any, name: str) -> PodState:  # noqa: ANN401

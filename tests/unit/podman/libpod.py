@@ -37,6 +37,9 @@ class FakeLibpod:
     def on(self, method: str, path: str, answer: Answer) -> None:
         self._answers[method, path] = answer
 
+    def answer_of(self, method: str, path: str) -> Answer:
+        return self._answers[method, path]
+
     def on_json(self, method: str, path: str, body: object, status: int = 200) -> None:
         async def answer(_: web.Request) -> web.StreamResponse:
             return web.json_response(body, status=status)

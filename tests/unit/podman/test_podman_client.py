@@ -21,14 +21,16 @@ from tryitnow.agent.archive import ArchiveName, ArchiveStore, DigestMismatchErro
 from tryitnow.api.checkpoint import Compression, CRIUOptions, TCPPolicy
 from tryitnow.api.meta import Key
 from tryitnow.api.template import ResourceLimits
-from tryitnow.podman.client import Mount, NewContainer, Podman, PortMapping
+from tryitnow.podman.client import Mount, NewContainer, Podman, PortMapping, PullPolicy
 from tryitnow.podman.errors import (
     CRIUError,
+    ImageNameError,
     ImagePullError,
     NoSuchContainerError,
     PodmanError,
     PodmanUnreachableError,
 )
+from tryitnow.podman.registry_auth import Credentials
 from tryitnow.settings import PodmanSettings
 
 NAME = "tryitnow_demo_default_anna_12345678"
@@ -40,7 +42,7 @@ PORTS = [PortMapping(20001, 8080), PortMapping(20002, 8443)]
 
 
 async def test_an_error_is_said_in_podmans_own_words(libpod: FakeLibpod, podman: Podman) -> None:
-    message = f'starting container "{NAME}": netavark: address already in use'
+    message = f'starting container "{NAME}": crun: no such user'
     libpod.on_error("POST", f"/containers/{NAME}/start", message)
     with pytest.raises(PodmanError) as caught:
         await podman.start(NAME)
@@ -157,9 +159,9 @@ def serve_image(libpod: FakeLibpod, *repo_digests: str) -> None:
          f"reg.example:5000/a/shop@{DIGEST}"], f"reg.example:5000/a/shop@{DIGEST}"),
         ("shop:1", [f"docker.io/library/shop@{DIGEST}"], f"docker.io/library/shop@{DIGEST}"),
         (f"reg.example/shop@{DIGEST}", [], f"reg.example/shop@{DIGEST}"),
-        ("localhost/shop:1", [], "1f2e"),
+        ("reg.example/shop:1", [], "1f2e"),
     ],
-    ids=["tag", "port", "several", "short", "digest", "never in a registry"],
+    ids=["tag", "port", "several", "short", "digest", "without a digest"],
 )  # fmt: skip
 async def test_an_image_is_pinned_to_what_was_pulled(
     libpod: FakeLibpod, podman: Podman, reference: str, digests: list[str], pinned: str
@@ -197,9 +199,63 @@ async def test_a_pull_that_fails_halfway_is_an_error_though_the_status_was_200(
 
 
 async def test_a_pull_that_is_refused_is_the_same_error(libpod: FakeLibpod, podman: Podman) -> None:
-    libpod.on_error("POST", "/images/pull", "parsing reference: invalid reference format", 400)
-    with pytest.raises(ImagePullError, match="invalid reference format"):
-        await podman.pull("Shop!")
+    libpod.on_error("POST", "/images/pull", "requested access to the resource is denied", 401)
+    with pytest.raises(ImagePullError, match="access to the resource is denied"):
+        await podman.pull("shop")
+
+
+async def test_a_name_that_is_none_does_not_reach_podman(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    with pytest.raises(ImageNameError):
+        await podman.pull("localhost/tryitnow/prepared:1")
+    assert libpod.asked == []
+
+
+async def test_a_name_is_pulled_as_it_is_meant(libpod: FakeLibpod, podman: Podman) -> None:
+    serve_image(libpod, f"docker.io/library/nginx@{DIGEST}")
+    assert (await podman.pull("nginx")).pinned == f"docker.io/library/nginx@{DIGEST}"
+    assert libpod.asked[0].query["reference"] == "docker.io/library/nginx:latest"
+
+
+@pytest.mark.parametrize(
+    ("reference", "policy", "asked"),
+    [
+        (f"reg.example/shop@{DIGEST}", None, "missing"),
+        ("reg.example/shop:1", None, "newer"),
+        ("reg.example/shop:1", PullPolicy.MISSING, "missing"),
+        (f"reg.example/shop@{DIGEST}", PullPolicy.ALWAYS, "always"),
+    ],
+)
+async def test_the_registry_is_asked_when_it_has_to_be(
+    libpod: FakeLibpod, podman: Podman, reference: str, policy: PullPolicy | None, asked: str
+) -> None:
+    serve_image(libpod)
+    await podman.pull(reference, policy=policy)
+    assert libpod.asked[0].query["policy"] == asked
+
+
+async def test_credentials_are_tried_one_after_the_other(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    serve_image(libpod)
+    serve = libpod.answer_of("POST", "/images/pull")
+    anna, ben = Credentials("anna", "1"), Credentials("ben", "2")
+    shown: list[str | None] = []
+
+    async def only_ben(request: web.Request) -> web.StreamResponse:
+        shown.append(request.headers.get("X-Registry-Auth"))
+        if shown[-1] != ben.header()["X-Registry-Auth"]:
+            return web.json_response({"cause": "no", "message": "access denied"}, status=401)
+        return await serve(request)
+
+    libpod.on("POST", "/images/pull", only_ben)
+    assert (await podman.pull("reg.example/shop:1", auth=[anna, ben])).id == "1f2e"
+    with pytest.raises(ImagePullError, match="denied"):
+        await podman.pull("reg.example/shop:1", auth=[anna])
+    with pytest.raises(ImagePullError, match="denied"):
+        await podman.pull("reg.example/shop:1")
+    assert shown == [*(c.header()["X-Registry-Auth"] for c in (anna, ben, anna)), None]
 
 
 async def test_a_service_that_dies_during_a_pull_is_no_fault_of_the_image(
@@ -512,7 +568,9 @@ async def test_a_freeze_that_criu_refuses_ends_with_the_tail_of_its_log(
     tail = caught.value.log_tail.splitlines()
     assert tail[0].startswith("Error (criu/sk-inet.c:204)"), "without its timestamp"
     assert tail[1].endswith("Dumping FAILED.")
-    assert tail[2] == ("What to do: close the connection before the freeze, or set spec.criu.tcp")
+    assert tail[2] == (
+        "What to do: close the connection before the checkpoint, or set spec.criu.tcp"
+    )
     assert "Dumping pages" not in str(caught.value)
     assert str(caught.value).endswith(caught.value.log_tail)
 

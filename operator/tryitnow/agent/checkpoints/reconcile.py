@@ -135,10 +135,9 @@ class CheckpointActor:
             self._state.restore_succeeded()
             self.turn()
 
-    def look(self, *, alive: set[str], known: set[str]) -> None:
-        """Handle a look at the node's containers: names of those that run, and of all."""
-        self._stock.lost(alive)
-        self._stock.lost_precreated(known)
+    def look(self, *, ended: set[str], gone: set[str]) -> None:
+        """Handle a look at what waits: names of sandboxes that ended, and of those that are gone."""
+        self._stock.lost(ended=ended, gone=gone)
         self._stock.check()
         self.turn()
 

@@ -160,16 +160,16 @@ class Stock:
             self._changed()
         self._fill()
 
-    def lost(self, alive: set[str]) -> None:
-        """Drop warm sandboxes whose main container does not run any more."""
-        for warm in [one for one in self._warm if str(one.name) not in alive]:
-            self._drop(warm, "its container ended")
+    def lost(self, *, ended: set[str], gone: set[str]) -> None:
+        """Drop warm sandboxes that ended, and pre-created ones that somebody removed.
 
-    def lost_precreated(self, known: set[str]) -> None:
-        """Drop pre-created sandboxes that somebody removed, as ``podman system prune`` does."""
-        for one in [one for one in self._precreated if str(one.name) not in known]:
-            self._precreated.remove(one)
-            self._spawn(discard(self._tools.start, one))
+        ``podman system prune`` removes containers that do not run.
+        """
+        for warm in [one for one in self._warm if str(one.name) in ended]:
+            self._drop(warm, "its container ended")
+        for unused in [one for one in self._precreated if str(one.name) in gone]:
+            self._precreated.remove(unused)
+            self._spawn(discard(self._tools.start, unused))
             self._changed()
 
     def _fill(self) -> None:

@@ -28,13 +28,15 @@ class NodeWatch:
 
     async def look_at_containers(self) -> None:
         """Find demos of which a container ended, and what waits and is gone."""
+        # Before the list: a sandbox that is made meanwhile is in none of it.
+        waited = self._node.checkpoints.stock_names
         containers = await self._node.podman.list_containers(PREFIX)
         for key in ended(self._node.demos, containers):
             self._node.queue_demo(key)
-        alive = {c.name for c in containers if c.alive}
-        known = {c.name for c in containers}
+        ended_ones = waited - {c.name for c in containers if c.alive}
+        gone = waited - {c.name for c in containers}
         for actor in self._node.checkpoints:
-            actor.look(alive=alive, known=known)
+            actor.look(ended=ended_ones, gone=gone)
 
     async def look_at_files(self) -> None:
         """Find archives that were touched."""
