@@ -175,7 +175,7 @@ def report(cluster: Cluster, *reporting: NodeAgent) -> None:
     for agent in reporting:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(agents, "now", lambda seen=agent.status.heartbeat: seen)
-            cluster.agents.take(agent)
+            cluster.agents.update(agent)
 
 
 def make_copy(

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from tryitnow.api.meta import Key, now
 from tryitnow.api.nodeagent import LOST_AFTER, NodeAgent
-from tryitnow.kubernetes.view import Listing, View
+from tryitnow.kubernetes.objects import Listing
+from tryitnow.kubernetes.store import Store
 
 FIRST_CHANCE = timedelta(seconds=20)
 """For an agent to report after this controller began to watch: two of its intervals."""
@@ -22,7 +23,7 @@ class _Report:
     """When it was first seen, by the controller's."""
 
 
-class AgentView(View[NodeAgent]):
+class AgentStore(Store[NodeAgent]):
     """The newest known state of each agent, its heartbeat by the controller's own clock.
 
     Nodes' clocks may differ from the controller's by more than ``LOST_AFTER``. A report is a sign
@@ -34,17 +35,17 @@ class AgentView(View[NodeAgent]):
         super().__init__(NodeAgent)
         self._reports: dict[Key, _Report] = {}
 
-    def take(self, resource: NodeAgent) -> NodeAgent:
+    def update(self, resource: NodeAgent) -> NodeAgent:
         """Take in an agent; an older state than the known one is ignored."""
         told = resource.status.heartbeat
         if told is None:
-            return super().take(resource)
+            return super().update(resource)
         report = self._reports.get(resource.key)
         if report is None or report.told != told:
             report = _Report(told, now() if report is not None else _first_heard(told))
             self._reports[resource.key] = report
         status = resource.status.model_copy(update={"heartbeat": report.heard})
-        return super().take(resource.model_copy(update={"status": status}))
+        return super().update(resource.model_copy(update={"status": status}))
 
     def told(self, key: Key) -> datetime | None:
         """Return when an agent last reported by its node's own clock."""

@@ -39,10 +39,10 @@ async def reconcile_checkpoint(
     # The pool before the status: who reads there that a copy waits may count on it.
     for copy, pool in result.repool:
         change = {"spec": {"pool": pool.to_api()}}
-        cluster.copies.take(await kubernetes.patch(NodeCheckpoint, copy.key, change))
+        cluster.copies.update(await kubernetes.patch(copy, change))
     # The status before what is removed: a failure is counted in there, and then cleared away.
     status = status_from(checkpoint, result)
-    cluster.checkpoints.take(await kubernetes.patch_status(checkpoint, status.to_api()))
+    cluster.checkpoints.update(await kubernetes.patch_status(checkpoint, status.to_api()))
     for reason, note, is_warning in result.events:
         kubernetes.event(checkpoint, reason, note, warning=is_warning)
     for spec in result.create:
@@ -51,11 +51,11 @@ async def reconcile_checkpoint(
         except ConflictError:
             # Made by a plan whose event has not come back yet, or a namesake is going away.
             continue
-        cluster.copies.take(created)
+        cluster.copies.update(created)
         logger.info("%s: ordered %s", key, created.metadata.name)
     for copy, order in result.reorder:
         patch = {"spec": {"fetch": order.to_api()}}
-        cluster.copies.take(await kubernetes.patch(NodeCheckpoint, copy.key, patch))
+        cluster.copies.update(await kubernetes.patch(copy, patch))
     for copy in result.delete:
         await kubernetes.delete(copy)
         logger.info("%s: dropped %s", key, copy.metadata.name)

@@ -10,9 +10,9 @@ from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 from tryitnow.api.meta import Key, find_condition
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.controller.agents import AgentView
+from tryitnow.controller.agents import AgentStore
 from tryitnow.controller.bind import Taken
-from tryitnow.kubernetes.view import View
+from tryitnow.kubernetes.store import Store
 from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
 
@@ -27,10 +27,10 @@ UNDER_WAY = frozenset({DemoInstancePhase.PENDING, DemoInstancePhase.STARTING})
 class Cluster:
     """All objects that matter, as last seen."""
 
-    checkpoints: View[Checkpoint] = field(default_factory=lambda: View(Checkpoint))
-    instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
-    copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
-    agents: AgentView = field(default_factory=AgentView)
+    checkpoints: Store[Checkpoint] = field(default_factory=lambda: Store(Checkpoint))
+    instances: Store[DemoInstance] = field(default_factory=lambda: Store(DemoInstance))
+    copies: Store[NodeCheckpoint] = field(default_factory=lambda: Store(NodeCheckpoint))
+    agents: AgentStore = field(default_factory=AgentStore)
     node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
     cordoned: frozenset[str] = frozenset()
     """Names of the nodes that get nothing new (``spec.unschedulable``)."""

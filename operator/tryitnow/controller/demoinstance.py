@@ -15,7 +15,7 @@ from tryitnow.controller.cluster import BOUND, Cluster
 from tryitnow.controller.distribute import selected
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import NotFoundError
-from tryitnow.kubernetes.view import UnreadableObjectError
+from tryitnow.kubernetes.objects import UnreadableObjectError
 from tryitnow.metrics.cluster import BIND_DURATION, BIND_REFUSALS, EXPIRED
 
 logger = logging.getLogger(__name__)
@@ -191,4 +191,4 @@ async def _write(
     exclusive: bool = False,
 ) -> DemoInstance:
     written = await kubernetes.patch_status(instance, status.to_api(), only_if_unchanged=exclusive)
-    return cluster.instances.take(written)
+    return cluster.instances.update(written)

@@ -17,8 +17,8 @@ from tryitnow.api.meta import GROUP, VERSION, Key
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.cluster import Cluster
-from tryitnow.kubernetes.view import View
-from tryitnow.kubernetes.watching import take
+from tryitnow.kubernetes.store import Store
+from tryitnow.kubernetes.watching import ingest
 from tryitnow.workqueue import WorkQueue
 
 
@@ -51,26 +51,26 @@ def register(
         if not cluster.listed:
             take_node(body, cluster)
 
-    def fill(body: kopf.Body, view: View[Any]) -> None:
+    def fill(body: kopf.Body, store: Store[Any]) -> None:
         if not cluster.listed:
-            view.observe(dict(body))
+            store.ingest(dict(body))
 
     @kopf.on.event(GROUP, VERSION, Checkpoint.plural, registry=registry)
     async def checkpoint(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        take(event, cluster.checkpoints, checkpoints)
+        ingest(event, cluster.checkpoints, checkpoints)
         metadata = event["object"]["metadata"]
         queue_waiting(Key(metadata["namespace"], metadata["name"]))
 
     @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        take(event, cluster.instances, instances)
+        ingest(event, cluster.instances, instances)
 
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        take(event, cluster.copies, None)
+        ingest(event, cluster.copies, None)
         metadata = event["object"]["metadata"]
         owner = Key(metadata["namespace"], event["object"]["spec"]["checkpoint"])
         checkpoints.add(owner)
@@ -81,7 +81,7 @@ def register(
         cluster.listed = True
         name = event["object"]["metadata"]["name"]
         before = cluster.agent(name)
-        take(event, cluster.agents, None)
+        ingest(event, cluster.agents, None)
         after = cluster.agent(name)
         # Most reports only say that the agent lives.
         if before is None or after is None or _abilities(before) != _abilities(after):

@@ -77,7 +77,7 @@ async def _say_lost(
         instance, "Ready", ConditionStatus.UNKNOWN, NODE_LOST, message
     )
     try:
-        cluster.instances.take(await kubernetes.patch_status(instance, status.to_api()))
+        cluster.instances.update(await kubernetes.patch_status(instance, status.to_api()))
     except NotFoundError:
         return
     kubernetes.event(instance, NODE_LOST, message, warning=True)

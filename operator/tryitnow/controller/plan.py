@@ -233,7 +233,7 @@ def _failed(
         time=observed.at,
     )
     final = is_final(reason, result.attempts)
-    result.retry_at = None if final else observed.at + pause(result.attempts)
+    result.retry_at = None if final else observed.at + pause(result.attempts, copy.metadata.uid)
     result.events.append((reason, f"on {copy.spec.node_name}: {message}", True))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -16,10 +15,8 @@ from typing import Any
 import kopf
 
 from tryitnow.api.meta import Resource
-from tryitnow.kubernetes.view import UnreadableObjectError, View
+from tryitnow.kubernetes.store import Store
 from tryitnow.workqueue import WorkQueue
-
-logger = logging.getLogger(__name__)
 
 
 def new_registry() -> kopf.OperatorRegistry:
@@ -61,33 +58,37 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.networking.error_backoffs = _ForEver()
 
 
-def take(event: kopf.RawEvent, view: View[Any], queue: WorkQueue | None) -> None:
-    """Feed one watch event into the view of its kind, and have its object looked at.
+def ingest(event: kopf.RawEvent, store: Store[Any], queue: WorkQueue | None) -> None:
+    """Feed one watch event into the store of its kind, and have its object looked at.
 
-    Work that a deletion makes pointless is interrupted.
+    Work that a deletion makes pointless is interrupted. That an object is being deleted is read
+    from its metadata alone, so one that does not fit our model can be deleted as well.
     """
     metadata = event["object"]["metadata"]
     key = Resource.key_of(metadata)
-    before = view.get(key)
+    known = store.get(key) or store.unreadable(key)
+    was_deleting = known is not None and known.is_deleting
     if event["type"] == "DELETED":
-        view.forget(key, metadata["uid"])
-        if queue is not None and before is not None and before.is_deleting:
+        store.forget(key, metadata["uid"])
+        if queue is None:
+            return
+        if was_deleting:
             # What is being done is its removal, which may have a last step to do.
             queue.add(key)
-        elif queue is not None:
+        else:
             queue.interrupt(key)
         return
-    try:
-        after = view.observe(event["object"])
-    except UnreadableObjectError as error:
-        logger.error("%s %s cannot be read: %s", event["object"]["kind"], key, error)
+    is_readable = store.ingest(event["object"]) is not None
+    is_deleting = metadata.get("deletionTimestamp") is not None
+    if queue is None or not (is_readable or is_deleting):
         return
-    if queue is None:
-        return
-    if after.is_deleting and before is not None and not before.is_deleting:
+    if is_deleting and known is not None and not was_deleting:
         queue.interrupt(key)
     else:
         queue.add(key)
+
+
+take = ingest
 
 
 async def watch(registry: kopf.OperatorRegistry, stop: asyncio.Event | None = None) -> None:

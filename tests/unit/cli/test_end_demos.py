@@ -13,6 +13,7 @@ from tryitnow.api.meta import NODE_FINALIZER, Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.end_demos import end_all
 from tryitnow.kubernetes.errors import ConflictError
+from tryitnow.kubernetes.objects import AnyObject
 
 TIMEOUT = timedelta(seconds=120)
 
@@ -65,8 +66,8 @@ def test_what_a_lost_node_holds_is_let_go_after_the_timeout() -> None:
 
 def test_what_cannot_be_let_go_is_named_in_the_end() -> None:
     class Stubborn(FakeKubernetes):
-        async def remove_finalizer(self, resource: Resource) -> None:
-            msg = f"{resource.key} changed"
+        async def remove_finalizer(self, object_: AnyObject) -> None:
+            msg = f"{object_.key} changed"
             raise ConflictError(msg)
 
     demo = held(make_instance("stuck"))

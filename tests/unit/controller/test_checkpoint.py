@@ -215,11 +215,11 @@ class World:
             node_labels={name: {} for name in ("node-a", "node-b", "node-c")}, listed=True
         )
         for name in self.cluster.node_labels:
-            self.cluster.agents.take(self.kubernetes.put(make_agent(name, seen=now())))
+            self.cluster.agents.update(self.kubernetes.put(make_agent(name, seen=now())))
         self.checkpoint = self.kubernetes.put(checkpoint or make_checkpoint())
-        self.cluster.checkpoints.take(self.checkpoint)
+        self.cluster.checkpoints.update(self.checkpoint)
         for copy in copies:
-            self.cluster.copies.take(self.kubernetes.put(copy))
+            self.cluster.copies.update(self.kubernetes.put(copy))
 
     async def reconcile(self) -> CheckpointStatus:
         await reconcile_checkpoint(self.kubernetes, self.cluster, self.checkpoint.key)
@@ -318,7 +318,7 @@ def test_only_instances_that_are_still_starting_need_an_old_revision(
     phase: DemoInstancePhase, *, counts: bool
 ) -> None:
     world = World()
-    world.cluster.instances.take(make_instance(node="node-a", revision="old", phase=phase))
+    world.cluster.instances.update(make_instance(node="node-a", revision="old", phase=phase))
     assert observe(world.cluster, world.checkpoint).starting == (
         frozenset({"old"}) if counts else frozenset()
     )
@@ -332,5 +332,5 @@ def test_instances_of_other_checkpoints_and_namespaces_do_not_count() -> None:
         make_instance("b", namespace="elsewhere", revision="old", phase=starting),
         make_instance("c", revision="old", phase=starting, deleting=True),
     ):
-        world.cluster.instances.take(other)
+        world.cluster.instances.update(other)
     assert observe(world.cluster, world.checkpoint).starting == frozenset()

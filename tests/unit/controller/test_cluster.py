@@ -21,8 +21,8 @@ READY, STARTING = DemoInstancePhase.READY, DemoInstancePhase.STARTING
 @pytest.fixture
 def cluster() -> Cluster:
     cluster = Cluster()
-    cluster.agents.take(make_agent("node-a", seen=NOW))
-    cluster.copies.take(make_copy("node-a", memory_bytes=SIZE))
+    cluster.agents.update(make_agent("node-a", seen=NOW))
+    cluster.copies.update(make_copy("node-a", memory_bytes=SIZE))
     return cluster
 
 
@@ -62,23 +62,23 @@ def waiting(reason: str) -> DemoInstance:
 def test_memory_is_promised_until_the_agents_report_knows_of_it(
     cluster: Cluster, instance: DemoInstance, promised: int
 ) -> None:
-    cluster.instances.take(instance)
+    cluster.instances.update(instance)
     taken = cluster.taken(SHOP)
     assert taken.instances == {"node-a": 1}
     assert taken.promised_bytes.get("node-a", 0) == promised
 
 
 def test_those_that_find_a_warm_copy_fill_no_more_memory(cluster: Cluster) -> None:
-    cluster.copies.take(make_copy("node-a", memory_bytes=SIZE, warm_ready=2))
+    cluster.copies.update(make_copy("node-a", memory_bytes=SIZE, warm_ready=2))
     for number in range(3):
-        cluster.instances.take(make_instance(f"demo-{number}", node="node-a", phase=STARTING))
+        cluster.instances.update(make_instance(f"demo-{number}", node="node-a", phase=STARTING))
     taken = cluster.taken(SHOP)
     assert taken.claiming == {"node-a": 3}
     assert taken.promised_bytes == {"node-a": SIZE}
 
 
 def test_an_instance_that_is_being_bound_counts(cluster: Cluster) -> None:
-    instance = cluster.instances.take(make_instance())
+    instance = cluster.instances.update(make_instance())
     assert cluster.taken(SHOP).instances == {}
     cluster.assumed[instance.metadata.uid] = "node-a"
     taken = cluster.taken(SHOP)

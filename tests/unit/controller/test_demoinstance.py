@@ -17,6 +17,7 @@ from tests.unit.builders import (
     make_instance,
 )
 from tests.unit.fakes import FakeKubernetes
+from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus
 from tryitnow.api.hooks import Parameter
 from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
@@ -34,12 +35,12 @@ class World:
         self.kubernetes = kubernetes
         self.cluster = Cluster(node_labels={"node-a": {}, "node-b": {}}, listed=True)
         for name in self.cluster.node_labels:
-            self.cluster.agents.take(make_agent(name, seen=now(), capacity=2))
-            self.cluster.copies.take(make_copy(name))
-        self.cluster.checkpoints.take(make_checkpoint(serving=REVISION))
+            self.cluster.agents.update(make_agent(name, seen=now(), capacity=2))
+            self.cluster.copies.update(make_copy(name))
+        self.cluster.checkpoints.update(make_checkpoint(serving=REVISION))
 
     def add(self, instance: DemoInstance) -> DemoInstance:
-        return self.cluster.instances.take(self.kubernetes.put(instance))
+        return self.cluster.instances.update(self.kubernetes.put(instance))
 
     async def reconcile(self, instance: DemoInstance) -> timedelta | None:
         return await reconcile_instance(self.kubernetes, self.cluster, instance.key)
@@ -92,7 +93,7 @@ async def test_parameters_that_the_checkpoint_does_not_declare_are_refused(world
     # It is the Checkpoint that was wrong.
     declaring = make_checkpoint(serving=REVISION)
     spec_with = declaring.spec.model_copy(update={"parameters": (Parameter(name="titel"),)})
-    world.cluster.checkpoints.take(declaring.model_copy(update={"spec": spec_with}))
+    world.cluster.checkpoints.update(declaring.model_copy(update={"spec": spec_with}))
     await world.reconcile(demo)
     status = world.status(demo)
     assert status.phase is Phase.STARTING
@@ -175,14 +176,12 @@ async def test_a_checkpoint_whose_event_has_not_come_yet_is_asked_for(world: Wor
 
 
 async def test_a_checkpoint_that_cannot_be_read_is_not_called_missing(world: World) -> None:
-    unreadable = make_checkpoint("newer")
-    world.kubernetes.put(unreadable)
-    world.kubernetes.damaged[unreadable.key] = "spec.readiness: Field required"
+    world.kubernetes.put_body(Checkpoint, {**make_checkpoint("newer").to_api(), "spec": {}})
     demo = world.add(make_instance(checkpoint="newer"))
     assert await world.reconcile(demo) == LOOK_AGAIN
     ready = ready_of(world.status(demo))
     assert ready.reason == "CheckpointUnreadable"
-    assert "spec.readiness: Field required" in ready.message
+    assert "spec.template: Field required" in ready.message
 
 
 async def test_a_checkpoint_in_another_namespace_is_another_one(world: World) -> None:
@@ -192,7 +191,7 @@ async def test_a_checkpoint_in_another_namespace_is_another_one(world: World) ->
 
 
 async def test_a_checkpoint_that_is_being_deleted_serves_nobody_new(world: World) -> None:
-    world.cluster.checkpoints.take(make_checkpoint(uid="another", deleting=True))
+    world.cluster.checkpoints.update(make_checkpoint(uid="another", deleting=True))
     world.cluster.checkpoints.forget(make_checkpoint().key, "uid-of-shop")
     demo = world.add(make_instance())
     await world.reconcile(demo)
@@ -212,7 +211,7 @@ async def test_it_is_bound_as_soon_as_what_was_missing_is_there(world: World) ->
     world.cluster.checkpoints.forget(checkpoint.key)
     demo = world.add(make_instance())
     await world.reconcile(demo)
-    world.cluster.checkpoints.take(checkpoint)
+    world.cluster.checkpoints.update(checkpoint)
     await world.reconcile(demo)
     assert world.status(demo).node_name is not None
     assert ready_of(world.status(demo)).status is ConditionStatus.UNKNOWN

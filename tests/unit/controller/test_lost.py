@@ -33,9 +33,9 @@ def make_cluster(kubernetes: FakeKubernetes, *resources: Resource) -> Cluster:
     for resource in resources:
         known = kubernetes.put(resource)
         if isinstance(known, DemoInstance):
-            cluster.instances.take(known)
+            cluster.instances.update(known)
         elif isinstance(known, NodeCheckpoint):
-            cluster.copies.take(known)
+            cluster.copies.update(known)
     return cluster
 
 
@@ -122,7 +122,7 @@ async def test_what_somebody_changes_meanwhile_is_let_go_in_the_next_sweep(
     changed = kubernetes.put(instance)
     await sweep(kubernetes, cluster, NOW)
     assert kubernetes.has(instance)
-    cluster.instances.take(changed)
+    cluster.instances.update(changed)
     await sweep(kubernetes, cluster, NOW)
     assert not kubernetes.has(instance)
 

@@ -24,7 +24,7 @@ from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.controller.checkpoint import status_from
 from tryitnow.controller.plan import Observed, Plan, creation, plan
-from tryitnow.controller.retry import FIRST_PAUSE, MAX_BUILDS
+from tryitnow.controller.retry import MAX_BUILDS, PAUSES, pause
 
 Phase = NodeCheckpointPhase
 
@@ -35,6 +35,9 @@ OLD = OLD_BLUEPRINT.revision()
 """The revision of the image before ``REVISION``."""
 
 FETCH = Fetch(archive=make_archive())
+
+AFTER_PAUSE = NOW + 2 * PAUSES.first
+"""When the pause after a first failure is over, whatever its jitter."""
 
 
 def look(
@@ -184,7 +187,7 @@ def test_a_failed_build_is_counted_said_and_cleared_away() -> None:
     assert result.attempts == 1
     assert result.failure is not None
     assert result.failure.reason == "CheckpointFailed"
-    assert result.retry_at == NOW + FIRST_PAUSE
+    assert result.retry_at == NOW + pause(1, failed.metadata.uid)
     assert ("CheckpointFailed", "on node-a: it said no", True) in result.events
     assert result.message.startswith("it said no")
     assert not result.stalled
@@ -210,7 +213,7 @@ def test_a_failure_is_counted_once_however_often_it_is_seen() -> None:
 def test_the_next_build_waits_until_the_last_is_cleared_away_and_its_pause_over() -> None:
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build()))
-    later = NOW + FIRST_PAUSE
+    later = NOW + pause(1, "uid-1")
     going = make_copy(phase=Phase.FAILED, uid="uid-1", deleting=True)
     assert look(checkpoint, going, at=later).create == []
     waiting = look(checkpoint, at=later - timedelta(seconds=2))
@@ -224,7 +227,7 @@ def test_the_next_build_is_on_another_node() -> None:
     checkpoint = make_checkpoint()
     for node in ("node-a", "node-b", "node-c"):
         failed = after(checkpoint, look(checkpoint, failed_build(node)))
-        [order] = look(failed, at=NOW + FIRST_PAUSE).create
+        [order] = look(failed, at=AFTER_PAUSE).create
         assert order.node_name != node
 
 
@@ -232,7 +235,7 @@ def test_with_one_node_the_next_build_is_there_again() -> None:
     agents = [make_agent("node-a")]
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build(), agents=agents))
-    [order] = look(checkpoint, agents=agents, at=NOW + FIRST_PAUSE).create
+    [order] = look(checkpoint, agents=agents, at=AFTER_PAUSE).create
     assert order.node_name == "node-a"
 
 
@@ -275,7 +278,7 @@ def test_a_checkpoint_whose_build_node_falls_silent_is_built_elsewhere() -> None
     assert result.failure is not None
     assert result.failure.reason == "NodeLost"
     checkpoint = after(checkpoint, result)
-    [order] = look(checkpoint, agents=agents, at=NOW + FIRST_PAUSE).create
+    [order] = look(checkpoint, agents=agents, at=AFTER_PAUSE).create
     assert order.node_name == "node-b"
 
 
@@ -471,7 +474,7 @@ def test_when_the_last_copy_is_damaged_it_is_built_anew() -> None:
     assert result.failure is not None
     assert result.failure.reason == "CopiesLost"
     checkpoint = after(checkpoint, result)
-    assert len(look(checkpoint, at=NOW + FIRST_PAUSE).create) == 1
+    assert len(look(checkpoint, at=AFTER_PAUSE).create) == 1
 
 
 def test_copies_that_nobody_can_feed_any_more_are_dropped_for_a_new_build() -> None:
