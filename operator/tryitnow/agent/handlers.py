@@ -36,7 +36,9 @@ def register(registry: kopf.OperatorRegistry, node: Node, demos: WorkQueue) -> N
     @kopf.index(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def known_node_checkpoints(body: kopf.Body, **_: Any) -> None:
         if not node.listed:
-            node.checkpoints.seen(node.node_checkpoints.ingest(dict(body)))
+            found = node.node_checkpoints.ingest(dict(body))
+            if found is not None:
+                node.checkpoints.seen(found)
 
     @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:

@@ -121,6 +121,9 @@ def failure_of(job: Job, error: BaseException, directory: Path) -> Failure:
 def _of_node(job: Job, error: BaseException, directory: Path) -> Failure | None:
     """Errors that mean the same in every job: nothing is wrong with the archive."""
     match error:
+        case NodeLimitError() if error.permanent:
+            # Only another kind of machine has what this one lacks.
+            return Failure(Blame.RESTORE, error.limit, str(error))
         case NodeShortError() | NodeLimitError():
             return Failure(Blame.NODE, error.limit, str(error))
         case PodmanUnreachableError():

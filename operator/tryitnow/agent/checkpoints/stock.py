@@ -105,7 +105,7 @@ class Stock:
     @property
     def names(self) -> set[str]:
         """Names of all sandboxes that wait."""
-        return {str(one.name) for one in (*self._warm, *self._precreated)}
+        return {str(warm.name) for warm in self._warm} | {str(one.name) for one in self._precreated}
 
     def take_warm(self) -> Warm | None:
         """Hand out a warm sandbox, the one that waits longest; None when none waits."""

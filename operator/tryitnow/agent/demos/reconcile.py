@@ -32,7 +32,7 @@ from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
 from tryitnow.background import together
-from tryitnow.kubernetes.errors import ConflictError, NotFoundError
+from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.metrics.starts import DATA_LOST
 from tryitnow.podman.client import PortMapping
 from tryitnow.podman.errors import (
@@ -45,9 +45,6 @@ from tryitnow.podman.errors import (
 logger = logging.getLogger(__name__)
 
 Phase = DemoInstancePhase
-
-HOLD_TRIES = 5
-"""Two writers at most touch a demo that is being started; one of them once."""
 
 MAX_STARTS = 3
 """Failed starts after which a demo that never was ready is given up: an application that never
@@ -141,22 +138,10 @@ async def _hold(tools: DemoTools, demo: DemoInstance) -> None:
     A sandbox that exists before this was written has a name that tells whose it is: without its
     object it is nobody's, and removed.
     """
-    uid = demo.metadata.uid
-    for _ in range(HOLD_TRIES):
-        try:
-            tools.demos.update(await tools.kubernetes.add_finalizer(demo))
-        except ConflictError:
-            # The controller wrote in between; what we hold must not be lost for that.
-            demo = await tools.kubernetes.get(DemoInstance, demo.key)
-            if demo.metadata.uid != uid:
-                raise _GoneError from None  # a namesake
-            tools.demos.update(demo)
-        except NotFoundError as error:
-            raise _GoneError from error
-        else:
-            return
-    msg = f"{demo.key} changes faster than it can be written"
-    raise ConflictError(msg)
+    try:
+        tools.demos.update(await tools.kubernetes.add_finalizer(demo))
+    except NotFoundError as error:
+        raise _GoneError from error
 
 
 def _former_ports(demo: DemoInstance) -> tuple[PortMapping, ...]:

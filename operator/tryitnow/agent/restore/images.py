@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tryitnow.agent.errors import SourceError
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.sandbox.secrets import Sources
 from tryitnow.api.definition import Definition
 from tryitnow.podman.errors import ImagePullError
 from tryitnow.podman.images import PullPolicy
-from tryitnow.podman.registry_auth import auth_for
+from tryitnow.podman.references import full_reference
+from tryitnow.podman.registry_auth import Keyring, PullSecretError
 
 
 async def pull_images(
@@ -31,9 +33,11 @@ async def pull_images(
             cold start takes the image that is here: it is the last resort when a registry is away.
 
     Raises:
+        SourceError: a Secret holds no credentials that can be read.
         ImagePullError: an image cannot be had.
 
     """
+    keyring = _keyring(sources)
     images: dict[str, str] = {}
     for field, container in definition.template.by_field():
         known = pinned.get(container.name)
@@ -42,9 +46,17 @@ async def pull_images(
         try:
             # One after the other: Podman pulls the layers of each in parallel already.
             image = await tools.podman.pull(
-                reference, policy=policy, auth=auth_for(reference, sources.pull_secrets)
+                reference, policy=policy, auth=keyring.find(full_reference(reference))
             )
         except ImagePullError as error:
             raise ImagePullError(f"{field}.image: {error}") from error
         images[container.name] = image.pinned
     return images
+
+
+def _keyring(sources: Sources) -> Keyring:
+    try:
+        return Keyring(sources.pull_secrets)
+    except PullSecretError as error:
+        msg = f"spec.template.imagePullSecrets: a Secret cannot be used: {error}"
+        raise SourceError(msg) from error

@@ -144,7 +144,9 @@ def _plain(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Decompress, in pieces of bounded size: 32 KiB of zstd may hold a GiB of zeros."""
     source = _Chunks(chunks)
     try:
-        with zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True) as reader:
+        with zstandard.ZstdDecompressor().stream_reader(
+            io.BufferedReader(source), read_across_frames=True
+        ) as reader:
             while piece := reader.read(_PIECE_BYTES):
                 yield piece
     except zstandard.ZstdError as error:

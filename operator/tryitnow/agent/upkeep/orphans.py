@@ -21,6 +21,7 @@ from tryitnow.agent.sandbox.names import (
 )
 from tryitnow.agent.storage.generations import belongs_to
 from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.podman.client import PodState
 
@@ -69,7 +70,7 @@ def orphans(
     return [name for name in found if name not in owned and not _is_work(name, revisions)]
 
 
-def _is_work(name: ContainerName, revisions: set[tuple[object, str]]) -> bool:
+def _is_work(name: ContainerName, revisions: set[tuple[Key, str]]) -> bool:
     """Whether a sandbox may be an actor's: it knows itself when it does not need it any more."""
     if name.role in {Role.DEMO, Role.TRASH}:
         return name.role is Role.TRASH
