@@ -43,7 +43,8 @@ class Commands(Calls):
         Raises:
             ExecTimeoutError: it still runs; whoever removes the container ends it. It carries
                 what the command wrote until then.
-            PodmanError: it cannot be started: no such program, or the container does not run.
+            PodmanError: it cannot be started: the container does not run. Of a program that is not
+                there Podman 5 says so in the output, with exit code 127.
 
         """
         execution = _Execution(name, command, env)

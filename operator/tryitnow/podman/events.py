@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,8 +19,8 @@ from tryitnow.podman.calls import CALL_SECONDS, Calls, ended
 from tryitnow.podman.errors import PodmanBusyError, PodmanUnreachableError
 from tryitnow.podman.session import Session
 
-_INFRA = "-infra"
-"""How Podman ends the names of containers that hold the namespaces of pods."""
+_INFRA = re.compile(r"([0-9a-f]{12})-infra")
+"""How Podman calls what holds the namespaces of a pod: by the first digits of the pod's ID."""
 
 
 class EventAction(StrEnum):
@@ -39,7 +40,8 @@ class ContainerEvent:
         name: What it was called at that moment.
         id: Its ID.
         action: What happened.
-        pod: ID of the pod that it is in, if any.
+        pod: ID of the pod that it is in, as far as Podman tells: nothing where a member ended, and
+            the first 12 digits where what holds the namespaces of a pod did.
         exit_code: With which exit code it ended, where it did.
         is_infra: Whether it holds the namespaces of its pod.
 
@@ -150,13 +152,13 @@ class Events(Calls):
 def _event(said: dict[str, Any]) -> ContainerEvent:
     actor = said["Actor"]
     attributes = actor["Attributes"]
-    pod = attributes.get("podId", "")
+    infra = _INFRA.fullmatch(attributes["name"])
     code = attributes.get("containerExitCode")
     return ContainerEvent(
         name=attributes["name"],
         id=actor["ID"],
         action=EventAction(said["Action"]),
-        pod=pod,
+        pod=attributes.get("podId") or (infra[1] if infra else ""),
         exit_code=None if code is None else int(code),
-        is_infra=bool(pod) and attributes["name"].endswith(_INFRA),
+        is_infra=infra is not None,
     )

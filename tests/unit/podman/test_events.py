@@ -16,6 +16,8 @@ from tryitnow.podman.errors import PodmanBusyError, PodmanError, PodmanUnreachab
 
 NAME = "tryitnow_demo_default_anna_12345678"
 PREFIX = "tryitnow_"
+POD = "4d2" * 21 + "0"
+INFRA = f"{POD[:12]}-infra"
 
 
 def said(name: str, action: str, **attributes: str) -> bytes:
@@ -58,15 +60,17 @@ async def test_what_ends_is_told_at_once(libpod: FakeLibpod, podman: Podman) -> 
     telling = Telling(libpod)
     async with podman.events(PREFIX) as events:
         telling.lines.put_nowait(said("somebody_else", "died", containerExitCode="0"))
-        telling.lines.put_nowait(said(NAME, "died", containerExitCode="137", podId="4d2"))
-        telling.lines.put_nowait(said(NAME, "remove", podId="4d2"))
-        telling.lines.put_nowait(said("4d2c0ffee-infra", "died", podId="4d2"))
+        telling.lines.put_nowait(said(NAME, "died", containerExitCode="137", podId=""))
+        telling.lines.put_nowait(said(NAME, "remove", podId=POD))
+        telling.lines.put_nowait(said(INFRA, "died", containerExitCode="0", podId=""))
+        telling.lines.put_nowait(said(INFRA, "remove", podId=POD))
         async with asyncio.timeout(5):
-            found = [await anext(events) for _ in range(3)]
+            found = [await anext(events) for _ in range(4)]
     assert found == [
-        ContainerEvent(NAME, "c0ffee", EventAction.DIED, pod="4d2", exit_code=137),
-        ContainerEvent(NAME, "c0ffee", EventAction.REMOVED, pod="4d2"),
-        ContainerEvent("4d2c0ffee-infra", "c0ffee", EventAction.DIED, pod="4d2", is_infra=True),
+        ContainerEvent(NAME, "c0ffee", EventAction.DIED, exit_code=137),
+        ContainerEvent(NAME, "c0ffee", EventAction.REMOVED, POD),
+        ContainerEvent(INFRA, "c0ffee", EventAction.DIED, POD[:12], exit_code=0, is_infra=True),
+        ContainerEvent(INFRA, "c0ffee", EventAction.REMOVED, POD, is_infra=True),
     ]
     [asked] = libpod.asked
     assert json.loads(asked.query["filters"]) == {
