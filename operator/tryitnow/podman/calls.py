@@ -104,7 +104,7 @@ class Calls:
                     await asyncio.wait({work})
                 except asyncio.CancelledError:
                     session.hang_up()
-                    await _ended(work)
+                    await ended(work)
                     raise
                 return work.result()
 
@@ -154,7 +154,7 @@ class Calls:
         )
 
 
-async def _ended(work: asyncio.Future[Any]) -> None:
+async def ended(work: asyncio.Future[Any]) -> None:
     """Wait until a call is over; what came of it is nobody's affair any more."""
     await to_its_end(asyncio.wait({work}))
     if not work.cancelled():

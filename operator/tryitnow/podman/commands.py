@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +14,10 @@ from typing import Any
 from tryitnow.podman.calls import CALL_SECONDS, Calls
 from tryitnow.podman.errors import ExecTimeoutError, NodeLimitError, PodmanError
 from tryitnow.podman.limits import OF_A_CONTAINER_TOO
+from tryitnow.podman.oom import let_go_first
 from tryitnow.podman.state import demultiplex
+
+logger = logging.getLogger(__name__)
 
 _OUTPUT_BYTES = 64 << 10
 """What is kept of a command's output: its end, which says what went wrong."""
@@ -39,7 +43,8 @@ class Commands(Calls):
         Raises:
             ExecTimeoutError: it still runs; whoever removes the container ends it. It carries
                 what the command wrote until then.
-            PodmanError: it cannot be started: no such program, or the container does not run.
+            PodmanError: it cannot be started: the container does not run. Of a program that is not
+                there Podman 5 says so in the output, with exit code 127.
 
         """
         execution = _Execution(name, command, env)
@@ -92,6 +97,7 @@ class _Execution:
             )
         ) as answer:
             answer.raise_for_status()
+            self._let_go_first(api, session)
             # As it comes: a command that hangs may have said why.
             while chunk := answer.raw.read1(_OUTPUT_BYTES):
                 self._written += chunk
@@ -100,6 +106,13 @@ class _Execution:
         found = api.get(f"/exec/{session}/json", timeout=CALL_SECONDS)
         found.raise_for_status()
         return int(found.json()["ExitCode"])
+
+    def _let_go_first(self, api: Any, session: str) -> None:  # noqa: ANN401
+        found = api.get(f"/exec/{session}/json", timeout=CALL_SECONDS)
+        if not found.ok:
+            logger.warning("%s: the process of a command is not told: %s", self._name, found.text)
+        elif pid := int(found.json().get("Pid", 0)):
+            let_go_first(pid)
 
 
 def _keep_the_end(written: bytearray) -> None:

@@ -25,6 +25,31 @@ class Containers(Calls):
 
         await self._run_whole(call, on=name)
 
+    async def create_container(self, name: str, new: NewContainer) -> None:
+        """Make a container, and start nothing.
+
+        Raises:
+            NameTakenError: another one has the name.
+            NoSuchImageError: the image is not on the node.
+
+        """
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            _create(api, name, new)
+
+        await self._run_whole(call, on=name)
+
+    async def init(self, name: str) -> None:
+        """Make everything that a container's process needs, mounts included, and let it wait.
+
+        ``start`` lets it go. Fine when it waits or runs already.
+        """
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            act(api, name, "init")
+
+        await self._run_whole(call, on=name)
+
     async def create_stopped(self, name: str, new: NewContainer) -> Path:
         """Make a container as it is after its process has ended, without ever running one.
 
@@ -52,7 +77,7 @@ class Containers(Calls):
 
         Raises:
             NoSuchContainerError: there is none.
-            PodmanError: the new name is taken.
+            NameTakenError: another one has the new name.
 
         """
 

@@ -137,21 +137,13 @@ class Images(Containers):
 
         return await self._run_slow(call)
 
+    async def images_of(self, repository: str) -> dict[str, str]:
+        """Return the IDs of a repository's images in the node's storage, by tag."""
+        return await self._run_slow(lambda api: _images_of(api, repository))
+
     async def image_tags(self, repository: str) -> set[str]:
         """Return the tags that a repository has in the node's storage."""
-
-        def call(api: Any) -> set[str]:  # noqa: ANN401
-            params = {"filters": json.dumps({"reference": [repository]})}
-            answer = api.get("/images/json", params=params, timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            names = [name for image in answer.json() or () for name in image.get("RepoTags") or ()]
-            return {
-                tag
-                for found, _, tag in (name.rpartition(":") for name in names)
-                if found == repository
-            }
-
-        return await self._run_slow(call)
+        return set(await self._run_slow(lambda api: _images_of(api, repository)))
 
     async def remove_image(self, reference: str) -> bool:
         """Remove an image; returns False when a container still needs it."""
@@ -200,6 +192,22 @@ def _pull(api: Any, reference: str, policy: PullPolicy, headers: Mapping[str, st
 def _not_pulled(reference: str, text: str) -> PodmanError:
     message = f"image {reference!r} cannot be pulled: {text}"
     return as_node_limit(message) or ImagePullError(message)
+
+
+def _images_of(api: Any, repository: str) -> dict[str, str]:  # noqa: ANN401
+    params = {"filters": json.dumps({"reference": [repository]})}
+    for last in (False, False, True):
+        answer = api.get("/images/json", params=params, timeout=CALL_SECONDS)
+        # An image that somebody removes meanwhile (`podman system prune`) may fail the whole list.
+        if last or answer.ok or "not known" not in answer.text:
+            break
+    answer.raise_for_status()
+    return {
+        tag: image["Id"]
+        for image in answer.json() or ()
+        for found, _, tag in (name.rpartition(":") for name in image.get("RepoTags") or ())
+        if found == repository
+    }
 
 
 def _remove_image(api: Any, reference: str) -> bool:  # noqa: ANN401

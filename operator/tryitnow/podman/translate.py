@@ -17,8 +17,15 @@ from tryitnow.podman.errors import (
 )
 from tryitnow.podman.limits import as_node_limit
 
-_NAME_TAKEN = re.compile(r"(container|pod) already exists|that name is already in use")
-"""What Podman knows by that name; what only its storage knows."""
+_NAME_TAKEN = re.compile(
+    r"(container|pod) already exists"
+    r"|UNIQUE constraint failed: ContainerConfig\.Name"
+    r"|that name is already in use"
+)
+"""As libpod says it, its database at a rename, and the storage at a creation."""
+
+_NO_POD = "no such pod"
+_NO_IMAGE = re.compile(r"no such image|image not known")
 
 
 def text_of(error: APIError) -> str:
@@ -29,8 +36,10 @@ def text_of(error: APIError) -> str:
 def translate(error: APIError) -> PodmanError:
     """Return what Podman's refusal means."""
     text = text_of(error)
+    if _NO_POD in text:
+        return NoSuchPodError(text)  # also where a container was to join it, with another status
     if isinstance(error, NotFound):
-        return _not_found(text)
+        return NoSuchImageError(text) if _NO_IMAGE.search(text) else NoSuchContainerError(text)
     if _NAME_TAKEN.search(text):
         return NameTakenError(text)
     return explained(text, read_log(text))
@@ -43,11 +52,3 @@ def explained(text: str, log: CRIULog) -> PodmanError:
     if log or "criu" in text.lower():
         return CRIUError(text, log.with_remedy())
     return PodmanError(text)
-
-
-def _not_found(text: str) -> PodmanError:
-    if "no such pod" in text:
-        return NoSuchPodError(text)
-    if "no such image" in text or "image not known" in text:
-        return NoSuchImageError(text)
-    return NoSuchContainerError(text)

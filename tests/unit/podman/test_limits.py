@@ -183,6 +183,12 @@ async def test_a_command_may_have_reached_its_containers_own_limit(
     [
         (
             f"/containers/{NAME}/rename",
+            f"renaming container {ID}: updating container config table with new configuration for "
+            f"container {ID}: UNIQUE constraint failed: ContainerConfig.Name",
+            500,
+        ),
+        (
+            f"/containers/{NAME}/rename",
             f'renaming container {ID}: name "anna" is in use: container already exists',
             409,
         ),
@@ -193,7 +199,7 @@ async def test_a_command_may_have_reached_its_containers_own_limit(
             500,
         ),
     ],
-    ids=["Podman's", "only the storage's"],
+    ids=["Podman 5", "Podman 4", "only the storage's"],
 )
 async def test_a_name_that_is_taken_is_an_error_of_its_own(
     libpod: FakeLibpod, podman: Podman, path: str, message: str, status: int

@@ -21,12 +21,20 @@ from tryitnow.agent.archive import ArchiveName, ArchiveStore, DigestMismatchErro
 from tryitnow.api.checkpoint import Compression, CRIUOptions, TCPPolicy
 from tryitnow.api.meta import Key
 from tryitnow.api.template import ResourceLimits
-from tryitnow.podman.client import Mount, NewContainer, Podman, PortMapping, PullPolicy
+from tryitnow.podman.client import (
+    MemoryMount,
+    Mount,
+    NewContainer,
+    Podman,
+    PortMapping,
+    PullPolicy,
+)
 from tryitnow.podman.errors import (
     CRIUError,
     ImageNameError,
     ImagePullError,
     NoSuchContainerError,
+    NoSuchImageError,
     PodmanError,
     PodmanUnreachableError,
 )
@@ -341,14 +349,33 @@ async def test_the_tags_of_one_repository_are_told_from_those_of_others(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
     images = [
-        {"RepoTags": [f"{REPOSITORY}:77", "reg.example:5000/shop:1"]},
-        {"RepoTags": [f"{REPOSITORY}/more:78"]},
-        {"RepoTags": None},
+        {"Id": "1f2e", "RepoTags": [f"{REPOSITORY}:77", "reg.example:5000/shop:1"]},
+        {"Id": "3d4c", "RepoTags": [f"{REPOSITORY}/more:78"]},
+        {"Id": "5b6a", "RepoTags": None},
     ]
     libpod.on_json("GET", "/images/json", images)
     assert await podman.image_tags(REPOSITORY) == {"77"}
+    assert await podman.images_of(REPOSITORY) == {"77": "1f2e"}
+    assert json.loads(libpod.asked[0].query["filters"]) == {"reference": [REPOSITORY]}
     libpod.on_json("GET", "/images/json", None)
     assert await podman.image_tags(REPOSITORY) == set()
+
+
+async def test_an_image_that_is_pruned_meanwhile_does_not_fail_the_list(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    asked = 0
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            said = "retrieving size of image 1f2e: layer not known"
+            return web.json_response({"cause": said, "message": said}, status=500)
+        return web.json_response([{"Id": "1f2e", "RepoTags": [f"{REPOSITORY}:77"]}])
+
+    libpod.on("GET", "/images/json", answer)
+    assert await podman.images_of(REPOSITORY) == {"77": "1f2e"}
 
 
 async def test_an_image_that_a_container_needs_stays(libpod: FakeLibpod, podman: Podman) -> None:
@@ -417,6 +444,62 @@ async def test_the_images_own_command_stands_unless_it_is_replaced(
     await podman.create_and_start(NAME, NewContainer(make_template().containers[0], "1f2e"))
     spec = json.loads(libpod.asked[0].body)
     assert not {"entrypoint", "command"} & spec.keys()
+    assert not {"no_new_privileges", "shm_size", "mounts", "hostadd"} & spec.keys()
+
+
+async def test_a_container_is_made_as_it_is_said_and_not_started(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"}, 201)
+    new = NewContainer(
+        make_template().containers[0],
+        "1f2e",
+        mounts=(
+            Mount(Path("/volumes/1/data"), "/data", read_only=False),
+            MemoryMount("/cache", 1 << 20),
+            MemoryMount("/run/lock"),
+        ),
+        no_new_privileges=True,
+        selinux=True,
+        shm_bytes=256 << 20,
+    )
+    await podman.create_container(NAME, new)
+    [created] = libpod.asked
+    spec = json.loads(created.body)
+    assert spec["no_new_privileges"] is True
+    assert spec["shm_size"] == 256 << 20
+    data, cache, lock = spec["mounts"]
+    assert data["options"] == ["rbind", "rw", "z"]
+    assert (cache["type"], cache["destination"]) == ("tmpfs", "/cache")
+    assert cache["options"] == ["rw", "mode=1777", "notmpcopyup", "size=1048576"]
+    assert lock["options"] == ["rw", "mode=1777", "notmpcopyup"]
+
+
+async def test_a_member_has_the_shm_of_its_pod(libpod: FakeLibpod, podman: Podman) -> None:
+    libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"}, 201)
+    container = make_template().containers[0]
+    await podman.create_container(NAME, NewContainer(container, "1f2e", pod="p", shm_bytes=1))
+    spec = json.loads(libpod.asked[0].body)
+    assert spec["pod"] == "p"
+    assert "shm_size" not in spec
+
+
+async def test_what_a_container_needs_is_made_before_it_starts(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on("POST", f"/containers/{NAME}/init", _no_content)
+    await podman.init(NAME)
+    libpod.on("POST", f"/containers/{NAME}/init", _not_modified)
+    await podman.init(NAME)
+
+
+async def test_an_image_that_is_missing_is_no_missing_container(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    said = "no such image: 1f2e: image not known"
+    libpod.on_error("POST", "/containers/create", said, 404)
+    with pytest.raises(NoSuchImageError):
+        await podman.create_container(NAME, NewContainer(make_template().containers[0], "1f2e"))
 
 
 async def test_removing_kills_and_is_fine_with_nobody_there(
@@ -782,3 +865,7 @@ def _store(tmp_path: Path) -> tuple[ArchiveStore, ArchiveName]:
 
 async def _no_content(_: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
+
+
+async def _not_modified(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=304)
