@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from tryitnow.api.duration import parse_duration
+from tryitnow.api.duration import format_duration, parse_duration
+from tryitnow.api.quantity import parse_quantity
 
 TRANSFER_AUDIENCE = "tryitnow-agent-transfer"
 """Audience of the tokens with which agents fetch archives from each other; a token for the
@@ -87,6 +88,19 @@ class AgentSettings:
     scrub_interval: timedelta
     """How often every archive's digest is checked, used or not."""
 
+    disk_reserve_bytes: int = 0
+    """Space that must stay free on the file system of the archives; below it the node takes
+    nothing."""
+
+    orphan_grace: timedelta = timedelta(minutes=10)
+    """How long something that nobody owns stays before it is removed."""
+
+    trash_retention: timedelta = timedelta(hours=24)
+    """How long a demo that nobody owned stays in the trash before it is removed for good."""
+
+    probe_interval: timedelta = timedelta(seconds=10)
+    """Between two probes of a ready demo."""
+
     @property
     def data_path(self) -> Path:
         """Directory of what was unpacked from the archives, beside theirs."""
@@ -96,6 +110,11 @@ class AgentSettings:
     def volumes_path(self) -> Path:
         """Directory of the volumes of pods, beside the archives."""
         return self.checkpoint_path.parent / "volumes"
+
+    @property
+    def trash_path(self) -> Path:
+        """Directory of removed files that somebody may miss, beside the archives."""
+        return self.checkpoint_path.parent / "trash"
 
     def host_at(self, port: int) -> str:
         """Return host and port of what is published there, as they stand in its URL."""
@@ -183,7 +202,9 @@ def _directory(env: Mapping[str, str]) -> Path:
     return path
 
 
-def _duration(env: Mapping[str, str], name: str, default: str) -> timedelta:
+def _duration(
+    env: Mapping[str, str], name: str, default: str, *, longest: timedelta | None = None
+) -> timedelta:
     try:
         value = parse_duration(env.get(name, default))
     except ValueError as error:
@@ -192,7 +213,18 @@ def _duration(env: Mapping[str, str], name: str, default: str) -> timedelta:
     if value < timedelta(seconds=1):
         msg = f"{name}={env.get(name)!r} is too short; give at least 1s, the default is {default}"
         raise InvalidSettingError(msg)
+    if longest is not None and value > longest:
+        msg = f"{name}={env.get(name)!r} is too long; give at most {format_duration(longest)}"
+        raise InvalidSettingError(msg)
     return value
+
+
+def _size(env: Mapping[str, str], name: str, default: str) -> int:
+    try:
+        return int(parse_quantity(env.get(name, default)))
+    except ValueError as error:
+        msg = f"{name}: {error}"
+        raise InvalidSettingError(msg) from error
 
 
 def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettings:
@@ -246,6 +278,10 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         # Beside the transfer port: agents share their node's ports with whatever runs there.
         metrics_port=_number(env, "METRICS_PORT", 9444, 1, 65535),
         scrub_interval=_duration(env, "SCRUB_INTERVAL", "10m"),
+        disk_reserve_bytes=_size(env, "DISK_RESERVE", "2Gi"),
+        orphan_grace=_duration(env, "ORPHAN_GRACE", "10m"),
+        trash_retention=_duration(env, "TRASH_RETENTION", "24h"),
+        probe_interval=_duration(env, "PROBE_INTERVAL", "10s", longest=timedelta(seconds=20)),
     )
 
 

@@ -171,21 +171,21 @@ def test_a_container_under_our_names_without_an_owner_is_removed(
     node = NODES[0]
     name = "tryitnow_demo_nowhere_nobody_12345678"
     bystander = "somebody-elses"
-    half_made = "tryitnow_demo_nowhere_half_12345678"
+    storage_only_containers = "tryitnow_demo_nowhere_half_12345678"
     # It would remove the one while the other is being made.
     nodes.cluster.stop(f"agent-{node}")
     try:
         nodes.podman(node, "run", "--detach", "--name", name, notes_image)
         nodes.podman(node, "run", "--detach", "--name", bystander, notes_image)
-        nodes.podman(node, "create", "--name", half_made, notes_image)
-        nodes.have_podman_forget(node, half_made)
-        assert half_made in nodes.podman(node, "ps", "--all", "--external")
+        nodes.podman(node, "create", "--name", storage_only_containers, notes_image)
+        nodes.have_podman_forget(node, storage_only_containers)
+        assert storage_only_containers in nodes.podman(node, "ps", "--all", "--external")
     finally:
         nodes.cluster.start(f"agent-{node}")
     try:
         wait_until(lambda: not nodes.containers(node, name), "the orphan to be removed")
         wait_until(
-            lambda: half_made not in nodes.podman(node, "ps", "--all", "--external"),
+            lambda: storage_only_containers not in nodes.podman(node, "ps", "--all", "--external"),
             "what Podman does not know to be removed",
         )
         assert nodes.containers(node, bystander) == [bystander]

@@ -603,7 +603,7 @@ class FakePodman(Podman):
         running = self._containers.get(name)
         return running.state if running else None
 
-    async def half_made(self, prefix: str) -> list[str]:
+    async def storage_only_containers(self, prefix: str) -> list[str]:
         return [name for name in self.ghosts if name.startswith(prefix)]
 
     async def list_containers(self, prefix: str) -> list[ContainerState]:

@@ -151,7 +151,7 @@ class Containers(Calls):
 
         return await self._run(call, on=LISTING)
 
-    async def half_made(self, prefix: str) -> list[str]:
+    async def storage_only_containers(self, prefix: str) -> list[str]:
         """Return names, with that prefix, of what lies in the storage and Podman does not know.
 
         A Podman that was killed while it made a container leaves it so, and its name is in the way;

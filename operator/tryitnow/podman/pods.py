@@ -132,6 +132,22 @@ class Pods(Calls):
 
         return await self._run(call, on=_LISTING)
 
+    async def stop_pod(self, name: str) -> None:
+        """End all processes of a pod, and keep its files; fine when they have ended.
+
+        Raises:
+            NoSuchPodError: there is none.
+
+        """
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            # 0 s: what nobody owns gets no time to tell anybody (`t` of PodStopLibpod).
+            answer = api.post(f"/pods/{name}/stop", params={"t": 0}, timeout=CALL_SECONDS)
+            if answer.status_code != requests.codes.not_modified:
+                answer.raise_for_status()
+
+        await self._run_removal(call, on=name)
+
     async def remove_pod(self, name: str) -> None:
         """Kill and remove a pod with its containers, by name or ID; fine when there is none.
 

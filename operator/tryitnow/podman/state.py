@@ -29,6 +29,9 @@ class ContainerState:
     pod: str = ""
     """ID of the pod that it is in, if any."""
 
+    oom_killed: bool = False
+    """Whether the kernel ended a process of it because its memory was used up."""
+
     @property
     def alive(self) -> bool:
         """Whether its processes exist, paused or not: nothing of their memory is lost."""
@@ -59,6 +62,7 @@ def from_inspect(found: dict[str, Any]) -> ContainerState:
         image=found.get("ImageName", ""),
         ports=ports,
         pod=found.get("Pod", ""),
+        oom_killed=bool(state.get("OOMKilled", False)),
     )
 
 
