@@ -129,9 +129,7 @@ def build_node(
         memory=memory,
         metrics=metrics,
     )
-    guard = StorageGuard(
-        kubernetes, podman, settings.node_name, settings.checkpoint_path.parent
-    )
+    guard = StorageGuard(kubernetes, podman, settings.node_name, settings.checkpoint_path.parent)
     demos: Store[DemoInstance] = Store(DemoInstance)
     revisions = Revisions(kubernetes)
 
@@ -222,9 +220,7 @@ async def run(settings: AgentSettings) -> None:
             asyncio.create_task(_keep_collecting(node, missing)),
             *(asyncio.create_task(work) for work in _looks(node, demo_watch)),
         ]
-        logger.info(
-            "agent of %s: %s", node.name, node.health.current.criu_message or "CRIU works"
-        )
+        logger.info("agent of %s: %s", node.name, node.health.current.criu_message or "CRIU works")
         try:
             await watch(registry)
         finally:

@@ -115,6 +115,17 @@ class Reading:
         found = (node["metadata"] for node in nodes["items"] or ())
         return {metadata["name"]: metadata.get("labels") or {} for metadata in found}
 
+    async def namespace_uid(self, name: str) -> str:
+        """Return the UID of a namespace; that of kube-system is taken for the cluster's own.
+
+        Raises:
+            NotFoundError: the cluster has no such namespace.
+
+        """
+        path = f"/api/v1/namespaces/{quote(name, safe='')}"
+        found = await self._metadata(f"get namespace {name}", path, "PartialObjectMetadata")
+        return str(found["metadata"]["uid"])
+
     async def node_uid(self, name: str) -> str:
         """Return the UID of a node.
 

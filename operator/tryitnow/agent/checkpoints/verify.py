@@ -30,8 +30,15 @@ async def verify(
     await tools.start.sandboxes.remove(name)
     try:
         with tools.start.memory.reserved(generation.memory_bytes(), "the test restore"):
-            await restore(tools.start, name, definition, generation, None,
-                checkpoint=node_checkpoint.checkpoint_key, urgent=False)
+            await restore(
+                tools.start,
+                name,
+                definition,
+                generation,
+                None,
+                checkpoint=node_checkpoint.checkpoint_key,
+                urgent=False,
+            )
     finally:
         await tools.start.sandboxes.remove(name)
     return versions

@@ -60,8 +60,13 @@ async def make_warm(
     pause = node_checkpoint.spec.pool.pause
     with tools.start.memory.reserved(generation.memory_bytes(), "a warm sandbox"):
         running = await restore(
-            tools.start, name, definition, generation, ready_made(),
-            checkpoint=node_checkpoint.checkpoint_key, urgent=False
+            tools.start,
+            name,
+            definition,
+            generation,
+            ready_made(),
+            checkpoint=node_checkpoint.checkpoint_key,
+            urgent=False,
         )
     warm = Warm(name, running.sandbox, paused=pause)
     if pause:

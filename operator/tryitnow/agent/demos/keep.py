@@ -146,9 +146,7 @@ async def _bring_back(
         running = await restart(
             tools.start, demo_name(demo), definition, sandbox, demo.metadata.name
         )
-        hooks = await personalize(
-            tools, demo, definition, running, definition.readiness.timeout
-        )
+        hooks = await personalize(tools, demo, definition, running, definition.readiness.timeout)
     except ContainerDiedError as error:
         return await _again(tools, demo, "CrashLoop", str(error), tools.crashes.ended(uid))
     except NotReadyError as error:

@@ -85,9 +85,7 @@ class Watch:
         definition = (await self._tools.revisions.get(demo.revision_key)).definition
         settings = self._tools.settings
         port = demo.status.host_port
-        return Target(
-            settings.node_address, port, definition.readiness, settings.host_at(port)
-        )
+        return Target(settings.node_address, port, definition.readiness, settings.host_at(port))
 
     async def stop(self) -> None:
         """End all probes."""

@@ -158,9 +158,7 @@ async def _gather_all(
     tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox
 ) -> None:
     """Bring all processes to where their limits and a pause reach them."""
-    await all_together(
-        _gather(tools, own) for own in sandbox.containers(name, definition).values()
-    )
+    await all_together(_gather(tools, own) for own in sandbox.containers(name, definition).values())
 
 
 async def _gather(tools: StartTools, own: str) -> None:

@@ -102,9 +102,7 @@ async def read_sources(kubernetes: KubernetesApi, namespace: str, template: Temp
                 data, wanted.items, wanted.name, where, optional=wanted.optional
             )
     pull_secrets = [
-        await reader.secret(
-            ref.name, f"spec.template.imagePullSecrets[{ref.name}]", optional=False
-        )
+        await reader.secret(ref.name, f"spec.template.imagePullSecrets[{ref.name}]", optional=False)
         for ref in template.image_pull_secrets
     ]
     redacted = Redacted().also(v.decode(errors="replace") for v in reader.secret_values)

@@ -19,9 +19,7 @@ class Ledger:
     unpacked file its blocks.
     """
 
-    def __init__(
-        self, limit: str, what: str, free: Callable[[], int], reserve_bytes: int
-    ) -> None:
+    def __init__(self, limit: str, what: str, free: Callable[[], int], reserve_bytes: int) -> None:
         """Make a ledger.
 
         Args:

@@ -113,7 +113,7 @@ class PortRange:
 
 def nobody_listens(port: int) -> bool:
     """Whether no process of this node listens on a TCP port, of any address."""
-    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):  # noqa: S104
+    for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         try:
             probe = socket.socket(family, socket.SOCK_STREAM)
         except OSError:

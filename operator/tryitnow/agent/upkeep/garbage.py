@@ -270,4 +270,3 @@ async def _remove_images(node: Node, found: _Found) -> None:
     for tag in unneeded:
         if tag in proven and await node.podman.remove_image(f"{REPOSITORY}:{tag}"):
             logger.info("removed the image %s:%s: no archive needs it", REPOSITORY, tag)
-

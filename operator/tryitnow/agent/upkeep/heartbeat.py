@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tryitnow.agent.health import Health
+from tryitnow.agent.health import Health, selinux_is_enforcing
 from tryitnow.agent.node import Node
 from tryitnow.agent.transfer.certificate import ServerCertificate
 from tryitnow.agent.upkeep.memory import available_memory_bytes
@@ -55,7 +55,7 @@ async def examine_node(node: Node) -> None:
         checks=examination.checks,
         versions=examination.versions,
         controllers=examination.controllers,
-        selinux=examination.selinux,
+        selinux=await asyncio.to_thread(selinux_is_enforcing),
     )
     if node.health.current != before:
         node.checkpoints.turn_all()

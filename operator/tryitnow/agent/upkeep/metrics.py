@@ -12,9 +12,9 @@ from tryitnow.api.demoinstance import DemoInstancePhase
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.metrics.instruments import Reading
 from tryitnow.metrics.node import (
-    AGENT_NODE_CHECKPOINTS,
     AGENT_ARCHIVE_BYTES,
     AGENT_INSTANCES,
+    AGENT_NODE_CHECKPOINTS,
     AGENT_POOL,
     AGENT_POOL_DESIRED,
     AGENT_PORTS_LIMIT,

@@ -171,4 +171,3 @@ class StorageGuard:
                 f"Podman lists none of this node's containers, though {ready_demos} demos were "
                 "ready here (was its storage reset, or its database lost?)"
             )
-
