@@ -43,7 +43,7 @@ from tryitnow.agent.upkeep.metrics import states
 from tryitnow.agent.upkeep.storage_guard import StorageGuard
 from tryitnow.agent.upkeep.watch import FILES_EVERY_SECONDS, PODMAN_EVERY_SECONDS, NodeWatch
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.limits import DISK_FULL, MEMORY_FULL
+from tryitnow.api.limits import DISK_FULL, MEMORY_EXHAUSTED
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import keep_doing
 from tryitnow.kubernetes.client import KubernetesApi, connect
@@ -111,7 +111,9 @@ def build_node(
         lambda: free_bytes(settings.checkpoint_path),
         settings.disk_reserve_bytes,
     )
-    memory = Ledger(MEMORY_FULL, "memory", available_memory_bytes, settings.memory_reserve_bytes)
+    memory = Ledger(
+        MEMORY_EXHAUSTED, "memory", available_memory_bytes, settings.memory_reserve_bytes
+    )
     ports = PortRange(settings.first_port, settings.last_port, nobody_listens)
     sandboxes = Sandboxes(podman, volumes, ports)
     health = LastHealth()

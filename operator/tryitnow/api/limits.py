@@ -5,27 +5,37 @@ They are waited for, or gone around on another node. They never end a Checkpoint
 
 from __future__ import annotations
 
+CAPACITY_FULL = "CapacityFull"
+DISK_FAILING = "DiskFailing"
 DISK_FULL = "DiskFull"
-DISK_FAILED = "DiskFailed"
-MEMORY_FULL = "MemoryFull"
-PORT_TAKEN = "PortTaken"
+FILES_EXHAUSTED = "FilesExhausted"
+MEMORY_EXHAUSTED = "MemoryExhausted"
 NO_PORT = "NoPort"
+PORT_TAKEN = "PortTaken"
 
 NODE_LIMITS = frozenset(
     {
-        "AIOLimit",
+        "AddressesExhausted",
+        "AioExhausted",
+        CAPACITY_FULL,
+        "CgroupsExhausted",
         "DatabaseBusy",
-        DISK_FAILED,
+        DISK_FAILING,
         DISK_FULL,
-        "FilesLimit",
-        "InodesFull",
-        "InotifyLimit",
+        FILES_EXHAUSTED,
+        "FirewallBusy",
+        "InodesExhausted",
+        "InotifyInstancesExhausted",
+        "InotifyWatchesExhausted",
+        "KeysExhausted",
         "LocksExhausted",
-        MEMORY_FULL,
-        "NetworkBusy",
+        MEMORY_EXHAUSTED,
+        "MountsExhausted",
         NO_PORT,
         PORT_TAKEN,
-        "ProcessLimit",
+        "ProcessesExhausted",
+        "WrongMachine",
+        "WrongProcessor",
     }
 )
-"""All of them."""
+"""All of them. ``podman.limits`` recognizes most of them in Podman's own words."""

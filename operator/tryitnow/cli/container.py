@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tryitnow.agent.names import PREFIX, Role, parse
+from tryitnow.agent.sandbox.names import PREFIX, Role, parse
 from tryitnow.api.meta import Key
 from tryitnow.cli.failures import FAILED, NOT_FOUND, STATUSES, CommandFailedError
 from tryitnow.cli.names import complete_demo, some_name
@@ -65,7 +65,7 @@ def logs(
     namespace: str | None,
     context: str | None,
 ) -> None:
-    """Print what a demo's application wrote since it was thawed or started.
+    """Print what a demo's application wrote since it was started.
 
     Needs the right to exec into the agents' Pods (docs/command-line.md).
     """

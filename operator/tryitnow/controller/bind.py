@@ -17,8 +17,8 @@ class Binding:
     """The instance runs there."""
 
     node_name: str
-    revision: str | None
-    """Revision to thaw; None where none is ready."""
+    revision: str
+    """Identity of the revision that it is started from."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Taken:
 def bind(
     instance: DemoInstance,
     checkpoint: Checkpoint,
+    wanted: str,
     copies: list[NodeCheckpoint],
     candidates: list[NodeAgent],
     taken: Taken,
@@ -60,7 +61,8 @@ def bind(
 
     Args:
         instance: Who needs a node.
-        checkpoint: What it is a copy of.
+        checkpoint: Its Checkpoint.
+        wanted: Identity of the revision that the Checkpoint's spec wants, where none serves yet.
         copies: All copies of that Checkpoint.
         candidates: Agents of the nodes that the Checkpoint selects.
         taken: What of the nodes is given away already.
@@ -70,8 +72,8 @@ def bind(
     alive = [a for a in candidates if a.can_take(at) and a.metadata.name not in taken.cordoned]
     if not alive:
         return _no_node(candidates, taken.cordoned, at)
-    revision = checkpoint.status.current_revision
-    good = [copy for copy in copies if copy.is_prepared and copy.spec.revision == revision]
+    revision = checkpoint.status.current_revision or wanted
+    good = [copy for copy in copies if copy.is_ready and copy.spec.revision == revision]
     holding = {copy.spec.node_name for copy in good}
     warm = {
         copy.spec.node_name
@@ -96,7 +98,7 @@ def bind(
         # At equal load the builder comes last: the next build will be its work again.
         return name not in warm, taken.instances.get(name, 0), name in builders, name
 
-    thawing = [a for a in roomy if a.metadata.name in holding and a.can_thaw(at)]
+    thawing = [a for a in roomy if a.metadata.name in holding and a.can_restore(at)]
     if thawing and instance.spec.start is not StartPolicy.COLD_START:
         return Binding(min(thawing, key=rank).metadata.name, revision)
     if instance.spec.start is StartPolicy.RESTORE_ONLY:

@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 
 from tryitnow.api.checkpoint import Checkpoint, CheckpointStatus
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.meta import (
     CHECKPOINT_LABEL,
     Condition,
@@ -18,7 +19,13 @@ from tryitnow.api.meta import (
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.cluster import UNDER_WAY, Cluster
 from tryitnow.controller.distribute import selected
-from tryitnow.controller.plan import Observed, Plan, creation, plan
+from tryitnow.controller.plan import LOOK_AGAIN, Observed, Plan, creation, plan
+from tryitnow.controller.revisions import (
+    drop_unneeded,
+    ensure_revision,
+    identity_of,
+    record_build,
+)
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ConflictError
 
@@ -33,9 +40,13 @@ async def reconcile_checkpoint(
 ) -> timedelta | None:
     """Bring one Checkpoint on; returns when to look again."""
     checkpoint = cluster.checkpoints.get(key)
+    await drop_unneeded(kubernetes, cluster, key)
     if checkpoint is None or checkpoint.is_deleting:
-        return None  # its copies go with it: they are owned by it
+        # Its NodeCheckpoints go with it: they are owned by it. Its revisions stay for its demos.
+        return LOOK_AGAIN if cluster.revisions_of(key) else None
+    revision = await ensure_revision(kubernetes, cluster, checkpoint)
     result = plan(observe(cluster, checkpoint))
+    await _record_build(kubernetes, cluster, result, revision)
     # The pool before the status: who reads there that a copy waits may count on it.
     for copy, pool in result.repool:
         change = {"spec": {"pool": pool.to_api()}}
@@ -62,11 +73,29 @@ async def reconcile_checkpoint(
     return result.look_again
 
 
+async def _record_build(
+    kubernetes: KubernetesApi, cluster: Cluster, result: Plan, revision: CheckpointRevision
+) -> None:
+    """Write what a build produced into the revision, once it serves."""
+    if result.serving != revision.spec.identity or result.archive is None:
+        return
+    held = [
+        c
+        for c in cluster.copies_of(revision.checkpoint_key)
+        if c.spec.revision == result.serving and c.is_ready and c.status.archive == result.archive
+    ]
+    if held:
+        # The builder's first: it alone knows all images.
+        first = min(held, key=lambda c: c.spec.fetch is not None)
+        await record_build(kubernetes, cluster, revision, first)
+
+
 def observe(cluster: Cluster, checkpoint: Checkpoint) -> Observed:
     """Gather what the plan is made from."""
     agents = {agent.metadata.name: agent for agent in cluster.agents}
     return Observed(
         checkpoint=checkpoint,
+        wanted=identity_of(checkpoint),
         copies=cluster.copies_of(checkpoint.key),
         selected=selected(checkpoint.spec.distribution, agents.values(), cluster.node_labels),
         agents=agents,

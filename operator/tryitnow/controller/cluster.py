@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 from tryitnow.api.meta import Key, find_condition
 from tryitnow.api.nodeagent import NodeAgent
@@ -30,6 +31,7 @@ class Cluster:
     checkpoints: Store[Checkpoint] = field(default_factory=lambda: Store(Checkpoint))
     instances: Store[DemoInstance] = field(default_factory=lambda: Store(DemoInstance))
     copies: Store[NodeCheckpoint] = field(default_factory=lambda: Store(NodeCheckpoint))
+    revisions: Store[CheckpointRevision] = field(default_factory=lambda: Store(CheckpointRevision))
     agents: AgentStore = field(default_factory=AgentStore)
     node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
     cordoned: frozenset[str] = frozenset()
@@ -51,6 +53,10 @@ class Cluster:
     def copies_of(self, checkpoint: Key) -> list[NodeCheckpoint]:
         """Return all copies of a Checkpoint, of all revisions."""
         return [copy for copy in self.copies if copy.checkpoint_key == checkpoint]
+
+    def revisions_of(self, checkpoint: Key) -> list[CheckpointRevision]:
+        """Return all revisions of a Checkpoint."""
+        return [revision for revision in self.revisions if revision.checkpoint_key == checkpoint]
 
     def instances_of(self, checkpoint: Key) -> list[DemoInstance]:
         """Return all instances of a Checkpoint."""

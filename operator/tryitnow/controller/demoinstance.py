@@ -6,13 +6,14 @@ import logging
 import time
 from datetime import timedelta
 
-from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpoint import Checkpoint, OnCrash
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus, Timings
 from tryitnow.api.hooks import parameter_problems
 from tryitnow.api.meta import ConditionStatus, Key, find_condition, now
 from tryitnow.controller.bind import Binding, Refusal, bind
 from tryitnow.controller.cluster import BOUND, Cluster
 from tryitnow.controller.distribute import selected
+from tryitnow.controller.revisions import ensure_revision
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.kubernetes.objects import UnreadableObjectError
@@ -105,6 +106,7 @@ async def _bind(
         "phase": Phase.STARTING,
         "node_name": decision.node_name,
         "revision": decision.revision,
+        "on_crash": instance.spec.on_crash or await _on_crash(kubernetes, cluster, instance),
         "timings": Timings(bind=timedelta(seconds=time.monotonic() - began)),
     }
     cluster.assumed[instance.metadata.uid] = decision.node_name
@@ -145,10 +147,13 @@ async def _decide(
             INVALID_PARAMETERS,
             f"{'; '.join(problems)}. Create another DemoInstance with the right parameters",
         )
+    # The agent of its node reads the definition there.
+    revision = await ensure_revision(kubernetes, cluster, checkpoint)
     distribution = checkpoint.spec.distribution
     return bind(
         instance,
         checkpoint,
+        revision.spec.identity,
         cluster.copies_of(checkpoint.key),
         selected(distribution, cluster.agents, cluster.node_labels),
         cluster.taken(checkpoint.key),
@@ -169,6 +174,11 @@ async def _checkpoint_of(
         return await kubernetes.get(Checkpoint, instance.checkpoint_key)
     except NotFoundError:
         return None
+
+
+async def _on_crash(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance) -> OnCrash:
+    checkpoint = await _checkpoint_of(kubernetes, cluster, instance)
+    return checkpoint.spec.on_crash if checkpoint is not None else OnCrash.KEEP
 
 
 def _stalled(

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 
-from tryitnow.api.checkpoint import Archive, Checkpoint, Distribution, Pool
+from tryitnow.api.archive import Archive
+from tryitnow.api.checkpoint import Checkpoint, Distribution, Pool
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, Source
 
@@ -46,7 +47,7 @@ def choose_builder(
     A build needs memory for the application twice (once frozen, once in the test restore), so
     memory decides before chance does.
     """
-    able = [agent for agent in candidates if agent.can_thaw(at) and agent.can_take(at)]
+    able = [agent for agent in candidates if agent.can_restore(at) and agent.can_take(at)]
     return min(
         able,
         key=lambda agent: (
@@ -76,7 +77,7 @@ def holders(
         (a for a in candidates if a.metadata.name in open_ | holding),
         key=lambda agent: (
             agent.metadata.name not in holding,
-            not agent.can_thaw(at),
+            not agent.can_restore(at),
             preference(checkpoint.metadata.uid, agent.metadata.name),
         ),
     )
@@ -129,7 +130,7 @@ def shares(
     able = [
         copy
         for copy in good
-        if (agent := agents.get(copy.spec.node_name)) is not None and agent.can_thaw(at)
+        if (agent := agents.get(copy.spec.node_name)) is not None and agent.can_restore(at)
     ]
     able.sort(key=lambda copy: preference(checkpoint.metadata.uid, copy.spec.node_name))
     even = [(pool.warm + len(able) - 1 - place) // len(able) for place in range(len(able))]

@@ -12,6 +12,7 @@ from typing import Any
 import kopf
 
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import GROUP, VERSION, Key
 from tryitnow.api.nodeagent import NodeAgent
@@ -41,6 +42,10 @@ def register(
     @kopf.index(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def known_copies(body: kopf.Body, **_: Any) -> None:
         fill(body, cluster.copies)
+
+    @kopf.index(GROUP, VERSION, CheckpointRevision.plural, registry=registry)
+    async def known_revisions(body: kopf.Body, **_: Any) -> None:
+        fill(body, cluster.revisions)
 
     @kopf.index(GROUP, VERSION, NodeAgent.plural, registry=registry)
     async def known_agents(body: kopf.Body, **_: Any) -> None:
@@ -76,6 +81,12 @@ def register(
         checkpoints.add(owner)
         queue_waiting(owner)
 
+    @kopf.on.event(GROUP, VERSION, CheckpointRevision.plural, registry=registry)
+    async def checkpointrevision(event: kopf.RawEvent, **_: Any) -> None:
+        cluster.listed = True
+        ingest(event, cluster.revisions, None)
+        checkpoints.add(_owner_of(event))
+
     @kopf.on.event(GROUP, VERSION, NodeAgent.plural, registry=registry)
     async def nodeagent(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
@@ -109,6 +120,11 @@ def register(
         for each in cluster.checkpoints:
             checkpoints.add(each.key)
             queue_waiting(each.key)
+
+
+def _owner_of(event: kopf.RawEvent) -> Key:
+    body = event["object"]
+    return Key(body["metadata"]["namespace"], body["spec"]["checkpoint"])
 
 
 def _abilities(agent: NodeAgent) -> tuple[object, ...]:

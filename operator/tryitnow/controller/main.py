@@ -9,6 +9,7 @@ import os
 import signal
 
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key, now
 from tryitnow.api.nodeagent import NodeAgent
@@ -19,6 +20,7 @@ from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
 from tryitnow.controller.handlers import register
 from tryitnow.controller.lost import sweep
+from tryitnow.controller.revisions import checkpoints_of
 from tryitnow.controller.states import states
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection, LeadershipLostError
@@ -131,11 +133,12 @@ async def _resync(
 ) -> None:
     cluster.agents.replace(await kubernetes.list_all(NodeAgent))
     cluster.copies.replace(await kubernetes.list_all(NodeCheckpoint))
+    cluster.revisions.replace(await kubernetes.list_all(CheckpointRevision))
     cluster.checkpoints.replace(await kubernetes.list_all(Checkpoint))
     cluster.instances.replace(await kubernetes.list_all(DemoInstance))
     cluster.node_labels = await kubernetes.node_labels()
     cluster.cordoned = frozenset(await kubernetes.node_labels(cordoned=True))
-    for checkpoint in cluster.checkpoints:
-        checkpoints.add(checkpoint.key)
+    for key in {c.key for c in cluster.checkpoints} | checkpoints_of(cluster.revisions):
+        checkpoints.add(key)
     for instance in cluster.instances:
         instances.add(instance.key)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from tryitnow.api.checkpoint import Archive, BuildFailure, Checkpoint, CheckpointPhase, Pool
+from tryitnow.api.archive import Archive
+from tryitnow.api.checkpoint import BuildFailure, Checkpoint, CheckpointPhase, Pool
 from tryitnow.api.meta import (
     CHECKPOINT_LABEL,
     NODE_FINALIZER,
@@ -31,6 +32,8 @@ from tryitnow.controller.retry import is_final, pause
 
 Phase = NodeCheckpointPhase
 
+_ON_THE_WAY = frozenset({Phase.PENDING, Phase.FETCHING, Phase.PREPARING, Phase.VERIFYING})
+
 LOOK_AGAIN = timedelta(seconds=20)
 """Silence of a node is no event: it must be looked for."""
 
@@ -40,6 +43,9 @@ class Observed:
     """What a plan is made from."""
 
     checkpoint: Checkpoint
+    wanted: str
+    """Identity of the revision that the Checkpoint's spec wants."""
+
     copies: list[NodeCheckpoint]
     selected: list[NodeAgent]
     """Agents of the nodes that the Checkpoint selects."""
@@ -94,7 +100,7 @@ class Plan:
 def plan(observed: Observed) -> Plan:
     """Decide what is to be done for a Checkpoint, and what its status is."""
     status = observed.checkpoint.status
-    wanted = observed.checkpoint.spec.blueprint().revision()
+    wanted = observed.wanted
     result = Plan(
         serving=status.current_revision,
         archive=status.archive,
@@ -126,7 +132,7 @@ def _good(copies: list[NodeCheckpoint], revision: str | None) -> list[NodeCheckp
     return [
         c
         for c in copies
-        if c.spec.revision == revision and c.is_prepared and c.status.archive is not None
+        if c.spec.revision == revision and c.is_ready and c.status.archive is not None
     ]
 
 
@@ -209,7 +215,6 @@ def _build(observed: Observed, result: Plan, revision: str) -> None:
             checkpoint=name,
             revision=revision,
             node_name=node,
-            blueprint=observed.checkpoint.spec.blueprint(),
         )
     )
     result.phase, result.reason = CheckpointPhase.BUILDING, "Building"
@@ -294,13 +299,12 @@ def _distribute(observed: Observed, result: Plan) -> None:
         return
     good = _good(observed.copies, revision)
     present = {c.spec.node_name: c for c in observed.copies if c.spec.revision == revision}
-    blueprint = good[0].spec.blueprint
     missing, unable = [], []
     for agent in chosen:
         node = agent.metadata.name
         copy = present.get(node)
-        if copy is not None and copy.is_prepared:
-            if agent.can_thaw(observed.at):
+        if copy is not None and copy.is_ready:
+            if agent.can_restore(observed.at):
                 result.nodes_ready += 1
             else:
                 unable.append(node)
@@ -315,7 +319,6 @@ def _distribute(observed: Observed, result: Plan) -> None:
                     checkpoint=observed.checkpoint.metadata.name,
                     revision=revision,
                     node_name=node,
-                    blueprint=blueprint,
                     fetch=order,
                 )
             )
@@ -325,13 +328,15 @@ def _distribute(observed: Observed, result: Plan) -> None:
                 result.reorder.append((copy, order))
             result.copying |= _is_under_way(copy)
     result.missing = tuple(missing)
-    if result.serving == observed.checkpoint.spec.blueprint().revision():
+    if result.serving == observed.wanted:
         done = not result.copying
         result.phase = CheckpointPhase.READY if done else CheckpointPhase.DISTRIBUTING
         result.reason = str(result.phase)
-        result.message = f"demos are thawed on {result.nodes_ready} of {result.nodes_desired} nodes"
+        result.message = (
+            f"demos can be restored on {result.nodes_ready} of {result.nodes_desired} nodes"
+        )
         if not result.nodes_ready and done:
-            result.phase, result.reason = CheckpointPhase.PENDING, "NoNodeCanThaw"
+            result.phase, result.reason = CheckpointPhase.PENDING, "NoNodeCanRestore"
         if unable:
             result.message += (
                 f"; silent or without CRIU: {', '.join(unable)} (see `kubectl get nodeagents`)"
@@ -378,7 +383,7 @@ def _is_under_way(copy: NodeCheckpoint) -> bool:
     """Whether a copy is expected soon: one that failed to arrive may need somebody to act."""
     ready = find_condition(copy.status.conditions, "Ready")
     failed = ready is not None and ready.reason not in set(Phase)
-    return copy.status.phase in {Phase.PENDING, Phase.DOWNLOADING} and not failed
+    return copy.status.phase in _ON_THE_WAY and not failed
 
 
 def _drop_old(observed: Observed, result: Plan, wanted: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from tryitnow.api.limits import NODE_LIMITS
+
 from tryitnow.backoff import Pauses
 
 MAX_BUILDS = 3
@@ -16,13 +18,15 @@ TRANSIENT = frozenset(
     {
         "CRIUNotAvailable",
         "CopiesLost",
-        "GateFailed",
+        "APIServerUnreachable",
+        "FirewallFailed",
         "ImagePullFailed",
-        "NoPort",
         "NodeLost",
         "PodmanUnreachable",
+        "RevisionChanged",
+        "RevisionMissing",
         "SourceMissing",
-        "WriteFailed",
+        "UnexpectedError",
     }
 )
 """Reasons that may pass without any change to the Checkpoint: tried for ever."""
@@ -30,7 +34,7 @@ TRANSIENT = frozenset(
 
 def is_final(reason: str, attempts: int) -> bool:
     """Whether another build would only fail the same way."""
-    return reason not in TRANSIENT and attempts >= MAX_BUILDS
+    return reason not in TRANSIENT | NODE_LIMITS and attempts >= MAX_BUILDS
 
 
 def pause(attempts: int, failed_uid: str) -> timedelta:

@@ -106,7 +106,7 @@ def _node(agent: NodeAgent, instances: int, at: datetime) -> Iterator[Reading]:
     status = agent.status
     yield Reading(NODE_UP, not agent.is_lost(at), node)
     yield Reading(NODE_READY, agent.can_run(at), node)
-    yield Reading(NODE_CAN_THAW, agent.can_thaw(at), node)
+    yield Reading(NODE_CAN_THAW, agent.can_restore(at), node)
     yield Reading(NODE_INSTANCES, instances, node)
     yield Reading(NODE_CAPACITY, status.capacity, node)
     yield Reading(NODE_MEMORY_BYTES, status.memory_available_bytes, node)

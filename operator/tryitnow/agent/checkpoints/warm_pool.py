@@ -14,6 +14,7 @@ from tryitnow.agent.restore.precreate import PreCreated
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName, Role, stock_name
 from tryitnow.agent.storage.generations import Generation
+from tryitnow.api.limits import CAPACITY_FULL
 from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import all_together
@@ -55,7 +56,7 @@ async def make_warm(
     """
     if tools.free_capacity() <= 0:
         msg = f"{tools.settings.node_name} runs as many sandboxes as it may (MAX_INSTANCES)"
-        raise NodeShortError("CapacityFull", msg)
+        raise NodeShortError(CAPACITY_FULL, msg)
     name = stock_name(Role.WARM, node_checkpoint)
     pause = node_checkpoint.spec.pool.pause
     with tools.start.memory.reserved(generation.memory_bytes(), "a warm sandbox"):

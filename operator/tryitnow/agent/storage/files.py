@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from tryitnow.agent.errors import NodeShortError
-from tryitnow.api.limits import DISK_FAILED, DISK_FULL
+from tryitnow.api.limits import DISK_FAILING, DISK_FULL, FILES_EXHAUSTED
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -82,6 +82,6 @@ def short_of_disk(error: OSError, doing: str, directory: Path) -> NodeShortError
         return NodeShortError(DISK_FULL, msg)
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         msg = f"{doing}: too many files are open ({error}); raise fs.file-max or the agent's limit"
-        return NodeShortError("FilesLimit", msg)
+        return NodeShortError(FILES_EXHAUSTED, msg)
     msg = f"{doing}: the disk failed ({error}); {free}; look into the node's kernel log"
-    return NodeShortError(DISK_FAILED, msg)
+    return NodeShortError(DISK_FAILING, msg)
