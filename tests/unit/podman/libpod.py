@@ -75,3 +75,13 @@ class FakeLibpod:
         if answer is None:
             return web.json_response({"cause": "untold", "message": f"untold: {path}"}, status=500)
         return await answer(request)
+
+
+async def no_content(_: web.Request) -> web.StreamResponse:
+    """Answer that it is done."""
+    return web.Response(status=204)
+
+
+async def not_modified(_: web.Request) -> web.StreamResponse:
+    """Answer that it was so already."""
+    return web.Response(status=304)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.unit.podman.libpod import FakeLibpod
+from tests.unit.podman.libpod import FakeLibpod, no_content
 from tryitnow.api.checkpoint import CRIUOptions
 from tryitnow.podman.client import Podman
 from tryitnow.podman.errors import PodmanBusyError, PodmanUnreachableError
@@ -220,7 +220,3 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         with pytest.raises(asyncio.CancelledError):
             await task
-
-
-async def no_content(_: web.Request) -> web.StreamResponse:
-    return web.Response(status=204)
