@@ -11,15 +11,16 @@ import pytest
 from kubernetes.aio import client as aio
 
 from tests.unit.fakes import FakeKubernetes, FakePodman
-from tryitnow.agent.archive import ArchiveStore
-from tryitnow.agent.node import Health, Node
-from tryitnow.agent.ports import PortRange
-from tryitnow.agent.prepared import DataStore
-from tryitnow.agent.probe import open_session
-from tryitnow.agent.volumes import VolumeStore
+from tests.unit.sandbox import FakeFirewall, FakeHosts, FakeProber
+from tryitnow.agent.health import Health
+from tryitnow.agent.main import build_node
+from tryitnow.agent.node import Node
+from tryitnow.agent.sandbox.probe import open_session
 from tryitnow.client import asynchronous
 from tryitnow.kubernetes.access import Access
-from tryitnow.settings import agent_settings
+from tryitnow.metrics.family import Program
+from tryitnow.metrics.instruments import Metrics
+from tryitnow.settings import AgentSettings, agent_settings
 
 ADDRESS = "127.77.0.1"
 """A loopback address of our own: ports of other programs on this machine are not in the way."""
@@ -54,36 +55,56 @@ async def podman(tmp_path: Path) -> AsyncIterator[FakePodman]:
 
 
 @pytest.fixture
-async def node(
-    tmp_path: Path, kubernetes: FakeKubernetes, podman: FakePodman
-) -> AsyncIterator[Node]:
-    """A healthy node-a; what it has to do with others is faked, all else is real."""
+async def settings(tmp_path: Path) -> AgentSettings:
+    """Settings of a healthy node-a."""
     token = tmp_path / "transfer-token"
     token.write_text("token of an agent\n")
-    settings = agent_settings(
+    return agent_settings(
         {
             "NODE_NAME": "node-a",
             "NODE_ADDRESS": ADDRESS,
-            "CHECKPOINT_PATH": str(tmp_path / "checkpoints"),
-            "PORT_RANGE": "23000-23019",
+            "CHECKPOINT_PATH": str(tmp_path / "try-it-now" / "checkpoints"),
+            "PORT_RANGE": "23000-23039",
+            "MAX_INSTANCES": "20",
+            "MEMORY_RESERVE_MIB": "0",
+            "DISK_RESERVE": "0",
             "TRANSFER_TOKEN_FILE": str(token),
         }
     )
-    archives = ArchiveStore(settings.checkpoint_path)
-    archives.open()
-    data = DataStore(settings.data_path)
-    data.open()
-    volumes = VolumeStore(settings.volumes_path)
-    volumes.open()
+
+
+@pytest.fixture
+def firewall() -> FakeFirewall:
+    return FakeFirewall()
+
+
+@pytest.fixture
+def hosts() -> FakeHosts:
+    return FakeHosts()
+
+
+@pytest.fixture
+async def node(
+    settings: AgentSettings,
+    kubernetes: FakeKubernetes,
+    podman: FakePodman,
+    firewall: FakeFirewall,
+    hosts: FakeHosts,
+) -> AsyncIterator[Node]:
+    """A healthy node-a; what it has to do with others is faked, all else is real."""
     async with open_session() as http:
-        yield Node(
-            settings=settings,
-            kubernetes=kubernetes,
-            podman=podman,
-            archives=archives,
-            data=data,
-            volumes=volumes,
-            ports=PortRange(settings.first_port, settings.last_port),
-            http=http,
-            health=Health(can_run=True, can_run_message="", criu_available=True, criu_message=""),
+        made = build_node(
+            settings,
+            kubernetes,
+            podman,
+            FakeProber(settings, http),
+            firewall,
+            hosts,
+            Metrics(Program.AGENT),
         )
+        made.health.current = Health(
+            can_run=True, can_run_message="", criu_available=True, criu_message=""
+        )
+        await made.guard.examine(anything_at_stake=False)
+        yield made
+        await made.checkpoints.stop()

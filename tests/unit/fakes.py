@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from tests.unit.builders import PINNED
-from tryitnow.api.checkpoint import CRIUOptions
+from tryitnow.api.definition import CRIUOptions
 from tryitnow.api.meta import GROUP, Key, Resource
 from tryitnow.api.template import Container
 from tryitnow.background import to_its_end
@@ -389,6 +389,9 @@ class FakeKubernetes(KubernetesApi):
         except KeyError:
             msg = f"{resource} {key}: 404"
             raise NotFoundError(msg) from None
+
+    async def namespace_uid(self, name: str) -> str:
+        return f"uid-of-{name}"
 
     async def node_uid(self, name: str) -> str:
         return f"uid-of-{name}"
@@ -961,6 +964,14 @@ class FakePodman(Podman):
             return self._with_members(pod) if pod else None
 
         return await self._do("inspect pod", name, work)
+
+    async def stop_pod(self, name: str) -> None:
+        async def work() -> None:
+            for member in self._with_members(self.pods[name]).members:
+                self.stop(member)
+            self.pods[name] = replace(self.pods[name], infra_running=False)
+
+        await self._do("stop pod", name, work)
 
     async def remove_pod(self, name: str) -> None:
         async def work() -> None:

@@ -21,9 +21,11 @@ from tryitnow.agent.node import AllSuspects, Node
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.revisions import RevisionError, Revisions
 from tryitnow.agent.sandbox.containers import Containers
+from tryitnow.agent.sandbox.firewall import Firewall
 from tryitnow.agent.sandbox.hooks import HookRunner
 from tryitnow.agent.sandbox.lifecycle import Sandboxes
 from tryitnow.agent.sandbox.names import PREFIX, Role, parse
+from tryitnow.agent.sandbox.namespaces import Hosts
 from tryitnow.agent.sandbox.probe import Prober, open_session
 from tryitnow.agent.storage.archives import ArchiveStore
 from tryitnow.agent.storage.files import free_bytes
@@ -82,9 +84,15 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
     podman = Podman(settings.podman, metrics)
     try:
         async with connect("agent", metrics) as kubernetes, open_session() as http:
-            prober = Prober(settings, http)
             node = await asyncio.to_thread(
-                build_node, settings, kubernetes, podman, prober, metrics
+                build_node,
+                settings,
+                kubernetes,
+                podman,
+                Prober(settings, http),
+                Firewall(),
+                Hosts(),
+                metrics,
             )
             yield node
     finally:
@@ -96,6 +104,8 @@ def build_node(
     kubernetes: KubernetesApi,
     podman: Podman,
     prober: Prober,
+    firewall: Firewall,
+    hosts: Hosts,
     metrics: Metrics,
 ) -> Node:
     """Put the node's tools together, and open its directories. Blocking."""
@@ -115,14 +125,14 @@ def build_node(
         MEMORY_EXHAUSTED, "memory", available_memory_bytes, settings.memory_reserve_bytes
     )
     ports = PortRange(settings.first_port, settings.last_port, nobody_listens)
-    sandboxes = Sandboxes(podman, volumes, ports)
+    sandboxes = Sandboxes(podman, volumes, ports, firewall)
     health = LastHealth()
     start = StartTools(
         kubernetes=kubernetes,
         podman=podman,
         volumes=volumes,
         sandboxes=sandboxes,
-        containers=Containers(podman, volumes, health),
+        containers=Containers(podman, volumes, health, prober, hosts),
         prober=prober,
         hooks=HookRunner(podman, volumes),
         health=health,

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 AGED_SECONDS = 1.0
-"""After that long, who waits with low priority gets every ``AGED_SHARE``-th turn. Without it, steady
-demand would keep a warm pool empty for ever, and each demo would need a restore of its own."""
+"""After that long, low priority gets every ``AGED_SHARE``-th turn. Without it, steady demand would
+keep a warm pool empty for ever, and each demo would need a restore of its own."""
 
 AGED_SHARE = 3
 

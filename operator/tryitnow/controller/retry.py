@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tryitnow.api.limits import NODE_LIMITS
-
 from tryitnow.backoff import Pauses
 
 MAX_BUILDS = 3

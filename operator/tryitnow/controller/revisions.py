@@ -1,4 +1,4 @@
-"""CheckpointRevisions: made when a definition is new, kept while anybody needs them, then deleted."""
+"""CheckpointRevisions: made for each new definition, kept while needed, then deleted."""
 
 from __future__ import annotations
 

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tryitnow.agent.restore.tools import StartTools
-from tryitnow.agent.sandbox.firewall import close_firewall
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
-from tryitnow.agent.sandbox.namespaces import read_hosts
 from tryitnow.agent.storage.archives import ArchiveName, ArchiveStore, Written, is_bundle
 from tryitnow.agent.storage.bundle import CONTAINERS, VOLUMES, bundle, chunks_of, pack_volume
 from tryitnow.agent.storage.diff import add_changes
@@ -83,12 +81,15 @@ async def checkpoint(
     """
     own_names = sandbox.containers(name, definition)
     pids = {container: await tools.podman.pid_of(own) for container, own in own_names.items()}
-    hosts = {container: await in_thread(read_hosts, pid) for container, pid in pids.items()}
+    hosts = {
+        container: await in_thread(tools.containers.hosts.read, pid)
+        for container, pid in pids.items()
+    }
     needed = _EXPORT_SHARE * await in_thread(_resident_bytes, list(pids.values()))
     with disk.reserved(needed, f"the checkpoint of {file.checkpoint}"):
         scratch = await in_thread(generations.scratch, f"{file.stem}.checkpoint")
         try:
-            await close_firewall(sandbox.pid, tcp_blocked=True)
+            await tools.sandboxes.firewall.close(sandbox.pid, tcp_blocked=True)
             parts = await _export_all(tools, own_names, definition, scratch)
             async with tools.sandboxes.in_work(helper):
                 for container, own in own_names.items():

@@ -64,7 +64,8 @@ async def run_job(tools: CheckpointTools, job: Job, state: State, tell: Tell) ->
 
 
 def _known(state: State) -> tuple[CheckpointRevision, ArchiveName]:
-    assert state.revision is not None and state.file is not None, "ADOPT comes first"
+    assert state.revision is not None, "ADOPT comes first"
+    assert state.file is not None
     return state.revision, state.file
 
 

@@ -1,7 +1,7 @@
 """What an actor does next: a pure function from what is wanted and what is there.
 
-The sister of the controller's plan. It knows no Podman, no disk and no clock but the ``now`` that it
-is given, so that every decision can be tested by a table.
+The sister of the controller's plan. It knows no Podman, no disk, and no clock but the ``now`` that
+it is given, so that every decision can be tested by a table.
 """
 
 from __future__ import annotations

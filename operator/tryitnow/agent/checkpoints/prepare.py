@@ -37,8 +37,8 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import in_thread
 
 _UNPACK_SHARE = 2
-"""Room that unpacking needs, in unpacked bytes: the tar of a container and its files, or its changed
-files and the image of them, lie side by side for a while."""
+"""Room that unpacking needs, in unpacked bytes: the tar of a container and its files, or its
+changed files and the image of them, lie side by side for a while."""
 
 _BYTES_PER_ENTRY = 4096
 """Room for one file beyond its content: a block of its directory or of its own last part."""

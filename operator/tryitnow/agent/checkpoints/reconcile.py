@@ -136,7 +136,7 @@ class CheckpointActor:
             self.turn()
 
     def look(self, *, ended: set[str], gone: set[str]) -> None:
-        """Handle a look at what waits: names of sandboxes that ended, and of those that are gone."""
+        """Handle a look at what waits: names of sandboxes that ended, and of those gone."""
         self._stock.lost(ended=ended, gone=gone)
         self._stock.check()
         self.turn()

@@ -14,8 +14,8 @@ from tryitnow.agent.restore.precreate import PreCreated
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName, Role, stock_name
 from tryitnow.agent.storage.generations import Generation
-from tryitnow.api.limits import CAPACITY_FULL
 from tryitnow.api.definition import Definition
+from tryitnow.api.limits import CAPACITY_FULL
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import all_together
 

@@ -29,7 +29,6 @@ from tryitnow.agent.errors import (
 )
 from tryitnow.agent.restore.restart import restart
 from tryitnow.agent.restore.result import Running
-from tryitnow.agent.sandbox.firewall import is_open
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.agent.storage.files import short_of_disk
@@ -192,7 +191,7 @@ async def _not_answering(
     """Handle that clients get no answer although all containers run."""
     message = f"{answer}\nAll of its containers run. {_KEPT}"
     if await tools.start.prober.ask_inside(definition, sandbox) is None:
-        if not await is_open(sandbox.pid):
+        if not await tools.start.sandboxes.firewall.is_open(sandbox.pid):
             # An agent ended between the start of its containers and the opening of the firewall.
             return await _bring_back(tools, demo, definition, sandbox)
         await tools.network.repair()

@@ -1,4 +1,4 @@
-"""Giving a running sandbox to its demo: a host name of its own, its hooks, and only then clients."""
+"""Giving a running sandbox to its demo: a host name of its own, its hooks, and then clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import timedelta
 from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.errors import NotReadyError
 from tryitnow.agent.restore.result import Running
-from tryitnow.agent.sandbox.firewall import open_firewall
 from tryitnow.agent.sandbox.hooks import demo_environment, start_environment
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.api.definition import Definition
@@ -53,7 +52,9 @@ async def personalize(
         took = await tools.start.hooks.run(
             "afterRestore", definition.hooks.after_restore, name, definition, sandbox, env
         )
-    await open_firewall(sandbox.pid, (port.container_port for port in sandbox.ports))
+    await tools.start.sandboxes.firewall.open(
+        sandbox.pid, (port.container_port for port in sandbox.ports)
+    )
     try:
         await tools.start.prober.wait_published(
             definition, sandbox, deadline, lambda: tools.start.sandboxes.is_running(name)

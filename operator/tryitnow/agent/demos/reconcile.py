@@ -94,7 +94,7 @@ async def _has_crashed(tools: DemoTools, demo: DemoInstance) -> bool:
 
 
 async def _data_lost(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
-    """Handle that the sandbox of a demo is gone, though Podman and the storage are what they were."""
+    """Handle that a demo has no sandbox, though Podman and the storage are what they were."""
     message = (
         f"the sandbox of the demo is not on node {tools.settings.node_name} any more: somebody "
         "removed its containers by hand. Its data is lost; it is started afresh at the same URL"

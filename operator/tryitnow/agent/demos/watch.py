@@ -81,7 +81,8 @@ class Watch:
             self._changed(demo.key)
 
     async def _target_of(self, demo: DemoInstance) -> Target:
-        assert demo.revision_key is not None and demo.status.host_port is not None
+        assert demo.revision_key is not None
+        assert demo.status.host_port is not None
         definition = (await self._tools.revisions.get(demo.revision_key)).definition
         settings = self._tools.settings
         port = demo.status.host_port

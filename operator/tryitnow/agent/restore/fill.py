@@ -15,7 +15,6 @@ from tryitnow.agent.restore.precreate import PreCreated, precreate
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.sandbox.cgroup import gather
-from tryitnow.agent.sandbox.firewall import close_firewall
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.agent.storage.generations import Generation
@@ -145,7 +144,7 @@ async def _wait_ready(
 ) -> timedelta:
     if definition.blocks_tcp:
         # All of them are there now, and may speak to each other.
-        await close_firewall(sandbox.pid)
+        await tools.sandboxes.firewall.close(sandbox.pid)
     return await tools.prober.wait_inside(
         definition,
         sandbox,

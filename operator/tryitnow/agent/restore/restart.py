@@ -8,7 +8,6 @@ from datetime import timedelta
 
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.restore.tools import StartTools
-from tryitnow.agent.sandbox.firewall import close_firewall
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.api.definition import Definition
@@ -45,7 +44,7 @@ async def restart(
         began = time.monotonic()
         pid = await tools.podman.start_pod_infra(str(sandbox.pod))
         sandbox = Sandbox(sandbox.pod, sandbox.ports, pid)
-        await close_firewall(pid)
+        await tools.sandboxes.firewall.close(pid)
         await in_thread(tools.volumes.mount_memory, sandbox.pod.tag, definition.template)
         await tools.containers.start_again(name, definition, sandbox, host)
         started = time.monotonic()

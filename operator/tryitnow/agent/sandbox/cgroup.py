@@ -1,4 +1,4 @@
-"""Bringing all processes of a restored container into its cgroup, where limits and pause reach them.
+"""Bringing all processes of a restored container to where its limits and a pause reach them.
 
 CRIU puts them there itself on most nodes. Where it is told to leave cgroups alone
 (``manage-cgroups=ignore`` in ``/etc/criu/crun.conf``, as on nodes that mix cgroup v1 and v2), only

@@ -15,8 +15,8 @@ from tryitnow.agent.errors import ContainerDiedError, NotReadyError
 from tryitnow.agent.health import LastHealth
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
-from tryitnow.agent.sandbox.namespaces import carry_hosts, set_host_name, write_host_files
-from tryitnow.agent.sandbox.probe import LOOPBACK, inside_session, wait_until
+from tryitnow.agent.sandbox.namespaces import Hosts
+from tryitnow.agent.sandbox.probe import LOOPBACK, Prober, wait_until
 from tryitnow.agent.sandbox.secrets import Redacted, Sources, printable
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
@@ -41,6 +41,8 @@ class Containers:
     podman: Podman
     volumes: VolumeStore
     health: LastHealth
+    prober: Prober
+    hosts: Hosts
 
     def new(
         self,
@@ -113,7 +115,7 @@ class Containers:
 
         """
         if host is not None:
-            await in_thread(set_host_name, sandbox.pid, host)
+            await in_thread(self.hosts.set_name, sandbox.pid, host)
         own_names = sandbox.containers(name, definition)
         fields = {container.name: field for field, container in definition.template.by_field()}
 
@@ -157,7 +159,7 @@ class Containers:
             NotReadyError: one did not start in its time.
 
         """
-        await in_thread(set_host_name, sandbox.pid, host)
+        await in_thread(self.hosts.set_name, sandbox.pid, host)
         own_names = sandbox.containers(name, definition)
 
         async def begin(container: Container) -> None:
@@ -192,7 +194,7 @@ class Containers:
             OSError: the sandbox is gone.
 
         """
-        await in_thread(set_host_name, sandbox.pid, host)
+        await in_thread(self.hosts.set_name, sandbox.pid, host)
         own_names = sandbox.containers(name, definition)
         await all_together(self._write_host_of(own, host) for own in own_names.values())
 
@@ -201,7 +203,7 @@ class Containers:
 
     async def _write_host(self, own: str, pid: int, host: str) -> None:
         try:
-            await in_thread(write_host_files, pid, host)
+            await in_thread(self.hosts.write_files, pid, host)
         except OSError as error:
             # An image may have none, or links: the kernel's name is what counts.
             logger.debug("%s: its /etc/hostname or /etc/hosts stays as it is: %s", own, error)
@@ -211,7 +213,7 @@ class Containers:
         if not hosts:
             return
         try:
-            await in_thread(carry_hosts, await self.podman.pid_of(own), hosts)
+            await in_thread(self.hosts.carry, await self.podman.pid_of(own), hosts)
         except OSError as error:
             logger.warning("%s: its /etc/hosts cannot be brought back: %s", own, error)
 
@@ -226,7 +228,7 @@ class Containers:
             state = await self.podman.inspect(own)
             return state is not None and state.running
 
-        async with inside_session(sandbox.pid) as session:
+        async with self.prober.session_inside(sandbox) as session:
             look = self._look(own, probe, session, redacted)
             try:
                 await wait_until(look, probe.timeout, runs)

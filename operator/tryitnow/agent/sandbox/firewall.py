@@ -50,45 +50,46 @@ def _input(open_ports: Iterable[int]) -> str:
     )
 
 
-async def close_firewall(pid: int, *, tcp_blocked: bool = False) -> None:
-    """Let no client in; with ``tcp_blocked`` nothing moves inside either.
+class Firewall:
+    """Sets the firewalls of this node's sandboxes."""
 
-    Args:
-        pid: A process in the sandbox's network namespace.
-        tcp_blocked: Whether TCP between the containers is dropped as well.
+    async def close(self, pid: int, *, tcp_blocked: bool = False) -> None:
+        """Let no client in; with ``tcp_blocked`` nothing moves inside either.
 
-    Raises:
-        FirewallError: nft is missing or refused, or the process is not in a sandbox.
+        Args:
+            pid: A process in the sandbox's network namespace.
+            tcp_blocked: Whether TCP between the containers is dropped as well.
 
-    """
-    blocked = _BLOCKED if tcp_blocked else _UNBLOCKED
-    await _apply(pid, f"add table inet {TABLE}\n{blocked}{_input(())}")
+        Raises:
+            FirewallError: nft is missing or refused, or the process is not in a sandbox.
 
+        """
+        blocked = _BLOCKED if tcp_blocked else _UNBLOCKED
+        await _apply(pid, f"add table inet {TABLE}\n{blocked}{_input(())}")
 
-async def open_firewall(pid: int, ports: Iterable[int]) -> None:
-    """Let clients in to these ports of the containers.
+    async def open(self, pid: int, ports: Iterable[int]) -> None:
+        """Let clients in to these ports of the containers.
 
-    Raises:
-        FirewallError: nft is missing or refused, or the process is not in a sandbox.
+        Raises:
+            FirewallError: nft is missing or refused, or the process is not in a sandbox.
 
-    """
-    await _apply(pid, f"add table inet {TABLE}\n{_UNBLOCKED}{_input(ports)}")
+        """
+        await _apply(pid, f"add table inet {TABLE}\n{_UNBLOCKED}{_input(ports)}")
 
+    async def is_open(self, pid: int) -> bool:
+        """Whether clients are let in.
 
-async def is_open(pid: int) -> bool:
-    """Whether clients are let in.
+        Raises:
+            FirewallError: nft is missing or refused, or the process is not in a sandbox.
 
-    Raises:
-        FirewallError: nft is missing or refused, or the process is not in a sandbox.
-
-    """
-    try:
-        listed = await _nft(pid, "list", "chain", "inet", TABLE, "input")
-    except FirewallError as error:
-        if "No such file or directory" in str(error):
-            return False  # nobody has set it up: a start was interrupted
-        raise
-    return "dport" in listed
+        """
+        try:
+            listed = await _nft(pid, "list", "chain", "inet", TABLE, "input")
+        except FirewallError as error:
+            if "No such file or directory" in str(error):
+                return False  # nobody has set it up: a start was interrupted
+            raise
+        return "dport" in listed
 
 
 async def _apply(pid: int, script: str) -> None:

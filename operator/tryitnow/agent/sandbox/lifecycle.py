@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tryitnow.agent.sandbox.firewall import close_firewall
+from tryitnow.agent.sandbox.firewall import Firewall
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import (
     PREFIX,
@@ -30,6 +30,7 @@ class Sandboxes:
     podman: Podman
     volumes: VolumeStore
     ports: PortRange
+    firewall: Firewall
     _pods_in_work: set[str] = field(default_factory=set)
     _names_in_work: set[str] = field(default_factory=set)
 
@@ -71,7 +72,7 @@ class Sandboxes:
         try:
             await in_thread(self.volumes.make, pod.tag, definition.template)
             pid = await self.podman.create_pod(str(pod), wanted)
-            await close_firewall(pid, tcp_blocked=tcp_blocked)
+            await self.firewall.close(pid, tcp_blocked=tcp_blocked)
             yield Sandbox(pod, wanted, pid)
         except BaseException:
             await to_its_end(self._remove_new(name, pod))

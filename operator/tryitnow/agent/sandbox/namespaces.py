@@ -73,39 +73,47 @@ def host_name_of(name: str) -> str:
     return name[:HOST_NAME_MAX].rstrip("-.")
 
 
-def set_host_name(pid: int, name: str) -> None:
-    """Give the host that a process believes to be on another name. Blocking, under 1 ms.
+class Hosts:
+    """Names hosts, and writes ``/etc/hosts``, of containers. All methods block, under 1 ms."""
 
-    Raises:
-        OSError: the process is gone, is on our own host, or we may not.
+    def set_name(self, pid: int, name: str) -> None:
+        """Give the host that a process believes to be on another name.
 
-    """
-    with _inside(pid, "uts", _CLONE_NEWUTS):
-        socket.sethostname(host_name_of(name))
+        Raises:
+            OSError: the process is gone, is on our own host, or we may not.
 
+        """
+        with _inside(pid, "uts", _CLONE_NEWUTS):
+            socket.sethostname(host_name_of(name))
 
-def write_host_files(pid: int, name: str) -> None:
-    """Write a host's name into a container's ``/etc``. Blocking.
+    def write_files(self, pid: int, name: str) -> None:
+        """Write a host's name into a container's ``/etc``.
 
-    Raises:
-        OSError: the container ended, or its image has other ideas of these files.
+        Raises:
+            OSError: the container ended, or its image has other ideas of these files.
 
-    """
-    own = host_name_of(name)
-    _write_etc(pid, "hostname", f"{own}\n", os.O_TRUNC)
-    _add_hosts(pid, [f"127.0.1.1 {own}"])
+        """
+        own = host_name_of(name)
+        _write_etc(pid, "hostname", f"{own}\n", os.O_TRUNC)
+        _add_hosts(pid, [f"127.0.1.1 {own}"])
 
+    def carry(self, pid: int, hosts: str) -> None:
+        """Add the lines of an /etc/hosts that a container had at its checkpoint.
 
-def carry_hosts(pid: int, hosts: str) -> None:
-    """Add the lines of an /etc/hosts that a container had at its checkpoint. Blocking.
+        Lines about the host that it was checkpointed on are left out.
 
-    Lines about the host that it was checkpointed on are left out.
+        Raises:
+            OSError: the container ended, or its image has other ideas of these files.
 
-    Raises:
-        OSError: the container ended, or its image has other ideas of these files.
+        """
+        _add_hosts(pid, _own_lines(hosts))
 
-    """
-    _add_hosts(pid, _own_lines(hosts))
+    def read(self, pid: int) -> str:
+        """Return a container's /etc/hosts; empty where it has none."""
+        try:
+            return _read_etc(pid, "hosts")
+        except OSError:
+            return ""
 
 
 def _add_hosts(pid: int, lines: list[str]) -> None:
@@ -114,14 +122,6 @@ def _add_hosts(pid: int, lines: list[str]) -> None:
     if missing:
         end = "" if present.endswith("\n") or not present else "\n"
         _write_etc(pid, "hosts", end + "".join(f"{line}\n" for line in missing), os.O_APPEND)
-
-
-def read_hosts(pid: int) -> str:
-    """Return a container's /etc/hosts; empty where it has none. Blocking."""
-    try:
-        return _read_etc(pid, "hosts")
-    except OSError:
-        return ""
 
 
 _HOSTS_OF_PODMAN = ("host.containers.internal", "localhost")

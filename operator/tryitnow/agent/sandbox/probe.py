@@ -1,4 +1,4 @@
-"""Asking an application whether it is ready: the way clients come in, or from inside its sandbox."""
+"""Asking an application whether it is ready: as clients do, or from inside its sandbox."""
 
 from __future__ import annotations
 
@@ -113,8 +113,14 @@ class Prober:
         """
         outside = self.published(definition, sandbox)
         target = Target(LOOPBACK, definition.probe_port, definition.readiness, outside.asked_as)
-        async with inside_session(sandbox.pid) as session:
+        async with self.session_inside(sandbox) as session:
             yield session, target
+
+    @asynccontextmanager
+    async def session_inside(self, sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
+        """Give a session whose sockets are in the network namespace of a sandbox."""
+        async with open_session(socket_factory(sandbox.pid)) as session:
+            yield session
 
     async def ask_published(self, definition: Definition, sandbox: Sandbox) -> str | None:
         """Ask once as clients do; return None when ready, else what was wrong."""
@@ -158,13 +164,6 @@ class Prober:
         """
         async with self.inside(definition, sandbox) as (session, target):
             return await wait_until(lambda: ask(session, target), deadline, alive)
-
-
-@asynccontextmanager
-async def inside_session(pid: int) -> AsyncIterator[aiohttp.ClientSession]:
-    """Give a session whose sockets are in the network namespace of a process."""
-    async with open_session(socket_factory(pid)) as session:
-        yield session
 
 
 async def ask(

@@ -41,7 +41,8 @@ class Written:
 
 
 _LONGEST_STEM = 200
-"""Characters: a file name may have 255, and endings such as ``.tar.zst.<digits>.partial`` follow."""
+"""Characters: a file name may have 255, and endings such as ``.tar.zst.<digits>.partial``
+follow."""
 
 
 @dataclass(frozen=True)

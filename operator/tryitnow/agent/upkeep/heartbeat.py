@@ -36,7 +36,7 @@ GOODBYE_SECONDS = 3.0
 
 EXAMINE_EVERY_SECONDS = 300.0
 EXAMINE_BROKEN_EVERY_SECONDS = 30.0
-"""Between two examinations of the node; sooner while something is wrong, so that a fix shows soon."""
+"""Between two examinations of the node; sooner while something is wrong: a fix shows soon."""
 
 
 async def examine_node(node: Node) -> None:

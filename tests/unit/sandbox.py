@@ -1,0 +1,98 @@
+"""The parts of a sandbox that a unit test has not: its namespaces.
+
+Containers of ``FakePodman`` have none. What reaches into them is faked here, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+import aiohttp
+
+from tryitnow.agent.errors import FirewallError
+from tryitnow.agent.sandbox.firewall import Firewall
+from tryitnow.agent.sandbox.model import Sandbox
+from tryitnow.agent.sandbox.namespaces import Hosts
+from tryitnow.agent.sandbox.probe import Prober, Target
+from tryitnow.api.definition import Definition
+
+
+class State(Enum):
+    """How a firewall is set."""
+
+    CLOSED = "closed"
+    BLOCKED = "blocked"
+    OPEN = "open"
+
+
+@dataclass
+class FakeFirewall(Firewall):
+    """Remembers what it was told. All sandboxes of ``FakePodman`` share one process ID."""
+
+    states: list[State] = field(default_factory=list)
+    """In the order in which they were set."""
+
+    fails: bool = False
+
+    async def close(self, pid: int, *, tcp_blocked: bool = False) -> None:
+        self._set(pid, State.BLOCKED if tcp_blocked else State.CLOSED)
+
+    async def open(self, pid: int, ports: Iterable[int]) -> None:
+        assert list(ports)
+        self._set(pid, State.OPEN)
+
+    async def is_open(self, pid: int) -> bool:
+        assert pid
+        return bool(self.states) and self.states[-1] is State.OPEN
+
+    def _set(self, pid: int, state: State) -> None:
+        assert pid, "a firewall is set in a sandbox that runs"
+        if self.fails:
+            msg = "nft: no such file"
+            raise FirewallError(msg)
+        self.states.append(state)
+
+
+@dataclass
+class FakeHosts(Hosts):
+    """Remembers names and lines of /etc/hosts."""
+
+    names: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    carried: list[str] = field(default_factory=list)
+    hosts: str = ""
+    """/etc/hosts of all containers."""
+
+    def set_name(self, pid: int, name: str) -> None:
+        assert pid
+        self.names.append(name)
+
+    def write_files(self, pid: int, name: str) -> None:
+        assert pid
+        self.files.append(name)
+
+    def carry(self, pid: int, hosts: str) -> None:
+        assert pid
+        self.carried.append(hosts)
+
+    def read(self, pid: int) -> str:
+        assert pid
+        return self.hosts
+
+
+class FakeProber(Prober):
+    """Asks from outside where the real one asks from inside."""
+
+    @asynccontextmanager
+    async def inside(
+        self, definition: Definition, sandbox: Sandbox
+    ) -> AsyncIterator[tuple[aiohttp.ClientSession, Target]]:
+        yield self.http, self.published(definition, sandbox)
+
+    @asynccontextmanager
+    async def session_inside(self, sandbox: Sandbox) -> AsyncIterator[aiohttp.ClientSession]:
+        assert sandbox.pid
+        yield self.http
