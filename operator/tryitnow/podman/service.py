@@ -180,7 +180,10 @@ async def _run_beside(process: ServiceProcess, command: Sequence[str]) -> None:
     running = await asyncio.create_subprocess_exec(
         program,
         f"--target={process.pid}",
-        "--all",
+        # Not its network: Podman's first thread may have stayed in that of a container, where it
+        # once set something up. Both Pods' containers are in the node's network, as we are.
+        "--mount",
+        "--pid",
         "--",
         *command,
         env=process.env,
