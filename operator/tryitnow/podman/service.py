@@ -19,8 +19,8 @@ from typing import Any
 from tryitnow.podman.calls import CALL_SECONDS, Calls
 from tryitnow.podman.errors import (
     PodmanBusyError,
-    PodmanCallError,
     PodmanError,
+    PodmanFailure,
     PodmanUnreachableError,
 )
 from tryitnow.podman.limits import as_node_limit
@@ -202,5 +202,5 @@ async def _run_beside(process: ServiceProcess, command: Sequence[str]) -> None:
         raise _failed(f"`{called}` failed: {said.decode(errors='replace').strip()}")
 
 
-def _failed(message: str) -> PodmanCallError:
+def _failed(message: str) -> PodmanFailure:
     return as_node_limit(message) or PodmanError(message)
