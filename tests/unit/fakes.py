@@ -8,9 +8,19 @@ reads and writes real archives.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import itertools
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +32,7 @@ from tests.unit.builders import PINNED
 from tryitnow.api.checkpoint import CRIUOptions
 from tryitnow.api.meta import API_VERSION, NODE_FINALIZER, Key, Resource
 from tryitnow.api.template import Container
+from tryitnow.background import to_its_end
 from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity
 from tryitnow.kubernetes.errors import (
     ConflictError,
@@ -32,15 +43,26 @@ from tryitnow.kubernetes.errors import (
 from tryitnow.kubernetes.recorded import RecordedEvent
 from tryitnow.kubernetes.view import Listing, UnreadableObjectError
 from tryitnow.podman.client import (
+    ContainerEvent,
+    ContainerEvents,
     ContainerState,
+    EventAction,
     Executed,
     Image,
     NewContainer,
     Podman,
     PodState,
     PortMapping,
+    PullPolicy,
+    ServiceInfo,
 )
-from tryitnow.podman.errors import NoSuchContainerError
+from tryitnow.podman.errors import (
+    NameTakenError,
+    NoSuchContainerError,
+    NoSuchPodError,
+    PodmanUnreachableError,
+)
+from tryitnow.podman.registry_auth import Credentials
 from tryitnow.settings import TRANSFER_AUDIENCE
 
 NO_PROCESS = 1 << 22
@@ -325,21 +347,52 @@ class FakeKubernetes(KubernetesApi):
 
 @dataclass
 class _Running:
+    """A container of the fake, whether it runs or not."""
+
     state: ContainerState
-    runner: web.AppRunner | None
+    runner: web.AppRunner | None = None
+    status: int | None = None
+    ports: tuple[PortMapping, ...] = ()
+    """Those that it listens on when it runs: its own, or those of its pod that are its own."""
+
+    began: bool = False
+    """Whether it was ever started, as Podman sees it."""
+
+    @property
+    def word(self) -> str:
+        """Podman's word for its state."""
+        if self.state.paused:
+            return "paused"
+        if self.state.running:
+            return "running"
+        return "exited" if self.began else "created"
+
+
+@dataclass
+class _FakePod:
+    state: PodState
+    ports: tuple[PortMapping, ...]
 
 
 class FakePodman(Podman):
-    """A Podman in memory whose containers really listen on their ports."""
+    """A Podman in memory whose containers really listen on their ports.
+
+    Each call can be made to fail (``failures``), to take its time (``delay``) and to break off
+    after Podman did what was asked (``disconnects``): by the name under which ``log`` has it.
+    """
 
     def __init__(self, address: str, directory: Path) -> None:
         self._address = address
         self.directory = directory
-        self.roots: tuple[Path, Path] | None = None
-        """Files of a container, and of its image."""
         """What lies beside each container, by its first name."""
 
+        self.roots: tuple[Path, Path] | None = None
+        """Files of a container, and of its image."""
+
         self._containers: dict[str, _Running] = {}
+        self._made_pods: dict[str, _FakePod] = {}
+        self._followers: list[tuple[str, Collection[EventAction], ContainerEvents]] = []
+        self._ids = itertools.count(1)
         self.log: list[str] = []
         """What was asked of it, such as "restore tryitnow_demo_…"."""
 
@@ -351,15 +404,28 @@ class FakePodman(Podman):
         self.failures: dict[str, Exception] = {}
         """What to raise, by the name of the call ("restore prepared" apart from "restore")."""
 
+        self.delay: dict[str, float] = {}
+        """Seconds that a call takes before it is done, by its name."""
+
+        self.disconnects: dict[str, int] = {}
+        """How many of the next calls break off after they were done, by their name."""
+
         self.created: list[Container] = []
+        self.made: list[NewContainer] = []
+        """What containers were made of, in order."""
+
         self.options: list[CRIUOptions] = []
         """Of each freeze and thaw."""
 
         self.images: set[str] = set()
         """References of images that we made, such as "repository:tag"."""
 
+        self.pulls: list[tuple[str, PullPolicy | None, tuple[Credentials, ...]]] = []
+        """Images that were asked for: by which name, when to ask, and with what."""
+
         self.pods: dict[str, PodState] = {}
-        """Pods that somebody made, by name."""
+        """Pods that somebody made, by name. Their members are those listed here and the containers
+        that joined them."""
 
         self.executed: list[tuple[str, tuple[str, ...], dict[str, str]]] = []
         """Commands that were run: where, what, and with which environment."""
@@ -381,9 +447,16 @@ class FakePodman(Podman):
         self.answers: dict[str, int] = {}
         """Status by path, for paths that answer otherwise."""
 
-    async def ping(self) -> None:
-        if "ping" in self.failures:
-            raise self.failures["ping"]
+        self.service = ServiceInfo(
+            version="5.8.6",
+            graph_root=directory / "storage",
+            run_root=directory / "run",
+            selinux=False,
+            free_locks=2048,
+            event_logger="file",
+        )
+
+    # -- what tests do with it ---------------------------------------------------------------------
 
     def containers(self) -> list[str]:
         """Return the names of all containers."""
@@ -392,149 +465,330 @@ class FakePodman(Podman):
     def stop(self, name: str, exit_code: int = 137) -> None:
         """Have a container end."""
         running = self._containers[name]
-        running.state = replace(running.state, running=False, exit_code=exit_code)
+        running.state = replace(running.state, running=False, exit_code=exit_code, pid=0)
+        self._tell(running.state, EventAction.DIED)
 
     def add(self, state: ContainerState) -> None:
         """Have a container that somebody else made; it does not listen."""
-        self._containers[state.name] = _Running(state, None)
+        self._containers[state.name] = _Running(state)
+
+    def reboot(self) -> None:
+        """End all processes; what was made stays."""
+        for running in self._containers.values():
+            code = 0 if running.state.alive else running.state.exit_code
+            running.state = replace(
+                running.state, running=False, paused=False, exit_code=code, pid=0
+            )
+        for name, pod in self.pods.items():
+            self.pods[name] = replace(pod, infra_running=False)
 
     async def shut(self) -> None:
         """End all containers."""
-        for name in list(self._containers):
-            await self.remove(name)
+        for running in self._containers.values():
+            if running.runner is not None:
+                await running.runner.cleanup()
+        self._containers.clear()
 
-    def _begin(self, call: str, name: str) -> None:
+    # -- how each call is done ---------------------------------------------------------------------
+
+    async def _do(
+        self, call: str, name: str, work: Callable[[], Awaitable[T]], *, lets_go: bool = False
+    ) -> T:
+        """Do a call. One that does not let go is done to its end, as Podman's client does it."""
         self.log.append(f"{call} {name}")
         if call in self.failures:
             raise self.failures[call]
 
-    async def _run_container(
-        self, name: str, image: str, ports: Sequence[PortMapping], status: int | None
-    ) -> None:
-        runner: web.AppRunner | None = None
-        if status is not None:
+        async def done() -> T:
+            if delay := self.delay.get(call):
+                await asyncio.sleep(delay)
+            result = await work()
+            if self.disconnects.get(call):
+                self.disconnects[call] -= 1
+                msg = f"Podman broke off: {call} {name}"
+                raise PodmanUnreachableError(msg)
+            return result
 
-            async def answer(request: web.Request) -> web.Response:
-                self.requested_paths.append(request.path)
-                await asyncio.sleep(self.delays.get(name, 0))
-                return web.Response(status=self.answers.get(request.path, status), text="shop")
+        return await (done() if lets_go else to_its_end(done()))
 
-            app = web.Application()
-            app.router.add_get("/{path:.*}", answer)
-            runner = web.AppRunner(app, access_log=None)
-            await runner.setup()
-            for mapping in ports:
-                await web.TCPSite(runner, self._address, mapping.host_port).start()
-        state = ContainerState(
-            name=name,
-            id=f"id-of-{name}",
-            running=True,
-            exit_code=0,
-            pid=NO_PROCESS,
-            image=image,
-            ports=tuple(ports),
+    def _known(self, name: str) -> _Running:
+        for running in self._containers.values():
+            if name in {running.state.name, running.state.id}:
+                return running
+        msg = f'no container with name or ID "{name}" found: no such container'
+        raise NoSuchContainerError(msg)
+
+    def _tell(self, state: ContainerState, action: EventAction) -> None:
+        code = state.exit_code if action is EventAction.DIED else None
+        event = ContainerEvent(state.name, state.id, action, exit_code=code)
+        for prefix, actions, told in self._followers:
+            if action in actions and state.name.startswith(prefix):
+                told.add(event)
+
+    def _make(self, name: str, new: NewContainer) -> _Running:
+        if name in self._containers or name in self.ghosts:
+            msg = f'the container name "{name}" is already in use'
+            raise NameTakenError(msg)
+        ports, pod_id = new.ports, ""
+        if new.pod is not None:
+            pod = self.pods.get(new.pod)
+            if pod is None:
+                msg = f"no pod with name or ID {new.pod} found: no such pod"
+                raise NoSuchPodError(msg)
+            pod_id = pod.id
+            own = {port.container_port for port in new.container.ports}
+            made = self._made_pods.get(new.pod)
+            ports = tuple(p for p in (made.ports if made else ()) if p.container_port in own)
+        self.created.append(new.container)
+        self.made.append(new)
+        running = _Running(
+            ContainerState(
+                name=name,
+                id=f"id-of-{name}",
+                running=False,
+                exit_code=0,
+                pid=0,
+                image=new.image,
+                ports=self._made_pods[new.pod].ports if new.pod in self._made_pods else new.ports,
+                pod=pod_id,
+            ),
+            ports=ports,
         )
-        self._containers[name] = _Running(state, runner)
+        self._containers[name] = running
+        return running
+
+    async def _go(self, running: _Running, status: int | None) -> None:
+        """Let a container run, and answer on its ports."""
+        running.status, running.began = status, True
+        running.state = replace(
+            running.state, running=True, paused=False, exit_code=0, pid=NO_PROCESS
+        )
+        if running.runner is not None or status is None:
+            return
+        first_name = running.state.name
+
+        async def answer(request: web.Request) -> web.Response:
+            self.requested_paths.append(request.path)
+            await asyncio.sleep(self.delays.get(first_name, 0))
+            if not running.state.running or running.status is None:
+                assert request.transport is not None
+                request.transport.abort()  # nobody listens
+            status = self.answers.get(request.path, running.status or 500)
+            return web.Response(status=status, text="shop")
+
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        running.runner = web.AppRunner(app, access_log=None)
+        await running.runner.setup()
+        for mapping in running.ports:
+            await web.TCPSite(running.runner, self._address, mapping.host_port).start()
+
+    # -- Podman's calls ----------------------------------------------------------------------------
 
     def close(self) -> None:
         return
 
-    async def pull(self, reference: str) -> Image:
-        self._begin("pull", reference)
-        return Image(id="sha256:1", pinned=PINNED)
+    async def ping(self) -> None:
+        if "ping" in self.failures:
+            raise self.failures["ping"]
+        await asyncio.sleep(self.delay.get("ping", 0))
 
-    async def ensure_image(self, pinned: str) -> None:
-        self._begin("ensure_image", pinned)
+    async def info(self) -> ServiceInfo:
+        async def work() -> ServiceInfo:
+            return self.service
+
+        return await self._do("info", "", work, lets_go=True)
+
+    async def reload_network(self, *containers: str) -> None:
+        async def work() -> None:
+            return
+
+        await self._do("reload network", " ".join(containers) or "--all", work)
+
+    @contextlib.asynccontextmanager
+    async def events(
+        self,
+        prefix: str,
+        actions: Collection[EventAction] = (EventAction.DIED, EventAction.REMOVED),
+    ) -> AsyncIterator[ContainerEvents]:
+        if "events" in self.failures:
+            raise self.failures["events"]
+        follower = (prefix, actions, ContainerEvents())
+        self._followers.append(follower)
+        try:
+            yield follower[2]
+        finally:
+            self._followers.remove(follower)
+
+    async def pull(
+        self,
+        name: str,
+        *,
+        policy: PullPolicy | None = None,
+        auth: Sequence[Credentials] = (),
+    ) -> Image:
+        async def work() -> Image:
+            self.pulls.append((name, policy, tuple(auth)))
+            return Image(id="sha256:1", pinned=PINNED)
+
+        return await self._do("pull", name, work, lets_go=True)
+
+    async def ensure_image(
+        self,
+        pinned: str,
+        *,
+        auth: Sequence[Credentials] = (),  # noqa: ARG002 - whoever asks may have it
+    ) -> None:
+        async def work() -> None:
+            return
+
+        await self._do("ensure_image", pinned, work, lets_go=True)
 
     async def has_image(self, reference: str) -> bool:
-        self._begin("has_image", reference)
-        return reference in self.images
+        async def work() -> bool:
+            return reference in self.images
+
+        return await self._do("has_image", reference, work, lets_go=True)
+
+    async def images_of(self, repository: str) -> dict[str, str]:
+        async def work() -> dict[str, str]:
+            found = (reference.rpartition(":") for reference in self.images)
+            return {tag: f"id-of-{tag}" for name, _, tag in found if name == repository}
+
+        return await self._do("image_tags", repository, work, lets_go=True)
 
     async def image_tags(self, repository: str) -> set[str]:
-        self._begin("image_tags", repository)
-        found = (reference.rpartition(":") for reference in self.images)
-        return {tag for name, _, tag in found if name == repository}
+        return set(await self.images_of(repository))
 
     async def remove_image(self, reference: str) -> bool:
-        self._begin("remove_image", reference)
-        if any(c.state.image == reference for c in self._containers.values()):
-            return False
-        self.images.discard(reference)
-        return True
+        async def work() -> bool:
+            if any(c.state.image == reference for c in self._containers.values()):
+                return False
+            self.images.discard(reference)
+            return True
+
+        return await self._do("remove_image", reference, work)
 
     async def create_and_start(self, name: str, new: NewContainer) -> None:
-        self._begin("create", name)
-        self.created.append(new.container)
-        await self._run_container(name, new.image, new.ports, self.cold_status)
+        async def work() -> None:
+            await self._go(self._make(name, new), self.cold_status)
+
+        await self._do("create", name, work)
+
+    async def create_container(self, name: str, new: NewContainer) -> None:
+        async def work() -> None:
+            self._make(name, new)
+
+        await self._do("create container", name, work)
+
+    async def create_stopped(self, name: str, new: NewContainer) -> Path:
+        async def work() -> Path:
+            self._make(name, new).began = True
+            directory = self.directory / name
+            directory.mkdir(parents=True)
+            return directory
+
+        return await self._do("create stopped", name, work)
+
+    async def init(self, name: str) -> None:
+        async def work() -> None:
+            running = self._known(name)
+            running.state = replace(running.state, pid=NO_PROCESS)
+
+        await self._do("init", name, work)
 
     async def start(self, name: str) -> None:
-        self._begin("start", name)
-        running = self._containers[name]
-        await self._run_container(
-            name, running.state.image, list(running.state.ports), self.cold_status
-        )
+        async def work() -> None:
+            await self._go(self._known(name), self.cold_status)
+
+        await self._do("start", name, work)
 
     async def rename(self, name: str, new_name: str) -> None:
-        self._begin("rename", name)
-        if name not in self._containers:
-            raise NoSuchContainerError(name)
-        running = self._containers.pop(name)
-        running.state = replace(running.state, name=new_name)
-        self._containers[new_name] = running
+        async def work() -> None:
+            running = self._known(name)
+            if new_name in self._containers or new_name in self.ghosts:
+                msg = f"renaming container {name}: UNIQUE constraint failed: ContainerConfig.Name"
+                raise NameTakenError(msg)
+            del self._containers[running.state.name]
+            running.state = replace(running.state, name=new_name)
+            self._containers[new_name] = running
+            self._tell(running.state, EventAction.RENAMED)
+
+        await self._do("rename", name, work)
 
     async def pause(self, name: str) -> None:
-        self._begin("pause", name)
-        running = self._containers[name]
-        running.state = replace(running.state, running=False, paused=True)
+        async def work() -> None:
+            running = self._known(name)
+            running.state = replace(running.state, running=False, paused=True)
+
+        await self._do("pause", name, work)
 
     async def unpause(self, name: str) -> None:
-        self._begin("unpause", name)
-        running = self._containers[name]
-        running.state = replace(running.state, running=True, paused=False)
+        async def work() -> None:
+            running = self._known(name)
+            running.state = replace(running.state, running=True, paused=False)
+
+        await self._do("unpause", name, work)
 
     async def remove(self, name: str) -> None:
-        self._begin("remove", name)
-        if name in self.ghosts:
-            self.ghosts.remove(name)
-        running = self._containers.pop(name, None)
-        if running is not None and running.runner is not None:
-            await running.runner.cleanup()
+        async def work() -> None:
+            if name in self.ghosts:
+                self.ghosts.remove(name)
+            running = self._containers.pop(name, None)
+            if running is None:
+                return
+            if running.runner is not None:
+                await running.runner.cleanup()
+            self._tell(running.state, EventAction.REMOVED)
+
+        await self._do("remove", name, work)
 
     async def inspect(self, name: str) -> ContainerState | None:
-        self._begin("inspect", name)
-        running = self._containers.get(name)
-        return running.state if running else None
+        async def work() -> ContainerState | None:
+            try:
+                return self._known(name).state
+            except NoSuchContainerError:
+                return None
+
+        return await self._do("inspect", name, work)
 
     async def half_made(self, prefix: str) -> list[str]:
         return [name for name in self.ghosts if name.startswith(prefix)]
 
     async def list_containers(self, prefix: str) -> list[ContainerState]:
-        self._begin("list", prefix)
-        return [c.state for n, c in self._containers.items() if n.startswith(prefix)]
+        async def work() -> list[ContainerState]:
+            return [c.state for n, c in self._containers.items() if n.startswith(prefix)]
+
+        return await self._do("list", prefix, work)
 
     async def log_tail(self, name: str, lines: int = 10) -> str:
-        self._begin("logs", name)
-        return "\n".join(self.last_lines.splitlines()[-lines:])
+        async def work() -> str:
+            return "\n".join(self.last_lines.splitlines()[-lines:])
+
+        return await self._do("logs", name, work)
 
     async def checkpoint(
         self, name: str, options: CRIUOptions, consume: Callable[[Iterator[bytes]], T]
     ) -> T:
-        self._begin("checkpoint", name)
-        self.options.append(options)
-        if name not in self._containers:
-            raise NoSuchContainerError(name)
-        half = len(self.frozen_bytes) // 2
-        chunks = iter([self.frozen_bytes[:half], self.frozen_bytes[half:]])
-        written = await asyncio.to_thread(consume, chunks)
-        self.stop(name, 0)
-        return written
+        async def work() -> T:
+            self.options.append(options)
+            running = self._known(name)
+            half = len(self.frozen_bytes) // 2
+            chunks = iter([self.frozen_bytes[:half], self.frozen_bytes[half:]])
+            written = await asyncio.to_thread(consume, chunks)
+            self.stop(running.state.name, 0)
+            return written
+
+        return await self._do("checkpoint", name, work, lets_go=True)
 
     async def with_roots(self, name: str, helper: str, use: Callable[[Path, Path], T]) -> T:
-        self._begin("look into", name)
-        assert helper not in self._containers
-        root, image = self.roots or (self.directory, self.directory)
-        self.directory.mkdir(exist_ok=True)
-        return await asyncio.to_thread(use, root, image)
+        async def work() -> T:
+            assert helper not in self._containers
+            root, image = self.roots or (self.directory, self.directory)
+            self.directory.mkdir(exist_ok=True)
+            return await asyncio.to_thread(use, root, image)
+
+        return await self._do("look into", name, work)
 
     async def restore_import(
         self,
@@ -545,65 +799,121 @@ class FakePodman(Podman):
         *,
         pod: str | None = None,
     ) -> timedelta:
-        self._begin("restore" if pod is None else f"restore in {pod}", name)
-        self.options.append(options)
-        await asyncio.to_thread(lambda: b"".join(produce()))
-        await self._run_container(name, PINNED, ports, self.thawed_status)
-        return timedelta(milliseconds=1)
+        async def work() -> timedelta:
+            self.options.append(options)
+            await asyncio.to_thread(lambda: b"".join(produce()))
+            state = ContainerState(
+                name=name,
+                id=f"id-of-{name}",
+                running=False,
+                exit_code=0,
+                pid=0,
+                image=PINNED,
+                ports=tuple(ports),
+                pod=self.pods[pod].id if pod in self.pods else "",
+            )
+            self._containers[name] = _Running(state, ports=tuple(ports))
+            await self._go(self._containers[name], self.thawed_status)
+            return timedelta(milliseconds=1)
 
-    async def create_stopped(self, name: str, new: NewContainer) -> Path:
-        self._begin("create stopped", name)
-        self.created.append(new.container)
-        directory = self.directory / name
-        directory.mkdir(parents=True)
-        state = ContainerState(
-            name=name,
-            id=f"id-of-{name}",
-            running=False,
-            exit_code=0,
-            pid=0,
-            image=new.image,
-            ports=new.ports,
-        )
-        self._containers[name] = _Running(state, None)
-        return directory
+        return await self._do("restore" if pod is None else f"restore in {pod}", name, work)
 
     async def restore(self, name: str, options: CRIUOptions) -> timedelta:
-        self._begin("restore prepared", name)
-        self.options.append(options)
-        slot = self._containers[name].state
-        await self._run_container(name, slot.image, list(slot.ports), self.thawed_status)
-        return timedelta(milliseconds=2)
+        async def work() -> timedelta:
+            self.options.append(options)
+            await self._go(self._known(name), self.thawed_status)
+            return timedelta(milliseconds=2)
+
+        return await self._do("restore prepared", name, work, lets_go=True)
+
+    async def create_pod(
+        self,
+        name: str,
+        ports: tuple[PortMapping, ...],
+        *,
+        hostname: str | None = None,  # noqa: ARG002 - nobody sees it
+        shm_bytes: int | None = None,  # noqa: ARG002
+        start: bool = True,
+    ) -> int:
+        async def work() -> int:
+            if name in self.pods:
+                msg = f'failed to make pod: name "{name}" is in use: pod already exists'
+                raise NameTakenError(msg)
+            number = next(self._ids)
+            state = PodState(name, f"pod-{number}", f"infra-{number}", infra_running=start)
+            self.pods[name] = state
+            self._made_pods[name] = _FakePod(state, ports)
+            return NO_PROCESS if start else 0
+
+        return await self._do("create pod", name, work)
+
+    async def start_pod_infra(self, name: str) -> int:
+        async def work() -> int:
+            if name not in self.pods:
+                msg = f"no pod with name or ID {name} found: no such pod"
+                raise NoSuchPodError(msg)
+            self.pods[name] = replace(self.pods[name], infra_running=True)
+            return NO_PROCESS
+
+        return await self._do("start infra", name, work)
+
+    def _with_members(self, pod: PodState) -> PodState:
+        joined = {n: c for n, c in self._containers.items() if c.state.pod == pod.id}
+        ended = {n: c.state.exit_code for n, c in joined.items() if c.word == "exited"}
+        return replace(
+            pod,
+            members={**pod.members, **{name: each.word for name, each in joined.items()}},
+            exit_codes={**pod.exit_codes, **ended},
+        )
 
     async def list_pods(self, prefix: str) -> list[PodState]:
-        self._begin("list pods", prefix)
-        return [pod for name, pod in self.pods.items() if name.startswith(prefix)]
+        async def work() -> list[PodState]:
+            found = [pod for name, pod in self.pods.items() if name.startswith(prefix)]
+            return [self._with_members(pod) for pod in found]
+
+        return await self._do("list pods", prefix, work)
 
     async def inspect_pod(self, name: str) -> PodState | None:
-        self._begin("inspect pod", name)
-        return next((pod for pod in self.pods.values() if name in {pod.name, pod.id}), None)
+        async def work() -> PodState | None:
+            found = (pod for pod in self.pods.values() if name in {pod.name, pod.id})
+            pod = next(found, None)
+            return self._with_members(pod) if pod else None
+
+        return await self._do("inspect pod", name, work)
 
     async def remove_pod(self, name: str) -> None:
-        self._begin("remove pod", name)
-        pod = self.pods.pop(name, None)
-        for member in pod.members if pod else ():
-            await self.remove(member)
+        async def work() -> None:
+            pod = self.pods.pop(name, None)
+            self._made_pods.pop(name, None)
+            for member in self._with_members(pod).members if pod else ():
+                await self.remove(member)
+
+        await self._do("remove pod", name, work)
 
     async def pid_of(self, name: str) -> int:
-        self._begin("pid", name)
-        return NO_PROCESS
+        async def work() -> int:
+            if any(pod.infra_id == name for pod in self.pods.values()):
+                return NO_PROCESS
+            running = self._containers.get(name)
+            return running.state.pid if running else NO_PROCESS
+
+        return await self._do("pid", name, work)
 
     async def execute(
         self, name: str, command: Sequence[str], env: Mapping[str, str], timeout: timedelta
     ) -> Executed:
+        async def work() -> Executed:
+            self.executed.append((name, tuple(command), dict(env)))
+            outcome = self.outcomes.pop(0) if self.outcomes else Executed(0, "")
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
         assert timeout
-        self._begin("exec", name)
-        self.executed.append((name, tuple(command), dict(env)))
-        outcome = self.outcomes.pop(0) if self.outcomes else Executed(0, "")
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        return await self._do("exec", name, work, lets_go=True)
 
     async def environment_of(self, name: str) -> dict[str, str]:
-        self._begin("environment", name)
-        return self.environments.get(name, {})
+        async def work() -> dict[str, str]:
+            return self.environments.get(name, {})
+
+        return await self._do("environment", name, work)

@@ -33,7 +33,7 @@ from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import all_together, outcomes, together
-from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
+from tryitnow.podman.errors import PodmanCallError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ PATIENCE_SECONDS = 8.0
 demos leaves it little time. Less than what ends a request, so that silence is no wrong answer."""
 
 _EXPECTED = (
-    PodmanError,
+    PodmanCallError,
     NotReadyError,
     ArchiveError,
     UnpackError,
@@ -101,7 +101,7 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
                 node.podman.rename(str(warm.name), str(name)), _answers(node, copy, warm)
             )
             node.ports.hand_over(str(warm.name), str(name))
-        except (PodmanError, NotReadyError, _SilentError) as error:
+        except (PodmanCallError, NotReadyError, _SilentError) as error:
             if isinstance(error, PodmanUnreachableError):
                 raise
             note = f"the warm copy {warm.name} was not fit and is replaced: {error}"

@@ -39,7 +39,7 @@ class Layers(Containers):
 
         await self.remove(helper)
         try:
-            return await self._run(call)
+            return await self._run_whole(call, on=name)
         finally:
             await self.remove(helper)
 
