@@ -7,10 +7,8 @@ its namespaces, with its environment and its options.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
-import signal
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -21,8 +19,8 @@ from typing import Any
 from tryitnow.podman.calls import CALL_SECONDS, Calls
 from tryitnow.podman.errors import (
     PodmanBusyError,
+    PodmanCallError,
     PodmanError,
-    PodmanFailure,
     PodmanUnreachableError,
 )
 from tryitnow.podman.limits import as_node_limit
@@ -182,15 +180,16 @@ async def _run_beside(process: ServiceProcess, command: Sequence[str]) -> None:
     running = await asyncio.create_subprocess_exec(
         program,
         f"--target={process.pid}",
-        "--all",
+        # Not its network: Podman's first thread may have stayed in that of a container, where it
+        # once set something up. Both Pods' containers are in the node's network, as we are.
+        "--mount",
+        "--pid",
         "--",
         *command,
         env=process.env,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        # nsenter starts the command as a child of its own, which outlives it: one group is ended.
-        start_new_session=True,
     )
     try:
         async with asyncio.timeout(RELOAD_SECONDS):
@@ -200,12 +199,11 @@ async def _run_beside(process: ServiceProcess, command: Sequence[str]) -> None:
         raise PodmanBusyError(msg) from error
     finally:
         if running.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended at this moment
-                os.killpg(running.pid, signal.SIGKILL)
+            running.kill()
             await running.wait()
     if running.returncode:
         raise _failed(f"`{called}` failed: {said.decode(errors='replace').strip()}")
 
 
-def _failed(message: str) -> PodmanFailure:
+def _failed(message: str) -> PodmanCallError:
     return as_node_limit(message) or PodmanError(message)
