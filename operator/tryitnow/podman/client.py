@@ -40,7 +40,7 @@ class Podman(Images, Freezing, Layers, Pods, Commands, Events, Service):
         """Ask whether it lives; no container that is being frozen keeps it from answering.
 
         Raises:
-            PodmanCallError: it does not, or refuses.
+            PodmanFailure: it does not, or refuses.
 
         """
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 
-class PodmanCallError(Exception):
-    """A call to Podman failed."""
+class PodmanFailure(Exception):  # noqa: N818 - an error is one of the two kinds below
+    """A call to Podman failed: it refused, or it is away."""
 
 
-class PodmanUnreachableError(PodmanCallError):
+PodmanCallError = PodmanFailure
+"""Its former name, for ``tryitnow.agent`` until that is rewritten."""
+
+
+class PodmanUnreachableError(PodmanFailure):
     """The service does not answer or broke off: try again when it is back."""
 
 
@@ -21,7 +25,7 @@ class PodmanBusyError(PodmanUnreachableError):
     """The service took too long for an answer: it works on something else, or hangs."""
 
 
-class PodmanError(PodmanCallError):
+class PodmanError(PodmanFailure):
     """Podman refused; the message is Podman's own."""
 
 

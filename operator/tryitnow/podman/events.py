@@ -2,6 +2,9 @@
 
 It is a hint and no record: Podman tells nothing where its events are switched off, and skips some
 when it shortens its file of them. Whoever follows looks from time to time all the same.
+
+Podman 5.8 has no event for a kill for want of memory: ``inspect`` tells it of what died
+(``ContainerState.oom_killed``).
 """
 
 from __future__ import annotations
@@ -152,12 +155,15 @@ class Events(Calls):
 def _event(said: dict[str, Any]) -> ContainerEvent:
     actor = said["Actor"]
     attributes = actor["Attributes"]
+    action = EventAction(said["Action"])
     infra = _INFRA.fullmatch(attributes["name"])
-    code = attributes.get("containerExitCode")
+    # Labels of the container stand beside Podman's own words, and one may have this very name:
+    # only where a container died does Podman always set its own in that place.
+    code = attributes.get("containerExitCode") if action is EventAction.DIED else None
     return ContainerEvent(
         name=attributes["name"],
         id=actor["ID"],
-        action=EventAction(said["Action"]),
+        action=action,
         pod=attributes.get("podId") or (infra[1] if infra else ""),
         exit_code=None if code is None else int(code),
         is_infra=infra is not None,

@@ -14,7 +14,7 @@ from tryitnow.api.definition import CRIUOptions, TCPPolicy
 from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.criu_log import CRIULog, read_log
-from tryitnow.podman.errors import CRIUError, PodmanCallError
+from tryitnow.podman.errors import CRIUError, PodmanFailure
 from tryitnow.podman.state import PortMapping
 from tryitnow.podman.translate import explained
 
@@ -136,9 +136,9 @@ class Freezing(Containers):
 
         try:
             return await self._explained(name, "restore", self._run_whole(call, on=name))
-        except PodmanCallError:
+        except PodmanFailure:
             # podman leaves the container of a failed restore behind.
-            with contextlib.suppress(PodmanCallError):
+            with contextlib.suppress(PodmanFailure):
                 await self.remove(name)
             raise
 
@@ -163,7 +163,7 @@ class Freezing(Containers):
 
         try:
             return await self._run(call, on=name)
-        except PodmanCallError as error:
+        except PodmanFailure as error:
             logger.warning("%s: CRIU's log cannot be found: %s", name, error)
             return CRIULog()
 

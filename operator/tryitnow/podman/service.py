@@ -7,8 +7,10 @@ its namespaces, with its environment and its options.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -19,8 +21,8 @@ from typing import Any
 from tryitnow.podman.calls import CALL_SECONDS, Calls
 from tryitnow.podman.errors import (
     PodmanBusyError,
-    PodmanCallError,
     PodmanError,
+    PodmanFailure,
     PodmanUnreachableError,
 )
 from tryitnow.podman.limits import as_node_limit
@@ -190,6 +192,8 @@ async def _run_beside(process: ServiceProcess, command: Sequence[str]) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        # nsenter starts the command as a child of its own, which outlives it: one group is ended.
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(RELOAD_SECONDS):
@@ -199,11 +203,12 @@ async def _run_beside(process: ServiceProcess, command: Sequence[str]) -> None:
         raise PodmanBusyError(msg) from error
     finally:
         if running.returncode is None:
-            running.kill()
+            with contextlib.suppress(ProcessLookupError):  # it has ended at this moment
+                os.killpg(running.pid, signal.SIGKILL)
             await running.wait()
     if running.returncode:
         raise _failed(f"`{called}` failed: {said.decode(errors='replace').strip()}")
 
 
-def _failed(message: str) -> PodmanCallError:
+def _failed(message: str) -> PodmanFailure:
     return as_node_limit(message) or PodmanError(message)

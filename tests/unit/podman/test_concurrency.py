@@ -54,6 +54,19 @@ def checkpoint(podman: Podman, number: int) -> Coroutine[Any, Any, object]:
     return podman.checkpoint(f"{NAME}{number}", CRIUOptions(), b"".join)
 
 
+def restore_import(podman: Podman, number: int) -> Coroutine[Any, Any, object]:
+    return podman.restore_import(f"{NAME}{number}", CRIUOptions(), [], lambda: iter([b"archive"]))
+
+
+def roots(podman: Podman, number: int) -> Coroutine[Any, Any, object]:
+    return podman.with_roots(f"{NAME}{number}", f"helper{number}", lambda *_: None)
+
+
+def build(podman: Podman, number: int) -> Coroutine[Any, Any, object]:
+    base = f"reg.example/shop@sha256:{number:064}"
+    return podman.build_image(f"{NAME}{number}", base, "localhost/x", str(number), lambda _: None)
+
+
 def execute(podman: Podman, number: int) -> Coroutine[Any, Any, object]:
     return podman.execute(f"{NAME}{number}", ["sleep"], {}, HOUR)
 
@@ -67,6 +80,13 @@ SLOW: dict[str, tuple[Callable[[Podman, int], Coroutine[Any, Any, object]], str]
     "checkpoint": (checkpoint, "/containers/{name}/checkpoint"),
     "exec": (execute, "/containers/{name}/exec"),
 }
+
+WHOLE: dict[str, tuple[Callable[[Podman, int], Coroutine[Any, Any, object]], str, str]] = {
+    "import": (restore_import, "POST", "/containers/{name}/restore"),
+    "roots": (roots, "POST", "/containers/{name}/mount"),
+    "build": (build, "POST", "/containers/{name}/mount"),
+}
+"""Slow calls that go on to their end when they are cancelled."""
 
 
 @pytest.mark.parametrize("kind", SLOW)
@@ -86,6 +106,35 @@ async def test_many_slow_calls_hold_up_no_quick_one(
     await podman.rename(OTHER, "anna")
     assert time.monotonic() - began < SOON
     await cancelled(*slow)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+async def test_many_calls_that_must_not_stay_half_done_hold_up_no_quick_one(
+    libpod: FakeLibpod, podman: Podman, hanging: Hanging, kind: str
+) -> None:
+    begin, method, path = WHOLE[kind]
+    libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"})
+    libpod.on_json("POST", "/images/pull", {"id": "image"})
+    libpod.on_json("GET", "/images/image/json", {"Id": "image"})
+    for number in range(MANY):
+        name = f"{NAME}{number}"
+        for removed in (name, f"helper{number}"):
+            libpod.on("DELETE", f"/containers/{removed}", no_content)
+        libpod.on("DELETE", f"/images/localhost%2Fx%3A{number}", no_content)
+        libpod.on_json("GET", f"/containers/{name}/json", {"Image": "image", "StaticDir": "/x"})
+        libpod.on(method, path.format(name=name), hanging)
+    libpod.on_json("GET", "/_ping", "OK")
+    libpod.on("POST", f"/containers/{OTHER}/rename", no_content)
+    slow = [asyncio.create_task(begin(podman, number)) for number in range(MANY)]
+    async with asyncio.timeout(10):
+        for _ in slow:
+            await hanging.asked.acquire()
+    began = time.monotonic()
+    await podman.ping()
+    await podman.rename(OTHER, "anna")
+    assert time.monotonic() - began < SOON
+    hanging.go_on.set()
+    await asyncio.gather(*slow, return_exceptions=True)
 
 
 @pytest.mark.parametrize("kind", SLOW)

@@ -6,8 +6,8 @@ import pytest
 
 from tryitnow.podman.errors import (
     PodmanBusyError,
-    PodmanCallError,
     PodmanError,
+    PodmanFailure,
     PodmanUnreachableError,
 )
 
@@ -20,5 +20,5 @@ def test_who_handles_a_refusal_does_not_swallow_that_podman_is_away(away: type) 
 
 
 def test_both_have_a_base_for_those_who_only_log() -> None:
-    assert issubclass(PodmanError, PodmanCallError)
-    assert issubclass(PodmanUnreachableError, PodmanCallError)
+    assert issubclass(PodmanError, PodmanFailure)
+    assert issubclass(PodmanUnreachableError, PodmanFailure)

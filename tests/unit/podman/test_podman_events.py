@@ -79,6 +79,18 @@ async def test_what_ends_is_told_at_once(libpod: FakeLibpod, podman: Podman) -> 
     }
 
 
+async def test_a_label_of_an_image_is_no_exit_code(libpod: FakeLibpod, podman: Podman) -> None:
+    """Podman puts labels beside its own words: one could end the events of the whole node."""
+    telling = Telling(libpod)
+    async with podman.events(PREFIX, list(EventAction)) as events:
+        telling.lines.put_nowait(said(NAME, "start", containerExitCode="never", podId=POD))
+        telling.lines.put_nowait(said(NAME, "remove", containerExitCode="never", podId=POD))
+        telling.lines.put_nowait(said(NAME, "died", containerExitCode="3"))
+        async with asyncio.timeout(5):
+            found = [await anext(events) for _ in range(3)]
+    assert [event.exit_code for event in found] == [None, None, 3]
+
+
 async def test_from_the_beginning_of_the_block_nothing_is_missed(
     libpod: FakeLibpod, podman: Podman
 ) -> None:

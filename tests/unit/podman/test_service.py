@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,38 @@ async def test_a_command_that_hangs_is_ended(
     pretend(tmp_path, monkeypatch, "exec sleep 60")
     with pytest.raises(PodmanBusyError, match="did not end"):
         await podman.reload_network()
+
+
+@pytest.mark.usefixtures("libpod")
+async def test_what_a_cancelled_reload_has_started_is_ended_too(
+    podman: Podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nsenter starts Podman as a child of its own where it enters a PID namespace."""
+    child = tmp_path / "child"
+    pretend(
+        tmp_path, monkeypatch, f"sleep 60 & echo $! > {child}.new; mv {child}.new {child}; wait"
+    )
+    reloading = asyncio.create_task(podman.reload_network())
+    async with asyncio.timeout(5):
+        while not child.exists():  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.01)
+    began = time.monotonic()
+    reloading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reloading
+    assert time.monotonic() - began < 1
+    async with asyncio.timeout(5):
+        while _runs(int(child.read_text())):  # noqa: ASYNC110 - it is no child of ours
+            await asyncio.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        # After its name, which stands in brackets. Z: it has ended, and nobody asked for its end.
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 @pytest.mark.usefixtures("libpod")

@@ -50,6 +50,9 @@ STORAGE_LOOK = timedelta(seconds=10)
 
 _KEPT = "Its data is kept."
 
+_KILLED = 137
+"""Exit code of a process that SIGKILL ended (128 + 9)."""
+
 
 class SandboxGoneError(Exception):
     """There is no sandbox of the demo any more: its data is gone."""
@@ -112,7 +115,9 @@ async def _what_ended(tools: DemoTools, sandbox: Sandbox, pod: PodState) -> str 
         if found is None or found.alive:
             continue
         of = "its main container" if container == own else f"container {container}"
-        how = "was killed for want of memory (OOMKilled)" if found.oom_killed else "ended"
+        # Podman never takes the mark back: it may be of an end long ago.
+        oom_killed = found.oom_killed and found.exit_code == _KILLED
+        how = "was killed for want of memory (OOMKilled)" if oom_killed else "ended"
         return f"{of} {how} with exit code {found.exit_code}"
     return None
 
