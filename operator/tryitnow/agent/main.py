@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
@@ -71,6 +72,10 @@ RESTARTS_AT_ONCE = 4
 RESTART_TURN_SECONDS = 30.0
 """Demos that are started again at once, after a reboot: as many as keep the cores busy while each
 waits for its database. One that takes longer lets the next begin."""
+
+THREADS = 64
+"""More than all builds, fetches and unpackings have at once (``checkpoints.tools.AT_ONCE``). A
+thread that waits for the disk costs no core."""
 
 PODMAN_ANSWERED = "Podman's containers"
 LISTED = "the first list of this node's objects"
@@ -196,6 +201,9 @@ def build_node(
 async def run(settings: AgentSettings) -> None:
     """Run the agent until the process is asked to stop. Running demos are left alone."""
     give_large_blocks_back()
+    # The default has six threads on two cores. Archives are read, unpacked and written in threads,
+    # and a demo that is started must not wait for them to give its host a name.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "agent"))
     missing = [PODMAN_ANSWERED, LISTED]
     async with (
         open_node(settings) as node,

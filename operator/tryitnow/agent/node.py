@@ -40,6 +40,7 @@ class AllSuspects:
     pods: Suspects
     files: Suspects
     images: Suspects
+    processes: Suspects
     trash: Suspects
 
     @classmethod
@@ -54,6 +55,7 @@ class AllSuspects:
             pods=suspects(grace),
             files=suspects(grace),
             images=suspects(timedelta()),
+            processes=suspects(timedelta()),
             trash=suspects(trash_retention),
         )
 

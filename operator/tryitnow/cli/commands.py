@@ -19,23 +19,27 @@ from tryitnow.settings import InvalidSettingError
 
 _PEOPLE = {
     "completion": "Print the completion script of a shell.",
+    "confirm-storage": "Say that a node's storage is as it should be.",
     "demo": "Start a demo, wait until it is ready, and print its URL.",
     "doctor": "Check what this node needs, and how to mend it.",
     "explain-slow": "Say which step of a demo's start was slow, why, and how to mend it.",
     "logs": "Print what a demo's application wrote.",
     "report": "Pack what a bug report needs, without secrets.",
+    "reset": "Replace a demo by a fresh one of the same name and URL.",
     "shell": "Run a command, by default a shell, inside of a demo.",
     "status": "Show checkpoints, nodes and slow starts, or the story of one object.",
 }
 _MODULES = {
     "check-installation": "tryitnow.cli.check_installation",
     "completion": "tryitnow.cli.completion",
+    "confirm-storage": "tryitnow.cli.confirm_storage",
     "demo": "tryitnow.cli.demo",
     "doctor": "tryitnow.cli.doctor",
     "end-demos": "tryitnow.cli.end_demos",
     "explain-slow": "tryitnow.cli.explain",
     "logs": "tryitnow.cli.container",
     "report": "tryitnow.cli.report",
+    "reset": "tryitnow.cli.reset",
     "shell": "tryitnow.cli.container",
     "status": "tryitnow.cli.status",
 }

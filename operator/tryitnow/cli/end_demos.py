@@ -13,6 +13,7 @@ from datetime import timedelta
 
 import click
 
+from tryitnow.api.checkpointrevision import REVISION_FINALIZER, CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key, Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
@@ -86,6 +87,9 @@ async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[Resourc
         for resource in remaining:
             if not resource.is_deleting:
                 await kubernetes.delete(resource)
+            elif isinstance(resource, CheckpointRevision):
+                if len(remaining) == sum(isinstance(r, CheckpointRevision) for r in remaining):
+                    await kubernetes.remove_finalizer(resource, REVISION_FINALIZER)
             elif waited > timeout.total_seconds():
                 await _let_go(kubernetes, resource)
         await asyncio.sleep(LOOK_EVERY_SECONDS)
@@ -94,8 +98,10 @@ async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[Resourc
 
 async def _all(kubernetes: KubernetesApi) -> list[Resource]:
     demos = await kubernetes.list_all(DemoInstance)
-    copies = await kubernetes.list_all(NodeCheckpoint)
-    return [*demos.items, *copies.items]
+    held = await kubernetes.list_all(NodeCheckpoint)
+    # Nobody would take the finalizer off a revision any more.
+    revisions = await kubernetes.list_all(CheckpointRevision)
+    return [*demos.items, *held.items, *revisions.items]
 
 
 async def _let_go(kubernetes: KubernetesApi, resource: Resource) -> None:

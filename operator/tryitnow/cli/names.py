@@ -42,6 +42,16 @@ def complete_checkpoint(
     return [_item(o, o.metadata.name) for o in found if o.metadata.name.startswith(begun)]
 
 
+def complete_node(
+    context: click.Context, _parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    """Complete the name of a node that has an agent."""
+    from tryitnow.api.nodeagent import NodeAgent
+
+    found = _objects(context, [NodeAgent])
+    return [_item(o, o.metadata.name) for o in found if o.metadata.name.startswith(begun)]
+
+
 def complete_object(
     context: click.Context, _parameter: click.Parameter, begun: str
 ) -> list[CompletionItem]:

@@ -73,7 +73,12 @@ class Pods(Calls):
         """
 
         def call(api: Any) -> int:  # noqa: ANN401
-            spec: dict[str, Any] = {"name": name, "portmappings": port_mappings(ports)}
+            spec: dict[str, Any] = {
+                "name": name,
+                # Else it has the pod's ID alone, and nobody could tell whose it is.
+                "infra_name": f"{name}-infra",
+                "portmappings": port_mappings(ports),
+            }
             if hostname is not None:
                 spec["hostname"] = hostname
             if shm_bytes is not None:

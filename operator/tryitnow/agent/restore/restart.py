@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from datetime import timedelta
 
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.restore.tools import StartTools
+from tryitnow.agent.sandbox.leftovers import end_conmon, find_conmons
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import StartedBy, Timings
+from tryitnow.api.limits import PORT_TAKEN
 from tryitnow.background import in_thread
+from tryitnow.podman.errors import NodeLimitError
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ async def restart(
     asked = time.monotonic()
     async with tools.restarts.turn():
         began = time.monotonic()
-        pid = await tools.podman.start_pod_infra(str(sandbox.pod))
+        pid = await _start_infra(tools, sandbox)
         sandbox = Sandbox(sandbox.pod, sandbox.ports, pid)
         await tools.sandboxes.firewall.close(pid)
         await in_thread(tools.volumes.mount_memory, sandbox.pod.tag, definition.template)
@@ -60,3 +64,18 @@ async def restart(
         probe=probe,
     )
     return Running(sandbox, StartedBy.RESTART, timings)
+
+
+async def _start_infra(tools: StartTools, sandbox: Sandbox) -> int:
+    name = str(sandbox.pod)
+    try:
+        return await tools.podman.start_pod_infra(name)
+    except NodeLimitError as error:
+        pod = await tools.podman.inspect_pod(name)
+        if error.limit != PORT_TAKEN or pod is None or pod.infra_running:
+            raise
+        # What holds the port may be what a killed Podman left of this very start.
+        for conmon in await asyncio.to_thread(find_conmons):
+            if conmon.container_id == pod.infra_id:
+                await in_thread(end_conmon, conmon)
+        return await tools.podman.start_pod_infra(name)

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 
 from tryitnow.agent.node import Node
+from tryitnow.agent.sandbox.leftovers import Conmon, end_conmon, find_conmons
 from tryitnow.agent.sandbox.names import (
     POD_PREFIX,
     PREFIX,
@@ -61,6 +62,7 @@ class _Found:
     """Stems of the archives that were unpacked."""
 
     image_tags: set[str]
+    conmons: list[Conmon]
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ async def _find(node: Node) -> _Found:
         files=await asyncio.to_thread(node.archives.names),
         unpacked=await asyncio.to_thread(node.generations.stems),
         image_tags=await podman.image_tags(REPOSITORY),
+        conmons=await asyncio.to_thread(find_conmons),
     )
 
 
@@ -139,6 +142,7 @@ async def _remove(node: Node, found: _Found, owners: _Owners) -> None:
     await _remove_pods(node, found)
     await _remove_files(node, found, owners)
     await _remove_images(node, found)
+    await _end_processes(node, found)
 
 
 async def _remove_sandboxes(node: Node, found: _Found, owners: _Owners) -> None:
@@ -270,3 +274,13 @@ async def _remove_images(node: Node, found: _Found) -> None:
     for tag in unneeded:
         if tag in proven and await node.podman.remove_image(f"{REPOSITORY}:{tag}"):
             logger.info("removed the image %s:%s: no archive needs it", REPOSITORY, tag)
+
+
+async def _end_processes(node: Node, found: _Found) -> None:
+    """End what a killed Podman left of starts: Podman says that these containers do not run."""
+    running = {c.id for c in found.containers if c.alive}
+    running |= {pod.infra_id for pod in found.pods if pod.infra_running}
+    lost = {str(conmon): conmon for conmon in found.conmons if conmon.container_id not in running}
+    # In two looks: between the making of a container and its start the same is seen.
+    for text in node.suspects.processes.proven(lost):
+        await in_thread(end_conmon, lost[text])

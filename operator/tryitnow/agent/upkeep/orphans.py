@@ -93,7 +93,7 @@ def members_of_no_pod(names: Iterable[str], tags: set[str]) -> list[tuple[str, P
     With the pod.
     """
     found = [
-        (name, parse_pod(POD_PREFIX + name.removeprefix(POD_PREFIX).partition("_")[0]))
+        (name, parse_pod(POD_PREFIX + re.split("[_-]", name.removeprefix(POD_PREFIX))[0]))
         for name in names
         if name.startswith(POD_PREFIX)
     ]

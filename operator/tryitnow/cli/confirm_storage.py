@@ -1,0 +1,46 @@
+"""``tryitnow confirm-storage``: say that a node's storage and cluster are as they should be."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from tryitnow.api.meta import Key
+from tryitnow.api.nodeagent import CONFIRM_STORAGE_ANNOTATION, STORAGE_CHANGED, NodeAgent
+from tryitnow.cli.failures import STATUSES, told_to_people
+from tryitnow.cli.names import complete_node, some_name
+from tryitnow.kubernetes.access import find_access
+from tryitnow.kubernetes.client import connect
+
+
+@click.command(epilog=STATUSES)
+@click.argument("node", metavar="NODE", callback=some_name, shell_complete=complete_node)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask: data may be lost.")
+@click.option("--context", help="Context of the kubeconfig; by default its current one.")
+def confirm_storage(*, node: str, yes: bool, context: str | None) -> None:
+    """Say that the storage and the cluster of NODE are as they should be.
+
+    The agent of a node stops to remove things, and to start demos anew, when its storage or its
+    cluster is not what it was. With this it takes on both as they are: demos whose data is not
+    there are started afresh, and their data is lost. First look whether a file system is not
+    mounted.
+    """
+    with told_to_people():
+        told = asyncio.run(_confirm(node, context, asks=not yes))
+    click.echo(told)
+
+
+async def _confirm(node: str, context: str | None, *, asks: bool) -> str:
+    access = await find_access(context)
+    async with connect("cli", access=access) as kubernetes:
+        agent = await kubernetes.get(NodeAgent, Key("", node))
+        changed = next((c for c in agent.status.conditions if c.type == STORAGE_CHANGED), None)
+        if changed is None or changed.status != "True":
+            return f"the storage of node {node} is what it was: there is nothing to confirm"
+        click.echo(changed.message, err=True)
+        if asks:
+            click.confirm("Take it on as it is?", abort=True, err=True)
+        annotation = {CONFIRM_STORAGE_ANNOTATION: agent.status.storage.id}
+        await kubernetes.patch(agent, {"metadata": {"annotations": annotation}})
+        return f"confirmed; the agent of node {node} goes on within a minute"
