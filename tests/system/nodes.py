@@ -61,14 +61,23 @@ class LabNodes:
         script = f"ls -A {shlex.quote(directory)} 2>/dev/null || true"
         return [name for name in self.shell(node, script).split() if part in name]
 
-    def hide_prepared(self, node: str, data: str, container: str) -> None:
-        """Damage what is prepared, as a Podman that unpacks archives in another way would."""
-        self.shell(node, f"mv {data}/{container}/checkpoint {data}/{container}/elsewhere")
-
-    def is_prepared(self, node: str, data: str, container: str) -> bool:
+    def generation(self, node: str, stem: str) -> str | None:
+        """Number of the newest whole generation of what is unpacked; None where there is none."""
         # In this order: the mark is written last, and what is being removed has it for a while.
-        there = "checkpoint" in self.files(node, f"{data}/{container}")
-        return there and "prepared.json" in self.files(node, data)
+        whole = [
+            number
+            for number in self.files(node, f"{DATA}/{stem}")
+            if "generation.json" in self.files(node, f"{DATA}/{stem}/{number}")
+        ]
+        return max(whole, key=int, default=None)
+
+    def damage_generation(self, node: str, stem: str, container: str) -> str:
+        """Damage what is unpacked, as a person's hand would; returns which generation it was."""
+        number = self.generation(node, stem)
+        assert number is not None
+        where = f"{DATA}/{stem}/{number}/{container}"
+        self.shell(node, f"mv {where}/checkpoint {where}/elsewhere")
+        return number
 
     def published_ports(self, node: str) -> set[int]:
         """Ports of the node that Netavark forwards to a container."""
@@ -94,7 +103,7 @@ class LabNodes:
         return self.podman(node, "pod", "inspect", "--format={{.Name}}",
                            self.inspect(node, container)["Pod"]).strip()  # fmt: skip
 
-    def headless(self, node: str) -> list[str]:
+    def without_main_container(self, node: str) -> list[str]:
         """Pods without a container that tells whose they are, and volumes without a pod."""
         listed = self.podman(
             node, "ps", "--all", "--format={{.PodName}} {{.Names}}", "--filter=name=tryitnow_"
@@ -121,8 +130,8 @@ class LabNodes:
             for directory in (CHECKPOINTS, DATA)
             for name in self.files(node, directory, f"{namespace}_")
         ]
-        headless = [pod for node in NODES for pod in self.headless(node)]
-        return [*self.everywhere(f"_{namespace}_"), *files, *headless]
+        mainless = [pod for node in NODES for pod in self.without_main_container(node)]
+        return [*self.everywhere(f"_{namespace}_"), *files, *mainless]
 
     def agent_log(self, node: str) -> str:
         return self.cluster.log(f"agent-{node}").read_text(errors="replace")

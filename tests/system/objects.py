@@ -242,7 +242,7 @@ class Objects:
 
         def all_there() -> bool:
             found = [self.copy(checkpoint, node) for node in nodes]
-            return all(c and c.status.phase is NodeCheckpointPhase.PREPARED for c in found)
+            return all(c and c.status.phase is NodeCheckpointPhase.READY for c in found)
 
         wait_until(all_there, f"copies of {checkpoint} on {nodes}", within)
 

@@ -27,7 +27,7 @@ from tests.system.slow_restores import (
 from tests.system.terminal import Terminal
 from tests.unit.metrics.asked import VARIABLES, Query, queries
 from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.demoinstance import DemoInstance, RestoredFrom, StartedBy
+from tryitnow.api.demoinstance import DemoInstance, StartedBy
 from tryitnow.api.nodeagent import NodeAgent, Verdict
 from tryitnow.doctor.checks import CheckName
 
@@ -47,9 +47,7 @@ def test_the_slow_demos_say_themselves_what_took_the_time(slow_restores: SlowRes
     shown = {row.split()[0]: dict(zip(heading, row.split(), strict=True)) for row in rows[1:]}
     for demo in slow_restores.demos:
         status = demo.status
-        assert (status.started_by, status.restored_from) == (
-            StartedBy.RESTORE, RestoredFrom.PREPARED,
-        )  # fmt: skip
+        assert status.started_by is StartedBy.RESTORE
         assert status.timings
         assert status.timings.total
         assert status.timings.total.total_seconds() > OBJECTIVE_SECONDS
@@ -203,5 +201,4 @@ def test_the_first_command_of_its_runbook_names_the_step_and_the_node(
     found = slow_restores.prometheus.query(first.text, at)
     worst = max((s for s in found if not math.isnan(s.value)), key=lambda series: series.value)
     assert worst.labels["phase"] == "probe"
-    assert worst.labels["source"] == "Prepared"
     assert worst.labels["node"] in NODES

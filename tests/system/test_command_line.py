@@ -96,10 +96,10 @@ def test_a_cold_start_says_why_and_is_explained(
     # No copy is there, nor will be.
     module_objects.checkpoint("fresh", notes_spec(notes_image, env={"UNDUMPABLE": "1"}))
     told = terminal.run("tryitnow demo fresh --name eager").stderr
-    assert "started cold because NoCopy" in told
+    assert "started cold because NotReadyHere" in told
     assert "explain-slow eager" in told
     found = json.loads(terminal.run("tryitnow explain-slow eager -o json").stdout)
-    assert found["fallbackReason"] == "NoCopy"
+    assert found["fallbackReason"] == "NotReadyHere"
     assert found["causes"][0]["name"] == "archive"
 
 

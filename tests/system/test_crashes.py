@@ -14,7 +14,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 
 PROGRAMS = ["controller", "agent", "podman"]
 
-SLOT = "tryitnow_slot_"
+SLOT = "tryitnow_precreated_"
 """Containers that wait to be thawed into, as many as the copy's agent wants."""
 
 LATE = 120.0
@@ -65,7 +65,7 @@ def test_killed_while_a_copy_is_fetched(
 
     def is_copying() -> bool:
         phases = {c.status.phase for c in objects.all(NodeCheckpoint)}
-        return NodeCheckpointPhase.DOWNLOADING in phases
+        return NodeCheckpointPhase.FETCHING in phases
 
     wait_until(is_copying, "the copy to be on its way", 240)
     fetching = next(c for c in objects.all(NodeCheckpoint) if c.spec.fetch is not None)

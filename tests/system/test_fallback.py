@@ -15,7 +15,6 @@ from tryitnow.api.demoinstance import (
     DemoInstance,
     DemoInstancePhase,
     FallbackReason,
-    RestoredFrom,
     StartedBy,
 )
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
@@ -90,26 +89,20 @@ def test_without_a_copy_a_demo_starts_cold_and_does_not_wait_for_the_build(
     objects.demo("early", "slow")
     demo = objects.ready_demo("early")
     assert demo.status.started_by is StartedBy.COLD_START
-    assert demo.status.fallback_reason is FallbackReason.NO_COPY
+    assert demo.status.fallback_reason is FallbackReason.NOT_READY_HERE
 
 
-def test_what_is_prepared_and_damaged_is_replaced_by_the_archive(
+def test_unpacked_data_that_is_damaged_is_unpacked_anew(
     objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
-    frozen = objects.ready_checkpoint("notes")
-    data = f"{DATA}/{objects.namespace}_notes_{frozen.status.current_revision}"
-    nodes.hide_prepared(NODE, data, "notes")
-    objects.demo("thawed", "notes")
-    demo = objects.ready_demo("thawed")
-    assert demo.status.started_by is StartedBy.RESTORE
+    checkpoint = objects.ready_checkpoint("notes")
+    stem = f"{objects.namespace}_notes_{checkpoint.status.current_revision}"
+    before = nodes.damage_generation(NODE, stem, "notes")
+    wait_until(lambda: nodes.generation(NODE, stem) not in {None, before}, "another generation")
+    objects.demo("quick", "notes", start="RestoreOnly")
+    demo = objects.ready_demo("quick")
     assert visit(demo).get("/healthz").status_code == 200
-    wait_until(
-        lambda: nodes.is_prepared(NODE, data, "notes"),
-        "the copy to be prepared anew",
-    )
-    objects.demo("quick", "notes")
-    assert objects.ready_demo("quick").status.restored_from is RestoredFrom.PREPARED
 
 
 def test_a_thaw_that_does_not_answer_ends_in_a_cold_start(
@@ -126,7 +119,7 @@ def test_a_thaw_that_does_not_answer_ends_in_a_cold_start(
     objects.demo("cold", "fickle")
     demo = objects.ready_demo("cold")
     assert demo.status.started_by is StartedBy.COLD_START
-    assert demo.status.fallback_reason is FallbackReason.NO_COPY
+    assert demo.status.fallback_reason is FallbackReason.NOT_READY_HERE
 
 
 def test_restore_only_waits_for_a_copy_rather_than_start_cold(
@@ -135,7 +128,7 @@ def test_restore_only_waits_for_a_copy_rather_than_start_cold(
     objects.checkpoint("slow", notes_spec(notes_image, env={"START_DELAY_SECONDS": "3"}))
     objects.demo("patient", "slow", start="RestoreOnly")
     waiting = objects.wait(DemoInstance, "patient", lambda d: bool(d.status.conditions))
-    assert condition(waiting, "Ready").reason == "NoCopy"
+    assert condition(waiting, "Ready").reason == "NotReadyHere"
     assert waiting.status.phase is DemoInstancePhase.PENDING
     demo = objects.ready_demo("patient", within=90)
     assert demo.status.started_by is StartedBy.RESTORE
@@ -163,14 +156,14 @@ def test_a_copy_with_a_flipped_byte_is_never_used_and_is_replaced_by_a_good_one(
         "the damaged archive to be replaced",
     )
     objects.wait_copies("notes", NODES)
-    assert objects.notes_of(good.metadata.name, "QuarantinedDigestMismatch")
+    assert objects.notes_of(good.metadata.name, "QuarantinedArchiveDamaged")
     log = nodes.agent_log(NODE)
-    assert f"but {good_sha256} was frozen" in log
+    assert f"not {good_sha256}" in log
     # And while its agent watches: found without anybody asking for a demo.
     _flip_a_byte(nodes, NODE, archive)
     wait_until(
         lambda: _sha256(nodes, NODE, archive) == good_sha256,
-        "the second damage to be mended",
+        "the second damage to be repaired",
     )
     objects.demo("thawed", "notes")
     assert objects.ready_demo("thawed").status.started_by is StartedBy.RESTORE
@@ -190,7 +183,7 @@ def test_the_last_good_copy_lost_is_built_anew(
     again = objects.copy("notes", NODE)
     assert again
     assert again.metadata.uid != first.metadata.uid
-    assert again.status.phase is NodeCheckpointPhase.PREPARED
+    assert again.status.phase is NodeCheckpointPhase.READY
 
 
 def test_a_copy_that_cannot_be_thawed_twice_is_quarantined_and_built_anew(

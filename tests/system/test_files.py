@@ -1,4 +1,4 @@
-"""Each copy has the files of the freeze, in whatever way the application changed its image's."""
+"""A demo has the files of the checkpoint, in whatever way the application changed its image's."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.system.nodes import DATA, NODES, LabNodes
+from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, on_node, visit
-from tests.system.objects import Objects, wait_until
-from tryitnow.api.demoinstance import DemoInstance, RestoredFrom
+from tests.system.objects import Objects
+from tryitnow.api.demoinstance import DemoInstance
 
 NODE = NODES[0]
 
@@ -81,34 +81,21 @@ CHANGES = (
 )
 
 
-@pytest.mark.parametrize("in_a_pod", [False, True], ids=["lone", "pod"])
-def test_whatever_was_changed_before_the_freeze_is_so_in_each_copy(
-    objects: Objects, notes_image: str, nodes: LabNodes, *, in_a_pod: bool
+@pytest.mark.parametrize("with_volume", [False, True], ids=["export", "bundle"])
+def test_a_demo_has_the_files_of_the_checkpoint_in_whatever_way_they_were_changed(
+    objects: Objects, notes_image: str, nodes: LabNodes, *, with_volume: bool
 ) -> None:
     hook = {"exec": {"command": ["python3", "-c", CHANGES]}, "timeout": "30s"}
     spec = notes_spec(notes_image, distribution=on_node(NODE), hooks={"beforeCheckpoint": [hook]})
-    if in_a_pod:
+    if with_volume:
         spec["template"]["volumes"] = [{"name": "scratch", "emptyDir": {}}]
         spec["template"]["containers"][0]["volumeMounts"] = [
             {"name": "scratch", "mountPath": "/scratch"}
         ]
     objects.checkpoint("notes", spec)
-    frozen = objects.ready_checkpoint("notes")
-    objects.demo("prepared", "notes", start="RestoreOnly")
-    prepared = objects.ready_demo("prepared")
-    assert prepared.status.restored_from is RestoredFrom.PREPARED
-    assert_as_frozen(nodes, prepared)
-    # Without what is prepared, Podman reads the archive itself.
-    data = f"{DATA}/{objects.namespace}_notes_{frozen.status.current_revision}"
-    for number in range(5):
-        nodes.hide_prepared(NODE, data, "notes")
-        objects.demo(f"archived-{number}", "notes", start="RestoreOnly")
-        archived = objects.ready_demo(f"archived-{number}")
-        if archived.status.restored_from is RestoredFrom.ARCHIVE:
-            break  # else the damage was found, and it was prepared anew, before the demo came
-        wait_until(lambda: nodes.is_prepared(NODE, data, "notes"), "the copy to be prepared anew")
-    assert archived.status.restored_from is RestoredFrom.ARCHIVE
-    assert_as_frozen(nodes, archived)
+    objects.ready_checkpoint("notes")
+    objects.demo("restored", "notes", start="RestoreOnly")
+    assert_as_checkpointed(nodes, objects.ready_demo("restored"))
 
 
 def test_an_application_that_watches_its_files_hears_of_changes_after_the_thaw(
@@ -123,7 +110,7 @@ def test_an_application_that_watches_its_files_hears_of_changes_after_the_thaw(
     assert visitor.get("/heard").json() is True
 
 
-def assert_as_frozen(nodes: LabNodes, demo: DemoInstance) -> None:
+def assert_as_checkpointed(nodes: LabNodes, demo: DemoInstance) -> None:
     container = nodes.main_container(demo)
     then = read(nodes.podman(NODE, "exec", container, "cat", "/manifest"))
     now = read(nodes.podman(NODE, "exec", container, "python3", "-c", SCRIPT))

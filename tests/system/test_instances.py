@@ -10,7 +10,7 @@ import pytest
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, visit
-from tests.system.objects import Objects, wait_until
+from tests.system.objects import Objects, is_true, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy, StartPolicy
 from tryitnow.api.meta import now
@@ -118,9 +118,9 @@ def test_a_demo_whose_application_ended_is_started_again_with_its_files(
         "fallen",
         lambda d: d.status.restarts == 1 and d.status.phase is DemoInstancePhase.READY,
     )
-    assert again.status.started_by is StartedBy.COLD_START
+    assert again.status.started_by is StartedBy.RESTART
     assert visit(again).notes() == ["kept"]
-    told = objects.notes_of("fallen", "ContainerGone")
+    told = objects.notes_of("fallen", "Restarting")
     assert any("exit code 3" in note for note in told)
 
 
@@ -137,9 +137,11 @@ def test_a_demo_whose_container_was_taken_away_is_started_anew(
     again = objects.wait(
         DemoInstance,
         "robbed",
-        lambda d: d.status.restarts == 1 and d.status.phase is DemoInstancePhase.READY,
+        lambda d: d.status.resets == 1 and d.status.phase is DemoInstancePhase.READY,
     )
     assert again.status.started_by is StartedBy.RESTORE
+    assert is_true(again.status.conditions, "DataLost")
+    assert again.status.url == demo.status.url
     assert visit(again).get("/healthz").status_code == 200
 
 

@@ -8,17 +8,12 @@ from typing import Any
 import pytest
 
 from lab.cluster import Cluster
-from tests.system.nodes import DATA, NODES, LabNodes
+from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import PORT, on_node, visit
 from tests.system.objects import Objects, condition, is_true, wait_until
 from tests.system.test_crashes import LATE, SLOT, kill, unit_of
 from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.demoinstance import (
-    DemoInstance,
-    DemoInstancePhase,
-    RestoredFrom,
-    StartedBy,
-)
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 
 NODE = NODES[0]
 PASSWORD = "s3cret-in-the-environment"
@@ -121,7 +116,7 @@ def test_each_demo_has_its_volumes_files_secrets_and_name(
     module_objects.demo("one", "pod", host="one.example.com", parameters={"shop-title": "Mine"})
     module_objects.demo("two", "pod", parameters={"language": "fr"})
     one, two = module_objects.ready_demo("one"), module_objects.ready_demo("two")
-    assert {one.status.restored_from, two.status.restored_from} == {RestoredFrom.PREPARED}
+    assert {one.status.started_by, two.status.started_by} == {StartedBy.RESTORE}
     for demo in (one, two):
         assert file_of(demo, "quiesced") == "quiesced"
         main = nodes.main_container(demo)
@@ -193,29 +188,22 @@ def test_a_container_of_a_pod_that_ends_is_started_again_with_the_demos_files(
     assert visit(again).notes() == ["kept"]
     assert nodes.inspect(NODE, second)["State"]["Running"]
     assert nodes.podman(NODE, "exec", second, "cat", "/data/files/own").strip() == "kept"
-    (told,) = module_objects.notes_of("fallen", "ContainerGone")
+    (told,) = module_objects.notes_of("fallen", "Restarting")
     assert "container second ended with exit code 137" in told
 
 
-def test_what_is_prepared_of_a_pod_and_damaged_is_replaced_by_the_archive(
+def test_a_pod_whose_unpacked_data_is_damaged_is_unpacked_anew(
     frozen: Checkpoint, module_objects: Objects, nodes: LabNodes
 ) -> None:
-    data = f"{DATA}/{module_objects.namespace}_pod_{frozen.status.current_revision}"
-    nodes.hide_prepared(NODE, data, "second")
-    module_objects.demo("archived", "pod")
-    demo = module_objects.ready_demo("archived")
-    assert demo.status.started_by is StartedBy.RESTORE
-    assert demo.status.restored_from is RestoredFrom.ARCHIVE
+    stem = f"{module_objects.namespace}_pod_{frozen.status.current_revision}"
+    before = nodes.damage_generation(NODE, stem, "second")
+    wait_until(lambda: nodes.generation(NODE, stem) not in {None, before}, "another generation")
+    module_objects.demo("quick", "pod", start="RestoreOnly")
+    demo = module_objects.ready_demo("quick")
     assert file_of(demo, "quiesced") == "quiesced"
-    (main,) = nodes.containers(NODE, "_archived_")
+    (main,) = nodes.containers(NODE, "_quick_")
     seen = nodes.podman(NODE, "exec", main, "cat", "/data/seed", "/data/files/keys/key.txt")
     assert seen.split() == ["seeded", KEY]
-    wait_until(
-        lambda: nodes.is_prepared(NODE, data, "second"),
-        "the pod to be prepared anew",
-    )
-    module_objects.demo("quick", "pod")
-    assert module_objects.ready_demo("quick").status.restored_from is RestoredFrom.PREPARED
 
 
 @pytest.mark.parametrize("program", ["agent", "podman"])
@@ -244,7 +232,11 @@ def test_killed_while_pods_are_thawed(
         return sorted(name.split("_")[3] for name in found if not name.startswith(SLOT))
 
     wait_until(lambda: mains() == names, "only the demos to run", LATE)
-    wait_until(lambda: nodes.headless(node) == [], "no pod or volume of nobody's to be left", LATE)
+    wait_until(
+        lambda: nodes.without_main_container(node) == [],
+        "no pod or volume of nobody's to be left",
+        LATE,
+    )
 
 
 def test_a_sidecar_that_ends_at_its_start_is_told_with_its_last_words(

@@ -14,7 +14,7 @@ from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec
 from tests.system.objects import Objects, connect
-from tryitnow.api.checkpoint import Archive
+from tryitnow.api.archive import Archive
 from tryitnow.api.meta import GROUP, VERSION
 
 ACCOUNTS = ["tryitnow-controller", "tryitnow-agent"]

@@ -25,7 +25,7 @@ from tryitnow.agent.errors import (
     SourceError,
 )
 from tryitnow.agent.revisions import RevisionError
-from tryitnow.agent.sandbox.names import demo_name
+from tryitnow.agent.sandbox.names import POD_PREFIX, demo_name
 from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.api.checkpoint import OnCrash
 from tryitnow.api.checkpointrevision import CheckpointRevision
@@ -101,9 +101,21 @@ async def _data_lost(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
     )
     count_demo(tools.start.metrics, DATA_LOST, demo)
     await report_fresh(tools, demo, "DataLost", message, lost=True)
+    await _free_ports(tools, demo)
     tools.crashes.forget(demo.metadata.uid)
     tools.verdicts.forget(demo.metadata.uid)
     return timedelta()
+
+
+async def _free_ports(tools: DemoTools, demo: DemoInstance) -> None:
+    """Stop the pod that is left of a demo's sandbox: the fresh one has the same ports.
+
+    Its volumes are found as files that nobody owns, and go to the trash.
+    """
+    ports = {port.host_port for port in demo.status.ports}
+    containers = await tools.start.podman.list_containers(POD_PREFIX)
+    for pod in {c.pod for c in containers if c.pod and ports & {p.host_port for p in c.ports}}:
+        await tools.start.podman.stop_pod(pod)
 
 
 async def _reset(
