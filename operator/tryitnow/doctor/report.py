@@ -7,10 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from tryitnow.api.nodeagent import Check, Verdict
-from tryitnow.doctor.checks import CheckName
-
-_ESSENTIAL = frozenset({CheckName.LINUX, CheckName.ROOT, CheckName.PODMAN})
-"""Without these not even a cold start works; every other check is about freezing and thawing."""
+from tryitnow.doctor.names import ESSENTIAL, NODE_LIMITS, CheckName
 
 _NOT_EXAMINED = "the node has not been examined yet"
 
@@ -33,7 +30,7 @@ def can_run(checks: Sequence[Check]) -> tuple[bool, str]:
     """Return whether containers can be started at all, and why (not), for a condition."""
     if not checks:
         return False, _NOT_EXAMINED
-    failed = [check for check in _failed(checks) if check.name in _ESSENTIAL]
+    failed = [check for check in _failed(checks) if check.name in ESSENTIAL]
     if failed:
         return False, _reasons(failed)
     return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name == CheckName.PODMAN)
@@ -43,7 +40,7 @@ def criu_available(checks: Sequence[Check]) -> tuple[bool, str]:
     """Return whether the node can freeze and thaw, and why (not), for a condition."""
     if not checks:
         return False, _NOT_EXAMINED
-    failed = _failed(checks)
+    failed = [check for check in _failed(checks) if check.name not in NODE_LIMITS]
     switched_off = [check for check in failed if check.name == CheckName.CRIU_ENABLED]
     if failed:
         # Who switched it off need not hear what else there would be to mend.
@@ -52,9 +49,17 @@ def criu_available(checks: Sequence[Check]) -> tuple[bool, str]:
     return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name in told)
 
 
+def can_take(checks: Sequence[Check]) -> tuple[bool, str]:
+    """Return whether the node has room for another demo, and why not."""
+    if not checks:
+        return False, _NOT_EXAMINED
+    failed = [check for check in _failed(checks) if check.name in NODE_LIMITS]
+    return not failed, _reasons(failed)
+
+
 def exit_status(checks: Sequence[Check]) -> int:
     """Return 0 when all works, 1 when demos can only start cold, 2 when none can start."""
-    if not can_run(checks)[0]:
+    if not (can_run(checks)[0] and can_take(checks)[0]):
         return 2
     return 0 if criu_available(checks)[0] else 1
 
@@ -69,12 +74,14 @@ def render_text(checks: Sequence[Check]) -> str:
 def render_json(checks: Sequence[Check], node_name: str) -> str:
     """Return the report for programs; the keys never change, and are all always there."""
     runs, runs_message = can_run(checks)
+    takes, takes_message = can_take(checks)
     thaws, thaws_message = criu_available(checks)
     report = {
         "node": node_name,
         "verdict": summary(checks).value,
         "exitStatus": exit_status(checks),
         "canRun": {"status": runs, "message": runs_message},
+        "canTake": {"status": takes, "message": takes_message},
         "criuAvailable": {"status": thaws, "message": thaws_message},
         "checks": [
             {
@@ -95,7 +102,7 @@ def _failed(checks: Sequence[Check]) -> list[Check]:
 
 def _reasons(failed: Sequence[Check]) -> str:
     return "; ".join(
-        f"{check.name}: {check.found}" + (f" (to mend it: {check.remedy})" if check.remedy else "")
+        f"{check.name}: {check.found}" + (f" (to fix it: {check.remedy})" if check.remedy else "")
         for check in failed
     )
 
@@ -130,8 +137,8 @@ def _conclusion(checks: Sequence[Check]) -> str:
     warned = sum(check.verdict is Verdict.WARN for check in checks)
     warnings = f" Warnings: {warned}." if warned else ""
     ends = (
-        "This node can freeze and thaw demos.",
-        "Demos start cold on this node: it cannot freeze and thaw them.",
+        "This node can restore demos.",
+        "Demos start cold on this node: it cannot restore them.",
         "No demo can start on this node.",
     )
     return ends[exit_status(checks)] + warnings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,24 @@ import pytest
 
 from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.checks import judge
-from tryitnow.doctor.facts import DirectoryFacts, NodeFacts, PodmanFacts
+from tryitnow.doctor.disk import DirectoryFacts, DiskFacts
+from tryitnow.doctor.facts import NodeFacts, Wanted
 from tryitnow.doctor.host import Outcome
+from tryitnow.doctor.kernel import KernelFacts, Usage
+from tryitnow.doctor.network import NetworkFacts, Route
+from tryitnow.doctor.podman import PodmanFacts
 
 Missing = Callable[[str], Outcome]
 
+GIB = 1 << 30
+
 GOOD_NODE = NodeFacts(
+    wanted=Wanted(
+        demos=110,
+        ports=range(20000, 21000),
+        disk_reserve_bytes=2 * GIB,
+        memory_reserve_bytes=GIB // 2,
+    ),
     system="Linux",
     kernel="6.18.44-fc-v657",
     distribution=("debian",),
@@ -29,6 +42,11 @@ GOOD_NODE = NodeFacts(
         runtime_path="/usr/bin/crun",
         runtime_version="crun version 1.28\ncommit: 54f16f\n+SYSTEMD +SECCOMP +EBPF +CRIU +JSON_C",
         storage_driver="overlay",
+        storage_path="/var/lib/containers/storage",
+        free_locks=2036,
+        containers=9,
+        networks=(IPv4Network("10.88.0.0/16"),),
+        bridge="podman0",
     ),
     podman_problem="",
     podman_socket="unix:///run/podman/podman.sock",
@@ -48,7 +66,41 @@ GOOD_NODE = NodeFacts(
         writable=True,
         mode=0o700,
         owner=0,
-        free_bytes=50 << 30,
+        archives=3,
+    ),
+    disk=DiskFacts(
+        path=Path("/var/lib/try-it-now/checkpoints"),
+        device=1,
+        free_bytes=50 * GIB,
+        free_inodes=3_000_000,
+    ),
+    storage=DiskFacts(
+        path=Path("/var/lib/containers/storage"),
+        device=2,
+        free_bytes=90 * GIB,
+        free_inodes=6_000_000,
+    ),
+    limits=KernelFacts(
+        memory=Usage(64 * GIB, 9 * GIB),
+        tasks=Usage(4_194_304, 800),
+        files=Usage(9_223_372_036_854_775_807, 3000),
+        open_files=1_048_576,
+        inotify_instances=1024,
+        inotify_watches=524_288,
+        inotify_exhausted=False,
+        aio=Usage(1_048_576, 5322),
+        conntrack=Usage(262_144, 77),
+        local_ports=range(32768, 61000),
+        reserved_ports=(),
+    ),
+    network=NetworkFacts(
+        listeners=(),
+        routes=(
+            Route(IPv4Network("192.0.2.0/24"), "eth0"),
+            Route(IPv4Network("10.244.1.0/24"), "cni0"),
+            Route(IPv4Network("10.88.0.0/16"), "podman0"),
+        ),
+        cni=(IPv4Network("10.244.1.0/24"),),
     ),
     cgroup_v2=True,
     cgroup_v1=(),
@@ -77,6 +129,23 @@ class Node:
 
     def with_directory(self, **changes: Any) -> Node:
         return self.but(directory=replace(self.facts.directory, **changes))
+
+    def with_disk(self, **changes: Any) -> Node:
+        assert self.facts.disk
+        return self.but(disk=replace(self.facts.disk, **changes))
+
+    def with_storage(self, **changes: Any) -> Node:
+        assert self.facts.storage
+        return self.but(storage=replace(self.facts.storage, **changes))
+
+    def with_limits(self, **changes: Any) -> Node:
+        return self.but(limits=replace(self.facts.limits, **changes))
+
+    def with_network(self, **changes: Any) -> Node:
+        return self.but(network=replace(self.facts.network, **changes))
+
+    def wanting(self, **changes: Any) -> Node:
+        return self.but(wanted=replace(self.facts.wanted, **changes))
 
     @property
     def checks(self) -> tuple[Check, ...]:

@@ -19,14 +19,14 @@ def test_a_node_with_all_it_needs_passes_every_check(node: Node) -> None:
 
 def test_every_name_is_there_once(node: Node) -> None:
     names = [check.name for check in node.checks]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 26
 
 
 def test_whatever_does_not_pass_comes_with_a_remedy(node: Node, missing: Missing) -> None:
     worst = node.without_podman().but(
         criu=missing("criu"), iptables=missing("iptables-restore"), cgroup_v1=("cpu",),
         criu_enabled=False, user=1000,
-    ).with_directory(mode=0o755, free_bytes=0)  # fmt: skip
+    ).with_directory(mode=0o755).with_disk(free_bytes=0, free_inodes=0)  # fmt: skip
     assert all(check.remedy for check in worst.checks if check.verdict is not PASS)
 
 
@@ -292,17 +292,6 @@ def test_a_directory_that_cannot_be_made_fails(node: Node) -> None:
 def test_a_file_in_its_place_a_read_only_disk_and_an_unreadable_parent_fail(node: Node) -> None:
     for change in ({"is_directory": False}, {"writable": False}, {"problem": "Not permitted"}):
         assert node.with_directory(**change).check("checkpoint path").verdict is FAIL
-
-
-@pytest.mark.parametrize(
-    ("free", "verdict"),
-    [
-        (None, FAIL), (0, FAIL), ((1 << 30) - 1, FAIL), (1 << 30, WARN), ((10 << 30) - 1, WARN),
-        (10 << 30, PASS),
-    ],
-)  # fmt: skip
-def test_free_space(node: Node, free: int | None, verdict: Verdict) -> None:
-    assert node.with_directory(free_bytes=free).check("free space").verdict is verdict
 
 
 # -- versions --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Protocol
 
@@ -37,10 +38,26 @@ class Serve(Protocol):
 INFO = {
     "host": {
         "ociRuntime": {"name": "crun", "path": "crun", "version": "crun version 1.28\n+CRIU"},
-        "security": {"rootless": False},
+        "security": {"rootless": False, "selinuxEnabled": False},
+        "freeLocks": 2036,
     },
-    "store": {"graphDriverName": "overlay"},
+    "store": {
+        "graphDriverName": "overlay",
+        "graphRoot": "/var/lib/containers/storage",
+        "containerStore": {"number": 9, "paused": 0, "running": 6, "stopped": 3},
+    },
     "version": {"Version": "5.8.6"},
+}
+
+NETWORK = {
+    "name": "podman",
+    "driver": "bridge",
+    "network_interface": "podman0",
+    "subnets": [
+        {"subnet": "10.88.0.0/16", "gateway": "10.88.0.1"},
+        {"subnet": "fd00::/64", "gateway": "fd00::1"},
+    ],
+    "ipv6_enabled": True,
 }
 
 
@@ -76,19 +93,23 @@ def program(tmp_path: Path) -> PutProgram:
 @pytest.fixture
 def bare_host(tmp_path: Path) -> Host:
     """A node without any program but those that a test puts there."""
-    return Host(root=tmp_path, path=str(tmp_path / "bin"))
+    return Host(root=tmp_path, path=str(tmp_path / "bin"), node_root=tmp_path / "node")
 
 
 @pytest.fixture
 def podman_service(tmp_path: Path) -> Iterator[Serve]:
-    """Answers Podman's /info at the socket of the settings."""
+    """Answers Podman's /info, and what its network is, at the socket of the settings."""
     servers: list[socketserver.BaseServer] = []
 
     def serve(*, status: int = 200, body: object = INFO) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                content = json.dumps(body).encode() if status == 200 else b"out of order"
-                self.send_response(status if self.path.endswith("/libpod/info") else 404)
+                known = {"info": body, "networks/podman/json": NETWORK}
+                asked = self.path.partition("/libpod/")[2]
+                content = b"out of order"
+                if status == 200:
+                    content = json.dumps(known.get(asked, {"cause": "unknown"})).encode()
+                self.send_response(status if asked in known else 404)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -147,6 +168,13 @@ async def test_what_podman_says_is_taken_from_its_socket(
     assert facts.podman is not None
     assert facts.podman.version == "5.8.6"
     assert facts.podman.storage_driver == "overlay"
+    assert facts.podman.storage_path == "/var/lib/containers/storage"
+    assert (facts.podman.free_locks, facts.podman.containers) == (2036, 9)
+    assert facts.podman.networks == (IPv4Network("10.88.0.0/16"),)
+    assert facts.podman.bridge == "podman0"
+    assert facts.storage is not None
+    assert facts.storage.free_bytes
+    assert facts.storage.path == Path("/var/lib/containers/storage")
     assert facts.distribution == ("ubuntu", "debian")
     assert facts.criu_config == "manage-cgroups=ignore\n"
     found = versions(facts)
@@ -182,11 +210,33 @@ async def test_a_socket_that_nobody_listens_at_is_told_from_none(
 async def test_a_missing_directory_is_measured_where_it_would_be(
     settings: MakeSettings, bare_host: Host, tmp_path: Path
 ) -> None:
-    found = (await gather(settings(CHECKPOINT_PATH=f"{tmp_path}/a/b/c"), bare_host)).directory
-    assert not found.exists
-    assert found.writable
-    assert found.free_bytes
+    facts = await gather(settings(CHECKPOINT_PATH=f"{tmp_path}/a/b/c"), bare_host)
+    assert not facts.directory.exists
+    assert facts.directory.writable
+    assert facts.disk is not None
+    assert facts.disk.free_bytes
     assert not (tmp_path / "a").exists()
+
+
+async def test_archives_are_counted(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path
+) -> None:
+    directory = tmp_path / "checkpoints"
+    directory.mkdir()
+    for name in ("a_shop_1.tar.zst", "a_shop_1.md", "a_wiki_2.tar", ".a_shop_3.tar.zst.new"):
+        (directory / name).touch()
+    assert (await gather(settings(), bare_host)).directory.archives == 2
+
+
+async def test_what_the_node_is_to_hold_comes_from_the_settings(
+    settings: MakeSettings, bare_host: Host
+) -> None:
+    wanted = (
+        await gather(settings(MAX_INSTANCES="40", PORT_RANGE="20000-20019"), bare_host)
+    ).wanted
+    assert wanted.demos == 20
+    assert wanted.ports == range(20000, 20020)
+    assert wanted.disk_reserve_bytes == 2 << 30
 
 
 async def test_the_directorys_permissions_are_seen(
@@ -288,7 +338,7 @@ def test_programs_are_looked_for_where_podman_runs(podman_service: Serve, tmp_pa
     podman_service()
     url, pid = f"unix://{tmp_path}/podman.sock", f"pid{os.getpid()}"
     here = in_namespaces(tmp_path / "here", self="mnt:[1]", **{pid: "mnt:[1]"})
-    assert podmans_host(url, here) == Host()
+    assert podmans_host(url, here) == Host(pid=os.getpid())
     elsewhere = in_namespaces(tmp_path / "elsewhere", self="mnt:[1]", **{pid: "mnt:[2]"})
     found = podmans_host(url, elsewhere)
     assert found.root == elsewhere / f"{os.getpid()}/root"
