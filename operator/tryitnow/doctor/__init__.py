@@ -28,11 +28,19 @@ class Examination:
     controllers: frozenset[str]
     """Controllers of the node's cgroups that can hold limits."""
 
+    selinux: bool = False
+    """Podman labels its containers: what is bound into them has to be relabelled (z)."""
+
 
 async def examine(settings: AgentSettings) -> Examination:
     """Examine the node that this runs on; takes 0.1 s, or 20 s where CRIU hangs."""
     facts = await gather(settings)
-    return Examination(checks=judge(facts), versions=versions(facts), controllers=facts.controllers)
+    return Examination(
+        checks=judge(facts),
+        versions=versions(facts),
+        controllers=facts.controllers,
+        selinux=facts.podman is not None and facts.podman.selinux,
+    )
 
 
 def versions(facts: NodeFacts) -> Versions:
@@ -44,4 +52,5 @@ def versions(facts: NodeFacts) -> Versions:
         criu=version_in(facts.criu.output) if facts.criu.ok else "",
         podman=podman.version if podman else "",
         runtime=runtime.strip(),
+        cpu_features=facts.cpu_features,
     )

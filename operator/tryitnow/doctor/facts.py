@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from tryitnow.doctor.cpu import cpu_features
 from tryitnow.doctor.disk import DirectoryFacts, DiskFacts, look_at_directory, look_at_disk
 from tryitnow.doctor.host import Host, Outcome, podmans_host
 from tryitnow.doctor.kernel import KernelFacts, look_at_kernel
+from tryitnow.doctor.mounts import MountFacts, look_at_mounts
 from tryitnow.doctor.network import NetworkFacts, look_at_network
 from tryitnow.doctor.podman import PodmanFacts, ask_podman
 from tryitnow.settings import AgentSettings
@@ -103,6 +105,9 @@ class NodeFacts:
 
     limits: KernelFacts
     network: NetworkFacts
+    mounts: MountFacts
+    cpu_features: tuple[str, ...]
+    """Of the processors, those that a checkpoint depends on."""
 
 
 async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts:
@@ -115,7 +120,7 @@ async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts
     async def command(*argv: str, limit: timedelta = _COMMAND_LIMIT) -> Outcome:
         return await asyncio.to_thread(node.run, *argv, limit=limit)
 
-    (podman, problem), told, (directory, disk, limits, network) = await asyncio.gather(
+    (podman, problem), told, here = await asyncio.gather(
         asyncio.to_thread(ask_podman, settings.podman.socket),
         asyncio.gather(
             command("podman", "--version"),
@@ -128,6 +133,7 @@ async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts
         asyncio.to_thread(_look_here, node, settings.checkpoint_path, ports),
     )
     podman_command, criu, criu_check, iptables, nft = told
+    directory, disk, limits, network, mounts = here
     runtime = podman.runtime_path if podman else ""
     runtime_checkpoint, libcriu, storage = await asyncio.gather(
         command(runtime or "crun", "checkpoint", "--help"),
@@ -166,17 +172,20 @@ async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts
         storage=storage,
         limits=limits,
         network=network,
+        mounts=mounts,
+        cpu_features=cpu_features(node.read("/proc/cpuinfo")),
     )
 
 
 def _look_here(
     host: Host, checkpoint_path: Path, ports: range
-) -> tuple[DirectoryFacts, DiskFacts | None, KernelFacts, NetworkFacts]:
+) -> tuple[DirectoryFacts, DiskFacts | None, KernelFacts, NetworkFacts, MountFacts]:
     return (
         look_at_directory(checkpoint_path),
         look_at_disk(checkpoint_path),
         look_at_kernel(host),
         look_at_network(host, ports),
+        look_at_mounts(host, checkpoint_path.parent),
     )
 
 

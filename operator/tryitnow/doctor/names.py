@@ -16,7 +16,9 @@ class CheckName(StrEnum):
     CRIU_ENABLED = "CRIU_ENABLED"
     CRIU_VERSION = "CRIU"
     CRIU_CHECK = "criu check"
+    CRIU_CACHE = "CRIU cache"
     NETWORK_LOCK = "network lock"
+    SELINUX = "SELinux"
     CGROUPS = "cgroups"
     LIMITS = "resource limits"
     GATE = "pod gate"
@@ -60,7 +62,7 @@ NODE_LIMITS = frozenset(
 warns holds fewer than MAX_INSTANCES. Neither says anything about CRIU."""
 
 OF_PODMAN = frozenset(
-    {CheckName.STORAGE_DRIVER, CheckName.RUNTIME, CheckName.STORAGE_SPACE, CheckName.LOCKS,
-     CheckName.NETWORK}
+    {CheckName.STORAGE_DRIVER, CheckName.RUNTIME, CheckName.CRIU_CACHE, CheckName.SELINUX,
+     CheckName.STORAGE_SPACE, CheckName.LOCKS, CheckName.NETWORK}
 )  # fmt: skip
 """Checks of what only Podman tells: left out while it does not answer."""

@@ -37,6 +37,9 @@ class PodmanFacts:
     containers: int
     """How many containers it has, running or not, those that hold a pod's namespaces included."""
 
+    selinux: bool
+    """It labels its containers for SELinux."""
+
     networks: tuple[ipaddress.IPv4Network, ...]
     """Networks that containers get their addresses from; empty where it does not tell."""
 
@@ -69,6 +72,7 @@ def ask_podman(url: str) -> tuple[PodmanFacts | None, str]:
         storage_path=str(_field(info, "store", "graphRoot")),
         free_locks=locks if isinstance(locks, int) else None,
         containers=containers if isinstance(containers, int) else 0,
+        selinux=_field(info, "host", "security", "selinuxEnabled") is True,
         networks=_subnets(network),
         bridge=str(_field(network, "network_interface")),
     ), ""

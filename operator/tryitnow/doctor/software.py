@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.facts import NodeFacts
+from tryitnow.doctor.mounts import Mount
 from tryitnow.doctor.names import CheckName
 from tryitnow.doctor.podman import PodmanFacts
 from tryitnow.doctor.verdicts import failed, install, passed, tail, warned
@@ -26,6 +27,11 @@ SOCKET_OPTIONS_CRIU = (4, 2)
 """From Linux 6.16 on CRIU before 4.2 fails on every inet socket (criu issue 2705: `Can't get 1:16
 opt`). Tried on 6.18: 3.17 and 4.1.1 fail, 4.2.1 works. Distributions may have mended older ones."""
 
+HIDDEN_GUARDS_KERNELS = ((6, 13), (6, 16))
+"""From the first of these on programs may put light guard pages into their memory (glibc does so
+from 2.42 on, below the stack of each thread), and from the second on the kernel shows CRIU where
+(criu issue 2626, pull request 2652). Between them a checkpoint of such a program fails."""
+
 
 def software(facts: NodeFacts) -> Iterator[Check]:
     """Judge the software."""
@@ -39,6 +45,8 @@ def software(facts: NodeFacts) -> Iterator[Check]:
     # Without root it fails for that reason alone.
     if not facts.criu.missing and facts.user == 0:
         yield _criu_check(facts)
+    if facts.podman is not None and facts.mounts.run is not None:
+        yield _criu_cache(facts.mounts.run)
     yield _network_lock(facts)
 
 
@@ -153,6 +161,14 @@ def _criu_version(facts: NodeFacts) -> Check:
             "network socket, unless the distribution has fixed it",
             f"{newer}, from a release that has 4.2",
         )
+    first, shown = HIDDEN_GUARDS_KERNELS
+    if first <= parse_version(facts.kernel) < shown:
+        return warned(
+            name,
+            f"{version}; Linux {version_in(facts.kernel)} does not show CRIU the light guard pages "
+            "of threads: programs with glibc 2.42 or later (Fedora 43) cannot be checkpointed",
+            "a kernel from 6.16 on with CRIU 4.2; until then, images with an older glibc",
+        )
     return passed(name, version)
 
 
@@ -164,6 +180,19 @@ def _criu_check(facts: NodeFacts) -> Check:
         tail(facts.criu_check),
         "`criu check -v4` names what the kernel lacks; it needs CONFIG_CHECKPOINT_RESTORE, and in "
         "a container to be privileged",
+    )
+
+
+def _criu_cache(run: Mount) -> Check:
+    name = CheckName.CRIU_CACHE
+    if run.type == "tmpfs":
+        return passed(name, "/run of Podman is a tmpfs")
+    return warned(
+        name,
+        f"/run of Podman is on {run.type}: CRIU keeps there what it knows of the kernel "
+        "(criu.kdat), but on a tmpfs only, and finds it out anew at each restore",
+        "a tmpfs at /run: an emptyDir with `medium: Memory` in `agent.podman.extraVolumes` and "
+        "`agent.podman.extraVolumeMounts`",
     )
 
 

@@ -1,4 +1,4 @@
-"""Cgroups, the firewall of demos, and the directory of the archives."""
+"""SELinux, cgroups, the firewall of demos, and the directory of the archives."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.facts import NodeFacts
 from tryitnow.doctor.names import CheckName
+from tryitnow.doctor.podman import PodmanFacts
 from tryitnow.doctor.verdicts import failed, install, passed, tail, warned
 
 LIMITED_BY = frozenset({"cpu", "memory", "pids"})
@@ -18,11 +19,33 @@ _OPEN_TO_OTHERS = 0o077
 
 def system(facts: NodeFacts) -> Iterator[Check]:
     """Judge the node as the software finds it."""
+    if facts.mounts.selinux_enforcing is not True:
+        state = "off" if facts.mounts.selinux_enforcing is None else "permissive"
+        yield passed(CheckName.SELINUX, state)
+    elif facts.podman is not None:
+        yield _selinux(facts, facts.podman)
     yield _cgroups(facts)
     yield _limits(facts)
     yield _gate(facts)
     if not (facts.directory.problem and facts.user != 0):
         yield _directory(facts)
+
+
+def _selinux(facts: NodeFacts, podman: PodmanFacts) -> Check:
+    name, data = CheckName.SELINUX, facts.mounts.data
+    if not podman.selinux:
+        return passed(name, "enforcing; Podman does not label its containers, so they may all")
+    if data is None or data.has_labels:
+        return passed(name, "enforcing; volumes of demos are relabelled so that they may (z)")
+    path = shlex.quote(str(facts.directory.path.parent))
+    return warned(
+        name,
+        f"enforcing, and {path} is on {data.type} without labels for files: demos cannot read "
+        "their volumes",
+        "put it on a file system with labels, such as xfs or ext4 mounted without `context=` "
+        "(`agent.hostDirectory`); or label = false under [containers] in containers.conf of "
+        "Podman, after which SELinux does not guard demos from each other",
+    )
 
 
 def _cgroups(facts: NodeFacts) -> Check:

@@ -16,6 +16,7 @@ from tryitnow.doctor.disk import DirectoryFacts, DiskFacts
 from tryitnow.doctor.facts import NodeFacts, Wanted
 from tryitnow.doctor.host import Outcome
 from tryitnow.doctor.kernel import KernelFacts, Usage
+from tryitnow.doctor.mounts import Mount, MountFacts
 from tryitnow.doctor.network import NetworkFacts, Route
 from tryitnow.doctor.podman import PodmanFacts
 
@@ -45,6 +46,7 @@ GOOD_NODE = NodeFacts(
         storage_path="/var/lib/containers/storage",
         free_locks=2036,
         containers=9,
+        selinux=False,
         networks=(IPv4Network("10.88.0.0/16"),),
         bridge="podman0",
     ),
@@ -102,6 +104,12 @@ GOOD_NODE = NodeFacts(
         ),
         cni=(IPv4Network("10.244.1.0/24"),),
     ),
+    mounts=MountFacts(
+        run=Mount("tmpfs", has_labels=False),
+        data=Mount("ext4", has_labels=False),
+        selinux_enforcing=None,
+    ),
+    cpu_features=("avx", "avx2", "xsave"),
     cgroup_v2=True,
     cgroup_v1=(),
     controllers=frozenset({"cpu", "io", "memory", "pids"}),
@@ -143,6 +151,9 @@ class Node:
 
     def with_network(self, **changes: Any) -> Node:
         return self.but(network=replace(self.facts.network, **changes))
+
+    def with_mounts(self, **changes: Any) -> Node:
+        return self.but(mounts=replace(self.facts.mounts, **changes))
 
     def wanting(self, **changes: Any) -> Node:
         return self.but(wanted=replace(self.facts.wanted, **changes))

@@ -163,6 +163,8 @@ async def test_what_podman_says_is_taken_from_its_socket(
     (tmp_path / "etc/criu").mkdir(parents=True)
     (tmp_path / "etc/os-release").write_text('ID=ubuntu\nID_LIKE="debian"\nNAME="U = 1"\n')
     (tmp_path / "etc/criu/crun.conf").write_text("manage-cgroups=ignore\n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("flags\t\t: fpu xsave avx\n")
     facts = await gather(settings(), bare_host)
     assert facts.podman_problem == ""
     assert facts.podman is not None
@@ -179,6 +181,7 @@ async def test_what_podman_says_is_taken_from_its_socket(
     assert facts.criu_config == "manage-cgroups=ignore\n"
     found = versions(facts)
     assert (found.criu, found.podman, found.runtime) == ("4.2.1", "5.8.6", "crun 1.28")
+    assert found.cpu_features == ("avx", "xsave")
 
 
 async def test_a_podman_that_answers_with_an_error_is_a_problem_and_no_crash(
