@@ -15,9 +15,9 @@ from tryitnow.doctor.ports import ports
 from tryitnow.doctor.room import room
 from tryitnow.doctor.software import software
 from tryitnow.doctor.system import system
-from tryitnow.doctor.verdicts import failed, passed
+from tryitnow.doctor.verdicts import busy, failed, passed
 
-__all__ = ["CheckName", "judge"]
+__all__ = ["CheckName", "judge", "unanswered"]
 
 
 def judge(facts: NodeFacts) -> tuple[Check, ...]:
@@ -30,7 +30,25 @@ def judge(facts: NodeFacts) -> tuple[Check, ...]:
                 "run it on a node: Podman's containers and CRIU exist on Linux only",
             ),
         )
-    return tuple(_checks(facts))
+    late = unanswered(facts)
+    return tuple(
+        busy(check, late[check.name]) if check.name in late else check for check in _checks(facts)
+    )
+
+
+def unanswered(facts: NodeFacts) -> dict[str, str]:
+    """Return the checks that got no answer in time, and what did not answer."""
+    asked = {
+        CheckName.RUNTIME: facts.runtime_checkpoint,
+        CheckName.CRIU_VERSION: facts.criu,
+        CheckName.CRIU_CHECK: facts.criu_check,
+        CheckName.NETWORK_LOCK: facts.iptables,
+        CheckName.GATE: facts.nft,
+    }
+    late = {name: outcome.output for name, outcome in asked.items() if outcome.timed_out}
+    if facts.podman_timed_out:
+        late[CheckName.PODMAN] = facts.podman_problem
+    return {str(name): what for name, what in late.items()}
 
 
 def _checks(facts: NodeFacts) -> Iterator[Check]:

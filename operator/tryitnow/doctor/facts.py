@@ -18,14 +18,9 @@ from tryitnow.doctor.host import Host, Outcome, podmans_host
 from tryitnow.doctor.kernel import KernelFacts, look_at_kernel
 from tryitnow.doctor.mounts import MountFacts, look_at_mounts
 from tryitnow.doctor.network import NetworkFacts, look_at_network
+from tryitnow.doctor.patience import Patience, patience
 from tryitnow.doctor.podman import PodmanFacts, ask_podman
 from tryitnow.settings import AgentSettings
-
-_COMMAND_LIMIT = timedelta(seconds=5)
-"""For a command that only prints its version; milliseconds, unless the disk hangs."""
-
-_CRIU_CHECK_LIMIT = timedelta(seconds=20)
-"""``criu check`` tries the kernel's features one by one: 0.03 s measured, seconds under load."""
 
 _IMAGES_OWN = "/usr/libexec/try-it-now/podman-service"
 """A file that no package brings (Containerfile)."""
@@ -66,6 +61,9 @@ class NodeFacts:
     podman: PodmanFacts | None
     podman_problem: str
     """Why there is no answer from Podman; empty when there is."""
+
+    podman_timed_out: bool
+    """Podman listens, and did not answer in time."""
 
     podman_socket: str
     podman_command: Outcome
@@ -110,34 +108,38 @@ class NodeFacts:
     """Of the processors, those that a checkpoint depends on."""
 
 
-async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts:
+async def gather(
+    settings: AgentSettings, host: Host | None = None, waits: Patience | None = None
+) -> NodeFacts:
     """Look at the node that this runs on; everything that blocks runs in threads, at once."""
+    wait = waits or patience(settings.doctor_timeout, unanswered=0)
     if host is None:
         host = await asyncio.to_thread(podmans_host, settings.podman.socket)
     node = host
     ports = range(settings.first_port, settings.last_port + 1)
 
-    async def command(*argv: str, limit: timedelta = _COMMAND_LIMIT) -> Outcome:
+    async def command(*argv: str, limit: timedelta = wait.command) -> Outcome:
         return await asyncio.to_thread(node.run, *argv, limit=limit)
 
-    (podman, problem), told, here = await asyncio.gather(
-        asyncio.to_thread(ask_podman, settings.podman.socket),
+    answer, told, here = await asyncio.gather(
+        asyncio.to_thread(ask_podman, settings.podman.socket, wait.podman),
         asyncio.gather(
             command("podman", "--version"),
             command("criu", "--version"),
-            command("criu", "check", limit=_CRIU_CHECK_LIMIT),
+            command("criu", "check", limit=wait.criu_check),
             # The program that CRIU runs, with ip6tables-restore from the same package.
             command("iptables-restore", "--version"),
             command("nft", "--version"),
         ),
         asyncio.to_thread(_look_here, node, settings.checkpoint_path, ports),
     )
+    podman = answer.facts
     podman_command, criu, criu_check, iptables, nft = told
     directory, disk, limits, network, mounts = here
     runtime = podman.runtime_path if podman else ""
     runtime_checkpoint, libcriu, storage = await asyncio.gather(
         command(runtime or "crun", "checkpoint", "--help"),
-        asyncio.to_thread(_has_libcriu, node, runtime),
+        asyncio.to_thread(_has_libcriu, node, runtime, wait.command),
         asyncio.to_thread(_look_at_storage, node, podman),
     )
     return NodeFacts(
@@ -153,7 +155,8 @@ async def gather(settings: AgentSettings, host: Host | None = None) -> NodeFacts
         is_our_image=bool(node.read(_IMAGES_OWN)),
         user=os.geteuid(),
         podman=podman,
-        podman_problem=problem,
+        podman_problem=answer.problem,
+        podman_timed_out=answer.timed_out,
         podman_socket=settings.podman.socket,
         podman_command=podman_command,
         runtime_checkpoint=runtime_checkpoint,
@@ -195,12 +198,12 @@ def _look_at_storage(host: Host, podman: PodmanFacts | None) -> DiskFacts | None
     return look_at_disk(Path(podman.storage_path), host.root)
 
 
-def _has_libcriu(host: Host, runtime: str) -> bool:
-    libraries = host.run("ldconfig", "-p", limit=_COMMAND_LIMIT)
+def _has_libcriu(host: Host, runtime: str, limit: timedelta) -> bool:
+    libraries = host.run("ldconfig", "-p", limit=limit)
     if not libraries.ok or "libcriu.so.2" in libraries.output:
         return True
     # A static build holds the library itself, and ldd refuses it.
-    return not host.run("ldd", runtime, limit=_COMMAND_LIMIT).ok
+    return not host.run("ldd", runtime, limit=limit).ok
 
 
 def _distribution(os_release: str) -> tuple[str, ...]:

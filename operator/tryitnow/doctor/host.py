@@ -44,6 +44,9 @@ class Outcome:
     missing: bool = False
     """There is no such program."""
 
+    timed_out: bool = False
+    """It did not end in time: nothing is known about it."""
+
     @property
     def ok(self) -> bool:
         """Whether it ended well."""
@@ -88,7 +91,8 @@ class Host:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return Outcome(None, f"{argv[0]} did not end within {limit.total_seconds():g} s")
+            seconds = limit.total_seconds()
+            return Outcome(None, f"{argv[0]} did not end within {seconds:g} s", timed_out=True)
         except FileNotFoundError:
             if self.enter:
                 return Outcome(None, f"{self.enter[0]} is missing, so {argv[0]} cannot be reached")

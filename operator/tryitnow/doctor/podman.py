@@ -5,13 +5,12 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
+from datetime import timedelta
 
 import requests
+import urllib3
 from podman.api import APIClient
 from podman.errors import PodmanError
-
-_SECONDS = 10.0
-"""For Podman's /info: 0.1 s measured; it waits while a pull holds the lock of the storage."""
 
 _DEFAULT_NETWORK = "podman"
 
@@ -47,19 +46,47 @@ class PodmanFacts:
     """Interface of the node that these networks are behind."""
 
 
-def ask_podman(url: str) -> tuple[PodmanFacts | None, str]:
-    """Ask the service about itself; returns why there is no answer, where there is none."""
-    problem = _socket_problem(url)
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What came of asking Podman."""
+
+    facts: PodmanFacts | None = None
+    problem: str = ""
+    """Why there are no facts."""
+
+    timed_out: bool = False
+    """It listens, and did not answer in time: it is busy."""
+
+
+def ask_podman(url: str, limit: timedelta) -> Answer:
+    """Ask the service about itself. Never raises."""
+    seconds = limit.total_seconds()
+    problem = _socket_problem(url, seconds)
     if problem:
-        return None, problem
+        return Answer(problem=problem)
     try:
         with APIClient(base_url=url) as api:
-            answer = api.get("/info", timeout=_SECONDS)
+            answer = api.get("/info", timeout=seconds)
             answer.raise_for_status()
-            info = answer.json()
-            network = _network(api)
+            facts = _facts(answer.json(), _network(api, seconds))
     except (requests.RequestException, PodmanError, OSError, ValueError) as error:
-        return None, f"Podman does not answer at {url}: {error}"
+        if _is_timeout(error):
+            return Answer(problem=f"Podman did not answer within {seconds:g} s", timed_out=True)
+        return Answer(problem=f"Podman does not answer at {url}: {error}")
+    return Answer(facts=facts)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    # podman-py wraps what requests raises, and requests what urllib3 raises while it reads on.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _facts(info: object, network: object) -> PodmanFacts:
     locks = _field(info, "host", "freeLocks")
     containers = _field(info, "store", "containerStore", "number")
     return PodmanFacts(
@@ -75,11 +102,11 @@ def ask_podman(url: str) -> tuple[PodmanFacts | None, str]:
         selinux=_field(info, "host", "security", "selinuxEnabled") is True,
         networks=_subnets(network),
         bridge=str(_field(network, "network_interface")),
-    ), ""
+    )
 
 
-def _network(api: APIClient) -> object:
-    answer = api.get(f"/networks/{_DEFAULT_NETWORK}/json", timeout=_SECONDS)
+def _network(api: APIClient, seconds: float) -> object:
+    answer = api.get(f"/networks/{_DEFAULT_NETWORK}/json", timeout=seconds)
     # A Podman of the node's own may have another one by default.
     return answer.json() if answer.status_code == requests.codes.ok else {}
 
@@ -95,14 +122,14 @@ def _subnets(network: object) -> tuple[ipaddress.IPv4Network, ...]:
     return tuple(found)
 
 
-def _socket_problem(url: str) -> str:
+def _socket_problem(url: str, seconds: float) -> str:
     """Say why nobody can be reached at a UNIX socket: podman-py's own error does not tell."""
     path = url.removeprefix("unix://")
     if path == url:
         return ""
     try:
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(_SECONDS)
+            probe.settimeout(seconds)
             probe.connect(path)
     except FileNotFoundError:
         return f"there is no socket at {path}"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 
 from tryitnow.api.nodeagent import Check, Verdict
-from tryitnow.doctor.names import ESSENTIAL, NODE_LIMITS, CheckName
+from tryitnow.doctor.examination import Examination
+from tryitnow.doctor.names import ESSENTIAL, NODE_LIMITS, OF_PODMAN, CheckName
+
+KEPT_LOOKS = 5
+"""How many examinations in a row may get no answer before what was known counts no more."""
 
 _NOT_EXAMINED = "the node has not been examined yet"
 
@@ -16,6 +21,46 @@ _MARKS = {Verdict.PASS: "ok", Verdict.WARN: "warn", Verdict.FAIL: "FAIL"}
 
 # Stands for a space that must not become a line's end.
 _GLUE = "\N{NO-BREAK SPACE}"
+
+
+def merge(previous: Examination, current: Examination) -> Examination:
+    """Return what is known after an examination: a slow answer is no other answer.
+
+    Where the current one got no answer in time, the previous verdict stays for KEPT_LOOKS
+    examinations. Podman's stays for as long as its socket accepts connections; whether it hangs is
+    asked elsewhere, every few seconds.
+    """
+    looks = {name: previous.unanswered.get(name, 0) + 1 for name in current.unanswered}
+    known = {check.name: check for check in previous.checks if check.name not in previous.busy}
+    kept = {
+        name
+        for name, count in looks.items()
+        if name in known and (count <= KEPT_LOOKS or name == CheckName.PODMAN)
+    }
+    podman_kept = CheckName.PODMAN in kept
+    checks = {check.name: check for check in current.checks}
+    checks |= {name: known[name] for name in kept}
+    if podman_kept:
+        told = OF_PODMAN & known.keys() - checks.keys()
+        checks |= {name: known[name] for name in told}
+    order = list(CheckName)
+    return replace(
+        current,
+        checks=tuple(sorted(checks.values(), key=lambda check: order.index(CheckName(check.name)))),
+        versions=current.versions.model_copy(update=_kept_versions(previous, kept)),
+        selinux=previous.selinux if podman_kept else current.selinux,
+        unanswered=looks,
+        busy=current.busy - kept,
+    )
+
+
+def _kept_versions(previous: Examination, kept: Set[str]) -> dict[str, str]:
+    versions = {}
+    if CheckName.CRIU_VERSION in kept:
+        versions["criu"] = previous.versions.criu
+    if CheckName.PODMAN in kept:
+        versions |= {"podman": previous.versions.podman, "runtime": previous.versions.runtime}
+    return versions
 
 
 def summary(checks: Sequence[Check]) -> Verdict:

@@ -30,6 +30,18 @@ def failed(name: CheckName, found: str, remedy: str) -> Check:
     return Check(name=name, verdict=Verdict.FAIL, found=found, remedy=remedy)
 
 
+def busy(check: Check, what: str) -> Check:
+    """Return a check whose answer did not come in time: nothing is known, so nothing is blamed."""
+    return Check(
+        name=check.name,
+        verdict=check.verdict,
+        found=f"busy, looking again: {what}",
+        remedy="wait; where it stays so, find out what keeps the node's disk and processors busy "
+        "(`cat /proc/pressure/io /proc/pressure/cpu`), or give it more time by DOCTOR_TIMEOUT "
+        "(`agent.doctorTimeout`)",
+    )
+
+
 def install(facts: NodeFacts, *, debian: str, fedora: str) -> str:
     """Return how missing packages get onto the node."""
     if facts.is_our_image:

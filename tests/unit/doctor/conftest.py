@@ -51,6 +51,7 @@ GOOD_NODE = NodeFacts(
         bridge="podman0",
     ),
     podman_problem="",
+    podman_timed_out=False,
     podman_socket="unix:///run/podman/podman.sock",
     podman_command=Outcome(0, "podman version 5.8.6"),
     runtime_checkpoint=Outcome(0, "Usage: crun [OPTION...] checkpoint CONTAINER"),
@@ -158,6 +159,11 @@ class Node:
     def wanting(self, **changes: Any) -> Node:
         return self.but(wanted=replace(self.facts.wanted, **changes))
 
+    def with_busy_podman(self) -> Node:
+        return self.but(
+            podman=None, podman_problem="Podman did not answer within 10 s", podman_timed_out=True
+        )
+
     @property
     def checks(self) -> tuple[Check, ...]:
         return judge(self.facts)
@@ -173,6 +179,11 @@ class Node:
 @pytest.fixture
 def node() -> Node:
     return Node()
+
+
+def late(program: str) -> Outcome:
+    """What comes of running a program that takes too long."""
+    return Outcome(None, f"{program} did not end within 5 s", timed_out=True)
 
 
 @pytest.fixture

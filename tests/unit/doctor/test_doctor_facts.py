@@ -21,6 +21,7 @@ from tryitnow.doctor import examine, versions
 from tryitnow.doctor.checks import judge
 from tryitnow.doctor.facts import gather
 from tryitnow.doctor.host import Host, podmans_host
+from tryitnow.doctor.patience import Patience
 from tryitnow.settings import AgentSettings, agent_settings
 
 LIMIT = timedelta(seconds=5)
@@ -201,6 +202,45 @@ async def test_an_answer_of_another_shape_is_judged_and_no_crash(
     assert judge(await gather(settings(), bare_host))
 
 
+@pytest.mark.parametrize(
+    "begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"], ids=["silent", "half"]
+)
+async def test_a_podman_that_listens_and_does_not_answer_is_busy(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path, begun: bytes
+) -> None:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(begun)
+            asked.wait(10)
+
+    asked = threading.Event()
+    waits = Patience(
+        command=timedelta(seconds=5), podman=timedelta(seconds=0.1), criu_check=timedelta(seconds=5)
+    )
+    with socketserver.ThreadingUnixStreamServer(str(tmp_path / "podman.sock"), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        facts = await gather(settings(), bare_host, waits)
+        asked.set()
+        server.shutdown()
+    assert facts.podman is None
+    assert facts.podman_timed_out
+    assert facts.podman_problem == "Podman did not answer within 0.1 s"
+
+
+async def test_criu_check_has_more_time_than_a_version(
+    settings: MakeSettings, bare_host: Host, program: PutProgram
+) -> None:
+    program("criu", 'case "$1" in check) exec /bin/sleep 1;; *) exec /bin/sleep 30;; esac')
+    waits = Patience(
+        command=timedelta(seconds=0.1),
+        podman=timedelta(seconds=5),
+        criu_check=timedelta(seconds=5),
+    )
+    facts = await gather(settings(), bare_host, waits)
+    assert facts.criu.timed_out
+    assert facts.criu_check.ok
+
+
 async def test_a_socket_that_nobody_listens_at_is_told_from_none(
     settings: MakeSettings, bare_host: Host, tmp_path: Path
 ) -> None:
@@ -208,6 +248,7 @@ async def test_a_socket_that_nobody_listens_at_is_told_from_none(
         left_behind.bind(str(tmp_path / "podman.sock"))
     facts = await gather(settings(), bare_host)
     assert facts.podman_problem.startswith("nobody listens at the socket")
+    assert not facts.podman_timed_out
 
 
 async def test_a_missing_directory_is_measured_where_it_would_be(
@@ -303,6 +344,7 @@ def test_a_program_that_hangs_is_ended(bare_host: Host, program: PutProgram) -> 
     outcome = bare_host.run("criu", limit=timedelta(seconds=0.1))
     assert time.monotonic() - started < 5
     assert (outcome.status, outcome.output) == (None, "criu did not end within 0.1 s")
+    assert outcome.timed_out
     assert not outcome.missing
 
 
