@@ -30,6 +30,9 @@ PIDS_AT_MOST = 1 << 22
 OPEN_FILES = 2048
 """Of a demo: MariaDB keeps up to 2,000 tables open (table_open_cache)."""
 
+COUNTLESS_FILES = 1 << 62
+"""systemd sets fs.file-max to the largest number that there is."""
+
 OPEN_FILES_OF_ONE = 65_536
 """Of one process: Elasticsearch does not start below 65,535."""
 
@@ -93,7 +96,8 @@ def _processes(tasks: Usage, demos: int) -> Check:
 def _files(files: Usage, of_one: int | None, demos: int) -> Check:
     name, needed = CheckName.FILES, demos * OPEN_FILES
     remedy = f"{sysctl({'fs.file-max': _more(needed, files.limit)})}; or {FEWER_DEMOS}"
-    found = f"{files.used} of {files.limit}"
+    limit = "any number" if files.limit > COUNTLESS_FILES else files.limit
+    found = f"{files.used} of {limit}"
     if files.left < OPEN_FILES:
         return failed(name, f"{found}: none left for another demo", remedy)
     held = _held(files.limit, OPEN_FILES)

@@ -69,6 +69,6 @@ def sysctl(values: Mapping[str, int | str]) -> str:
     """Return how to raise limits of the kernel."""
     words = " ".join(f"{key}={value}" for key, value in values.items())
     return (
-        f"on the node itself `sysctl -w {words}`, and the same lines in a file of /etc/sysctl.d "
-        "for the next boot"
+        f"on the node itself `sysctl -w {words}`, and the same in a file of /etc/sysctl.d for the "
+        "next boot"
     )
