@@ -120,8 +120,10 @@ class Host:
 
         Of several, as after a fork, any one.
         """
-        found = {}
+        found: dict[str, Process] = {}
         for process in _entries(self.root / "proc"):
+            if len(found) == len(inodes):
+                break  # a full node has tens of thousands of open files
             if not process.name.isdecimal():
                 continue
             for inode in _sockets(process / "fd") & inodes:
