@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from tryitnow.api.duration import format_duration, parse_duration
+from tryitnow.api.duration import LONGEST, format_duration, parse_duration
 from tryitnow.api.quantity import parse_quantity
 
 TRANSFER_AUDIENCE = "tryitnow-agent-transfer"
 """Audience of the tokens with which agents fetch archives from each other; a token for the
 API server is no good there, and the other way round."""
+
+
+MOST_BYTES = 1 << 50
+"""1 PiB: no node has a larger disk, so a larger size is a slip."""
 
 
 class InvalidSettingError(ValueError):
@@ -80,6 +84,23 @@ class AgentSettings:
     memory_reserve_bytes: int
     """Memory that must stay available; below it the node takes no new instance."""
 
+    disk_reserve_bytes: int
+    """Free disk that must stay; below it the node takes nothing: no demo, build, archive or warm
+    sandbox."""
+
+    orphan_grace: timedelta
+    """How long something that nobody owns stays on the node before it is removed."""
+
+    trash_retention: timedelta
+    """How long removed demos stay in the trash directory."""
+
+    probe_interval: timedelta
+    """Pause between two probes of a demo that is ready."""
+
+    doctor_timeout: timedelta | None
+    """How long doctor waits for a program or for Podman's answer about itself. None: 5 s at first,
+    longer with each examination in a row that got no answer."""
+
     transfer_port: int
     transfer_token_file: Path
     metrics_port: int
@@ -87,19 +108,6 @@ class AgentSettings:
 
     scrub_interval: timedelta
     """How often every archive's digest is checked, used or not."""
-
-    disk_reserve_bytes: int = 0
-    """Space that must stay free on the file system of the archives; below it the node takes
-    nothing."""
-
-    orphan_grace: timedelta = timedelta(minutes=10)
-    """How long something that nobody owns stays before it is removed."""
-
-    trash_retention: timedelta = timedelta(hours=24)
-    """How long a demo that nobody owned stays in the trash before it is removed for good."""
-
-    probe_interval: timedelta = timedelta(seconds=10)
-    """Between two probes of a ready demo."""
 
     @property
     def data_path(self) -> Path:
@@ -113,7 +121,7 @@ class AgentSettings:
 
     @property
     def trash_path(self) -> Path:
-        """Directory of removed files that somebody may miss, beside the archives."""
+        """Directory of what was removed and is kept for a while, beside the archives."""
         return self.checkpoint_path.parent / "trash"
 
     def host_at(self, port: int) -> str:
@@ -203,28 +211,39 @@ def _directory(env: Mapping[str, str]) -> Path:
 
 
 def _duration(
-    env: Mapping[str, str], name: str, default: str, *, longest: timedelta | None = None
+    env: Mapping[str, str],
+    name: str,
+    default: str,
+    *,
+    low: timedelta = timedelta(seconds=1),
+    high: timedelta = LONGEST,
 ) -> timedelta:
+    text = env.get(name, default)
     try:
-        value = parse_duration(env.get(name, default))
+        value = parse_duration(text)
     except ValueError as error:
-        msg = f"{name}: {error}"
+        msg = f"{name}: {error}; the default is {default}"
         raise InvalidSettingError(msg) from error
-    if value < timedelta(seconds=1):
-        msg = f"{name}={env.get(name)!r} is too short; give at least 1s, the default is {default}"
-        raise InvalidSettingError(msg)
-    if longest is not None and value > longest:
-        msg = f"{name}={env.get(name)!r} is too long; give at most {format_duration(longest)}"
-        raise InvalidSettingError(msg)
-    return value
+    if value < low:
+        msg = f"{name}={text!r} is too short; give at least {format_duration(low)}, "
+    elif value > high:
+        msg = f"{name}={text!r} is too long; give at most {format_duration(high)}, "
+    else:
+        return value
+    raise InvalidSettingError(f"{msg}the default is {default}")
 
 
-def _size(env: Mapping[str, str], name: str, default: str) -> int:
+def _bytes(env: Mapping[str, str], name: str, default: str) -> int:
+    text = env.get(name, default)
     try:
-        return int(parse_quantity(env.get(name, default)))
+        value = parse_quantity(text)
     except ValueError as error:
-        msg = f"{name}: {error}"
+        msg = f"{name}: {error}; the default is {default}"
         raise InvalidSettingError(msg) from error
+    if value != int(value) or value > MOST_BYTES:
+        msg = f"{name}={text!r} is no size from 0 to 1Pi; write it like {default} or 500M"
+        raise InvalidSettingError(msg)
+    return int(value)
 
 
 def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettings:
@@ -271,6 +290,16 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         # The kubelet's default for pods per node.
         max_instances=_number(env, "MAX_INSTANCES", 110, 1, 10000),
         memory_reserve_bytes=_number(env, "MEMORY_RESERVE_MIB", 512, 0, 1 << 30) << 20,
+        disk_reserve_bytes=_bytes(env, "DISK_RESERVE", "2Gi"),
+        orphan_grace=_duration(env, "ORPHAN_GRACE", "10m", high=timedelta(days=30)),
+        trash_retention=_duration(env, "TRASH_RETENTION", "24h", high=timedelta(days=365)),
+        # Design: no fault leaves Ready True for more than a minute, and it takes three probes.
+        probe_interval=_duration(env, "PROBE_INTERVAL", "10s", high=timedelta(seconds=20)),
+        doctor_timeout=(
+            _duration(env, "DOCTOR_TIMEOUT", "5s", high=timedelta(minutes=10))
+            if env.get("DOCTOR_TIMEOUT")
+            else None
+        ),
         transfer_port=_number(env, "TRANSFER_PORT", 9443, 1, 65535),
         transfer_token_file=Path(
             env.get("TRANSFER_TOKEN_FILE", "/var/run/secrets/tryitnow/transfer-token")
@@ -278,10 +307,6 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         # Beside the transfer port: agents share their node's ports with whatever runs there.
         metrics_port=_number(env, "METRICS_PORT", 9444, 1, 65535),
         scrub_interval=_duration(env, "SCRUB_INTERVAL", "10m"),
-        disk_reserve_bytes=_size(env, "DISK_RESERVE", "2Gi"),
-        orphan_grace=_duration(env, "ORPHAN_GRACE", "10m"),
-        trash_retention=_duration(env, "TRASH_RETENTION", "24h"),
-        probe_interval=_duration(env, "PROBE_INTERVAL", "10s", longest=timedelta(seconds=20)),
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tryitnow.api.archive import Versions
 from tryitnow.api.nodeagent import Check
 from tryitnow.api.template import ResourceLimits
+from tryitnow.doctor import Examination
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,5 @@ class LastHealth:
     """The newest examination. ``upkeep.heartbeat`` alone replaces it."""
 
     current: Health = field(default_factory=Health)
-
-
-def selinux_is_enforcing(enforce: Path = Path("/sys/fs/selinux/enforce")) -> bool:
-    """Whether SELinux refuses what its policy does not allow (selinux(8)). Blocking."""
-    try:
-        return enforce.read_text().strip() == "1"
-    except OSError:
-        return False  # the kernel has none, or it is switched off
+    examination: Examination | None = None
+    """What doctor found, for the next examination: a slow answer keeps the last verdict."""

@@ -16,7 +16,7 @@ MAX_ENTRIES = 1 << 32
 
 
 class Versions(Model):
-    """The software that took part in a checkpoint."""
+    """The software and the processor that took part in a checkpoint."""
 
     kernel: str = ""
     """Linux kernel release."""
@@ -29,6 +29,12 @@ class Versions(Model):
 
     runtime: str = ""
     """OCI runtime and its version."""
+
+    cpu_features: Annotated[
+        tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=64)
+    ] = ()
+    """Features of the processor that a checkpoint depends on, sorted, by their names in
+    /proc/cpuinfo. A node that lacks one of them may be unable to restore it."""
 
 
 class Archive(Model):

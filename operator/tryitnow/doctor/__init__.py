@@ -1,38 +1,45 @@
 """Whether a node can do what Try It Now asks of it, and the next command where it cannot.
 
-Three steps, one module each: ``facts`` looks (and is the only one that touches the node, through
-``host``), ``checks`` judges what was seen, ``report`` tells people and programs. Nothing here
-mends anything, and nothing here knows of Kubernetes.
+Three steps: ``facts`` and the modules that it calls look (and are the only ones that touch the
+node, through ``host``), ``checks`` and the modules that it calls judge what was seen, ``report``
+tells people and programs. Nothing here changes anything, and nothing here knows of Kubernetes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tryitnow.api.archive import Versions
-from tryitnow.api.nodeagent import Check
-from tryitnow.doctor.checks import judge
+from tryitnow.doctor.checks import judge, unanswered
+from tryitnow.doctor.examination import Examination
 from tryitnow.doctor.facts import NodeFacts, gather
+from tryitnow.doctor.patience import patience
+from tryitnow.doctor.report import merge
 from tryitnow.doctor.version import version_in
 from tryitnow.settings import AgentSettings
 
 __all__ = ["Examination", "examine", "versions"]
 
 
-@dataclass(frozen=True)
-class Examination:
-    """What an examination of a node came to."""
+async def examine(settings: AgentSettings, previous: Examination | None = None) -> Examination:
+    """Examine the node that this runs on; takes 0.1 s, or longer where the node is busy.
 
-    checks: tuple[Check, ...]
-    versions: Versions
-    controllers: frozenset[str]
-    """Controllers of the node's cgroups that can hold limits."""
+    Args:
+        settings: What the node is to hold, and where things are.
+        previous: What the last examination came to. What it found is kept for a while where this
+            one gets no answer, and each examination in a row waits longer.
 
-
-async def examine(settings: AgentSettings) -> Examination:
-    """Examine the node that this runs on; takes 0.1 s, or 20 s where CRIU hangs."""
-    facts = await gather(settings)
-    return Examination(checks=judge(facts), versions=versions(facts), controllers=facts.controllers)
+    """
+    looks = max(previous.unanswered.values(), default=0) if previous else 0
+    facts = await gather(settings, waits=patience(settings.doctor_timeout, looks))
+    checks, late = judge(facts), unanswered(facts)
+    current = Examination(
+        checks=checks,
+        versions=versions(facts),
+        controllers=facts.controllers,
+        selinux=facts.podman is not None and facts.podman.selinux,
+        unanswered=dict.fromkeys(late, 1),
+        busy=frozenset(late),
+    )
+    return merge(previous, current) if previous else current
 
 
 def versions(facts: NodeFacts) -> Versions:
@@ -44,4 +51,5 @@ def versions(facts: NodeFacts) -> Versions:
         criu=version_in(facts.criu.output) if facts.criu.ok else "",
         podman=podman.version if podman else "",
         runtime=runtime.strip(),
+        cpu_features=facts.cpu_features,
     )

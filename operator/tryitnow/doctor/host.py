@@ -11,6 +11,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,10 @@ _NOT_FOUND = 127
 """How nsenter ends when there is no such program (env(1) and shells do the same)."""
 
 
+_SOCKET = "socket:["
+"""What proc_pid_fd(5) writes before the inode of a socket."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a command ended."""
@@ -39,10 +44,22 @@ class Outcome:
     missing: bool = False
     """There is no such program."""
 
+    timed_out: bool = False
+    """It did not end in time: nothing is known about it."""
+
     @property
     def ok(self) -> bool:
         """Whether it ended well."""
         return self.status == 0
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of the node."""
+
+    pid: int
+    name: str
+    """The first 15 letters of its program's name."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,12 @@ class Host:
     """Command that runs another one in Podman's namespaces; empty where this already is."""
 
     path: str = _PATH
+    pid: int = 0
+    """Process that listens at Podman's socket; 0 when there is none that can be seen."""
+
+    node_root: Path = Path("/proc/1/root")
+    """Where the node's own files are: those that its first process has. From a Pod that is not in
+    the node's PID namespace they are not seen."""
 
     def run(self, *argv: str, limit: timedelta) -> Outcome:
         """Run a program there. Never raises: what went wrong is in the outcome."""
@@ -68,7 +91,8 @@ class Host:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return Outcome(None, f"{argv[0]} did not end within {limit.total_seconds():g} s")
+            seconds = limit.total_seconds()
+            return Outcome(None, f"{argv[0]} did not end within {seconds:g} s", timed_out=True)
         except FileNotFoundError:
             if self.enter:
                 return Outcome(None, f"{self.enter[0]} is missing, so {argv[0]} cannot be reached")
@@ -81,10 +105,60 @@ class Host:
 
     def read(self, path: str) -> str:
         """Return the text of a file there; empty when it cannot be read."""
-        try:
-            return (self.root / path.lstrip("/")).read_text(errors="replace")
-        except OSError:
-            return ""
+        return _text(self.root / path.lstrip("/"))
+
+    def read_on_node(self, path: str) -> str:
+        """Return the text of a file of the node itself; empty when it cannot be read."""
+        return _text(self.node_root / path.lstrip("/"))
+
+    def list_on_node(self, path: str) -> tuple[str, ...]:
+        """Return the names in a directory of the node itself; none when it cannot be read."""
+        return tuple(entry.name for entry in _entries(self.node_root / path.lstrip("/")))
+
+    def holders_of_sockets(self, inodes: Set[str]) -> dict[str, Process]:
+        """Return who has a socket open, by the socket's inode; without those that nobody has.
+
+        Of several, as after a fork, any one.
+        """
+        found: dict[str, Process] = {}
+        for process in _entries(self.root / "proc"):
+            if len(found) == len(inodes):
+                break  # a full node has tens of thousands of open files
+            if not process.name.isdecimal():
+                continue
+            for inode in _sockets(process / "fd") & inodes:
+                found[inode] = Process(int(process.name), _text(process / "comm").strip())
+        return found
+
+
+def _entries(directory: Path) -> list[Path]:
+    """Return what is in a directory; nothing when it cannot be read."""
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _sockets(directory: Path) -> set[str]:
+    """Return the inodes of the sockets among a process's open files."""
+    targets = (_target(file) for file in _entries(directory))
+    return {
+        target.removeprefix(_SOCKET).rstrip("]") for target in targets if target.startswith(_SOCKET)
+    }
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:  # it was closed meanwhile
+        return ""
 
 
 def podmans_host(url: str, proc: Path = Path("/proc")) -> Host:
@@ -92,15 +166,16 @@ def podmans_host(url: str, proc: Path = Path("/proc")) -> Host:
     pid = _listener(url)
     if not pid:
         return Host()
+    here = Host(pid=pid)
     try:
         same = (proc / f"{pid}/ns/mnt").readlink() == (proc / "self/ns/mnt").readlink()
     except OSError:  # not Linux; or not root, and then a check of its own says so
         same = True
     if same:
-        return Host()
+        return here
     # Not --pid: with hostPID it is the same already, and nsenter would fork and outlive a kill.
     enter = ("nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--")
-    return Host(root=proc / f"{pid}/root", enter=enter)
+    return Host(root=proc / f"{pid}/root", enter=enter, pid=pid)
 
 
 def _listener(url: str) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 
 from tryitnow.api.nodeagent import Check, Verdict
-from tryitnow.doctor.checks import CheckName
+from tryitnow.doctor.examination import Examination
+from tryitnow.doctor.names import ESSENTIAL, NODE_LIMITS, OF_PODMAN, CheckName
 
-_ESSENTIAL = frozenset({CheckName.LINUX, CheckName.ROOT, CheckName.PODMAN})
-"""Without these not even a cold start works; every other check is about freezing and thawing."""
+KEPT_LOOKS = 5
+"""How many examinations in a row may get no answer before what was known counts no more."""
 
 _NOT_EXAMINED = "the node has not been examined yet"
 
@@ -19,6 +21,46 @@ _MARKS = {Verdict.PASS: "ok", Verdict.WARN: "warn", Verdict.FAIL: "FAIL"}
 
 # Stands for a space that must not become a line's end.
 _GLUE = "\N{NO-BREAK SPACE}"
+
+
+def merge(previous: Examination, current: Examination) -> Examination:
+    """Return what is known after an examination: a slow answer is no other answer.
+
+    Where the current one got no answer in time, the previous verdict stays for KEPT_LOOKS
+    examinations. Podman's stays for as long as its socket accepts connections; whether it hangs is
+    asked elsewhere, every few seconds.
+    """
+    looks = {name: previous.unanswered.get(name, 0) + 1 for name in current.unanswered}
+    known = {check.name: check for check in previous.checks if check.name not in previous.busy}
+    kept = {
+        name
+        for name, count in looks.items()
+        if name in known and (count <= KEPT_LOOKS or name == CheckName.PODMAN)
+    }
+    podman_kept = CheckName.PODMAN in kept
+    checks = {check.name: check for check in current.checks}
+    checks |= {name: known[name] for name in kept}
+    if podman_kept:
+        told = OF_PODMAN & known.keys() - checks.keys()
+        checks |= {name: known[name] for name in told}
+    order = list(CheckName)
+    return replace(
+        current,
+        checks=tuple(sorted(checks.values(), key=lambda check: order.index(CheckName(check.name)))),
+        versions=current.versions.model_copy(update=_kept_versions(previous, kept)),
+        selinux=previous.selinux if podman_kept else current.selinux,
+        unanswered=looks,
+        busy=current.busy - kept,
+    )
+
+
+def _kept_versions(previous: Examination, kept: Set[str]) -> dict[str, str]:
+    versions = {}
+    if CheckName.CRIU_VERSION in kept:
+        versions["criu"] = previous.versions.criu
+    if CheckName.PODMAN in kept:
+        versions |= {"podman": previous.versions.podman, "runtime": previous.versions.runtime}
+    return versions
 
 
 def summary(checks: Sequence[Check]) -> Verdict:
@@ -33,7 +75,7 @@ def can_run(checks: Sequence[Check]) -> tuple[bool, str]:
     """Return whether containers can be started at all, and why (not), for a condition."""
     if not checks:
         return False, _NOT_EXAMINED
-    failed = [check for check in _failed(checks) if check.name in _ESSENTIAL]
+    failed = [check for check in _failed(checks) if check.name in ESSENTIAL]
     if failed:
         return False, _reasons(failed)
     return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name == CheckName.PODMAN)
@@ -43,7 +85,7 @@ def criu_available(checks: Sequence[Check]) -> tuple[bool, str]:
     """Return whether the node can freeze and thaw, and why (not), for a condition."""
     if not checks:
         return False, _NOT_EXAMINED
-    failed = _failed(checks)
+    failed = [check for check in _failed(checks) if check.name not in NODE_LIMITS]
     switched_off = [check for check in failed if check.name == CheckName.CRIU_ENABLED]
     if failed:
         # Who switched it off need not hear what else there would be to mend.
@@ -52,9 +94,17 @@ def criu_available(checks: Sequence[Check]) -> tuple[bool, str]:
     return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name in told)
 
 
+def can_take(checks: Sequence[Check]) -> tuple[bool, str]:
+    """Return whether the node has room for another demo, and why not."""
+    if not checks:
+        return False, _NOT_EXAMINED
+    failed = [check for check in _failed(checks) if check.name in NODE_LIMITS]
+    return not failed, _reasons(failed)
+
+
 def exit_status(checks: Sequence[Check]) -> int:
     """Return 0 when all works, 1 when demos can only start cold, 2 when none can start."""
-    if not can_run(checks)[0]:
+    if not (can_run(checks)[0] and can_take(checks)[0]):
         return 2
     return 0 if criu_available(checks)[0] else 1
 
@@ -69,12 +119,14 @@ def render_text(checks: Sequence[Check]) -> str:
 def render_json(checks: Sequence[Check], node_name: str) -> str:
     """Return the report for programs; the keys never change, and are all always there."""
     runs, runs_message = can_run(checks)
+    takes, takes_message = can_take(checks)
     thaws, thaws_message = criu_available(checks)
     report = {
         "node": node_name,
         "verdict": summary(checks).value,
         "exitStatus": exit_status(checks),
         "canRun": {"status": runs, "message": runs_message},
+        "canTake": {"status": takes, "message": takes_message},
         "criuAvailable": {"status": thaws, "message": thaws_message},
         "checks": [
             {
@@ -95,7 +147,7 @@ def _failed(checks: Sequence[Check]) -> list[Check]:
 
 def _reasons(failed: Sequence[Check]) -> str:
     return "; ".join(
-        f"{check.name}: {check.found}" + (f" (to mend it: {check.remedy})" if check.remedy else "")
+        f"{check.name}: {check.found}" + (f" (to fix it: {check.remedy})" if check.remedy else "")
         for check in failed
     )
 
@@ -130,8 +182,8 @@ def _conclusion(checks: Sequence[Check]) -> str:
     warned = sum(check.verdict is Verdict.WARN for check in checks)
     warnings = f" Warnings: {warned}." if warned else ""
     ends = (
-        "This node can freeze and thaw demos.",
-        "Demos start cold on this node: it cannot freeze and thaw them.",
+        "This node can restore demos.",
+        "Demos start cold on this node: it cannot restore them.",
         "No demo can start on this node.",
     )
     return ends[exit_status(checks)] + warnings

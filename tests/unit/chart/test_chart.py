@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,11 @@ def test_other_values_reach_the_agent() -> None:
     settings = agent_settings({**environment(spec), **node})
     assert settings.first_port == 25000
     assert settings.public_host == "node-a.demos.example.com"
+    assert settings.disk_reserve_bytes == 20 << 30
+    assert settings.orphan_grace == timedelta(hours=1)
+    assert settings.trash_retention == timedelta(days=7)
+    assert settings.probe_interval == timedelta(seconds=5)
+    assert settings.doctor_timeout == timedelta(minutes=1)
 
 
 def test_the_sidecars_podman_is_configured_by_files_variables_and_volumes_of_ones_own() -> None:
@@ -235,7 +241,7 @@ def test_kustomize_takes_all_that_is_rendered() -> None:
 @pytest.mark.parametrize(
     "setting",
     ["agent.typo=1", "controller.replicas=0", "agent.podman.source=Docker", "agent.portRange=all",
-     "image.digest=latest"],
+     "image.digest=latest", "agent.diskReserve=2GB", "agent.probeInterval=30s"],
 )  # fmt: skip
 def test_a_value_that_cannot_be_is_refused(setting: str) -> None:
     with pytest.raises(CommandFailedError, match="values don't meet the specifications"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,25 @@ import pytest
 
 from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.checks import judge
-from tryitnow.doctor.facts import DirectoryFacts, NodeFacts, PodmanFacts
+from tryitnow.doctor.disk import DirectoryFacts, DiskFacts
+from tryitnow.doctor.facts import NodeFacts, Wanted
 from tryitnow.doctor.host import Outcome
+from tryitnow.doctor.kernel import KernelFacts, Usage
+from tryitnow.doctor.mounts import Mount, MountFacts
+from tryitnow.doctor.network import NetworkFacts, Route
+from tryitnow.doctor.podman import PodmanFacts
 
 Missing = Callable[[str], Outcome]
 
+GIB = 1 << 30
+
 GOOD_NODE = NodeFacts(
+    wanted=Wanted(
+        demos=110,
+        ports=range(20000, 21000),
+        disk_reserve_bytes=2 * GIB,
+        memory_reserve_bytes=GIB // 2,
+    ),
     system="Linux",
     kernel="6.18.44-fc-v657",
     distribution=("debian",),
@@ -29,8 +43,15 @@ GOOD_NODE = NodeFacts(
         runtime_path="/usr/bin/crun",
         runtime_version="crun version 1.28\ncommit: 54f16f\n+SYSTEMD +SECCOMP +EBPF +CRIU +JSON_C",
         storage_driver="overlay",
+        storage_path="/var/lib/containers/storage",
+        free_locks=2036,
+        containers=9,
+        selinux=False,
+        networks=(IPv4Network("10.88.0.0/16"),),
+        bridge="podman0",
     ),
     podman_problem="",
+    podman_timed_out=False,
     podman_socket="unix:///run/podman/podman.sock",
     podman_command=Outcome(0, "podman version 5.8.6"),
     runtime_checkpoint=Outcome(0, "Usage: crun [OPTION...] checkpoint CONTAINER"),
@@ -48,8 +69,48 @@ GOOD_NODE = NodeFacts(
         writable=True,
         mode=0o700,
         owner=0,
-        free_bytes=50 << 30,
+        archives=3,
     ),
+    disk=DiskFacts(
+        path=Path("/var/lib/try-it-now/checkpoints"),
+        device=1,
+        free_bytes=50 * GIB,
+        free_inodes=3_000_000,
+    ),
+    storage=DiskFacts(
+        path=Path("/var/lib/containers/storage"),
+        device=2,
+        free_bytes=90 * GIB,
+        free_inodes=6_000_000,
+    ),
+    limits=KernelFacts(
+        memory=Usage(64 * GIB, 9 * GIB),
+        tasks=Usage(4_194_304, 800),
+        files=Usage(9_223_372_036_854_775_807, 3000),
+        open_files=1_048_576,
+        inotify_instances=1024,
+        inotify_watches=524_288,
+        inotify_exhausted=False,
+        aio=Usage(1_048_576, 5322),
+        conntrack=Usage(262_144, 77),
+        local_ports=range(32768, 61000),
+        reserved_ports=(),
+    ),
+    network=NetworkFacts(
+        listeners=(),
+        routes=(
+            Route(IPv4Network("192.0.2.0/24"), "eth0"),
+            Route(IPv4Network("10.244.1.0/24"), "cni0"),
+            Route(IPv4Network("10.88.0.0/16"), "podman0"),
+        ),
+        cni=(IPv4Network("10.244.1.0/24"),),
+    ),
+    mounts=MountFacts(
+        run=Mount("tmpfs", has_labels=False),
+        data=Mount("ext4", has_labels=False),
+        selinux_enforcing=None,
+    ),
+    cpu_features=("avx", "avx2", "xsave"),
     cgroup_v2=True,
     cgroup_v1=(),
     controllers=frozenset({"cpu", "io", "memory", "pids"}),
@@ -78,6 +139,31 @@ class Node:
     def with_directory(self, **changes: Any) -> Node:
         return self.but(directory=replace(self.facts.directory, **changes))
 
+    def with_disk(self, **changes: Any) -> Node:
+        assert self.facts.disk
+        return self.but(disk=replace(self.facts.disk, **changes))
+
+    def with_storage(self, **changes: Any) -> Node:
+        assert self.facts.storage
+        return self.but(storage=replace(self.facts.storage, **changes))
+
+    def with_limits(self, **changes: Any) -> Node:
+        return self.but(limits=replace(self.facts.limits, **changes))
+
+    def with_network(self, **changes: Any) -> Node:
+        return self.but(network=replace(self.facts.network, **changes))
+
+    def with_mounts(self, **changes: Any) -> Node:
+        return self.but(mounts=replace(self.facts.mounts, **changes))
+
+    def wanting(self, **changes: Any) -> Node:
+        return self.but(wanted=replace(self.facts.wanted, **changes))
+
+    def with_busy_podman(self) -> Node:
+        return self.but(
+            podman=None, podman_problem="Podman did not answer within 10 s", podman_timed_out=True
+        )
+
     @property
     def checks(self) -> tuple[Check, ...]:
         return judge(self.facts)
@@ -93,6 +179,11 @@ class Node:
 @pytest.fixture
 def node() -> Node:
     return Node()
+
+
+def late(program: str) -> Outcome:
+    """What comes of running a program that takes too long."""
+    return Outcome(None, f"{program} did not end within 5 s", timed_out=True)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from tryitnow.doctor import examine, versions
 from tryitnow.doctor.checks import judge
 from tryitnow.doctor.facts import gather
 from tryitnow.doctor.host import Host, podmans_host
+from tryitnow.doctor.patience import Patience
 from tryitnow.settings import AgentSettings, agent_settings
 
 LIMIT = timedelta(seconds=5)
@@ -37,10 +39,26 @@ class Serve(Protocol):
 INFO = {
     "host": {
         "ociRuntime": {"name": "crun", "path": "crun", "version": "crun version 1.28\n+CRIU"},
-        "security": {"rootless": False},
+        "security": {"rootless": False, "selinuxEnabled": False},
+        "freeLocks": 2036,
     },
-    "store": {"graphDriverName": "overlay"},
+    "store": {
+        "graphDriverName": "overlay",
+        "graphRoot": "/var/lib/containers/storage",
+        "containerStore": {"number": 9, "paused": 0, "running": 6, "stopped": 3},
+    },
     "version": {"Version": "5.8.6"},
+}
+
+NETWORK = {
+    "name": "podman",
+    "driver": "bridge",
+    "network_interface": "podman0",
+    "subnets": [
+        {"subnet": "10.88.0.0/16", "gateway": "10.88.0.1"},
+        {"subnet": "fd00::/64", "gateway": "fd00::1"},
+    ],
+    "ipv6_enabled": True,
 }
 
 
@@ -76,19 +94,23 @@ def program(tmp_path: Path) -> PutProgram:
 @pytest.fixture
 def bare_host(tmp_path: Path) -> Host:
     """A node without any program but those that a test puts there."""
-    return Host(root=tmp_path, path=str(tmp_path / "bin"))
+    return Host(root=tmp_path, path=str(tmp_path / "bin"), node_root=tmp_path / "node")
 
 
 @pytest.fixture
 def podman_service(tmp_path: Path) -> Iterator[Serve]:
-    """Answers Podman's /info at the socket of the settings."""
+    """Answers Podman's /info, and what its network is, at the socket of the settings."""
     servers: list[socketserver.BaseServer] = []
 
     def serve(*, status: int = 200, body: object = INFO) -> None:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                content = json.dumps(body).encode() if status == 200 else b"out of order"
-                self.send_response(status if self.path.endswith("/libpod/info") else 404)
+                known = {"info": body, "networks/podman/json": NETWORK}
+                asked = self.path.partition("/libpod/")[2]
+                content = b"out of order"
+                if status == 200:
+                    content = json.dumps(known.get(asked, {"cause": "unknown"})).encode()
+                self.send_response(status if asked in known else 404)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -142,15 +164,25 @@ async def test_what_podman_says_is_taken_from_its_socket(
     (tmp_path / "etc/criu").mkdir(parents=True)
     (tmp_path / "etc/os-release").write_text('ID=ubuntu\nID_LIKE="debian"\nNAME="U = 1"\n')
     (tmp_path / "etc/criu/crun.conf").write_text("manage-cgroups=ignore\n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("flags\t\t: fpu xsave avx\n")
     facts = await gather(settings(), bare_host)
     assert facts.podman_problem == ""
     assert facts.podman is not None
     assert facts.podman.version == "5.8.6"
     assert facts.podman.storage_driver == "overlay"
+    assert facts.podman.storage_path == "/var/lib/containers/storage"
+    assert (facts.podman.free_locks, facts.podman.containers) == (2036, 9)
+    assert facts.podman.networks == (IPv4Network("10.88.0.0/16"),)
+    assert facts.podman.bridge == "podman0"
+    assert facts.storage is not None
+    assert facts.storage.free_bytes
+    assert facts.storage.path == Path("/var/lib/containers/storage")
     assert facts.distribution == ("ubuntu", "debian")
     assert facts.criu_config == "manage-cgroups=ignore\n"
     found = versions(facts)
     assert (found.criu, found.podman, found.runtime) == ("4.2.1", "5.8.6", "crun 1.28")
+    assert found.cpu_features == ("avx", "xsave")
 
 
 async def test_a_podman_that_answers_with_an_error_is_a_problem_and_no_crash(
@@ -170,6 +202,45 @@ async def test_an_answer_of_another_shape_is_judged_and_no_crash(
     assert judge(await gather(settings(), bare_host))
 
 
+@pytest.mark.parametrize(
+    "begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"], ids=["silent", "half"]
+)
+async def test_a_podman_that_listens_and_does_not_answer_is_busy(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path, begun: bytes
+) -> None:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(begun)
+            asked.wait(10)
+
+    asked = threading.Event()
+    waits = Patience(
+        command=timedelta(seconds=5), podman=timedelta(seconds=0.1), criu_check=timedelta(seconds=5)
+    )
+    with socketserver.ThreadingUnixStreamServer(str(tmp_path / "podman.sock"), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        facts = await gather(settings(), bare_host, waits)
+        asked.set()
+        server.shutdown()
+    assert facts.podman is None
+    assert facts.podman_timed_out
+    assert facts.podman_problem == "Podman did not answer within 0.1 s"
+
+
+async def test_criu_check_has_more_time_than_a_version(
+    settings: MakeSettings, bare_host: Host, program: PutProgram
+) -> None:
+    program("criu", 'case "$1" in check) exec /bin/sleep 1;; *) exec /bin/sleep 30;; esac')
+    waits = Patience(
+        command=timedelta(seconds=0.1),
+        podman=timedelta(seconds=5),
+        criu_check=timedelta(seconds=5),
+    )
+    facts = await gather(settings(), bare_host, waits)
+    assert facts.criu.timed_out
+    assert facts.criu_check.ok
+
+
 async def test_a_socket_that_nobody_listens_at_is_told_from_none(
     settings: MakeSettings, bare_host: Host, tmp_path: Path
 ) -> None:
@@ -177,16 +248,39 @@ async def test_a_socket_that_nobody_listens_at_is_told_from_none(
         left_behind.bind(str(tmp_path / "podman.sock"))
     facts = await gather(settings(), bare_host)
     assert facts.podman_problem.startswith("nobody listens at the socket")
+    assert not facts.podman_timed_out
 
 
 async def test_a_missing_directory_is_measured_where_it_would_be(
     settings: MakeSettings, bare_host: Host, tmp_path: Path
 ) -> None:
-    found = (await gather(settings(CHECKPOINT_PATH=f"{tmp_path}/a/b/c"), bare_host)).directory
-    assert not found.exists
-    assert found.writable
-    assert found.free_bytes
+    facts = await gather(settings(CHECKPOINT_PATH=f"{tmp_path}/a/b/c"), bare_host)
+    assert not facts.directory.exists
+    assert facts.directory.writable
+    assert facts.disk is not None
+    assert facts.disk.free_bytes
     assert not (tmp_path / "a").exists()
+
+
+async def test_archives_are_counted(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path
+) -> None:
+    directory = tmp_path / "checkpoints"
+    directory.mkdir()
+    for name in ("a_shop_1.tar.zst", "a_shop_1.md", "a_wiki_2.tar", ".a_shop_3.tar.zst.new"):
+        (directory / name).touch()
+    assert (await gather(settings(), bare_host)).directory.archives == 2
+
+
+async def test_what_the_node_is_to_hold_comes_from_the_settings(
+    settings: MakeSettings, bare_host: Host
+) -> None:
+    wanted = (
+        await gather(settings(MAX_INSTANCES="40", PORT_RANGE="20000-20019"), bare_host)
+    ).wanted
+    assert wanted.demos == 20
+    assert wanted.ports == range(20000, 20020)
+    assert wanted.disk_reserve_bytes == 2 << 30
 
 
 async def test_the_directorys_permissions_are_seen(
@@ -250,6 +344,7 @@ def test_a_program_that_hangs_is_ended(bare_host: Host, program: PutProgram) -> 
     outcome = bare_host.run("criu", limit=timedelta(seconds=0.1))
     assert time.monotonic() - started < 5
     assert (outcome.status, outcome.output) == (None, "criu did not end within 0.1 s")
+    assert outcome.timed_out
     assert not outcome.missing
 
 
@@ -288,7 +383,7 @@ def test_programs_are_looked_for_where_podman_runs(podman_service: Serve, tmp_pa
     podman_service()
     url, pid = f"unix://{tmp_path}/podman.sock", f"pid{os.getpid()}"
     here = in_namespaces(tmp_path / "here", self="mnt:[1]", **{pid: "mnt:[1]"})
-    assert podmans_host(url, here) == Host()
+    assert podmans_host(url, here) == Host(pid=os.getpid())
     elsewhere = in_namespaces(tmp_path / "elsewhere", self="mnt:[1]", **{pid: "mnt:[2]"})
     found = podmans_host(url, elsewhere)
     assert found.root == elsewhere / f"{os.getpid()}/root"

@@ -43,7 +43,7 @@ def test_without_criu_demos_start_cold_and_the_condition_tells_what_to_do(
     assert can_run(bare.checks)[0]
     assert criu_available(bare.checks) == (
         False,
-        "CRIU: criu is not installed (to mend it: `apt-get install -y criu libcriu2`)",
+        "CRIU: criu is not installed (to fix it: `apt-get install -y criu libcriu2`)",
     )
     assert exit_status(bare.checks) == 1
 
@@ -91,7 +91,7 @@ def test_the_text_shows_mark_name_and_finding_and_the_remedy_below(
     at = next(i for i, line in enumerate(lines) if line.startswith("FAIL"))
     assert lines[at] == "FAIL  CRIU             criu is not installed"
     assert lines[at + 1] == "                       → `apt-get install -y criu libcriu2`"
-    assert lines[-1] == "Demos start cold on this node: it cannot freeze and thaw them."
+    assert lines[-1] == "Demos start cold on this node: it cannot restore them."
 
 
 def test_findings_stand_in_one_column(node: Node) -> None:
@@ -116,7 +116,7 @@ def test_the_json_has_the_same_keys_whatever_was_found(node: Node) -> None:
     for checks in (node.checks, node.without_podman().checks, ()):
         found = json.loads(render_json(checks, "node-1"))
         assert list(found) == [
-            "node", "verdict", "exitStatus", "canRun", "criuAvailable", "checks",
+            "node", "verdict", "exitStatus", "canRun", "canTake", "criuAvailable", "checks",
         ]  # fmt: skip
         assert found["node"] == "node-1"
         for check in found["checks"]:

@@ -21,6 +21,12 @@ def test_a_node_needs_to_know_its_name_and_address_only() -> None:
     assert settings.podman.socket == "unix:///run/podman/podman.sock"
     assert settings.agent_user == "system:serviceaccount:tryitnow-system:tryitnow-agent"
     assert settings.scrub_interval == timedelta(minutes=10)
+    assert settings.disk_reserve_bytes == 2 << 30
+    assert settings.orphan_grace == timedelta(minutes=10)
+    assert settings.trash_retention == timedelta(hours=24)
+    assert settings.probe_interval == timedelta(seconds=10)
+    assert settings.doctor_timeout is None
+    assert settings.trash_path == Path("/var/lib/try-it-now/trash")
 
 
 def test_names_that_users_know_are_kept() -> None:
@@ -35,6 +41,11 @@ def test_names_that_users_know_are_kept() -> None:
             "AGENT_SERVICE_ACCOUNT": "thawer",
             "SCRUB_INTERVAL": "1h",
             "MEMORY_RESERVE_MIB": "256",
+            "DISK_RESERVE": "500M",
+            "ORPHAN_GRACE": "1h30m",
+            "TRASH_RETENTION": "7d",
+            "PROBE_INTERVAL": "1s",
+            "DOCTOR_TIMEOUT": "1m",
         }
     )
     assert not settings.criu_enabled
@@ -43,6 +54,12 @@ def test_names_that_users_know_are_kept() -> None:
     assert settings.agent_user == "system:serviceaccount:demos:thawer"
     assert settings.scrub_interval == timedelta(hours=1)
     assert settings.memory_reserve_bytes == 256 << 20
+    assert settings.disk_reserve_bytes == 500_000_000
+    assert settings.orphan_grace == timedelta(minutes=90)
+    assert settings.trash_retention == timedelta(days=7)
+    assert settings.probe_interval == timedelta(seconds=1)
+    assert settings.doctor_timeout == timedelta(minutes=1)
+    assert settings.trash_path == Path("/srv/trash")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +120,22 @@ def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
         ("MAX_INSTANCES", "10001"),
         ("MEMORY_RESERVE_MIB", "-1"),
         ("MEMORY_RESERVE_MIB", "1GiB"),
+        ("DISK_RESERVE", ""),
+        ("DISK_RESERVE", "2 GB"),
+        ("DISK_RESERVE", "-1Gi"),
+        ("DISK_RESERVE", "500m"),  # half a byte: somebody meant 500M
+        ("DISK_RESERVE", "2Pi"),
+        ("ORPHAN_GRACE", "0s"),  # or a demo whose object is late would be removed at once
+        ("ORPHAN_GRACE", "31d"),
+        ("TRASH_RETENTION", "0s"),
+        ("TRASH_RETENTION", "forever"),
+        ("TRASH_RETENTION", "366d"),
+        ("PROBE_INTERVAL", "500ms"),  # or probes would load every application
+        ("PROBE_INTERVAL", "21s"),  # or Ready could be wrong for more than a minute
+        ("PROBE_INTERVAL", "10"),
+        ("DOCTOR_TIMEOUT", "0s"),
+        ("DOCTOR_TIMEOUT", "1h"),
+        ("DOCTOR_TIMEOUT", "never"),
         ("TRANSFER_PORT", "0"),
         ("TRANSFER_PORT", "65536"),
         ("SCRUB_INTERVAL", "hourly"),
@@ -123,6 +156,27 @@ def test_a_bad_value_is_refused_by_its_name(name: str, value: str) -> None:
 def test_a_bad_value_is_shown() -> None:
     with pytest.raises(InvalidSettingError, match="'maybe'"):
         agent_settings({**REQUIRED, "CRIU_ENABLED": "maybe"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "way_out"),
+    [
+        ("DISK_RESERVE", "2 GB", "the default is 2Gi"),
+        ("DISK_RESERVE", "500m", "write it like 2Gi or 500M"),
+        ("ORPHAN_GRACE", "0s", "give at least 1s, the default is 10m"),
+        ("TRASH_RETENTION", "500d", "give at most 8760h, the default is 24h"),
+        ("PROBE_INTERVAL", "1m", "give at most 20s, the default is 10s"),
+        ("PROBE_INTERVAL", "often", "write it like 500ms, 30s, 10m, 1h30m or 7d"),
+    ],
+)
+def test_a_bad_value_comes_with_the_way_out(name: str, value: str, way_out: str) -> None:
+    with pytest.raises(InvalidSettingError, match=f"{name}.*{way_out}"):
+        agent_settings({**REQUIRED, name: value})
+
+
+def test_a_doctor_without_a_time_limit_of_its_own_scales_it() -> None:
+    # A chart passes an empty value on.
+    assert agent_settings({**REQUIRED, "DOCTOR_TIMEOUT": ""}).doctor_timeout is None
 
 
 def test_the_controller_needs_nothing() -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tryitnow.agent.health import Health, selinux_is_enforcing
+from tryitnow.agent.health import Health
 from tryitnow.agent.node import Node
 from tryitnow.agent.transfer.certificate import ServerCertificate
 from tryitnow.agent.upkeep.memory import available_memory_bytes
@@ -41,7 +41,8 @@ EXAMINE_BROKEN_EVERY_SECONDS = 30.0
 
 async def examine_node(node: Node) -> None:
     """Have doctor look at the node, and remember what it found."""
-    examination = await examine(node.settings)
+    examination = await examine(node.settings, node.health.examination)
+    node.health.examination = examination
     run, run_message = can_run(examination.checks)
     criu, criu_message = criu_available(examination.checks)
     before = node.health.current
@@ -55,7 +56,7 @@ async def examine_node(node: Node) -> None:
         checks=examination.checks,
         versions=examination.versions,
         controllers=examination.controllers,
-        selinux=await asyncio.to_thread(selinux_is_enforcing),
+        selinux=examination.selinux,
     )
     if node.health.current != before:
         node.checkpoints.turn_all()
@@ -119,7 +120,9 @@ class Reporter:
 
         def pause_seconds() -> float:
             health = self._node.health.current
-            healthy = health.can_run and health.criu_available
+            examination = self._node.health.examination
+            answered = examination is not None and not examination.unanswered
+            healthy = health.can_run and health.criu_available and answered
             return EXAMINE_EVERY_SECONDS if healthy else EXAMINE_BROKEN_EVERY_SECONDS
 
         await keep_doing(

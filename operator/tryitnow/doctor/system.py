@@ -1,0 +1,133 @@
+"""SELinux, cgroups, the firewall of demos, and the directory of the archives."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from tryitnow.api.nodeagent import Check
+from tryitnow.doctor.facts import NodeFacts
+from tryitnow.doctor.names import CheckName
+from tryitnow.doctor.podman import PodmanFacts
+from tryitnow.doctor.verdicts import failed, install, passed, tail, warned
+
+LIMITED_BY = frozenset({"cpu", "memory", "pids"})
+"""The controllers behind the limits of a template, by the names of both."""
+
+_OPEN_TO_OTHERS = 0o077
+
+
+def system(facts: NodeFacts) -> Iterator[Check]:
+    """Judge the node as the software finds it."""
+    if facts.mounts.selinux_enforcing is not True:
+        state = "off" if facts.mounts.selinux_enforcing is None else "permissive"
+        yield passed(CheckName.SELINUX, state)
+    elif facts.podman is not None:
+        yield _selinux(facts, facts.podman)
+    yield _cgroups(facts)
+    yield _limits(facts)
+    yield _gate(facts)
+    if not (facts.directory.problem and facts.user != 0):
+        yield _directory(facts)
+
+
+def _selinux(facts: NodeFacts, podman: PodmanFacts) -> Check:
+    name, data = CheckName.SELINUX, facts.mounts.data
+    if not podman.selinux:
+        return passed(name, "enforcing; Podman does not label its containers, so they may all")
+    if data is None or data.has_labels:
+        return passed(name, "enforcing; volumes of demos are relabelled so that they may (z)")
+    path = shlex.quote(str(facts.directory.path.parent))
+    return warned(
+        name,
+        f"enforcing, and {path} is on {data.type} without labels for files: demos cannot read "
+        "their volumes",
+        "put it on a file system with labels, such as xfs or ext4 mounted without `context=` "
+        "(`agent.hostDirectory`); or label = false under [containers] in containers.conf of "
+        "Podman, after which SELinux does not guard demos from each other",
+    )
+
+
+def _cgroups(facts: NodeFacts) -> Check:
+    if facts.cgroup_v2 and not facts.cgroup_v1:
+        return passed(CheckName.CGROUPS, "v2")
+    beside = f" ({', '.join(facts.cgroup_v1)})" if facts.cgroup_v1 else ""
+    found = f"v2, but v1 hierarchies{beside} beside it" if facts.cgroup_v2 else f"v1{beside}"
+    remedy = _cgroup_v2_only(facts)
+    if "manage-cgroups=ignore" in facts.criu_config.replace(" ", ""):
+        found += (
+            ": CRIU leaves cgroups alone, so a thaw puts only the first process into the "
+            "container's; the agent moves the others, about 20 ms each"
+        )
+    else:
+        runtime = facts.podman.runtime_name if facts.podman else "crun"
+        found += ": CRIU often cannot put these back, and freezes or thaws fail"
+        remedy += (
+            "; or have CRIU leave them alone: `mkdir -p /etc/criu && "
+            f"echo manage-cgroups=ignore >> /etc/criu/{runtime}.conf`"
+        )
+    return warned(CheckName.CGROUPS, found, remedy)
+
+
+def _limits(facts: NodeFacts) -> Check:
+    missing = sorted(LIMITED_BY - facts.controllers)
+    if not missing:
+        return passed(CheckName.LIMITS, ", ".join(sorted(LIMITED_BY)))
+    return warned(
+        CheckName.LIMITS,
+        f"cgroup v2 has no controller for {', '.join(missing)} here: containers run without those "
+        "of spec.template.containers[].resources.limits",
+        _cgroup_v2_only(facts),
+    )
+
+
+def _gate(facts: NodeFacts) -> Check:
+    if facts.nft.ok:
+        return passed(CheckName.GATE, facts.nft.output.splitlines()[0])
+    return warned(
+        CheckName.GATE,
+        f"nft does not run ({tail(facts.nft)}): applications of several containers, with volumes "
+        "or with afterRestore hooks cannot run here",
+        install(facts, debian="nftables", fedora="nftables"),
+    )
+
+
+def _cgroup_v2_only(facts: NodeFacts) -> str:
+    options = "systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all"
+    if "fedora" in facts.distribution:
+        return f"`grubby --update-kernel=ALL --args='{options}' && reboot`"
+    if "debian" in facts.distribution:
+        return (
+            f"add `{options}` to GRUB_CMDLINE_LINUX in /etc/default/grub, then "
+            "`update-grub && reboot`"
+        )
+    return f"boot the kernel with `{options}`"
+
+
+def _directory(facts: NodeFacts) -> Check:
+    name, found = CheckName.DIRECTORY, facts.directory
+    path = shlex.quote(str(found.path))
+    if found.problem:
+        return failed(name, f"{path}: {found.problem}", f"`ls -ld {path}`, as root")
+    if not found.exists:
+        if found.writable:
+            return passed(name, f"{path} is not there yet; the agent makes it")
+        make = f"`install -d -m 0700 -o root -g root {path}`"
+        return failed(name, f"{path} is not there and cannot be made", make)
+    if not found.is_directory:
+        return failed(name, f"{path} is no directory", "set CHECKPOINT_PATH to one")
+    mend = []
+    if found.owner != 0:
+        mend.append(f"`chown root:root {path}`")
+    if found.mode & _OPEN_TO_OTHERS:
+        mend.append(f"`chmod 0700 {path}`")
+    if mend:
+        return failed(
+            name,
+            f"{path} is {found.mode:04o} and user {found.owner}'s; archives hold the "
+            "application's memory, secrets included, and must be root's alone",
+            ", then ".join(mend),
+        )
+    if not found.writable:
+        return failed(name, f"{path} cannot be written to", f"`touch {path}/x` says why, as root")
+    return passed(name, f"{path}, {found.mode:04o}, root's")
