@@ -265,6 +265,7 @@ async def _adopt_running(node: Node) -> None:
         else:
             # All containers of a pod show its ports: they are its main container's. What lies in
             # the trash does not run, and has none.
+            node.sandboxes.adopt(state.name for state in found)
             mains = [(parse(state.name), state) for state in found]
             node.ports.adopt(
                 state for name, state in mains if name is not None and name.role is not Role.TRASH

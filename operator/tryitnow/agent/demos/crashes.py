@@ -34,12 +34,14 @@ class Crashes:
         """Begin without failures; ``clock`` counts seconds and is never set back."""
         self._clock = clock
         self._failures: dict[str, _Failures] = {}
+        self._pending: set[str] = set()
 
     def ended(self, uid: str) -> int:
         """Count the end of a container, and return how many there were in a row.
 
-        After the first one the demo is started again at once.
+        After the first one the demo is started again at once. The end is pending until ``settled``.
         """
+        self._pending.add(uid)
         return self._count(uid, lambda count: PAUSES.after(count - 1) if count > 1 else timedelta())
 
     def failed(self, uid: str) -> int:
@@ -65,6 +67,15 @@ class Crashes:
         left = self._failures[uid].not_before - self._clock()
         return timedelta(seconds=left) if left > 0 else None
 
+    def is_pending(self, uid: str) -> bool:
+        """Whether an end was counted and the demo has not come back since."""
+        return uid in self._pending
+
+    def settled(self, uid: str) -> None:
+        """Note that the demo is back. How often it failed is remembered for a while."""
+        self._pending.discard(uid)
+
     def forget(self, uid: str) -> None:
         """Start anew: it is gone, or a fresh one."""
         self._failures.pop(uid, None)
+        self._pending.discard(uid)

@@ -20,6 +20,7 @@ from tryitnow.agent.demos.status import (
     report_unknown,
 )
 from tryitnow.agent.demos.tools import DemoTools
+from tryitnow.agent.demos.verdicts import Verdict
 from tryitnow.agent.errors import (
     ContainerDiedError,
     HookError,
@@ -79,13 +80,17 @@ async def keep_running(
     ended = None if pod is None else await _what_ended(tools, sandbox, pod)
     if pod is None or ended is not None:
         return await _ended(tools, demo, definition, sandbox, ended or "its pod is gone")
-    if demo.status.phase is Phase.RESTARTING:
+    if _is_coming_back(tools, demo):
         return await _bring_back(tools, demo, definition, sandbox)
-    answer = tools.verdicts.of(demo.metadata.uid)
-    if answer is None:
-        await report_answering(tools, demo)
-        return None
-    return await _not_answering(tools, demo, definition, sandbox, answer)
+    match tools.verdicts.of(demo.metadata.uid):
+        case Verdict.ANSWERS:
+            await report_answering(tools, demo)
+        case Verdict.SILENT:
+            answer = tools.verdicts.answer_of(demo.metadata.uid)
+            return await _not_answering(tools, demo, definition, sandbox, answer)
+        case Verdict.UNKNOWN:
+            pass  # what was said of it stays until it is known better
+    return None
 
 
 async def _of_older_version(
@@ -127,7 +132,7 @@ async def _ended(
 ) -> timedelta | None:
     """Handle that a container ended: say so, wait its pause, and start it again."""
     uid = demo.metadata.uid
-    if demo.status.phase is not Phase.RESTARTING:
+    if not _is_coming_back(tools, demo):
         count = tools.crashes.ended(uid)
         count_demo(tools.start.metrics, RESTARTS, demo)
         wait = tools.crashes.remaining(uid)
@@ -139,6 +144,12 @@ async def _ended(
     if wait := tools.crashes.remaining(uid):
         return wait
     return await _bring_back(tools, demo, definition, sandbox)
+
+
+def _is_coming_back(tools: DemoTools, demo: DemoInstance) -> bool:
+    """Whether the end of a container is being handled, by this agent or by one before it."""
+    pending = tools.crashes.is_pending(demo.metadata.uid)
+    return pending or demo.status.phase is Phase.RESTARTING
 
 
 async def _bring_back(
@@ -170,6 +181,7 @@ async def _bring_back(
     started = Started(Running(running.sandbox, running.started_by, timings))
     took = timedelta(seconds=time.monotonic() - began)
     tools.verdicts.forget(uid)
+    tools.crashes.settled(uid)
     timings = await report_ready(tools, demo, definition, started, took)
     demo_started(tools.start.metrics, demo, running.started_by, None, timings)
     return None

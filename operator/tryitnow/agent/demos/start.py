@@ -69,7 +69,8 @@ async def start(
 
     """
     name, wanted = demo_name(demo), tuple(ports)
-    await tools.start.sandboxes.remove(name)
+    if tools.start.sandboxes.may_exist(name):
+        await tools.start.sandboxes.remove(name)
     began = time.monotonic()
     fallback: RestoreImpossibleError | None = None
     for way in _ladder(demo.spec.start):

@@ -20,6 +20,7 @@ from tryitnow.api.demoinstance import (
 )
 from tryitnow.api.meta import ConditionStatus, find_condition, now
 from tryitnow.kubernetes.call import write_with_retry
+from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 
 logger = logging.getLogger(__name__)
 
@@ -114,13 +115,22 @@ async def report_answering(tools: DemoTools, demo: DemoInstance) -> None:
 async def report_down(
     tools: DemoTools, demo: DemoInstance, reason: str, message: str, phase: Phase
 ) -> DemoInstance:
-    """Say why a demo does not answer now. Its data is kept, or it has none yet."""
+    """Say why a demo does not answer now. Its data is kept, or it has none yet.
+
+    An API server that is away is no reason to leave a demo down: then nothing is said.
+    """
     status = demo.status.with_condition(demo, "Ready", ConditionStatus.FALSE, reason, message)
     before = find_condition(demo.status.conditions, "Ready")
     if before is None or before.reason != reason:
         logger.warning("%s: %s: %s", demo.key, reason, message)
         tools.kubernetes.event(demo, reason, message, warning=True)
-    return await _write(tools, demo, status.model_copy(update={"phase": phase}))
+    try:
+        return await _write(tools, demo, status.model_copy(update={"phase": phase}))
+    except NotFoundError:
+        raise
+    except KubernetesError as error:
+        logger.warning("%s: cannot say that it is down: %s", demo.key, error)
+        return demo
 
 
 async def report_unknown(tools: DemoTools, demo: DemoInstance, reason: str, message: str) -> None:

@@ -33,6 +33,8 @@ class Sandboxes:
     firewall: Firewall
     _pods_in_work: set[str] = field(default_factory=set)
     _names_in_work: set[str] = field(default_factory=set)
+    _may_exist: set[str] = field(default_factory=set)
+    """Names that some container of ours may have: made here, or found when the agent began."""
 
     @asynccontextmanager
     async def create(
@@ -69,6 +71,7 @@ class Sandboxes:
         # Until its main container is there, nothing else tells that somebody needs it.
         self._pods_in_work.add(str(pod))
         self._names_in_work.add(str(name))
+        self._may_exist.add(str(name))
         try:
             await in_thread(self.volumes.make, pod.tag, definition.template)
             pid = await self.podman.create_pod(str(pod), wanted)
@@ -106,6 +109,14 @@ class Sandboxes:
         pid = await self.podman.pid_of(found.infra_id) if found.infra_running else 0
         return Sandbox(pod, main.ports, pid)
 
+    def adopt(self, names: Iterable[str]) -> None:
+        """Take note of all containers that were there when the agent began."""
+        self._may_exist.update(names)
+
+    def may_exist(self, name: ContainerName) -> bool:
+        """Whether a sandbox of that name may be there. Asks nobody."""
+        return str(name) in self._may_exist
+
     async def state_of(self, sandbox: Sandbox) -> PodState | None:
         """Return how a sandbox's pod and its members are; None when it is gone."""
         return await self.podman.inspect_pod(str(sandbox.pod))
@@ -129,6 +140,7 @@ class Sandboxes:
         async def all_of_it() -> None:
             await self._remove_container(str(name))
             self.ports.release(str(name))
+            self._may_exist.discard(str(name))
 
         await to_its_end(all_of_it())
 
@@ -164,6 +176,7 @@ class Sandboxes:
 
         """
         self._names_in_work.add(str(sandbox))
+        self._may_exist.add(str(name))
         try:
             await self.podman.rename(str(sandbox), str(name))
             self.ports.hand_over(str(sandbox), str(name))
