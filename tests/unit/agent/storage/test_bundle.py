@@ -1,41 +1,16 @@
-"""One archive of several containers: a tar of tars, whose mounts follow the pod."""
+"""One archive of several parts: a tar of tars."""
 
 from __future__ import annotations
 
-import io
-import json
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from tryitnow.agent.bundle import bundle, pack_volume, point_at_volumes
-from tryitnow.agent.unpack import UnpackError, extract
-
-OLD, NEW = "0123456789abcdef", "fedcba9876543210"
-
-
-def export(path: Path, volumes: str, *, pages: bytes = b"") -> Path:
-    """Write what Podman exports of a container that mounts a volume."""
-    config = {"spec": {"mounts": [{"source": f"{volumes}/{OLD}/data", "destination": "/data"}]}}
-    spec = {"mounts": [{"source": f"{volumes}/{OLD}/data/sub"}, {"source": "tmpfs"}]}
-    with tarfile.open(path, "w") as tar:
-        for name, content in (
-            ("config.dump", json.dumps(config).encode()),
-            ("spec.dump", json.dumps(spec).encode()),
-            ("checkpoint/pages-1.img", pages),
-        ):
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def read(path: Path, name: str) -> bytes:
-    with tarfile.open(path) as tar:
-        member = tar.extractfile(name)
-        assert member
-        return member.read()
+from tryitnow.agent.errors import VolumeError
+from tryitnow.agent.storage.bundle import bundle, pack_volume
+from tryitnow.agent.storage.unpack import extract
 
 
 def test_what_is_bundled_comes_out_of_any_tar(tmp_path: Path) -> None:
@@ -68,18 +43,22 @@ def test_a_volume_keeps_modes_links_and_empty_directories(tmp_path: Path) -> Non
     assert (target / "link").is_symlink()
 
 
-def test_an_import_mounts_the_volumes_of_its_own_pod(tmp_path: Path) -> None:
-    volumes = tmp_path / "volumes"
-    pages = f'"{volumes}/{OLD}/data"'.encode()
-    path = export(tmp_path / "shop.tar", str(volumes), pages=pages)
-    point_at_volumes(path, volumes / NEW)
-    assert OLD.encode() not in read(path, "config.dump")
-    assert f"{volumes}/{NEW}/data".encode() in read(path, "config.dump")
-    assert f"{volumes}/{NEW}/data/sub".encode() in read(path, "spec.dump")
-    assert read(path, "checkpoint/pages-1.img") == pages, "memory is left alone"
+def test_a_volume_keeps_names_that_are_no_utf_8_and_holes(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    odd = os.fsdecode(b"caf\xe9.jpg")
+    (source / odd).write_text("a photo")
+    with (source / "holes").open("wb") as file:
+        file.truncate(1 << 30)
+    pack_volume(source, tmp_path / "volume.tar")
+    assert (tmp_path / "volume.tar").stat().st_size < 1 << 20, "a hole takes no room"
+    extract(tmp_path / "volume.tar", target)
+    assert (target / odd).read_text() == "a photo"
+    assert (target / "holes").stat().st_size == 1 << 30
+    assert (target / "holes").stat().st_blocks < 1000
 
 
-def test_volumes_that_lie_elsewhere_are_refused(tmp_path: Path) -> None:
-    path = export(tmp_path / "shop.tar", "/mnt/volumes")
-    with pytest.raises(UnpackError, match="CHECKPOINT_PATH"):
-        point_at_volumes(path, tmp_path / "volumes" / NEW)
+def test_a_volume_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VolumeError, match="gone cannot be packed"):
+        pack_volume(tmp_path / "gone", tmp_path / "volume.tar")

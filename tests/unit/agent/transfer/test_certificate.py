@@ -8,7 +8,7 @@ import ssl
 import pytest
 from cryptography import x509
 
-from tryitnow.agent.certificate import UnusableCertificateError, make_certificate, trust_only
+from tryitnow.agent.transfer.certificate import UnusableCertificateError, make_certificate, trust_only
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "node-a.example"])
