@@ -63,7 +63,7 @@ async def test_a_definition_that_was_changed_by_hand_is_not_run(
     revision = make_revision()
     changed = revision.spec.model_copy(update={"definition": make_definition(image="evil:1")})
     kubernetes.put(revision.model_copy(update={"spec": changed}))
-    with pytest.raises(RevisionError, match="changed by hand.*Delete it"):
+    with pytest.raises(RevisionError, match=r"changed by hand.*Delete it"):
         await revisions.get(revision.key)
     kubernetes.put(revision)
     assert await revisions.get(revision.key)
