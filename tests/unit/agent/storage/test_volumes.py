@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -183,3 +184,15 @@ def test_a_volume_of_memory_goes_with_its_sandbox(store: VolumeStore, in_memory:
     store.remove(TAG)
     assert store.tags() == set()
     assert str(store.directory) not in Path("/proc/self/mounts").read_text()
+
+
+def test_a_volume_of_memory_is_there_again_after_a_reboot(
+    store: VolumeStore, in_memory: Template
+) -> None:
+    path = store.path(TAG, "cache")
+    (path / "file").write_text("gone with the power")
+    subprocess.run(["umount", path], check=True)
+    store.mount_memory(TAG, in_memory)
+    assert path.is_mount()
+    assert path.stat().st_mode & 0o777 == 0o777
+    assert list(path.iterdir()) == []
