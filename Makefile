@@ -57,7 +57,7 @@ format: ## Format the code.
 	$(tools) -m ruff format .
 	$(tools) -m ruff check --fix .
 
-unit: ## Run the unit tests; no cluster, no root.
+unit: ## Run the unit tests; no cluster.
 	$(tools) -m pytest tests/unit
 
 system: ## Run the tests on real parts: a control plane, two nodes, Podman, CRIU.

@@ -529,6 +529,9 @@ class FakePodman(Podman):
         self.delays: dict[str, float] = {}
         """Seconds that a container takes for an answer, by its first name."""
 
+        self.ends: dict[str, int] = {}
+        """Exit code by the end of a name: containers that end as soon as they were started."""
+
         self.answers: dict[str, int] = {}
         """Status by path, for paths that answer otherwise."""
 
@@ -785,6 +788,9 @@ class FakePodman(Podman):
     async def start(self, name: str) -> None:
         async def work() -> None:
             await self._go(self._known(name), self.cold_status)
+            for ending, code in self.ends.items():
+                if name.endswith(ending):
+                    self.stop(name, code)
 
         await self._do("start", name, work)
 

@@ -66,17 +66,26 @@ class FakeHosts(Hosts):
     hosts: str = ""
     """/etc/hosts of all containers."""
 
+    has_files: bool = True
+    """Whether the images have an /etc/hostname and an /etc/hosts."""
+
     def set_name(self, pid: int, name: str) -> None:
         assert pid
         self.names.append(name)
 
     def write_files(self, pid: int, name: str) -> None:
         assert pid
+        self._expect_files()
         self.files.append(name)
 
     def carry(self, pid: int, hosts: str) -> None:
         assert pid
+        self._expect_files()
         self.carried.append(hosts)
+
+    def _expect_files(self) -> None:
+        if not self.has_files:
+            raise FileNotFoundError(2, "No such file or directory", "hosts")
 
     def read(self, pid: int) -> str:
         assert pid

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ class PrioritySemaphore:
 
     async def _wait(self, queue: deque[_Waiter]) -> None:
         mine = asyncio.get_running_loop().create_future()
-        queue.append(_Waiter(mine, time.monotonic()))
+        queue.append(_Waiter(mine, asyncio.get_running_loop().time()))
         try:
             await mine
         except asyncio.CancelledError:
@@ -77,7 +76,9 @@ class PrioritySemaphore:
         self._free += 1
 
     def _is_aged(self) -> bool:
-        return bool(self._low) and time.monotonic() - self._low[0].since >= AGED_SECONDS
+        now = asyncio.get_running_loop().time()
+        waiting = (waiter for waiter in self._low if not waiter.future.done())
+        return any(now - waiter.since >= AGED_SECONDS for waiter in waiting)
 
 
 class ShortTurns:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-
 from tryitnow.agent.backoff import FIRST, FORGIVEN_AFTER, LAST, Backoff
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from tryitnow.agent.build import BuildError, build
+from tryitnow.agent.names import Role, work_container
 
 from tests.unit.builders import IMAGE, PINNED, make_blueprint, make_copy, make_template
 from tests.unit.fakes import FakePodman
-from tryitnow.agent.build import BuildError, build
-from tryitnow.agent.names import Role, work_container
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore import archive_name
 from tryitnow.api.checkpoint import (

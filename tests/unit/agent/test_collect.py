@@ -8,15 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
-from tests.unit.builders import make_archive, make_copy, make_instance
-from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.collect import collect, ended
 from tryitnow.agent.names import Role, demo_container, slot_container, work_container
-from tryitnow.agent.node import Node
 from tryitnow.agent.orphans import headless, orphaned_files, orphans
 from tryitnow.agent.pool import Slot
 from tryitnow.agent.prepared import REPOSITORY, Prepared, image_tag
+
+from tests.unit.builders import make_archive, make_copy, make_instance
+from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.node import Node
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.sandbox import Sandbox
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase

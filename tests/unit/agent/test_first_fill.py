@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tryitnow.agent.nodecheckpoint import reconcile_copy
+from tryitnow.agent.warm import reconcile_pool
+
 from tests.unit.builders import make_blueprint, make_copy
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.agent.node import Node
-from tryitnow.agent.nodecheckpoint import reconcile_copy
-from tryitnow.agent.warm import reconcile_pool
 from tryitnow.api.checkpoint import Compression, CRIUOptions, Pool
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.unit.builders import PORT, make_condition, make_copy, make_instance
-from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.demoinstance import reconcile_instance
 from tryitnow.agent.names import demo_container
+
+from tests.unit.builders import PORT, make_condition, make_copy, make_instance
+from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.node import Node
 from tryitnow.api.checkpoint import CRIUOptions
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy

@@ -7,22 +7,22 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from tryitnow.agent.collect import collect
+from tryitnow.agent.names import demo_container, warm_container
+from tryitnow.agent.pool import WarmCopy
+from tryitnow.agent.quarantine import quarantine_if_damaged
+from tryitnow.agent.sources import SourceError
+from tryitnow.agent.start import Outcome, ThawImpossibleError, start
+from tryitnow.agent.unpack import CHECKPOINT
+from tryitnow.agent.warm import reconcile_pool
 
 from tests.unit.builders import PORT, make_archive, make_blueprint, make_copy, make_instance
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent import warm
-from tryitnow.agent.collect import collect
-from tryitnow.agent.names import demo_container, warm_container
 from tryitnow.agent.node import Node
-from tryitnow.agent.pool import WarmCopy
-from tryitnow.agent.quarantine import quarantine_if_damaged
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.sandbox import Sandbox
-from tryitnow.agent.sources import SourceError
-from tryitnow.agent.start import Outcome, ThawImpossibleError, start
-from tryitnow.agent.unpack import CHECKPOINT
 from tryitnow.agent.upkeep import discard_prepared
-from tryitnow.agent.warm import reconcile_pool
 from tryitnow.api.checkpoint import Compression, CRIUOptions, Pool
 from tryitnow.api.demoinstance import FallbackReason, RestoredFrom, StartedBy, StartPolicy
 from tryitnow.api.meta import Key

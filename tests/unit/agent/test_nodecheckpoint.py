@@ -8,15 +8,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tryitnow.agent.build import BuildError
+from tryitnow.agent.nodecheckpoint import MAX_UNREACHABLE, RETRY_QUARANTINED, reconcile_copy
+from tryitnow.agent.prepared import Prepared
+from tryitnow.agent.quarantine import RESTORE_FAILED
 
 from tests.unit.builders import make_archive, make_blueprint, make_copy
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.agent import nodecheckpoint
-from tryitnow.agent.build import BuildError
 from tryitnow.agent.node import BUILDS_AT_ONCE, Node
-from tryitnow.agent.nodecheckpoint import MAX_UNREACHABLE, RETRY_QUARANTINED, reconcile_copy
-from tryitnow.agent.prepared import Prepared
-from tryitnow.agent.quarantine import RESTORE_FAILED
 from tryitnow.agent.restore import archive_name
 from tryitnow.agent.upkeep import keep_prepared
 from tryitnow.api.checkpoint import Archive, Compression, CRIUOptions

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.unit.builders import make_copy
 from tryitnow.agent.names import warm_container
 from tryitnow.agent.pool import Pool, WarmCopy
+
+from tests.unit.builders import make_copy
 from tryitnow.agent.sandbox import Sandbox
 from tryitnow.api.meta import Key
 

@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from tryitnow.agent.prepare import prepare
+from tryitnow.agent.unpack import UnpackError
 
 from tests.unit.builders import make_archive, make_copy
 from tryitnow.agent import prepare as module
 from tryitnow.agent.node import Node
-from tryitnow.agent.prepare import prepare
 from tryitnow.agent.restore import archive_name
-from tryitnow.agent.unpack import UnpackError
 
 
 def lying(node: Node) -> list[str]:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-
-from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.certificate import ServerCertificate, make_certificate
 from tryitnow.agent.memory import available_memory_bytes
-from tryitnow.agent.node import Health, Node
 from tryitnow.agent.report import Reporter, examine_node
+
+from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.node import Health, Node
 from tryitnow.api.checkpoint import Versions
 from tryitnow.api.meta import Condition, ConditionStatus, Key, find_condition, now
 from tryitnow.api.nodeagent import Check, NodeAgent, Verdict

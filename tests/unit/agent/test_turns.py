@@ -1,13 +1,16 @@
-"""Turns: so many at once, the urgent first, and none is ever lost."""
+"""Turns: so many at once, demos first, and none is ever lost."""
 
 from __future__ import annotations
 
 import asyncio
 
-from tryitnow.agent.turns import Turns
+import pytest
+
+from tests.unit.virtual_time import in_virtual_time
+from tryitnow.agent.turns import AGED_SECONDS, AGED_SHARE, PrioritySemaphore, ShortTurns
 
 
-async def take(turns: Turns, name: str, order: list[str], *, urgent: bool) -> None:
+async def take(turns: PrioritySemaphore, name: str, order: list[str], *, urgent: bool) -> None:
     async with turns.turn(urgent=urgent):
         order.append(name)
         await asyncio.sleep(0)
@@ -19,7 +22,7 @@ async def started(task: asyncio.Task[None]) -> asyncio.Task[None]:
 
 
 async def test_the_urgent_pass_those_who_can_wait_and_keep_their_own_order() -> None:
-    turns, order = Turns(1), list[str]()
+    turns, order = PrioritySemaphore(1), list[str]()
     async with turns.turn(urgent=True):
         tasks = [
             await started(asyncio.create_task(take(turns, name, order, urgent=urgent)))
@@ -31,14 +34,14 @@ async def test_the_urgent_pass_those_who_can_wait_and_keep_their_own_order() -> 
 
 
 async def test_as_many_at_once_as_allowed() -> None:
-    turns, order = Turns(2), list[str]()
+    turns, order = PrioritySemaphore(2), list[str]()
     async with turns.turn(urgent=True):
         await take(turns, "second", order, urgent=False)
     assert order == ["second"]
 
 
 async def test_who_gives_up_waiting_takes_no_turn_with_it() -> None:
-    turns, order = Turns(1), list[str]()
+    turns, order = PrioritySemaphore(1), list[str]()
     async with turns.turn(urgent=True):
         gone = await started(asyncio.create_task(take(turns, "gone", order, urgent=True)))
         gone.cancel()
@@ -49,7 +52,7 @@ async def test_who_gives_up_waiting_takes_no_turn_with_it() -> None:
 
 
 async def test_a_turn_given_in_the_moment_of_the_cancellation_goes_on_to_the_next() -> None:
-    turns, order = Turns(1), list[str]()
+    turns, order = PrioritySemaphore(1), list[str]()
     async with turns.turn(urgent=True):
         gone = await started(asyncio.create_task(take(turns, "gone", order, urgent=True)))
     gone.cancel()
@@ -59,12 +62,135 @@ async def test_a_turn_given_in_the_moment_of_the_cancellation_goes_on_to_the_nex
     assert order == ["next"]
 
 
-async def test_it_is_pressed_while_somebody_urgent_has_a_turn_or_waits_for_one() -> None:
-    turns, order = Turns(1), list[str]()
-    assert not turns.is_pressed
+async def test_a_turn_ends_with_its_block_whatever_happens_in_it() -> None:
+    turns, order = PrioritySemaphore(1), list[str]()
+    with pytest.raises(ValueError, match="broken"):
+        async with turns.turn(urgent=True):
+            raise ValueError("broken")
+    assert not turns.has_high_priority
+    await take(turns, "next", order, urgent=False)
+    assert order == ["next"]
+
+
+async def test_it_knows_whether_somebody_urgent_has_a_turn_or_waits_for_one() -> None:
+    turns, order = PrioritySemaphore(1), list[str]()
+    assert not turns.has_high_priority
     async with turns.turn(urgent=False):
-        assert not turns.is_pressed
+        assert not turns.has_high_priority
         waiting = await started(asyncio.create_task(take(turns, "anna", order, urgent=True)))
-        assert turns.is_pressed
+        assert turns.has_high_priority
     await waiting
-    assert not turns.is_pressed
+    assert not turns.has_high_priority
+
+
+# -- steady demand --------------------------------------------------------------------------------
+
+
+async def _demand(turns: PrioritySemaphore, order: list[str], demos: int, each: float) -> None:
+    """Have demos come as quickly as they are served, and two fills wait beside them."""
+
+    async def hold(name: str, *, urgent: bool) -> None:
+        async with turns.turn(urgent=urgent):
+            order.append(name)
+            await asyncio.sleep(each)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hold("demo", urgent=True))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            group.create_task(hold("fill", urgent=False))
+        for _ in range(demos):
+            group.create_task(hold("demo", urgent=True))
+
+
+def test_steady_demand_does_not_keep_a_pool_empty() -> None:
+    order: list[str] = []
+    in_virtual_time(_demand(PrioritySemaphore(1), order, 30, AGED_SECONDS / 2))
+    assert order.index("fill") < 2 + AGED_SHARE + 1, "one that has waited gets every third turn"
+    fills = [at for at, name in enumerate(order) if name == "fill"]
+    assert fills[1] - fills[0] == AGED_SHARE
+
+
+def test_a_short_rush_is_served_before_what_can_wait() -> None:
+    order: list[str] = []
+    in_virtual_time(_demand(PrioritySemaphore(1), order, 30, AGED_SECONDS / 100))
+    assert order[-2:] == ["fill", "fill"]
+
+
+async def _gone_and_new(turns: PrioritySemaphore, order: list[str]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AGED_SHARE):
+            async with turns.turn(urgent=True):  # the turns are counted from here
+                pass
+        async with turns.turn(urgent=True):
+            gone = await started(group.create_task(take(turns, "gone", order, urgent=False)))
+            await asyncio.sleep(2 * AGED_SECONDS)
+            gone.cancel()
+            for name, urgent in (("new", False), *((f"demo{n}", True) for n in range(AGED_SHARE))):
+                await started(group.create_task(take(turns, name, order, urgent=urgent)))
+
+
+def test_who_has_gone_does_not_make_the_next_one_old() -> None:
+    order: list[str] = []
+    in_virtual_time(_gone_and_new(PrioritySemaphore(1), order))
+    assert order == ["demo0", "demo1", "demo2", "new"]
+
+
+# -- short turns ----------------------------------------------------------------------------------
+
+
+async def _one_hangs(done: list[str]) -> None:
+    turns = ShortTurns(1, 30)
+    clock = asyncio.get_running_loop().time
+
+    async def work(name: str, seconds: float) -> None:
+        async with turns.turn():
+            done.append(f"{name} begins at {clock():g}")
+            await asyncio.sleep(seconds)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work("hanging", 100))
+        group.create_task(work("second", 5))
+        group.create_task(work("third", 5))
+
+
+def test_one_that_hangs_holds_up_the_others_for_one_turn_only() -> None:
+    done: list[str] = []
+    in_virtual_time(_one_hangs(done))
+    assert done == ["hanging begins at 0", "second begins at 30", "third begins at 35"]
+
+
+async def _late_end() -> int:
+    turns, at_once, most = ShortTurns(1, 30), 0, 0
+
+    async def work(seconds: float) -> None:
+        nonlocal at_once, most
+        async with turns.turn():
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(seconds)
+            at_once -= 1
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work(31))  # its turn is given back by the clock, and not by its end again
+        for _ in range(5):
+            group.create_task(work(20))
+    return most
+
+
+def test_a_turn_is_given_back_once() -> None:
+    assert in_virtual_time(_late_end()) == 2, "the late one beside one other"
+
+
+async def test_short_turns_are_given_back_by_who_fails_or_is_cancelled() -> None:
+    turns = ShortTurns(1, 60)
+    with pytest.raises(ValueError, match="broken"):
+        async with turns.turn():
+            raise ValueError("broken")
+    async with turns.turn():
+        waiting = asyncio.create_task(turns.turn().__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    async with asyncio.timeout(1), turns.turn():
+        pass

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 from tryitnow.agent.errors import NotReadyError
 from tryitnow.agent.restore.images import pull_images
+from tryitnow.agent.restore.ready import wait_started
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.restore.tools import StartTools
-from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.agent.sandbox.secrets import read_sources
 from tryitnow.api.definition import Definition
@@ -71,7 +71,7 @@ async def cold_start(
         try:
             await tools.containers.start_cold(name, definition, sandbox, images, sources, host)
             started = time.monotonic()
-            probe = await _wait_ready(tools, name, definition, sandbox)
+            probe = await wait_started(tools, name, definition, sandbox)
         except NotReadyError as error:
             raise type(error)(sources.redacted.text(str(error))) from None
     timings = Timings(
@@ -80,18 +80,3 @@ async def cold_start(
         probe=probe,
     )
     return ColdStarted(images, Running(sandbox, StartedBy.COLD_START, timings))
-
-
-async def _wait_ready(
-    tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox
-) -> timedelta:
-    try:
-        return await tools.prober.wait_inside(
-            definition,
-            sandbox,
-            definition.readiness.timeout,
-            lambda: tools.sandboxes.is_running(name),
-        )
-    except NotReadyError as error:
-        words = await tools.containers.silent_words(name, definition, sandbox)
-        raise type(error)(f"{error}{words}") from error

@@ -21,7 +21,7 @@ from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import StartedBy, Timings
 from tryitnow.api.meta import Key
-from tryitnow.background import all_together, in_thread, to_its_end, together
+from tryitnow.background import all_together, in_thread, together
 from tryitnow.podman.client import PortMapping
 from tryitnow.podman.errors import PodmanError
 
@@ -54,6 +54,7 @@ async def restore(
         ports: Ports that a sandbox that is made here is to have; by default free ones.
 
     Raises:
+        NameTakenError: there is a sandbox of that name already; it is left alone.
         NodeShortError, NodeLimitError: a limit of the node is reached.
         PodmanError: the restore failed; a CRIUError has the cause from CRIU's log.
         NotReadyError: it was restored and did not answer in ``restoreTimeout``.
@@ -61,11 +62,13 @@ async def restore(
 
     """
     asked = time.monotonic()
-    try:
-        with ExitStack() as held:
-            if ready_made is not None:
-                held.callback(ready_made.generation.release)
-            held.enter_context(generation.leased())
+    sandbox = ready_made.sandbox if ready_made is not None else None
+    with ExitStack() as held:
+        # Also until what failed is removed: CRIU may still read.
+        if ready_made is not None:
+            held.callback(ready_made.generation.release)
+        held.enter_context(generation.leased())
+        try:
             async with tools.turns.turn(urgent=urgent):
                 began = time.monotonic()
                 sandbox = await _sandbox_for(tools, name, definition, generation, ready_made, ports)
@@ -73,14 +76,17 @@ async def restore(
                 criu = await _fill(tools, name, definition, sandbox)
                 await _carry_hosts(tools, name, definition, generation, sandbox)
                 filled = time.monotonic()
-        probe, _ = await together(
-            _wait_ready(tools, name, definition, sandbox),
-            _gather_all(tools, name, definition, sandbox),
-        )
-    except BaseException as error:
-        restore_ended(tools.metrics, checkpoint, name, error)
-        await to_its_end(_remove(tools, name, ready_made))
-        raise
+            probe, _ = await together(
+                _wait_ready(tools, name, definition, sandbox),
+                _gather_all(tools, name, definition, sandbox),
+            )
+        except BaseException as error:
+            restore_ended(tools.metrics, checkpoint, name, error)
+            if sandbox is not None:
+                # The rename may or may not have happened.
+                had = (name,) if ready_made is None else (name, ready_made.name)
+                await tools.sandboxes.remove_failed(sandbox.pod, *had)
+            raise
     restore_ended(tools.metrics, checkpoint, name, timedelta(seconds=time.monotonic() - asked))
     timings = Timings(
         queue=timedelta(seconds=began - asked),
@@ -90,13 +96,6 @@ async def restore(
         probe=probe,
     )
     return Running(sandbox, StartedBy.RESTORE, timings)
-
-
-async def _remove(tools: StartTools, name: ContainerName, ready_made: PreCreated | None) -> None:
-    await tools.sandboxes.remove(name)
-    if ready_made is not None:
-        # The rename may or may not have happened.
-        await tools.sandboxes.remove(ready_made.name)
 
 
 async def _sandbox_for(

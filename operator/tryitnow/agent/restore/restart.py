@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from datetime import timedelta
 
+from tryitnow.agent.errors import NotReadyError
+from tryitnow.agent.restore.ready import wait_started
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.sandbox.leftovers import end_conmon, find_conmons
@@ -17,8 +18,6 @@ from tryitnow.api.demoinstance import StartedBy, Timings
 from tryitnow.api.limits import PORT_TAKEN
 from tryitnow.background import in_thread
 from tryitnow.podman.errors import NodeLimitError
-
-logger = logging.getLogger(__name__)
 
 
 async def restart(
@@ -39,8 +38,9 @@ async def restart(
         NodeShortError, NodeLimitError: a limit of the node is reached, such as its port being
             taken.
         PodmanError: Podman could not start it.
-        NotReadyError: it did not answer in ``readiness.timeout``. It goes on starting.
-        FirewallError, VolumeError, OSError: its network or its volumes cannot be set up.
+        NotReadyError: it did not answer in ``readiness.timeout``. It goes on starting; the message
+            ends with what it last wrote.
+        SandboxError, OSError: its network or its volumes cannot be set up.
 
     """
     asked = time.monotonic()
@@ -50,14 +50,13 @@ async def restart(
         sandbox = Sandbox(sandbox.pod, sandbox.ports, pid)
         await tools.sandboxes.firewall.close(pid)
         await in_thread(tools.volumes.mount_memory, sandbox.pod.tag, definition.template)
-        await tools.containers.start_again(name, definition, sandbox, host)
-        started = time.monotonic()
-        probe = await tools.prober.wait_inside(
-            definition,
-            sandbox,
-            definition.readiness.timeout,
-            lambda: tools.sandboxes.is_running(name),
-        )
+        secrets = await tools.containers.secrets_of(name, definition, sandbox)
+        try:
+            await tools.containers.start_again(name, definition, sandbox, host, secrets)
+            started = time.monotonic()
+            probe = await wait_started(tools, name, definition, sandbox)
+        except NotReadyError as error:
+            raise type(error)(secrets.text(str(error))) from None
     timings = Timings(
         queue=timedelta(seconds=began - asked),
         restart=timedelta(seconds=started - began),

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import aiohttp
 
-from tryitnow.agent.errors import ContainerDiedError, NotReadyError
+from tryitnow.agent.errors import ContainerDiedError, NotReadyError, SandboxError
 from tryitnow.agent.health import LastHealth
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.agent.sandbox.namespaces import Hosts
 from tryitnow.agent.sandbox.probe import LOOPBACK, Prober, wait_until
-from tryitnow.agent.sandbox.secrets import Redacted, Sources, printable
+from tryitnow.agent.sandbox.secrets import Redacted, Sources, printable, secrets_of
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
 from tryitnow.api.template import Container, InitContainer, StartupProbe
@@ -111,11 +111,11 @@ class Containers:
         Raises:
             PodmanError: one cannot be started.
             NotReadyError: one did not start, or not end, in its time.
-            VolumeError: a volume cannot be mounted.
+            SandboxError: a volume cannot be mounted, or the sandbox is gone.
 
         """
         if host is not None:
-            await in_thread(self.hosts.set_name, sandbox.pid, host)
+            await self._set_name(sandbox, host)
         own_names = sandbox.containers(name, definition)
         fields = {container.name: field for field, container in definition.template.by_field()}
 
@@ -148,18 +148,31 @@ class Containers:
         await all_together(begin_and_wait(c) for c in definition.template.containers)
 
     async def start_again(
-        self, name: ContainerName, definition: Definition, sandbox: Sandbox, host: str
+        self,
+        name: ContainerName,
+        definition: Definition,
+        sandbox: Sandbox,
+        host: str,
+        redacted: Redacted,
     ) -> None:
         """Start those containers that have ended, in the order of a cold start.
 
         Their files are as they left them. Init containers that run to their end do not run again.
 
+        Args:
+            name: Name of the sandbox.
+            definition: What runs in it.
+            sandbox: The sandbox.
+            host: Name of the host that the containers see from their first moment.
+            redacted: Keeps the secrets that they were made with out of messages (``secrets_of``).
+
         Raises:
+            SandboxError: the sandbox is gone.
             PodmanError: one cannot be started.
             NotReadyError: one did not start in its time.
 
         """
-        await in_thread(self.hosts.set_name, sandbox.pid, host)
+        await self._set_name(sandbox, host)
         own_names = sandbox.containers(name, definition)
 
         async def begin(container: Container) -> None:
@@ -170,12 +183,32 @@ class Containers:
                 raise PodmanError(msg)
             if not state.alive:
                 await self._start(own, host)
-            await self._wait_started(sandbox, container, own, Redacted())
+            await self._wait_started(sandbox, container, own, redacted)
 
         sidecars = [c for c in definition.template.init_containers if c.is_sidecar]
         for container in sidecars:
             await begin(container)
         await all_together(begin(container) for container in definition.template.containers)
+
+    async def _set_name(self, sandbox: Sandbox, host: str) -> None:
+        try:
+            await in_thread(self.hosts.set_name, sandbox.pid, host)
+        except OSError as error:
+            # No error of the disk: the process that holds the namespaces has ended.
+            msg = f"the host of sandbox {sandbox.pod} cannot be named: {error}"
+            raise SandboxError(msg) from error
+
+    async def secrets_of(
+        self, name: ContainerName, definition: Definition, sandbox: Sandbox
+    ) -> Redacted:
+        """Return everything secret that a sandbox was made with.
+
+        Raises:
+            PodmanError: a container is gone.
+            OSError: a volume is gone.
+
+        """
+        return await secrets_of(self.podman, self.volumes, name, definition, sandbox)
 
     async def _start(self, own: str, host: str | None) -> None:
         if host is not None:

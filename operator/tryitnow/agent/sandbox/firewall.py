@@ -8,6 +8,7 @@ agent's own requests come from inside the namespace (``probe``), where the firew
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -97,27 +98,24 @@ async def _apply(pid: int, script: str) -> None:
     await _nft(pid, "-f", "-", script=script)
 
 
-def _is_sandbox(pid: int) -> bool:
-    """Whether a process has a network of its own.
+def _is_sandbox(namespace: int) -> bool:
+    """Whether a network namespace is another than the node's own.
 
     The process may have ended, and its number may belong to another in the node's own network: a
     closed firewall there would cut the node off.
     """
-    try:
-        return Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
-    except OSError:
-        return False
+    return os.fstat(namespace).st_ino != Path("/proc/self/ns/net").stat().st_ino
 
 
 async def _nft(pid: int, *words: str, script: str = "") -> str:
-    # The namespace is held open from the check to the use.
+    # What is looked at is what is used, whoever has the number by then.
     try:
         namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
     except OSError as error:
         msg = f"the sandbox of process {pid} is gone: {error}"
         raise FirewallError(msg) from error
     try:
-        if not _is_sandbox(pid):
+        if not _is_sandbox(namespace):
             msg = f"process {pid} is in no sandbox any more"
             raise FirewallError(msg)
         return await _run(namespace, words, script)
@@ -142,7 +140,8 @@ async def _run(namespace: int, words: tuple[str, ...], script: str) -> str:
         async with asyncio.timeout(_SECONDS):
             output, complaints = await process.communicate(script.encode())
     except BaseException as error:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # it ended at this very moment
+            process.kill()
         await process.wait()
         if isinstance(error, TimeoutError):
             msg = f"nft did not end within {_SECONDS:g} s; the node is overloaded"

@@ -11,7 +11,7 @@ from datetime import timedelta
 from tryitnow.agent.errors import HookError
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
-from tryitnow.agent.sandbox.secrets import Redacted
+from tryitnow.agent.sandbox.secrets import Redacted, secrets_of
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
@@ -95,39 +95,30 @@ class HookRunner:
                     containers[container], hook.exec.command, env, hook.timeout
                 )
             except ExecTimeoutError as error:
-                redacted = await self._redacted(containers, definition, sandbox, env)
+                redacted = await self._redacted(name, definition, sandbox, env)
                 message = f"{where} hangs: {error}; make it quicker or raise its timeout"
                 raise HookError(redacted.text(message + _output(error.output, redacted))) from None
             except NoSuchContainerError:
                 raise
             except PodmanError as error:
-                redacted = await self._redacted(containers, definition, sandbox, env)
+                redacted = await self._redacted(name, definition, sandbox, env)
                 raise HookError(redacted.text(f"{where} cannot be run: {error}")) from None
             if done.exit_code != 0:
-                redacted = await self._redacted(containers, definition, sandbox, env)
+                redacted = await self._redacted(name, definition, sandbox, env)
                 message = f"{where} failed with exit status {done.exit_code}"
                 raise HookError(message + _output(done.output, redacted))
         return timedelta(seconds=time.monotonic() - began)
 
     async def _redacted(
         self,
-        containers: Mapping[str, str],
+        name: ContainerName,
         definition: Definition,
         sandbox: Sandbox,
         env: Mapping[str, str],
     ) -> Redacted:
-        """Everything secret that a hook could have seen, as this sandbox was made with it."""
-        values = [env[SECRET]] if SECRET in env else []
-        for container in definition.template.members:
-            wanted = {v.name for v in container.env if v.value_from is not None}
-            if wanted:
-                found = await self.podman.environment_of(containers[container.name])
-                values += [value for key, value in found.items() if key in wanted]
-        for volume in definition.template.volumes:
-            if volume.secret is not None:
-                directory = self.volumes.path(sandbox.pod.tag, volume.name)
-                values += [path.read_text(errors="replace") for path in directory.iterdir()]
-        return Redacted().also(values)
+        """Everything secret that a hook could have seen."""
+        found = await secrets_of(self.podman, self.volumes, name, definition, sandbox)
+        return found.also([env[SECRET]] if SECRET in env else [])
 
 
 def _output(text: str, redacted: Redacted) -> str:

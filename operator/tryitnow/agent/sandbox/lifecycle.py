@@ -21,6 +21,7 @@ from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
 from tryitnow.background import in_thread, to_its_end
 from tryitnow.podman.client import ContainerState, Podman, PodState, PortMapping
+from tryitnow.podman.errors import NameTakenError
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Sandboxes:
     ) -> AsyncIterator[Sandbox]:
         """Make a sandbox, closed, for containers that the block makes.
 
-        When the block fails, nothing is left.
+        When the block fails, nothing of it is left. Another sandbox of that name is left alone.
 
         Args:
             name: Name of its main container.
@@ -56,12 +57,17 @@ class Sandboxes:
             tcp_blocked: Whether TCP between its containers is dropped as well.
 
         Raises:
+            NameTakenError: there is a sandbox of that name already.
             NodeShortError: the node has no free port, or another process has one of ``ports``.
             PodmanError: the pod cannot be made.
             FirewallError: its firewall cannot be set.
             VolumeError, OSError: its volumes cannot be made.
 
         """
+        if await self.podman.inspect(str(name)) is not None:
+            # Its ports would be given out again, and what is removed on a failure could be its own.
+            msg = f"there is a sandbox {name} already"
+            raise NameTakenError(msg)
         wanted = tuple(ports)
         if wanted:
             self.ports.keep(str(name), wanted)
@@ -78,16 +84,31 @@ class Sandboxes:
             await self.firewall.close(pid, tcp_blocked=tcp_blocked)
             yield Sandbox(pod, wanted, pid)
         except BaseException:
-            await to_its_end(self._remove_new(name, pod))
+            await self.remove_failed(pod, name)
             raise
         finally:
             self._pods_in_work.discard(str(pod))
             self._names_in_work.discard(str(name))
 
-    async def _remove_new(self, name: ContainerName, pod: PodName) -> None:
-        await self._remove_container(str(name))
-        await self.remove_pod(pod)
-        self.ports.release(str(name))
+    async def remove_failed(self, pod: PodName, *names: ContainerName) -> None:
+        """Remove a sandbox that was not brought up, whichever of these names it had by then.
+
+        Another sandbox that has one of the names is left alone.
+
+        Raises:
+            PodmanError: Podman would not remove it; the ports stay taken until somebody does.
+
+        """
+
+        async def all_of_it() -> None:
+            await self.remove_pod(pod)
+            for name in map(str, names):
+                if await self.podman.inspect(name) is None:
+                    # Podman may not know it and have half of it, with its name in the way.
+                    await self.podman.remove(name)
+                    self.ports.release(name)
+
+        await to_its_end(all_of_it())
 
     async def find(self, name: ContainerName) -> Sandbox | None:
         """Return a sandbox, running or not; None when there is none of that name.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -214,12 +213,13 @@ async def wait_until(
         ContainerDiedError: a container ended before that.
 
     """
-    began = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    began = clock()
     pause = FIRST_PAUSE
     looked = began
     answer: str | None = "it was never asked"
     while True:
-        left = deadline.total_seconds() - (time.monotonic() - began)
+        left = deadline.total_seconds() - (clock() - began)
         if left <= 0:
             msg = f"not ready after {deadline.total_seconds():g} s; the last answer: {answer}"
             raise NotReadyError(msg)
@@ -229,9 +229,9 @@ async def wait_until(
         except TimeoutError:
             continue
         if answer is None:
-            return timedelta(seconds=time.monotonic() - began)
-        if time.monotonic() - looked >= ALIVE_EVERY:
-            looked = time.monotonic()
+            return timedelta(seconds=clock() - began)
+        if clock() - looked >= ALIVE_EVERY:
+            looked = clock()
             if not await alive():
                 msg = f"a container ended before it was ready; the last answer: {answer}"
                 raise ContainerDiedError(msg)

@@ -6,15 +6,22 @@ everything that people read, and takes control characters out of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import field as initially
+from pathlib import Path
 
 from tryitnow.agent.errors import SourceError
+from tryitnow.agent.sandbox.model import Sandbox
+from tryitnow.agent.sandbox.names import ContainerName
+from tryitnow.agent.storage.volumes import VolumeStore
+from tryitnow.api.definition import Definition
 from tryitnow.api.meta import Key
 from tryitnow.api.template import KeyToPath, Template
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import NotFoundError, RefusedError
+from tryitnow.podman.client import Podman
 
 HIDDEN = "***"
 
@@ -62,6 +69,38 @@ class Sources:
     files: Mapping[str, Mapping[str, bytes]] = initially(default_factory=dict)
     redacted: Redacted = Redacted()
     pull_secrets: tuple[Mapping[str, bytes], ...] = ()
+
+
+async def secrets_of(
+    podman: Podman,
+    volumes: VolumeStore,
+    name: ContainerName,
+    definition: Definition,
+    sandbox: Sandbox,
+) -> Redacted:
+    """Return what keeps everything secret that a sandbox was made with out of messages.
+
+    Raises:
+        PodmanError: a container is gone.
+        OSError: a volume is gone.
+
+    """
+    own_names = sandbox.containers(name, definition)
+    values: list[str] = []
+    for container in definition.template.members:
+        wanted = {v.name for v in container.env if v.value_from is not None}
+        if wanted:
+            found = await podman.environment_of(own_names[container.name])
+            values += [value for key, value in found.items() if key in wanted]
+    for volume in definition.template.volumes:
+        if volume.secret is not None:
+            directory = volumes.path(sandbox.pod.tag, volume.name)
+            values += await asyncio.to_thread(_texts_in, directory)
+    return Redacted().also(values)
+
+
+def _texts_in(directory: Path) -> list[str]:
+    return [path.read_text(errors="replace") for path in directory.iterdir()]
 
 
 async def read_sources(kubernetes: KubernetesApi, namespace: str, template: Template) -> Sources:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -74,9 +75,31 @@ def remove_tree(directory: Path) -> None:
         raise OSError(errno.EIO, done.stderr.strip()[-500:], str(directory))
 
 
+def unmount_below(directory: Path) -> None:
+    """Unmount everything that is mounted below a directory. Blocking.
+
+    Raises:
+        OSError: it is in use.
+
+    """
+    home = f"{directory.absolute()}/"
+    points = [point for point in _mount_points() if point.startswith(home)]
+    for point in reversed(points):  # what is mounted in another mount comes after it
+        done = subprocess.run(["umount", "--", point], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise OSError(errno.EBUSY, done.stderr.strip()[-500:], point)
+
+
+def _mount_points() -> list[str]:
+    # The fifth field of each line, with spaces and their like as octal digits (proc(5)).
+    lines = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines()
+    points = [line.split(" ")[4] for line in lines]
+    return [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), p) for p in points]
+
+
 def short_of_disk(error: OSError, doing: str, directory: Path) -> NodeShortError:
     """Return an error of the disk as a limit of the node, with the remedy."""
-    free = f"{free_bytes(directory) >> 20} MiB are free at {directory}"
+    free = _free_words(directory)
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         msg = f"{doing}: the disk is full ({error}); {free}; make room there"
         return NodeShortError(DISK_FULL, msg)
@@ -85,3 +108,10 @@ def short_of_disk(error: OSError, doing: str, directory: Path) -> NodeShortError
         return NodeShortError(FILES_EXHAUSTED, msg)
     msg = f"{doing}: the disk failed ({error}); {free}; look into the node's kernel log"
     return NodeShortError(DISK_FAILING, msg)
+
+
+def _free_words(directory: Path) -> str:
+    try:
+        return f"{free_bytes(directory) >> 20} MiB are free at {directory}"
+    except OSError as error:  # a disk that failed may not tell even that
+        return f"nobody knows how much is free at {directory} ({error})"

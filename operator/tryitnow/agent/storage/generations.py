@@ -15,12 +15,16 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tryitnow.agent.storage.files import sync_directory, sync_file_system, write_whole
+from tryitnow.agent.storage.files import (
+    remove_tree,
+    sync_directory,
+    sync_file_system,
+    write_whole,
+)
 from tryitnow.agent.storage.unpack import CHECKPOINT, DEV_SHM, HOSTS
 
 REPOSITORY = "localhost/tryitnow/prepared"
@@ -62,7 +66,7 @@ class Generation:
     images: dict[str, str]
     fingerprint: str
     leases: int = field(default=0, init=False)
-    _unused: Callable[[], None] | None = field(default=None, init=False, repr=False)
+    _when_unused: list[Callable[[], None]] = field(default_factory=list, init=False, repr=False)
 
     @property
     def number(self) -> int:
@@ -76,8 +80,11 @@ class Generation:
     def release(self) -> None:
         """Give a lease back."""
         self.leases -= 1
-        if self.leases == 0 and self._unused is not None:
-            self._unused()
+        if self.leases == 0:
+            # Each is called once, although a late reader may come and leave again.
+            waiting, self._when_unused = self._when_unused, []
+            for act in waiting:
+                act()
 
     @contextlib.contextmanager
     def leased(self) -> Iterator[Generation]:
@@ -93,7 +100,7 @@ class Generation:
         if self.leases == 0:
             act()
         else:
-            self._unused = act
+            self._when_unused.append(act)
 
     def link_images(self, container: str, static_dir: Path) -> None:
         """Link the files to where Podman looks for what a container is restored from. Blocking.
@@ -146,13 +153,12 @@ class GenerationStore:
             *self.directory.glob(f".*{_UNFINISHED}"),
             *self.directory.glob(f"*/.*{_UNFINISHED}"),
         ]:
-            shutil.rmtree(leftover)
+            remove_tree(leftover)
 
     def scratch(self, name: str) -> Path:
         """Return an empty directory for work that leaves nothing. Blocking."""
         scratch = self.directory / f".{name}{_UNFINISHED}"
-        if scratch.exists():
-            shutil.rmtree(scratch)
+        remove_tree(scratch)
         scratch.mkdir(mode=0o700)
         return scratch
 
@@ -173,8 +179,7 @@ class GenerationStore:
     @staticmethod
     def abandon(unfinished: Path) -> None:
         """Remove what was begun and is not needed; fine when it is gone. Blocking."""
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
+        remove_tree(unfinished)
 
     def finish(self, unfinished: Path, archive_sha256: str, images: dict[str, str]) -> Generation:
         """Make what was unpacked a generation. Blocking.
@@ -201,7 +206,7 @@ class GenerationStore:
                 found = Generation(
                     directory, mark["archive_sha256"], mark["images"], mark["fingerprint"]
                 )
-            except (OSError, ValueError, KeyError):
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
             if found.archive_sha256 == archive_sha256 and found.is_intact():
                 return found
@@ -223,8 +228,7 @@ class GenerationStore:
         """Remove a generation; fine when it is gone. Blocking."""
         # The mark first: half a directory must not pass for a whole one.
         (directory / _MARK).unlink(missing_ok=True)
-        if directory.exists():
-            shutil.rmtree(directory)
+        remove_tree(directory)
         with contextlib.suppress(OSError):  # another generation is still there
             directory.parent.rmdir()
 
@@ -233,8 +237,7 @@ class GenerationStore:
         home = self.directory / stem
         for directory in self._generations(stem):
             self.remove(directory)
-        if home.exists():
-            shutil.rmtree(home)
+        remove_tree(home)
 
     def stems(self) -> set[str]:
         """Return whose generations lie here. Blocking."""
@@ -247,10 +250,22 @@ def fingerprint_of(directory: Path) -> str:
     A change by the file system's ways moves ctime, which nobody can set. A change on the disk
     below it is found by the digest check of the archive.
     """
+    facts = []
+    # Not by recursion: an application's volume may have more levels than Python allows.
+    ahead = [inner.name for inner in directory.glob("*/")]
+    while ahead:
+        below = ahead.pop()
+        with os.scandir(directory / below) as entries:
+            for entry in entries:
+                found = entry.stat(follow_symlinks=False)
+                name = f"{below}/{entry.name}"
+                facts.append(
+                    (name, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                )
+                if entry.is_dir(follow_symlinks=False):
+                    ahead.append(name)
     digest = hashlib.sha256()
-    for path in sorted(found for inner in directory.glob("*/") for found in inner.rglob("*")):
-        found = path.lstat()
-        facts = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    for name, *about in sorted(facts):
         # A file name is bytes: one that is no UTF-8 must not end the digest.
-        digest.update(os.fsencode(path.relative_to(directory)) + f" {facts}\n".encode())
+        digest.update(os.fsencode(name) + f" {about}\n".encode())
     return digest.hexdigest()

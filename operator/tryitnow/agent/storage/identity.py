@@ -39,7 +39,7 @@ def read_mark(directory: Path) -> str | None:
 
     """
     try:
-        return (directory / FILE).read_text().strip() or None
+        return (directory / FILE).read_text(errors="replace").strip() or None
     except FileNotFoundError:
         return None
 
@@ -68,8 +68,8 @@ def what_changed(marks: Marks) -> str | None:
         for where, mark in (("the data directory", marks.data), ("Podman's storage", marks.podman))
         if mark != known
     ]
-    how = " and ".join(changed)
+    how = f"{changed[0]} is" if len(changed) == 1 else f"{' and '.join(changed)} are"
     return (
-        f"{how} is not the storage that this node had (is a file system not mounted, was a "
+        f"{how} not the storage that this node had (is a file system not mounted, was a "
         "directory exchanged, or was Podman reset?)"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tryitnow.agent.storage.files import remove_tree
+from tryitnow.agent.storage.files import remove_tree, unmount_below
 
 
 class Trash:
@@ -37,5 +37,12 @@ class Trash:
         return {path.name for path in self.directory.iterdir()}
 
     def delete(self, name: str) -> None:
-        """Remove one entry for good; fine when it is gone. Blocking."""
+        """Remove one entry for good; fine when it is gone. Blocking.
+
+        Raises:
+            OSError: something in it cannot be removed.
+
+        """
+        # Volumes of memory came along mounted.
+        unmount_below(self.directory / name)
         remove_tree(self.directory / name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 import zstandard
 
 from tryitnow.agent.errors import UnpackError
+from tryitnow.agent.storage.files import remove_tree
 from tryitnow.api.definition import Compression
 
 CHECKPOINT = "checkpoint"
@@ -63,8 +63,8 @@ def extract(plain: Path, directory: Path) -> None:
 def _clear_the_way(plain: Path, directory: Path) -> None:
     """Take away whatever stands in the directory where the tar has something of another kind.
 
-    An image may have a link where the container had put a directory before the freeze, and a tar of
-    changes need not tell of it. GNU tar would follow the link, be it out of the directory.
+    An image may have a link where the container had put a directory before the checkpoint, and
+    a tar of changes need not tell of it. GNU tar would follow the link, be it out of the directory.
     """
     cleared: set[Path] = set()
     try:
@@ -76,7 +76,7 @@ def _clear_the_way(plain: Path, directory: Path) -> None:
                     _clear_parents(directory, PurePosixPath(name.lstrip("/")), cleared)
                 path = directory / member.name.lstrip("/")
                 if not member.isdir() and path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)  # tar itself takes away empty ones only
+                    remove_tree(path)  # tar itself takes away empty ones only
             _expect_end(plain, tar.offset)
     except tarfile.TarError as error:
         msg = f"{plain.name} is no tar: {error}"

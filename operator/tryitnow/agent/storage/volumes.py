@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tryitnow.agent.errors import VolumeError
-from tryitnow.agent.storage.files import remove_tree
+from tryitnow.agent.storage.files import remove_tree, unmount_below
 from tryitnow.api.quantity import parse_quantity
 from tryitnow.api.template import Container, Medium, Template, Volume
 from tryitnow.podman.client import Mount
@@ -119,8 +119,9 @@ class VolumeStore:
                         f"{mount.sub_path!r} leads out of the volume"
                     )
                     raise VolumeError(msg)
-                if not source.exists():
-                    source.mkdir(parents=True)  # it may be a file, as those of a ConfigMap are
+                if not source.exists():  # it may be a file, as those of a ConfigMap are
+                    # Another container of the sandbox may make the same one at this moment.
+                    source.mkdir(parents=True, exist_ok=True)
             read_only = mount.read_only or volumes[mount.name].empty_dir is None
             found.append(Mount(source, mount.mount_path, read_only))
         return tuple(found)
@@ -129,21 +130,11 @@ class VolumeStore:
         """Remove the volumes of a sandbox; fine when there are none. Blocking.
 
         Raises:
-            VolumeError: a volume of memory cannot be unmounted.
-            OSError: the disk is broken.
+            OSError: the disk is broken, or a volume of memory is in use.
 
         """
         home = self.directory / tag
-        if not home.exists():
-            return
-        for path in home.iterdir():
-            if path.is_mount():
-                done = subprocess.run(
-                    ["umount", str(path)], capture_output=True, text=True, check=False
-                )
-                if done.returncode != 0:
-                    msg = f"{path} cannot be unmounted: {done.stderr.strip()}"
-                    raise VolumeError(msg)
+        unmount_below(home)
         remove_tree(home)
 
     def tags(self) -> set[str]:

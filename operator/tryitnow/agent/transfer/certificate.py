@@ -10,19 +10,18 @@ import ipaddress
 import ssl
 import tempfile
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tryitnow.api.meta import now
-
-LIFETIME = timedelta(days=365)
-"""An agent that runs for longer serves with an expired certificate; updates come sooner."""
-
-_CLOCK_SKEW = timedelta(hours=1)
+_NEVER_BEFORE = datetime(2000, 1, 1, tzinfo=UTC)
+_NEVER_AFTER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""No well-defined end (RFC 5280, section 4.1.2.5). Each start makes a new key, and peers trust the
+one certificate that is published now: dates would only end the copying between nodes whose clocks
+differ, or the service of an agent that runs for long."""
 
 _SIGNS_ONLY = x509.KeyUsage(
     digital_signature=True,
@@ -84,8 +83,8 @@ def make_certificate(address: str) -> ServerCertificate:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now() - _CLOCK_SKEW)
-        .not_valid_after(now() + LIFETIME)
+        .not_valid_before(_NEVER_BEFORE)
+        .not_valid_after(_NEVER_AFTER)
         .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
         # Python 3.13 and later verify strictly (RFC 5280), and ask for all of these.
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -26,13 +26,28 @@ from tryitnow.metrics.node import FETCHED_BYTES
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30)
-"""No limit on the whole: archives have gigabytes. A peer that is silent for 30 s counts as gone,
-and the next source continues from the same byte."""
 
-_LEAST_BYTES_PER_SECOND = 64 << 10
-_RATE_WINDOW_SECONDS = 60.0
-"""A peer that gives less than that over a minute is left for the next source."""
+@dataclass(frozen=True)
+class Patience:
+    """How long a source is waited for. There is no limit on the whole: archives have gigabytes.
+
+    Attributes:
+        silence_seconds: A source that is silent for that long counts as gone, and the next one
+            continues from the same byte.
+        least_bytes_per_second: A source that gives less is left for the next one.
+        rate_window_seconds: How long it is looked at for that.
+
+    """
+
+    silence_seconds: float = 30.0
+    least_bytes_per_second: int = 64 << 10
+    rate_window_seconds: float = 60.0
+
+    @property
+    def timeout(self) -> aiohttp.ClientTimeout:
+        """The limits as aiohttp knows them."""
+        return aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=self.silence_seconds)
+
 
 _ERROR_BYTES = 200
 """Most that is read of an error's body."""
@@ -54,6 +69,7 @@ class Fetcher:
     disk: Ledger
     metrics: Metrics
     token_file: Path
+    patience: Patience = Patience()
 
     async def fetch(self, name: ArchiveName, order: Fetch, definition: Definition) -> None:
         """Make the archive present on this node.
@@ -118,8 +134,7 @@ class Fetcher:
     async def _download(
         self, source: Source, partial: Path, archive: Archive, digest: hashlib._Hash, have: int
     ) -> None:
-        token = (await asyncio.to_thread(self.token_file.read_text)).strip()
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {await self._token()}"}
         if have:
             headers["Range"] = f"bytes={have}-"
         try:
@@ -129,7 +144,7 @@ class Fetcher:
         url = f"{source.url}/{archive.sha256}"
         try:
             async with (
-                aiohttp.ClientSession(timeout=TIMEOUT) as session,
+                aiohttp.ClientSession(timeout=self.patience.timeout) as session,
                 # A redirect could lead into this node's own network.
                 session.get(url, headers=headers, ssl=trust, allow_redirects=False) as answer,
             ):
@@ -145,6 +160,14 @@ class Fetcher:
             partial.unlink(missing_ok=True)
             msg = f"it gave {have} bytes or more, not {archive.size_bytes}"
             raise _SourceError(msg)
+
+    async def _token(self) -> str:
+        try:
+            return (await asyncio.to_thread(self.token_file.read_text)).strip()
+        except OSError as error:
+            # No error of the disk: nobody has mounted it.
+            msg = f"this agent has no token for its peers: {error}; see TRANSFER_TOKEN_FILE"
+            raise FetchError(msg) from error
 
     async def _receive(
         self,
@@ -163,9 +186,9 @@ class Fetcher:
                 if have > archive.size_bytes:
                     break
                 await in_thread(_append, handle, digest, chunk)
-                if time.monotonic() - since > _RATE_WINDOW_SECONDS:
-                    if have - then < _LEAST_BYTES_PER_SECOND * _RATE_WINDOW_SECONDS:
-                        msg = f"it gave only {have - then} bytes in {_RATE_WINDOW_SECONDS:g} s"
+                if (took := time.monotonic() - since) > self.patience.rate_window_seconds:
+                    if have - then < self.patience.least_bytes_per_second * took:
+                        msg = f"it gave only {have - then} bytes in {took:.0f} s"
                         raise _SourceError(msg)
                     since, then = time.monotonic(), have
         finally:

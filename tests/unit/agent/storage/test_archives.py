@@ -14,23 +14,13 @@ import pytest
 import yaml
 import zstandard
 
-from tests.unit.builders import PINNED, make_archive, make_blueprint
-from tryitnow.agent.archive import (
-    CHUNK_BYTES,
-    ArchiveMissingError,
-    ArchiveName,
-    ArchiveStore,
-    DigestMismatchError,
-)
-from tryitnow.api.checkpoint import (
-    Archive,
-    Blueprint,
-    Compression,
-    CRIUOptions,
-    TCPPolicy,
-    Versions,
-)
+from tests.unit.builders import PINNED, make_archive, make_container, make_definition
+from tryitnow.agent.errors import ArchiveMissingError, DigestMismatchError
+from tryitnow.agent.storage.archives import CHUNK_BYTES, ArchiveName, ArchiveStore
+from tryitnow.api.archive import Archive, Versions
+from tryitnow.api.definition import Compression, CRIUOptions, Definition, TCPPolicy
 from tryitnow.api.meta import Key
+from tryitnow.api.template import EmptyDir, Template, Volume
 
 SHOP = Key("default", "shop")
 PLAIN = ArchiveName(SHOP, "0123456789", Compression.NONE)
@@ -98,7 +88,7 @@ def test_nobody_but_root_can_look_in(tmp_path: Path) -> None:
     try:
         store.open()
         archive = write(store)
-        store.describe(PLAIN, archive, make_blueprint())
+        store.describe(PLAIN, archive, make_definition())
     finally:
         os.umask(before)
     assert mode_of(loose) == 0o700
@@ -106,7 +96,7 @@ def test_nobody_but_root_can_look_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, len(CONTENT) // 2, len(CONTENT) - 1])
-def test_a_copy_with_a_flipped_byte_is_never_used(store: ArchiveStore, at: int) -> None:
+def test_an_archive_with_a_flipped_byte_is_never_used(store: ArchiveStore, at: int) -> None:
     archive = write(store)
     flip_byte(store.path(PLAIN), at)
     with pytest.raises(DigestMismatchError, match=archive.sha256):
@@ -114,7 +104,7 @@ def test_a_copy_with_a_flipped_byte_is_never_used(store: ArchiveStore, at: int) 
     given: list[bytes] = []
     with pytest.raises(DigestMismatchError):
         given.extend(store.read(PLAIN, archive))
-    assert len(b"".join(given)) < len(CONTENT), "whoever reads it never gets the whole"
+    assert len(b"".join(given)) < len(CONTENT), "no reader gets the whole"
 
 
 def test_a_damaged_archive_smaller_than_one_chunk_gives_nothing(store: ArchiveStore) -> None:
@@ -140,7 +130,9 @@ def test_a_missing_archive_is_told_apart_from_a_damaged_one(store: ArchiveStore)
 
 
 @pytest.mark.parametrize("name", [PLAIN, PACKED], ids=["plain", "zstd"])
-def test_a_freeze_that_breaks_off_leaves_nothing(store: ArchiveStore, name: ArchiveName) -> None:
+def test_a_checkpoint_that_breaks_off_leaves_nothing(
+    store: ArchiveStore, name: ArchiveName
+) -> None:
     def broken() -> Iterator[bytes]:
         yield CONTENT
         msg = "the connection broke"
@@ -151,7 +143,9 @@ def test_a_freeze_that_breaks_off_leaves_nothing(store: ArchiveStore, name: Arch
     assert store.names() == set()
 
 
-def test_a_freeze_that_breaks_off_leaves_the_older_archive_as_it_was(store: ArchiveStore) -> None:
+def test_a_checkpoint_that_breaks_off_leaves_the_older_archive_as_it_was(
+    store: ArchiveStore,
+) -> None:
     archive = write(store)
 
     def broken() -> Iterator[bytes]:
@@ -209,7 +203,7 @@ def test_downloads_of_different_contents_do_not_mix(store: ArchiveStore) -> None
 def test_removing_takes_everything_of_that_archive_and_nothing_else(store: ArchiveStore) -> None:
     other = ArchiveName(SHOP, "9999999999", Compression.NONE)
     for name in (PLAIN, other):
-        store.describe(name, write(store, name), make_blueprint())
+        store.describe(name, write(store, name), make_definition())
         store.partial(name, "a" * 64).write_bytes(b"half")
     store.remove(PLAIN)
     assert all("9999999999" in name for name in store.names())
@@ -224,16 +218,16 @@ def test_free_space_is_that_of_the_file_system(store: ArchiveStore) -> None:
 # -- the .md beside an archive --------------------------------------------------------------------
 
 
-def describe(store: ArchiveStore, archive: Archive, blueprint: Blueprint) -> tuple[Any, str]:
-    store.describe(PACKED, archive, blueprint)
+def describe(store: ArchiveStore, archive: Archive, definition: Definition) -> tuple[Any, str]:
+    store.describe(PACKED, archive, definition)
     text = (store.directory / "default_shop_0123456789.md").read_text()
     _, front, body = text.split("---\n", 2)
     return yaml.safe_load(front), body
 
 
-def test_the_metadata_says_what_was_frozen_and_by_what(store: ArchiveStore) -> None:
+def test_the_metadata_says_what_was_checkpointed_and_by_what(store: ArchiveStore) -> None:
     versions = Versions(kernel="6.18.4", criu="4.2.1", podman="5.8.6", runtime="crun 1.28")
-    facts, _ = describe(store, make_archive(versions=versions), make_blueprint())
+    facts, _ = describe(store, make_archive(versions=versions), make_definition())
     image, digest = PINNED.split("@")
     assert facts == {
         "checkpoint": "default/shop",
@@ -251,7 +245,7 @@ def test_the_metadata_says_what_was_frozen_and_by_what(store: ArchiveStore) -> N
 
 
 def test_an_image_that_was_never_in_a_registry_is_named_by_its_id(store: ArchiveStore) -> None:
-    facts, _ = describe(store, make_archive(image=f"sha256:{'7' * 64}"), make_blueprint())
+    facts, _ = describe(store, make_archive(image=f"sha256:{'7' * 64}"), make_definition())
     assert facts["image_digest"] == f"sha256:{'7' * 64}"
 
 
@@ -259,15 +253,82 @@ def test_an_image_that_was_never_in_a_registry_is_named_by_its_id(store: Archive
     ("criu", "options"),
     [
         (CRIUOptions(), "--file-locks --tcp-close"),
-        (CRIUOptions(file_locks=False), "copy --tcp-close"),
+        (CRIUOptions(file_locks=False), "--tcp-close"),
         (CRIUOptions(tcp=TCPPolicy.ESTABLISHED), "--file-locks --tcp-established"),
     ],
 )
-def test_the_metadata_says_how_to_thaw_by_hand(
+def test_the_metadata_says_how_to_restore_by_hand(
     store: ArchiveStore, criu: CRIUOptions, options: str
 ) -> None:
-    _, body = describe(store, make_archive(), make_blueprint(criu=criu))
-    assert f"podman container restore --import {PACKED}" in body
-    assert options in body
+    _, body = describe(store, make_archive(), make_definition(criu=criu))
+    assert f"podman container restore {options} --pod demo --import {PACKED}" in body
     assert "--publish 8080:8080" in body
     assert "secrets" in body
+
+
+def test_the_metadata_of_several_containers_says_how_to_restore_each(store: ArchiveStore) -> None:
+    database = make_container("database", ports=())
+    template = Template(
+        containers=(make_container(), database),
+        volumes=(Volume(name="data", empty_dir=EmptyDir()),),
+    )
+    archive = make_archive(images={"shop": PINNED, "database": PINNED})
+    facts, body = describe(store, archive, make_definition(template=template))
+    assert facts["images"] == {"shop": PINNED, "database": PINNED}
+    for name in ("shop", "database"):
+        assert f"--import parts/containers/{name}.tar --name demo-{name}" in body
+    assert "parts/volumes" in body
+
+
+def test_the_longest_names_still_make_file_names(store: ArchiveStore) -> None:
+    name = ArchiveName(Key("n" * 63, "c" * 253), "0" * 32, Compression.ZSTD)
+    archive = write(store, name)
+    store.describe(name, archive, make_definition())
+    partial = store.partial(name, archive.sha256)
+    partial.touch()
+    in_the_trash = f"{10**19}_{partial.name}"
+    (store.directory / in_the_trash).touch()
+
+
+def test_checkpoints_with_long_names_do_not_share_a_file() -> None:
+    first, second = (
+        ArchiveName(Key("default", "c" * 253), revision * 32, Compression.NONE)
+        for revision in ("1", "2")
+    )
+    assert first.stem != second.stem
+
+
+def test_a_disk_that_cannot_read_a_file_has_damaged_it(store: ArchiveStore) -> None:
+    """EIO: the next restore must not try it again, and another node must give it anew."""
+    archive = write(store)
+    real = store.path(PLAIN)
+
+    class SickStore(ArchiveStore):
+        def path(self, name: ArchiveName) -> Path:
+            return SickPath(super().path(name))
+
+    with pytest.raises(DigestMismatchError, match="the disk cannot read"):
+        SickStore(store.directory).check(PLAIN, archive)
+    assert real.exists()
+
+
+class SickPath(type(Path())):  # type: ignore[misc]
+    """A file whose blocks cannot be read."""
+
+    def open(self, *_: Any, **__: Any) -> Any:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_disk_without_free_files_has_damaged_nothing(store: ArchiveStore) -> None:
+    archive = write(store)
+
+    class Busy(type(Path())):  # type: ignore[misc]
+        def open(self, *_: Any, **__: Any) -> Any:
+            raise OSError(24, "Too many open files")
+
+    class BusyStore(ArchiveStore):
+        def path(self, name: ArchiveName) -> Path:
+            return Busy(super().path(name))
+
+    with pytest.raises(OSError, match="Too many open files"):
+        BusyStore(store.directory).check(PLAIN, archive)

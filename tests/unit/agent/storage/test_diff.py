@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fakes import FakePodman
-from tryitnow.agent.changes import add_changes, compare
-from tryitnow.agent.node import Node
-from tryitnow.agent.prepare import fill_root
-from tryitnow.agent.unpack import DELETED_FILES, ROOT_FS_DIFF, extract
-from tryitnow.agent.volumes import VolumeError
+from tryitnow.agent.checkpoints.prepare import fill_root
+from tryitnow.agent.errors import VolumeError
+from tryitnow.agent.storage.diff import add_changes, compare
+from tryitnow.agent.storage.unpack import DELETED_FILES, HOSTS, ROOT_FS_DIFF, extract
 
 OWN, HELPER = "tryitnow_build_default_shop_r", "tryitnow_prepare_default_shop_r"
 
@@ -117,7 +116,7 @@ def listing(root: Path) -> dict[str, tuple[str, int, str]]:
 
 
 async def test_laid_over_the_image_they_give_the_container_again(
-    node: Node, podman: FakePodman, root: Path, image: Path, tmp_path: Path
+    podman: FakePodman, root: Path, image: Path, tmp_path: Path
 ) -> None:
     replace(root / "app/config.php", "changed")
     shutil.rmtree(root / "app/cache")
@@ -139,7 +138,7 @@ async def test_laid_over_the_image_they_give_the_container_again(
     export = tmp_path / "export.tar"
     with tarfile.open(export, "w:") as tar:
         tar.addfile(tarfile.TarInfo("config.dump"), io.BytesIO())
-    await add_changes(node, OWN, HELPER, export)
+    await add_changes(podman, OWN, HELPER, export, "")
     assert export.stat().st_size < 1 << 20, "a hole takes no room"
     with tarfile.open(export, "r:") as tar:
         assert tar.getnames() == ["config.dump", ROOT_FS_DIFF, DELETED_FILES]
@@ -161,42 +160,81 @@ async def test_laid_over_the_image_they_give_the_container_again(
 
 
 async def test_in_the_place_of_a_link_that_is_gone_podman_finds_a_file(
-    node: Node, podman: FakePodman, root: Path, image: Path, export: Path
+    podman: FakePodman, root: Path, image: Path, export: Path
 ) -> None:
     """Or it would remove what the link leads to, and leave the link."""
     (root / "app/current").unlink()
     podman.roots = (root, image)
-    await add_changes(node, OWN, HELPER, export)
+    await add_changes(podman, OWN, HELPER, export, "")
     placeholder = packed(export)["app/current"]
     assert placeholder.isreg()
     assert placeholder.size == 0
 
 
-async def test_a_file_for_which_no_copy_could_find_room_is_named(
-    node: Node, podman: FakePodman, root: Path, image: Path, export: Path
+async def test_a_file_for_which_no_restore_could_find_room_is_named(
+    podman: FakePodman, root: Path, image: Path, export: Path
 ) -> None:
     with (root / "app/endless").open("wb") as file:
         file.truncate(shutil.disk_usage(export.parent).total * 2)
     podman.roots = (root, image)
     with pytest.raises(VolumeError, match=r"/app/endless in the container has \d+ MiB"):
-        await add_changes(node, OWN, HELPER, export)
+        await add_changes(podman, OWN, HELPER, export, "")
 
 
 async def test_an_export_that_was_cut_off_is_no_bug_of_ours(
-    node: Node, podman: FakePodman, root: Path, image: Path, export: Path
+    podman: FakePodman, root: Path, image: Path, export: Path
 ) -> None:
     (root / "new").touch()
     podman.roots = (root, image)
     export.write_bytes(b"half a header")
     with pytest.raises(VolumeError, match="no whole tar"):
-        await add_changes(node, OWN, HELPER, export)
+        await add_changes(podman, OWN, HELPER, export, "")
 
 
 async def test_a_socket_is_left_to_criu(
-    node: Node, podman: FakePodman, root: Path, image: Path, export: Path
+    podman: FakePodman, root: Path, image: Path, export: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(root / "s"))
     podman.roots = (root, image)
-    await add_changes(node, OWN, HELPER, export)
+    await add_changes(podman, OWN, HELPER, export, "")
     assert "s" not in packed(export)
+
+
+async def test_names_that_are_no_utf_8_come_out_as_they_were(
+    podman: FakePodman, root: Path, image: Path, export: Path, tmp_path: Path
+) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    (image / odd).touch()
+    (root / f"new-{odd}").write_text("x")
+    podman.roots = (root, image)
+    await add_changes(podman, OWN, HELPER, export, "")
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    extract(export, unpacked)
+    fill_root(unpacked, image)
+    assert not (image / odd).exists()
+    assert (image / f"new-{odd}").read_text() == "x"
+
+
+async def test_what_an_application_wrote_into_its_hosts_file_travels_along(
+    podman: FakePodman, root: Path, export: Path
+) -> None:
+    podman.roots = (root, root)
+    await add_changes(podman, OWN, HELPER, export, "192.0.2.1 partner\n")
+    with tarfile.open(export, "r:") as tar:
+        assert tar.getnames() == [HOSTS], "and nothing else, where nothing was changed"
+        found = tar.extractfile(HOSTS)
+        assert found is not None
+        assert found.read() == b"192.0.2.1 partner\n"
+
+
+async def test_nothing_of_the_work_is_left_beside_the_export(
+    podman: FakePodman, root: Path, image: Path, export: Path
+) -> None:
+    (root / "new").touch()
+    podman.roots = (root, image)
+    podman.directory.mkdir()
+    before = set(export.parent.iterdir())
+    await add_changes(podman, OWN, HELPER, export, "")
+    assert set(export.parent.iterdir()) == before

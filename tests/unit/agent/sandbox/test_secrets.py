@@ -8,7 +8,8 @@ import pytest
 
 from tests.unit.builders import make_container
 from tests.unit.fakes import FakeKubernetes
-from tryitnow.agent.sources import Redacted, SourceError, read_sources
+from tryitnow.agent.errors import SourceError
+from tryitnow.agent.sandbox.secrets import Redacted, printable, read_sources
 from tryitnow.api.meta import Key
 from tryitnow.api.template import Template
 
@@ -101,3 +102,30 @@ def test_a_secret_within_a_secret_is_hidden_whole() -> None:
 
 def test_what_is_too_short_to_be_a_secret_garbles_nothing() -> None:
     assert Redacted().also(["", "1", "no"]).text("1 of 2: no") == "1 of 2: no"
+
+
+def test_nothing_steers_a_terminal_or_forges_a_line() -> None:
+    said = "ok\x1b[2J\x1b]0;owned\x07\rforged\x00 caf\u00e9\u202e\tend\n"
+    assert printable(said) == "ok[2J]0;ownedforged caf\u00e9\tend\n"
+    assert Redacted().text(said) == printable(said)
+
+
+def test_a_secret_with_control_characters_between_is_hidden_as_it_was_written() -> None:
+    redacted = Redacted().also(["one\x1btwo"])
+    assert redacted.text("it is one\x1btwo") == "it is ***"
+
+
+async def test_credentials_for_registries_are_read_and_not_shown(
+    kubernetes: FakeKubernetes,
+) -> None:
+    kubernetes.data["secrets", Key("default", "pull")] = {".dockerconfigjson": b"{'auth': 'xyz'}"}
+    sources = await read_sources(
+        kubernetes, "default", template(imagePullSecrets=[{"name": "pull"}])
+    )
+    assert sources.pull_secrets == ({".dockerconfigjson": b"{'auth': 'xyz'}"},)
+    assert "xyz" not in sources.redacted.text("{'auth': 'xyz'}")
+
+
+async def test_a_missing_credential_names_its_field(kubernetes: FakeKubernetes) -> None:
+    with pytest.raises(SourceError, match=r"imagePullSecrets\[pull\]: there is no Secret 'pull'"):
+        await read_sources(kubernetes, "default", template(imagePullSecrets=[{"name": "pull"}]))

@@ -8,7 +8,11 @@ import ssl
 import pytest
 from cryptography import x509
 
-from tryitnow.agent.certificate import UnusableCertificateError, make_certificate, trust_only
+from tryitnow.agent.transfer.certificate import (
+    UnusableCertificateError,
+    make_certificate,
+    trust_only,
+)
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "node-a.example"])
@@ -58,3 +62,10 @@ def test_an_agent_that_has_published_no_certificate_yet_is_not_trusted() -> None
 def test_what_is_no_certificate_is_refused(text: str) -> None:
     with pytest.raises(UnusableCertificateError, match="no usable certificate"):
         trust_only(text)
+
+
+def test_no_clock_ends_a_certificate() -> None:
+    """An agent may run for years, and the clocks of two nodes may differ by hours."""
+    certificate = x509.load_pem_x509_certificate(make_certificate("192.0.2.1").pem.encode())
+    assert certificate.not_valid_before_utc.year == 2000
+    assert certificate.not_valid_after_utc.year == 9999

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tryitnow.agent.cgroup import CgroupError, gather
+from tryitnow.agent.errors import CgroupError
+from tryitnow.agent.sandbox.cgroup import gather
 
 ID = "c0ffee" * 10
 HOME = f"/libpod_parent/libpod-{ID}"

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from tryitnow.agent.probe import (
-    ContainerDiedError,
-    NotReadyError,
-    Target,
-    ask,
-    open_session,
-    wait_ready,
-)
-from tryitnow.api.checkpoint import HTTPGet, Readiness
+from tests.unit.builders import make_definition
+from tests.unit.virtual_time import in_virtual_time
+from tryitnow.agent.errors import ContainerDiedError, NotReadyError
+from tryitnow.agent.sandbox.model import Sandbox
+from tryitnow.agent.sandbox.names import PodName
+from tryitnow.agent.sandbox.probe import Prober, Target, ask, open_session, wait_until
+from tryitnow.agent.transfer.certificate import make_certificate
+from tryitnow.api.definition import HTTPGet, Readiness
+from tryitnow.api.template import Scheme
+from tryitnow.podman.client import PortMapping
+from tryitnow.settings import AgentSettings
 
 ADDRESS = "127.77.0.2"
 SOON = timedelta(seconds=5)
@@ -75,6 +78,15 @@ async def port(application: Application) -> AsyncIterator[int]:
     yield int(runner.addresses[0][1])
     application.ended.set()
     await runner.cleanup()
+
+
+async def wait_ready(
+    session: aiohttp.ClientSession,
+    asked: Target,
+    deadline: timedelta,
+    alive: Callable[[], Awaitable[bool]],
+) -> timedelta:
+    return await wait_until(lambda: ask(session, asked), deadline, alive)
 
 
 def target(port: int, **readiness: object) -> Target:
@@ -239,3 +251,100 @@ async def test_a_node_with_an_ipv6_address_is_asked_too(
         assert await ask(session, Target("::1", port, Readiness())) is None
     finally:
         await runner.cleanup()
+
+
+# -- HTTPS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def https_port(application: Application) -> AsyncIterator[int]:
+    app = web.Application()
+    app.router.add_get("/{path:.*}", application.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    certificate = make_certificate("shop.example")  # of another name, and signed by nobody
+    await web.TCPSite(runner, ADDRESS, 0, ssl_context=certificate.context).start()
+    yield int(runner.addresses[0][1])
+    application.ended.set()
+    await runner.cleanup()
+
+
+async def test_https_takes_any_certificate_as_a_pods_probe_does(
+    session: aiohttp.ClientSession, https_port: int
+) -> None:
+    ready = target(https_port, http_get=HTTPGet(scheme=Scheme.HTTPS))
+    assert ready.base_url == f"https://{ADDRESS}:{https_port}"
+    assert await ask(session, ready) is None
+    assert await ask(session, target(https_port)) is not None
+
+
+async def test_a_way_to_https_names_the_field_to_set(
+    session: aiohttp.ClientSession, port: int, application: Application
+) -> None:
+    application.status, application.headers = 301, {"Location": "https://shop.example/"}
+    said = await ask(session, target(port))
+    assert said is not None
+    assert said.endswith("set readiness.httpGet.scheme to HTTPS")
+
+
+# -- time -----------------------------------------------------------------------------------------
+
+
+async def _lasts(answer_after: float, looks: list[float]) -> timedelta:
+    clock = asyncio.get_running_loop().time
+
+    async def look() -> str | None:
+        looks.append(clock())
+        return None if clock() >= answer_after else "not yet"
+
+    return await wait_until(look, timedelta(minutes=5), lives)
+
+
+def test_a_start_of_minutes_is_not_asked_thousands_of_times() -> None:
+    looks: list[float] = []
+    took = in_virtual_time(_lasts(200, looks))
+    assert timedelta(seconds=200) <= took < timedelta(seconds=201)
+    assert len(looks) < 450
+    assert looks[1] < 0.01, "and a restore is not waited for"
+
+
+async def _dies_after(seconds: float) -> float:
+    clock = asyncio.get_running_loop().time
+
+    async def look() -> str | None:
+        return "nobody listens"
+
+    async def alive() -> bool:
+        return clock() < seconds
+
+    with pytest.raises(ContainerDiedError, match="nobody listens"):
+        await wait_until(look, timedelta(minutes=5), alive)
+    return clock()
+
+
+def test_the_end_of_a_container_is_seen_within_two_seconds() -> None:
+    assert in_virtual_time(_dies_after(60)) < 62
+
+
+# -- the way of clients ---------------------------------------------------------------------------
+
+
+async def test_clients_and_probes_ask_by_the_same_name(
+    session: aiohttp.ClientSession, settings: AgentSettings
+) -> None:
+    sandbox = Sandbox(PodName("0" * 16), (PortMapping(20001, 8080),), pid=1)
+    found = Prober(settings, session).published(make_definition(), sandbox)
+    assert found.url == f"http://{settings.node_address}:20001/"
+    assert found.headers == {"Host": f"{settings.node_address}:20001"}
+    hosted = Prober(replace(settings, public_host="node-a.demos.example.com"), session)
+    found = hosted.published(make_definition(), sandbox)
+    assert found.base_url == f"http://{settings.node_address}:20001"
+    assert found.headers == {"Host": "node-a.demos.example.com:20001"}
+
+
+async def test_a_port_that_a_sandbox_does_not_publish_is_an_error(
+    session: aiohttp.ClientSession, settings: AgentSettings
+) -> None:
+    sandbox = Sandbox(PodName("0" * 16), (), pid=1)
+    with pytest.raises(KeyError):
+        Prober(settings, session).published(make_definition(), sandbox)

@@ -1,0 +1,73 @@
+"""The identity of a node's storage: what is another storage is seen before anything is removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tryitnow.agent.storage.identity import (
+    FILE,
+    Marks,
+    new_storage_id,
+    read_mark,
+    what_changed,
+    write_mark,
+)
+
+
+def test_a_mark_is_read_as_it_was_written(tmp_path: Path) -> None:
+    storage_id = new_storage_id()
+    assert read_mark(tmp_path) is None
+    write_mark(tmp_path / "new", storage_id)
+    assert read_mark(tmp_path / "new") == storage_id
+    write_mark(tmp_path / "new", "another")
+    assert read_mark(tmp_path / "new") == "another"
+
+
+def test_ids_are_not_guessed_alike() -> None:
+    assert len({new_storage_id() for _ in range(100)}) == 100
+    assert len(new_storage_id()) == 32
+
+
+@pytest.mark.parametrize("content", [b"", b"\n"])
+def test_an_empty_mark_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    assert read_mark(tmp_path) is None
+
+
+def test_a_mark_that_is_no_text_is_another_storage(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"\xff\xfe\x00")
+    found = read_mark(tmp_path)
+    assert found is not None
+    assert what_changed(Marks(data=found, podman="a", cluster="a")) is not None
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [Marks(None, None, None), Marks("a", "a", None), Marks("a", "a", "a")],
+    ids=["all new", "an agent object that is new", "as it was"],
+)
+def test_what_is_as_it_was_is_fine(marks: Marks) -> None:
+    assert what_changed(marks) is None
+
+
+@pytest.mark.parametrize(
+    ("marks", "where"),
+    [
+        (Marks(None, "a", None), "the data directory has"),
+        (Marks("a", None, None), "Podman's storage has"),
+        (Marks("a", "b", None), "Podman's storage is not"),
+        (Marks(None, "a", "a"), "the data directory is not"),
+        (Marks("b", "a", "a"), "the data directory is not"),
+        (Marks("a", None, "a"), "Podman's storage is not"),
+        (Marks("a", "b", "a"), "Podman's storage is not"),
+        (Marks(None, None, "a"), "the data directory and Podman's storage are not"),
+        (Marks("b", "b", "a"), "the data directory and Podman's storage are not"),
+        (Marks("b", "c", "a"), "the data directory and Podman's storage are not"),
+    ],
+)
+def test_what_is_not_as_it_was_is_named(marks: Marks, where: str) -> None:
+    said = what_changed(marks)
+    assert said is not None
+    assert said.startswith(where)

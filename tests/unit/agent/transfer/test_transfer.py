@@ -1,0 +1,661 @@
+"""Archives from agent to agent: several nodes in one process, real TLS, real files.
+
+The one fake is the API server's TokenReview (``FakeKubernetes.tokens``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.unit.builders import make_archive, make_definition
+from tests.unit.fakes import FakeKubernetes
+from tryitnow.agent.errors import ArchiveMissingError, NodeShortError
+from tryitnow.agent.storage.archives import ArchiveName, ArchiveStore
+from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate, trust_only
+from tryitnow.agent.transfer.client import Fetcher, FetchError, Patience
+from tryitnow.agent.transfer.server import TransferServer
+from tryitnow.api.definition import Compression
+from tryitnow.api.limits import DISK_FULL
+from tryitnow.api.meta import Key
+from tryitnow.api.nodecheckpoint import Fetch, Source
+from tryitnow.kubernetes.client import TokenIdentity
+from tryitnow.metrics.family import Program
+from tryitnow.metrics.instruments import Metrics
+from tryitnow.settings import AgentSettings
+
+CONTENT = os.urandom(3 << 20)
+ARCHIVE = make_archive(CONTENT)
+DEFINITION = make_definition()
+NAME = ArchiveName(Key("default", "shop"), "0" * 32, Compression.NONE)
+
+TOKEN = "token of an agent"
+AGENT = TokenIdentity("system:serviceaccount:tryitnow-system:tryitnow-agent")
+
+
+@dataclass
+class Peer:
+    """Another node, which has the archive and serves it."""
+
+    name: str
+    address: str
+    archives: ArchiveStore
+    server: TransferServer
+    certificate: ServerCertificate
+
+    @property
+    def file(self) -> Path:
+        return self.archives.path(NAME)
+
+    def source(self, **changes: str) -> Source:
+        whole = {
+            "node_name": self.name,
+            "url": self.server.url,
+            "certificate": self.certificate.pem,
+        }
+        return Source(**{**whole, **changes})
+
+    def damage(self, at: int) -> None:
+        with self.file.open("r+b") as file:
+            file.seek(at)
+            file.write(bytes([CONTENT[at] ^ 1]))
+
+    async def get(self, *, token: str = TOKEN, sha256: str = ARCHIVE.sha256) -> tuple[int, str]:
+        """Ask it as an agent would; return status and text."""
+        trust = trust_only(self.certificate.pem)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"{self.server.url}/{sha256}"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, headers=headers, ssl=trust) as answer,
+        ):
+            return answer.status, (await answer.read())[:200].decode(errors="replace")
+
+
+AddPeer = Callable[[str], Awaitable[Peer]]
+
+
+@pytest.fixture
+async def add_peer(
+    settings: AgentSettings, tmp_path: Path, kubernetes: FakeKubernetes
+) -> AsyncIterator[AddPeer]:
+    kubernetes.tokens[TOKEN] = AGENT
+    async with AsyncExitStack() as stack:
+
+        async def add(name: str) -> Peer:
+            address = f"127.77.1.{ord(name[-1])}"
+            theirs = replace(
+                settings,
+                node_name=name,
+                node_address=address,
+                transfer_port=_free_port(address),
+            )
+            archives = ArchiveStore(tmp_path / name)
+            archives.open()
+            archives.path(NAME).write_bytes(CONTENT)
+            good = {ARCHIVE.sha256: archives.path(NAME)}
+            server = TransferServer(theirs, kubernetes, good.get)
+            certificate = make_certificate(address)
+            await server.start(certificate)
+            stack.push_async_callback(server.stop)
+            return Peer(name, address, archives, server, certificate)
+
+        yield add
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> ArchiveStore:
+    archives = ArchiveStore(tmp_path / "node-a")
+    archives.open()
+    return archives
+
+
+@pytest.fixture
+def free() -> list[int]:
+    """Free bytes of the disk."""
+    return [1 << 40]
+
+
+@pytest.fixture
+def fetcher(archives: ArchiveStore, settings: AgentSettings, free: list[int]) -> Fetcher:
+    disk = Ledger(DISK_FULL, "disk", lambda: free[0], 0)
+    return Fetcher(archives, disk, Metrics(Program.AGENT), settings.transfer_token_file)
+
+
+def _free_port(address: str) -> int:
+    with socket.socket() as listener:
+        listener.bind((address, 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def fetch_from(fetcher: Fetcher, *sources: Source) -> None:
+    await fetcher.fetch(NAME, Fetch(archive=ARCHIVE, sources=sources), DEFINITION)
+
+
+def assert_nothing_kept(fetcher: Fetcher) -> None:
+    assert fetcher.archives.names() == set()
+    assert fetcher.disk.reserved_bytes == 0
+
+
+def partial_of(fetcher: Fetcher) -> Path:
+    return fetcher.archives.partial(NAME, ARCHIVE.sha256)
+
+
+# -- the good way ---------------------------------------------------------------------------------
+
+
+async def test_an_archive_arrives_to_the_byte(fetcher: Fetcher, add_peer: AddPeer) -> None:
+    peer = await add_peer("node-b")
+    await fetch_from(fetcher, peer.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+    assert fetcher.archives.path(NAME).stat().st_mode & 0o777 == 0o600
+    assert fetcher.archives.names() == {str(NAME), f"{NAME.stem}.md"}
+
+
+async def test_a_download_goes_on_where_it_broke_off(fetcher: Fetcher, add_peer: AddPeer) -> None:
+    peer = await add_peer("node-b")
+    partial_of(fetcher).write_bytes(CONTENT[: 2 << 20])
+    peer.damage(1000)  # a byte that is here already, and so is not asked for again
+    await fetch_from(fetcher, peer.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_another_source_goes_on_where_the_first_broke_off(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    gone, peer = await add_peer("node-b"), await add_peer("node-c")
+    gone.file.unlink()
+    partial_of(fetcher).write_bytes(CONTENT[: 2 << 20])
+    peer.damage(1000)
+    await fetch_from(fetcher, gone.source(), peer.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_complete_download_is_not_asked_for_again(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    peer = await add_peer("node-b")
+    partial_of(fetcher).write_bytes(CONTENT)
+    peer.file.unlink()
+    await fetch_from(fetcher, peer.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_an_archive_that_is_here_is_not_fetched_again(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    peer = await add_peer("node-b")
+    await fetch_from(fetcher, peer.source())
+    peer.file.unlink()
+    await fetch_from(fetcher, peer.source())
+    fetcher.archives.path(NAME).write_bytes(CONTENT[:-1] + b"!")
+    with pytest.raises(FetchError):
+        await fetch_from(fetcher, peer.source())
+
+
+async def test_a_download_that_is_too_long_starts_anew(fetcher: Fetcher, add_peer: AddPeer) -> None:
+    peer = await add_peer("node-b")
+    partial_of(fetcher).write_bytes(CONTENT + b"more")
+    await fetch_from(fetcher, peer.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+# -- what sources give is not believed ------------------------------------------------------------
+
+
+async def test_a_damaged_source_is_dropped_and_the_next_is_asked(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    damaged, good = await add_peer("node-b"), await add_peer("node-c")
+    damaged.damage(2_000_000)
+    await fetch_from(fetcher, damaged.source(), good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_of_a_damaged_source_alone_nothing_is_kept(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    damaged = await add_peer("node-b")
+    damaged.damage(2_000_000)
+    with pytest.raises(FetchError, match=r"node-b: its archive has sha256 .*; dropped"):
+        await fetch_from(fetcher, damaged.source())
+    assert_nothing_kept(fetcher)
+
+
+async def test_a_damaged_first_half_from_before_is_dropped_as_well(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    one, two = await add_peer("node-b"), await add_peer("node-c")
+    partial_of(fetcher).write_bytes(b"\0" * (2 << 20))
+    await fetch_from(fetcher, one.source(), two.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+@pytest.mark.parametrize("size", [0, 1_000_000, len(CONTENT) - 1, len(CONTENT) + 1])
+async def test_a_source_of_the_wrong_length_is_passed_over(
+    fetcher: Fetcher, add_peer: AddPeer, size: int
+) -> None:
+    wrong, good = await add_peer("node-b"), await add_peer("node-c")
+    os.truncate(wrong.file, size)
+    await fetch_from(fetcher, wrong.source(), good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_download_that_a_shorter_source_cannot_continue_is_not_lost(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    short, good = await add_peer("node-b"), await add_peer("node-c")
+    os.truncate(short.file, 1_000_000)
+    partial_of(fetcher).write_bytes(CONTENT[: 2 << 20])
+    good.damage(1000)
+    await fetch_from(fetcher, short.source(), good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_source_that_is_away_is_passed_over(fetcher: Fetcher, add_peer: AddPeer) -> None:
+    good = await add_peer("node-c")
+    port = _free_port("127.77.1.99")
+    away = good.source(node_name="node-b", url=f"https://127.77.1.99:{port}/archives")
+    await fetch_from(fetcher, away, good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_when_all_fail_each_says_why(fetcher: Fetcher, add_peer: AddPeer) -> None:
+    gone, damaged = await add_peer("node-b"), await add_peer("node-c")
+    gone.file.unlink()
+    damaged.damage(0)
+    with pytest.raises(FetchError) as caught:
+        await fetch_from(fetcher, gone.source(), damaged.source())
+    said = str(caught.value)
+    assert f"{NAME} could not be fetched" in said
+    assert "node-b: it answered 404: node-b has no good archive" in said
+    assert "node-c: its archive has sha256" in said
+
+
+async def test_without_sources_it_says_so(fetcher: Fetcher) -> None:
+    with pytest.raises(FetchError, match="no node has it"):
+        await fetch_from(fetcher)
+
+
+# -- who is believed, and who may ask -------------------------------------------------------------
+
+
+async def test_the_certificate_of_another_agent_is_refused(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    peer, other = await add_peer("node-b"), await add_peer("node-c")
+    impostor = peer.source(certificate=other.certificate.pem)
+    with pytest.raises(FetchError, match=r"node-b: the connection broke.*Certificate"):
+        await fetch_from(fetcher, impostor)
+    assert_nothing_kept(fetcher)
+
+
+async def test_a_certificate_for_another_address_is_refused(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    peer = await add_peer("node-b")
+    lured = peer.source(url=peer.server.url.replace(peer.address, "localhost"))
+    with pytest.raises(FetchError):
+        await fetch_from(fetcher, lured)
+    assert_nothing_kept(fetcher)
+
+
+async def test_a_source_with_an_unreadable_certificate_is_passed_over(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    peer, good = await add_peer("node-b"), await add_peer("node-c")
+    await fetch_from(fetcher, peer.source(certificate="no certificate"), good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_source_without_a_certificate_is_passed_over(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    peer, good = await add_peer("node-b"), await add_peer("node-c")
+    await fetch_from(fetcher, peer.source(certificate=""), good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_source_without_a_certificate_is_named(fetcher: Fetcher, add_peer: AddPeer) -> None:
+    peer = await add_peer("node-b")
+    with pytest.raises(FetchError, match="node-b: it has published no usable certificate"):
+        await fetch_from(fetcher, peer.source(certificate=""))
+
+
+async def test_the_token_of_somebody_else_is_refused(
+    fetcher: Fetcher, add_peer: AddPeer, kubernetes: FakeKubernetes
+) -> None:
+    peer = await add_peer("node-b")
+    kubernetes.tokens[TOKEN] = TokenIdentity("system:serviceaccount:default:default")
+    with pytest.raises(FetchError, match="node-b: it answered 401"):
+        await fetch_from(fetcher, peer.source())
+    assert_nothing_kept(fetcher)
+
+
+@pytest.mark.parametrize("token", ["", "made up", "token"])
+async def test_without_an_agents_token_there_is_no_archive(add_peer: AddPeer, token: str) -> None:
+    peer = await add_peer("node-b")
+    status, text = await peer.get(token=token)
+    assert status == 401
+    assert text == "the token is not that of a try-it-now agent\n"
+
+
+async def test_a_good_token_is_reviewed_once_per_download(
+    add_peer: AddPeer, kubernetes: FakeKubernetes
+) -> None:
+    peer = await add_peer("node-b")
+    for _ in range(3):
+        assert (await peer.get())[0] == 200
+    assert kubernetes.reviews == 1
+    for _ in range(2):
+        assert (await peer.get(token="made up"))[0] == 401
+    assert kubernetes.reviews == 3, "a refusal is never remembered"
+
+
+async def test_a_token_that_cannot_be_reviewed_is_not_refused_but_asked_to_wait(
+    add_peer: AddPeer, kubernetes: FakeKubernetes
+) -> None:
+    peer = await add_peer("node-b")
+    kubernetes.is_down = True
+    status, text = await peer.get()
+    assert status == 503
+    assert "cannot review the token" in text
+
+
+async def test_only_good_archives_are_served(add_peer: AddPeer) -> None:
+    peer = await add_peer("node-b")
+    assert (await peer.get(sha256="0" * 64))[0] == 404
+    assert (await peer.get(sha256="..%2Fdefault_shop.md"))[0] == 404
+    peer.file.unlink()
+    status, text = await peer.get()
+    assert status == 404
+    assert "node-b has no good archive" in text
+
+
+def test_the_url_of_an_ipv6_node_can_be_asked(
+    settings: AgentSettings, kubernetes: FakeKubernetes
+) -> None:
+    theirs = replace(settings, node_address="2001:db8::1", transfer_port=9443)
+    url = TransferServer(theirs, kubernetes, lambda _: None).url
+    assert url == "https://[2001:db8::1]:9443/archives"
+
+
+async def test_a_server_that_was_stopped_can_be_stopped_again(add_peer: AddPeer) -> None:
+    peer = await add_peer("node-b")
+    await peer.server.stop()
+    await peer.server.stop()
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await peer.get()
+
+
+# -- room -----------------------------------------------------------------------------------------
+
+
+async def test_a_full_disk_is_a_limit_of_the_node_before_anything_is_fetched(
+    fetcher: Fetcher, add_peer: AddPeer, free: list[int]
+) -> None:
+    peer = await add_peer("node-b")
+    free[0] = len(CONTENT) - 1
+    with pytest.raises(NodeShortError, match=r"fetching .* needs 3 MiB of disk; 2 MiB") as caught:
+        await fetch_from(fetcher, peer.source())
+    assert caught.value.limit == DISK_FULL
+    assert_nothing_kept(fetcher)
+
+
+async def test_a_download_that_goes_on_needs_room_for_the_rest_only(
+    fetcher: Fetcher, add_peer: AddPeer, free: list[int]
+) -> None:
+    peer = await add_peer("node-b")
+    partial_of(fetcher).write_bytes(CONTENT[: 2 << 20])
+    free[0] = 1 << 20
+    await fetch_from(fetcher, peer.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_disk_that_cannot_be_written_is_a_limit_of_the_node(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    peer = await add_peer("node-b")
+    (fetcher.archives.directory / f".{NAME.stem}.md.new").mkdir()
+    partial_of(fetcher).mkdir()
+    with pytest.raises(NodeShortError) as caught:
+        await fetch_from(fetcher, peer.source())
+    assert caught.value.limit == "DiskFailing"
+    assert fetcher.disk.reserved_bytes == 0
+
+
+async def test_an_agent_without_a_token_blames_neither_disk_nor_peer(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    peer = await add_peer("node-b")
+    fetcher.token_file.unlink()
+    with pytest.raises(FetchError, match="TRANSFER_TOKEN_FILE"):
+        await fetch_from(fetcher, peer.source())
+
+
+async def test_an_archive_that_was_not_fetched_is_missing(fetcher: Fetcher) -> None:
+    with pytest.raises(ArchiveMissingError):
+        fetcher.archives.check(NAME, ARCHIVE)
+
+
+# -- peers that were taken over -------------------------------------------------------------------
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Evil:
+    """A source that answers as a test says."""
+
+    source: Source
+    requests: list[web.Request]
+
+
+@asynccontextmanager
+async def evil_peer(answer: Answer, address: str = "127.77.1.66") -> AsyncIterator[Evil]:
+    certificate, port, requests = make_certificate(address), _free_port(address), []
+
+    async def noted(request: web.Request) -> web.StreamResponse:
+        requests.append(request)
+        return await answer(request)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", noted)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, address, port, ssl_context=certificate.context).start()
+    url = f"https://{address}:{port}/archives"
+    try:
+        yield Evil(Source(node_name="evil", url=url, certificate=certificate.pem), requests)
+    finally:
+        await runner.cleanup()
+
+
+async def broken_off(request: web.Request, content: bytes) -> web.StreamResponse:
+    """Promise the whole archive, give a part, and break off."""
+    answer = web.StreamResponse(headers={"Content-Length": str(len(CONTENT))})
+    await answer.prepare(request)
+    await answer.write(content)
+    assert request.transport is not None
+    await asyncio.sleep(0.05)
+    request.transport.abort()
+    return answer
+
+
+async def test_a_redirect_into_the_nodes_own_network_is_not_followed(fetcher: Fetcher) -> None:
+    async def metadata(request: web.Request) -> web.Response:
+        asked.append(request)
+        return web.Response(text='{"SecretAccessKey": "of the node"}')
+
+    asked: list[web.Request] = []
+    app = web.Application()
+    app.router.add_get("/{path:.*}", metadata)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    port = _free_port("127.77.1.67")
+    await web.TCPSite(runner, "127.77.1.67", port).start()
+
+    async def redirect(_: web.Request) -> web.Response:
+        raise web.HTTPFound(f"http://127.77.1.67:{port}/latest/meta-data")
+
+    try:
+        async with evil_peer(redirect) as evil:
+            with pytest.raises(FetchError, match="evil: it answered 302") as caught:
+                await fetch_from(fetcher, evil.source)
+    finally:
+        await runner.cleanup()
+    assert asked == []
+    assert "SecretAccessKey" not in str(caught.value)
+    assert_nothing_kept(fetcher)
+
+
+async def test_of_an_answer_without_end_little_is_read(fetcher: Fetcher) -> None:
+    given = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal given
+        answer = web.StreamResponse(status=500)
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            while given < 1 << 30:
+                await answer.write(b"x" * (1 << 16))
+                given += 1 << 16
+        return answer
+
+    async with evil_peer(endless) as evil:
+        with pytest.raises(FetchError, match="it answered 500") as caught:
+            await fetch_from(fetcher, evil.source)
+    assert given < 32 << 20
+    assert len(str(caught.value)) < 500
+
+
+async def test_more_than_was_promised_is_not_written(fetcher: Fetcher) -> None:
+    async def endless(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            for _ in range(1 << 10):
+                await answer.write(bytes(1 << 20))
+        return answer
+
+    async with evil_peer(endless) as evil:
+        with pytest.raises(FetchError, match=f"bytes or more, not {len(CONTENT)}"):
+            await fetch_from(fetcher, evil.source)
+    assert_nothing_kept(fetcher)
+
+
+async def test_what_a_poisoned_beginning_spoils_is_not_blamed_on_the_next(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    good = await add_peer("node-c")
+    async with evil_peer(lambda request: broken_off(request, bytes(4096))) as evil:
+        await fetch_from(fetcher, evil.source, good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+    assert len(evil.requests) == 1
+
+
+async def test_two_poisoners_do_not_keep_the_good_one_away(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    good = await add_peer("node-c")
+    async with evil_peer(lambda request: broken_off(request, bytes(4096))) as evil:
+        await fetch_from(fetcher, evil.source, evil.source, good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_source_that_breaks_off_is_continued_by_the_next(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    good = await add_peer("node-c")
+    good.damage(1000)  # of the first half, which the other one gives
+    half = CONTENT[: 2 << 20]
+    async with evil_peer(lambda request: broken_off(request, half)) as first:
+        await fetch_from(fetcher, first.source, good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_source_that_ignores_where_to_go_on_is_not_believed(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    async def whole(_: web.Request) -> web.Response:
+        return web.Response(body=CONTENT)
+
+    good = await add_peer("node-c")
+    partial_of(fetcher).write_bytes(CONTENT[: 2 << 20])
+    async with evil_peer(whole) as evil:
+        await fetch_from(fetcher, evil.source, good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_source_that_drips_is_left_for_the_next(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    async def drip(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": str(len(CONTENT))})
+        await answer.prepare(request)
+        with suppress(ConnectionError):
+            for at in range(1000):
+                await answer.write(CONTENT[at : at + 1])
+                await asyncio.sleep(0.02)
+        return answer
+
+    good = await add_peer("node-c")
+    hasty = replace(fetcher, patience=Patience(rate_window_seconds=0.2))
+    async with evil_peer(drip) as evil, asyncio.timeout(5):
+        await fetch_from(hasty, evil.source, good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_source_that_falls_silent_is_left_for_the_next(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    async def silent(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": str(len(CONTENT))})
+        await answer.prepare(request)
+        await answer.write(CONTENT[:1000])
+        await asyncio.sleep(60)
+        return answer
+
+    good = await add_peer("node-c")
+    hasty = replace(fetcher, patience=Patience(silence_seconds=0.2))
+    async with evil_peer(silent) as evil, asyncio.timeout(5):
+        await fetch_from(hasty, evil.source, good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_fetch_that_is_cancelled_goes_on_later(fetcher: Fetcher, add_peer: AddPeer) -> None:
+    async def half(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": str(len(CONTENT))})
+        await answer.prepare(request)
+        await answer.write(CONTENT[: 2 << 20])
+        await asyncio.sleep(60)
+        return answer
+
+    good = await add_peer("node-c")
+    async with evil_peer(half) as slow:
+        task = asyncio.create_task(fetch_from(fetcher, slow.source))
+        partial = partial_of(fetcher)
+        async with asyncio.timeout(5):
+            while True:
+                if partial.exists() and partial.stat().st_size >= 1 << 20:
+                    break
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert partial.exists()
+    assert fetcher.disk.reserved_bytes == 0
+    good.damage(1000)  # what is here already is not asked for again
+    await fetch_from(fetcher, good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
