@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from tests.unit.builders import PINNED
+from tests.unit.builders import PINNED, make_export
 from tryitnow.api.definition import CRIUOptions
 from tryitnow.api.meta import GROUP, Key, Resource
 from tryitnow.api.template import Container
@@ -61,6 +61,7 @@ from tryitnow.podman.client import (
 from tryitnow.podman.errors import (
     NameTakenError,
     NoSuchContainerError,
+    NoSuchImageError,
     NoSuchPodError,
     PodmanUnreachableError,
 )
@@ -485,7 +486,7 @@ class FakePodman(Podman):
         """What a container that was started cold answers; None: it does not listen."""
 
         self.thawed_status: int | None = 200
-        self.frozen_bytes = b"the memory of a warm shop"
+        self.frozen_bytes = make_export()
         self.failures: dict[str, Exception] = {}
         """What to raise, by the name of the call ("restore prepared" apart from "restore")."""
 
@@ -614,6 +615,10 @@ class FakePodman(Podman):
         if name in self._containers or name in self.ghosts:
             msg = f'the container name "{name}" is already in use'
             raise NameTakenError(msg)
+        if new.image.startswith("localhost/") and new.image not in self.images:
+            # One of ours is in no registry.
+            msg = f"{new.image}: image not known"
+            raise NoSuchImageError(msg)
         ports, pod_id = new.ports, ""
         if new.pod is not None:
             pod = self.pods.get(new.pod)
@@ -728,6 +733,20 @@ class FakePodman(Podman):
             return
 
         await self._do("ensure_image", pinned, work, lets_go=True)
+
+    async def build_image(
+        self, name: str, base: str, repository: str, tag: str, fill: Callable[[Path], None]
+    ) -> str:
+        async def work() -> str:
+            assert name not in self._containers
+            root = self.directory / f"root-of-{tag}"
+            root.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(fill, root)
+            self.images.add(f"{repository}:{tag}")
+            return f"id-of-{tag}"
+
+        await self.ensure_image(base)
+        return await self._do("build image", f"{repository}:{tag}", work)
 
     async def has_image(self, reference: str) -> bool:
         async def work() -> bool:
