@@ -1,4 +1,4 @@
-"""Warm sandboxes: restored ahead of time, asked from time to time, handed out once."""
+"""A warm sandbox: restored ahead of time, asked from time to time, handed out once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tryitnow.agent.errors import NodeShortError, NotReadyError
 from tryitnow.agent.restore.fill import restore
 from tryitnow.agent.restore.precreate import PreCreated
 from tryitnow.agent.sandbox.model import Sandbox
-from tryitnow.agent.sandbox.names import ContainerName, Role, stock_name
+from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
 from tryitnow.api.limits import CAPACITY_FULL
@@ -42,6 +42,7 @@ class Warm:
 
 async def make_warm(
     tools: CheckpointTools,
+    name: ContainerName,
     node_checkpoint: NodeCheckpoint,
     definition: Definition,
     generation: Generation,
@@ -57,7 +58,6 @@ async def make_warm(
     if tools.free_capacity() <= 0:
         msg = f"{tools.settings.node_name} runs as many sandboxes as it may (MAX_INSTANCES)"
         raise NodeShortError(CAPACITY_FULL, msg)
-    name = stock_name(Role.WARM, node_checkpoint)
     pause = node_checkpoint.spec.pool.pause
     with tools.start.memory.reserved(generation.memory_bytes(), "a warm sandbox"):
         running = await restore(
