@@ -134,9 +134,7 @@ class PrecreatedPool:
     async def _add(self, subject: Subject) -> None:
         name = stock_name(Role.PRECREATED, subject.node_checkpoint)
         try:
-            made = await precreate(
-                self._tools.start, name, subject.definition, subject.generation
-            )
+            made = await precreate(self._tools.start, name, subject.definition, subject.generation)
         except EXPECTED as error:
             # Restores make their own where none waits, or fail and say so there.
             self._failures += 1

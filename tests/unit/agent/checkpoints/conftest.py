@@ -20,9 +20,7 @@ async def settings(settings: AgentSettings) -> AgentSettings:
 
 
 @pytest.fixture
-async def shop(
-    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
-) -> AsyncIterator[Shop]:
+async def shop(node: Node, kubernetes: FakeKubernetes, podman: FakePodman) -> AsyncIterator[Shop]:
     made = Shop(node, kubernetes, podman)
     yield made
     await made.ends()

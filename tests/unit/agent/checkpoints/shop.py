@@ -200,10 +200,12 @@ class Shop:
     async def until_stocked(self, *, warm: int = 0, precreated: int = 4) -> None:
         """Wait until so many sandboxes wait."""
         await until(
-            lambda: self.actor.warm_ready == warm
-            and self.actor.stock_size == warm
-            and len(self.sandboxes(Role.PRECREATED)) == precreated
-            and len(self.actor.stock_names) == warm + precreated
+            lambda: (
+                self.actor.warm_ready == warm
+                and self.actor.stock_size == warm
+                and len(self.sandboxes(Role.PRECREATED)) == precreated
+                and len(self.actor.stock_names) == warm + precreated
+            )
         )
 
     async def ends(self) -> None:
