@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import copy
 import itertools
+import shutil
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -444,6 +445,9 @@ class _Running:
     began: bool = False
     """Whether it was ever started, as Podman sees it."""
 
+    home: Path | None = None
+    """What Podman keeps beside it, until it is removed."""
+
     @property
     def word(self) -> str:
         """Podman's word for its state."""
@@ -787,10 +791,11 @@ class FakePodman(Podman):
 
     async def create_stopped(self, name: str, new: NewContainer) -> Path:
         async def work() -> Path:
-            self._make(name, new).began = True
-            directory = self.directory / name
-            directory.mkdir(parents=True)
-            return directory
+            running = self._make(name, new)
+            running.began = True
+            running.home = self.directory / name
+            running.home.mkdir(parents=True)
+            return running.home
 
         return await self._do("create stopped", name, work)
 
@@ -843,6 +848,8 @@ class FakePodman(Podman):
                 return
             if running.runner is not None:
                 await running.runner.cleanup()
+            if running.home is not None:
+                shutil.rmtree(running.home)
             self._tell(running.state, EventAction.REMOVED)
 
         await self._do("remove", name, work)

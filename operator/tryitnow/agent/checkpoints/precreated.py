@@ -13,7 +13,7 @@ from tryitnow.agent.checkpoints.chores import Chores
 from tryitnow.agent.checkpoints.failures import EXPECTED
 from tryitnow.agent.checkpoints.timer import Timer
 from tryitnow.agent.checkpoints.tools import CheckpointTools
-from tryitnow.agent.checkpoints.warm_pool import Subject
+from tryitnow.agent.checkpoints.warm_pool import Subject, is_same
 from tryitnow.agent.restore.precreate import PreCreated, discard, precreate
 from tryitnow.agent.sandbox.names import Role, stock_name, waits_for
 from tryitnow.agent.storage.generations import Generation
@@ -88,6 +88,8 @@ class PrecreatedPool:
         """
         if self._closed:
             return
+        if not is_same(self._subject, subject):
+            self._failures, self._retry_at = 0, 0.0
         self._subject = subject
         self._wanted = len(self) if wanted is None else wanted
         generation = subject.generation if subject is not None else None

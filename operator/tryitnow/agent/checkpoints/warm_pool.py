@@ -48,6 +48,12 @@ class Subject:
     generation: Generation
 
 
+def is_same(one: Subject | None, other: Subject | None) -> bool:
+    """Whether sandboxes are made from the same files; what failed with others is no reason now."""
+    generations = (one and one.generation, other and other.generation)
+    return generations[0] is generations[1]
+
+
 class WarmPool:
     """What is restored ahead of time, for demos that then wait for nothing."""
 
@@ -124,6 +130,8 @@ class WarmPool:
         """
         if self._closed:
             return
+        if not is_same(self._subject, subject):
+            self._failures, self._retry_at = 0, 0.0
         self._subject = subject
         self._wanted = self.size if wanted is None else wanted
         surplus = self._warm[self._wanted :]

@@ -37,33 +37,41 @@ UNRESTORABLE = replace(PREPARED, unrestorable_since=NOW - 1)
 RETEST = replace(PREPARED, unrestorable_since=NOW - RETEST_AFTER.total_seconds())
 
 NOTHING = Next()
-LEAVE = {"warm": None, "precreated": None}
-STOCK = {"warm": 2, "precreated": PRECREATED}
+
+
+def left(start: Job | None = None) -> Next:
+    """Leave what waits as it is."""
+    return Next(start, warm=None, precreated=None)
+
+
+def stocked(start: Job | None = None) -> Next:
+    """Keep as much in stock as is wanted."""
+    return Next(start, warm=2, precreated=PRECREATED)
 
 
 @pytest.mark.parametrize(
     ("desired", "observed", "expected"),
     [
         # The way to Ready, step by step.
-        (BUILDER, replace(EMPTY, adopted=False), Next(Job.ADOPT, **LEAVE)),
+        (BUILDER, replace(EMPTY, adopted=False), left(Job.ADOPT)),
         (BUILDER, EMPTY, Next(Job.BUILD)),
         (FETCHER, EMPTY, Next(Job.FETCH)),
         (BUILDER, HERE, Next(Job.PREPARE)),
         (FETCHER, HERE, Next(Job.PREPARE)),
         (BUILDER, PREPARED, Next(Job.VERIFY)),
         (FETCHER, PREPARED, Next(Job.VERIFY)),
-        (BUILDER, READY, Next(**STOCK)),
+        (BUILDER, READY, stocked()),
         (replace(BUILDER, warm=0), READY, Next(warm=0, precreated=PRECREATED)),
         # Without anybody to fetch from there is nothing to do but to wait for another order.
         (LONELY, EMPTY, NOTHING),
-        (LONELY, READY, Next(**STOCK)),
+        (LONELY, READY, stocked()),
         # Another archive is wanted than lies here.
-        (FETCHER, replace(READY, archive_sha256=OLD), Next(Job.FETCH, **STOCK)),
+        (FETCHER, replace(READY, archive_sha256=OLD), stocked(Job.FETCH)),
         # Other software: what is here serves until the test restore has decided.
-        (BUILDER, CHANGED_NODE, Next(Job.VERIFY, **LEAVE)),
+        (BUILDER, CHANGED_NODE, left(Job.VERIFY)),
         # The archive is read now and then, and when something was changed.
-        (BUILDER, replace(READY, scrub_due=True), Next(Job.SCRUB, **STOCK)),
-        (BUILDER, replace(READY, touched=True), Next(Job.SCRUB, **STOCK)),
+        (BUILDER, replace(READY, scrub_due=True), stocked(Job.SCRUB)),
+        (BUILDER, replace(READY, touched=True), stocked(Job.SCRUB)),
         (BUILDER, replace(PREPARED, scrub_due=True), Next(Job.VERIFY)),
         (BUILDER, replace(UNRESTORABLE, touched=True), Next(Job.SCRUB)),
         # A damaged archive is fetched again; one that was built here is the controller's to order.
@@ -79,7 +87,7 @@ STOCK = {"warm": 2, "precreated": PRECREATED}
         (FETCHER, replace(EMPTY, build_failed=True), Next(Job.FETCH)),
         # Without CRIU nothing can be restored; what waits runs already.
         (BUILDER, replace(HERE, criu_available=False), NOTHING),
-        (BUILDER, replace(READY, criu_available=False), Next(**LEAVE)),
+        (BUILDER, replace(READY, criu_available=False), left()),
         (BUILDER, replace(RETEST, criu_available=False), NOTHING),
         (FETCHER, replace(EMPTY, criu_available=False), Next(Job.FETCH)),
         # A job that failed begins again when its pause is over.
@@ -88,7 +96,7 @@ STOCK = {"warm": 2, "precreated": PRECREATED}
         (DELETED, replace(READY, retry_at=NOW + 5), Next(wake_at=NOW + 5)),
         # One job at a time.
         (BUILDER, replace(HERE, job=Job.PREPARE), NOTHING),
-        (BUILDER, replace(READY, job=Job.SCRUB), Next(**STOCK)),
+        (BUILDER, replace(READY, job=Job.SCRUB), stocked()),
         (FETCHER, replace(EMPTY, job=Job.BUILD), Next(cancel=True)),
         (FETCHER, replace(EMPTY, job=Job.FETCH), NOTHING),
         # Deleting goes before all.
@@ -97,8 +105,8 @@ STOCK = {"warm": 2, "precreated": PRECREATED}
         (DELETED, replace(EMPTY, job=Job.BUILD), Next(cancel=True)),
         (DELETED, replace(READY, job=Job.REMOVE), NOTHING),
         # Storage that is not what it was: nothing is begun, and nothing thrown away.
-        (BUILDER, replace(READY, storage_ok=False), Next(**LEAVE)),
-        (BUILDER, replace(EMPTY, storage_ok=False), Next(**LEAVE)),
+        (BUILDER, replace(READY, storage_ok=False), left()),
+        (BUILDER, replace(EMPTY, storage_ok=False), left()),
         (DELETED, replace(READY, storage_ok=False), Next(Job.REMOVE)),
     ],
 )
@@ -116,15 +124,16 @@ def every_observation() -> tuple[Observed, ...]:
 
 def _combinations() -> Iterator[Observed]:
     """All combinations: most never happen, and none may end in something wrong."""
-    flags = (False, True)
-    for job, archive, since, retry_at, *rest in itertools.product(
+    facts = itertools.product(
         (None, Job.BUILD, Job.VERIFY, Job.REMOVE),
         (None, NEW),
         (None, NOW - 1, NOW - RETEST_AFTER.total_seconds()),
         (0.0, NOW + 5),
-        *[flags] * 10,
+    )
+    for (job, archive, since, retry_at), flags in itertools.product(
+        facts, itertools.product((False, True), repeat=10)
     ):
-        storage_ok, criu, adopted, prepared, verified, was, damaged, failed, touched, due = rest
+        storage_ok, criu, adopted, prepared, verified, was, damaged, failed, touched, due = flags
         if (verified and was) or (touched and due):
             continue  # it answers to one question; the one includes the other
         yield Observed(
@@ -221,7 +230,7 @@ def test_every_start_leads_to_ready(desired: Desired, *, kernel_changes: bool) -
         for _ in range(6):
             observed = _done(plan(desired, observed).start, observed)
         assert is_ready(desired, observed)
-        assert plan(desired, observed) == Next(**STOCK)
+        assert plan(desired, observed) == stocked()
 
 
 def _done(job: Job | None, observed: Observed) -> Observed:
