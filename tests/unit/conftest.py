@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,8 +23,9 @@ from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.settings import AgentSettings, agent_settings
 
-ADDRESS = "127.77.0.1"
-"""A loopback address of our own: ports of other programs on this machine are not in the way."""
+ADDRESS = f"127.77.{os.getpid() // 250 % 250}.{1 + os.getpid() % 250}"
+"""A loopback address of our own: ports of other programs on this machine are not in the way, nor
+those of other tests that run at the same time."""
 
 
 @pytest.fixture
