@@ -28,6 +28,7 @@ class Chores:
         task = asyncio.create_task(self._done(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # broken off before it began
 
     async def _done(self, work: Coroutine[Any, Any, None]) -> None:
         try:

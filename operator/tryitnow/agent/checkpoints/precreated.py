@@ -53,6 +53,7 @@ class PrecreatedPool:
         self._is_making = False
         self._wanted = 0
         self._chores = Chores("a pre-created sandbox")
+        self._removals = Chores("the removal of a pre-created sandbox")
         self._timer = Timer(self._fill)
         self._failures = 0
         self._retry_at = 0.0
@@ -105,12 +106,20 @@ class PrecreatedPool:
         """
         missing = [one for one in self._waiting if str(one.name) in gone]
         for one in missing:
-            self._discard(one)
+            self._waiting.remove(one)
+            self._removals.begin(self._discard_rest(one))
         return bool(missing)
 
     def _discard(self, one: PreCreated) -> None:
         self._waiting.remove(one)
-        self._chores.begin(discard(self._tools.start, one))
+        self._removals.begin(discard(self._tools.start, one))
+
+    async def _discard_rest(self, one: PreCreated) -> None:
+        """Remove a sandbox whose main container is gone, which alone tells where the rest is."""
+        try:
+            await self._tools.start.sandboxes.remove_pod(one.sandbox.pod)
+        finally:
+            await discard(self._tools.start, one)
 
     def _fill(self) -> None:
         self._timer.off()
@@ -182,3 +191,4 @@ class PrecreatedPool:
         self._closed = True
         self._timer.off()
         await self._chores.cancel()
+        await self._removals.finish()

@@ -231,9 +231,10 @@ class CheckpointActor:
             warm_ready=self._warm.ready,
             warm_message=self._warm.message,
         )
-        if ready and not self._was_ready:
-            self._event("Ready", "a test restore answered on this node")
-        self._was_ready = ready
+        if self._state.adopted:  # what is not known yet is no news
+            if ready and not self._was_ready:
+                self._event("Ready", "a test restore answered on this node")
+            self._was_ready = ready
         if not self._state.resource.is_deleting:
             self._writer.write(status)
 

@@ -84,6 +84,7 @@ class WarmPool:
 
         self._wanted = 0
         self._chores = Chores("a warm sandbox")
+        self._removals = Chores("the removal of a warm sandbox")
         self._timer = Timer(self._fill)
         self._failures = 0
         self._retry_at = 0.0
@@ -229,7 +230,7 @@ class WarmPool:
         self._changed()
 
     def _remove(self, warm: Warm) -> None:
-        self._chores.begin(self._tools.start.sandboxes.remove(warm.name))
+        self._removals.begin(self._tools.start.sandboxes.remove(warm.name))
 
     async def adopt(self, node_checkpoint: NodeCheckpoint, definition: Definition) -> None:
         """Take in what waited before this agent was started, and remove what cannot be used.
@@ -265,3 +266,4 @@ class WarmPool:
         self._closed = True
         self._timer.off()
         await self._chores.cancel()
+        await self._removals.finish()

@@ -207,7 +207,7 @@ async def test_a_build_that_podman_breaks_off_is_tried_again_and_counted(
     podman.failures["checkpoint"] = PodmanUnreachableError("the connection broke")
     actor = shop.order()
     for tries in range(1, 4):
-        await until(lambda tries=tries: len(shop.asked("checkpoint")) == tries)
+        await until(lambda: len(shop.asked("checkpoint")) == tries)  # noqa: B023 - awaited here
         await until(lambda: actor.state.job is None)
         assert shop.status.phase is not Phase.FAILED
         shop.clock.forward(minutes=10)
@@ -586,6 +586,24 @@ async def test_a_deletion_waits_for_a_demo_that_is_being_restored(shop: Shop) ->
         await for_a_while()
         assert generation.is_intact()
     await until(lambda: not generation.directory.exists())
+
+
+async def test_a_deletion_while_what_waited_is_being_removed_leaves_none_of_it(
+    shop: Shop, podman: FakePodman
+) -> None:
+    """And its leases end, or the deletion would wait for ever."""
+    actor = shop.order(warm=2)
+    await shop.until_ready()
+    await shop.until_stocked(warm=2)
+    generation = actor.generation
+    assert generation is not None
+    for _ in range(2):
+        actor.restore_failed(generation, CRIUError("CRIU refused", "a log"))
+    gone = actor.resource
+    await shop.delete()
+    await until(lambda: not shop.kubernetes.has(gone))
+    assert podman.containers() == []
+    assert generation.leases == 0
 
 
 async def test_a_deletion_that_podman_hinders_is_tried_again_after_a_pause(
