@@ -160,12 +160,11 @@ class Shop:
     @property
     def file(self) -> ArchiveName:
         """Name of the archive."""
-        name = ArchiveName(
+        return ArchiveName(
             self.revision_key_of_checkpoint,
             self.revision.spec.identity,
             self.definition.criu.compression,
         )
-        return name
 
     @property
     def path(self) -> Path:

@@ -347,7 +347,7 @@ async def test_a_disk_that_cannot_read_the_archive_has_damaged_it(
     def broken(self: object, *arguments: object, **named: object) -> object:
         if self == shop.path:
             raise OSError(5, "Input/output error")
-        return opened(self, *arguments, **named)  # type: ignore[arg-type, call-overload]
+        return opened(self, *arguments, **named)  # type: ignore[call-overload]
 
     monkeypatch.setattr(path, "open", broken)
     shop.clock.forward(days=2)
