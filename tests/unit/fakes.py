@@ -672,10 +672,14 @@ class FakePodman(Podman):
 
         app = web.Application()
         app.router.add_get("/{path:.*}", answer)
-        running.runner = web.AppRunner(app, access_log=None)
-        await running.runner.setup()
-        for mapping in running.ports:
-            await web.TCPSite(running.runner, self._address, mapping.host_port).start()
+        running.runner = runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            for mapping in running.ports:
+                await web.TCPSite(runner, self._address, mapping.host_port).start()
+        finally:
+            if running not in self._containers.values():
+                await runner.cleanup()  # it was removed meanwhile
 
     # -- Podman's calls ----------------------------------------------------------------------------
 

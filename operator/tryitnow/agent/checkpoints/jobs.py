@@ -93,6 +93,8 @@ async def _adopt(tools: CheckpointTools, state: State) -> Change:
 
     def change(state: State) -> None:
         state.revision = revision
+        if state.archive is not None:
+            return  # of an earlier try: demos have told of it since
         if archive is not None and is_here:
             state.has_archive(archive, signature)
             # Its digest was right when it was written; SCRUB reads it soon, and after the demos.

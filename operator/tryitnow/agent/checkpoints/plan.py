@@ -154,7 +154,7 @@ def _content(desired: Desired, observed: Observed) -> Job | None:
         return None
     if not observed.prepared:
         return Job.PREPARE
-    if not observed.verified:
+    if not observed.verified or observed.unrestorable_since is not None:
         return Job.VERIFY
     return Job.SCRUB if observed.scrub_due else None
 

@@ -82,6 +82,7 @@ def stocked(start: Job | None = None) -> Next:
         (FETCHER, UNRESTORABLE, NOTHING),
         (BUILDER, RETEST, Next(Job.VERIFY)),
         (BUILDER, replace(RETEST, prepared=False), Next(Job.PREPARE)),
+        (BUILDER, replace(RETEST, verified=True), Next(Job.VERIFY)),
         # A build that failed waits for the controller; an order to fetch is its answer.
         (BUILDER, replace(EMPTY, build_failed=True), NOTHING),
         (FETCHER, replace(EMPTY, build_failed=True), Next(Job.FETCH)),
