@@ -676,7 +676,9 @@ class FakePodman(Podman):
         await runner.setup()
         try:
             for mapping in running.ports:
-                await web.TCPSite(runner, self._address, mapping.host_port).start()
+                # Whole: an aiohttp that is cancelled here forgets a socket that listens.
+                site = web.TCPSite(runner, self._address, mapping.host_port)
+                await to_its_end(site.start())
         finally:
             if running not in self._containers.values():
                 await runner.cleanup()  # it was removed meanwhile

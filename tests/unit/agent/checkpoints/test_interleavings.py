@@ -20,6 +20,9 @@ from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.podman.errors import CRIUError, PodmanBusyError, PodmanError, PodmanUnreachableError
 
 STEPS = 25
+SEEDS = [*range(30), 348]
+"""The last: a restore failed while the agent, at its second try, took over what lies here."""
+
 CALLS = (
     "build image", "create pod", "create stopped", "has_image", "inspect", "inspect pod", "list",
     "pause", "remove pod", "restore prepared",
@@ -137,7 +140,7 @@ class History:
             return actor.is_ready and actor.warm_ready == actor.stock_size == 1
 
         async with asyncio.timeout(10):
-            while not calm():
+            while not calm():  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(0.05)
         await shop.until_phase(NodeCheckpointPhase.READY)
         assert shop.asked("checkpoint") == [], "the archive was never built anew"
@@ -159,7 +162,7 @@ class History:
         assert list(shop.tools.archives.directory.iterdir()) == []
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_a_node_gets_well_again(shop: Shop, podman: FakePodman, seed: int) -> None:
     shop.order(warm=2)
     await shop.until_ready()
