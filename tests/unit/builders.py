@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,6 +67,20 @@ def make_archive(content: bytes = b"the frozen shop", **changes: Any) -> Archive
         "created": NOW,
     }
     return Archive(**{**whole, **changes})
+
+
+def make_export(
+    pages: bytes = b"the memory of a warm shop", files: Mapping[str, bytes] | None = None
+) -> bytes:
+    """Make what Podman exports of a container: CRIU's images, and ``files`` beside them."""
+    parts = {"checkpoint/inventory.img": b"CRIU", "checkpoint/pages-1.img": pages, **(files or {})}
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as tar:
+        for name, content in parts.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return written.getvalue()
 
 
 def make_container(

@@ -23,9 +23,9 @@ from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.settings import AgentSettings, agent_settings
 
-ADDRESS = f"127.78.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
-"""A loopback address of this process's own: other programs, and other processes that run these
-tests, are not in the way."""
+ADDRESS = f"127.77.{os.getpid() // 250 % 250}.{1 + os.getpid() % 250}"
+"""A loopback address of our own: ports of other programs on this machine are not in the way, nor
+those of other tests that run at the same time."""
 
 
 @pytest.fixture

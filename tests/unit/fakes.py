@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import copy
 import itertools
+import shutil
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -28,7 +29,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from tests.unit.builders import PINNED
+from tests.unit.builders import PINNED, make_export
 from tryitnow.api.definition import CRIUOptions
 from tryitnow.api.meta import GROUP, Key, Resource
 from tryitnow.api.template import Container
@@ -61,6 +62,7 @@ from tryitnow.podman.client import (
 from tryitnow.podman.errors import (
     NameTakenError,
     NoSuchContainerError,
+    NoSuchImageError,
     NoSuchPodError,
     PodmanUnreachableError,
 )
@@ -443,6 +445,9 @@ class _Running:
     began: bool = False
     """Whether it was ever started, as Podman sees it."""
 
+    home: Path | None = None
+    """What Podman keeps beside it, until it is removed."""
+
     @property
     def word(self) -> str:
         """Podman's word for its state."""
@@ -485,7 +490,7 @@ class FakePodman(Podman):
         """What a container that was started cold answers; None: it does not listen."""
 
         self.thawed_status: int | None = 200
-        self.frozen_bytes = b"the memory of a warm shop"
+        self.frozen_bytes = make_export()
         self.failures: dict[str, Exception] = {}
         """What to raise, by the name of the call ("restore prepared" apart from "restore")."""
 
@@ -617,6 +622,10 @@ class FakePodman(Podman):
         if name in self._containers or name in self.ghosts:
             msg = f'the container name "{name}" is already in use'
             raise NameTakenError(msg)
+        if new.image.startswith("localhost/") and new.image not in self.images:
+            # One of ours is in no registry.
+            msg = f"{new.image}: image not known"
+            raise NoSuchImageError(msg)
         ports, pod_id = new.ports, ""
         if new.pod is not None:
             pod = self.pods.get(new.pod)
@@ -666,10 +675,16 @@ class FakePodman(Podman):
 
         app = web.Application()
         app.router.add_get("/{path:.*}", answer)
-        running.runner = web.AppRunner(app, access_log=None)
-        await running.runner.setup()
-        for mapping in running.ports:
-            await web.TCPSite(running.runner, self._address, mapping.host_port).start()
+        running.runner = runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            for mapping in running.ports:
+                # Whole: an aiohttp that is cancelled here forgets a socket that listens.
+                site = web.TCPSite(runner, self._address, mapping.host_port)
+                await to_its_end(site.start())
+        finally:
+            if running not in self._containers.values():
+                await runner.cleanup()  # it was removed meanwhile
 
     # -- Podman's calls ----------------------------------------------------------------------------
 
@@ -732,6 +747,20 @@ class FakePodman(Podman):
 
         await self._do("ensure_image", pinned, work, lets_go=True)
 
+    async def build_image(
+        self, name: str, base: str, repository: str, tag: str, fill: Callable[[Path], None]
+    ) -> str:
+        async def work() -> str:
+            assert name not in self._containers
+            root = self.directory / f"root-of-{tag}"
+            root.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(fill, root)
+            self.images.add(f"{repository}:{tag}")
+            return f"id-of-{tag}"
+
+        await self.ensure_image(base)
+        return await self._do("build image", f"{repository}:{tag}", work)
+
     async def has_image(self, reference: str) -> bool:
         async def work() -> bool:
             return reference in self.images
@@ -771,10 +800,11 @@ class FakePodman(Podman):
 
     async def create_stopped(self, name: str, new: NewContainer) -> Path:
         async def work() -> Path:
-            self._make(name, new).began = True
-            directory = self.directory / name
-            directory.mkdir(parents=True)
-            return directory
+            running = self._make(name, new)
+            running.began = True
+            running.home = self.directory / name
+            running.home.mkdir(parents=True)
+            return running.home
 
         return await self._do("create stopped", name, work)
 
@@ -830,6 +860,8 @@ class FakePodman(Podman):
                 return
             if running.runner is not None:
                 await running.runner.cleanup()
+            if running.home is not None:
+                shutil.rmtree(running.home)
             self._tell(running.state, EventAction.REMOVED)
 
         await self._do("remove", name, work)

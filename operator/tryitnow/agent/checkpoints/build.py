@@ -13,6 +13,7 @@ import aiohttp
 from tryitnow.agent.checkpoints.checkpoint import checkpoint
 from tryitnow.agent.checkpoints.failures import BuildError
 from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.checkpoints.workplace import workplace
 from tryitnow.agent.restore.cold_start import ColdStarted, cold_start
 from tryitnow.agent.sandbox.names import Role, work_name
 from tryitnow.agent.storage.archives import ArchiveName
@@ -56,9 +57,7 @@ async def build(
     """
     definition = revision.definition
     name = work_name(Role.BUILD, node_checkpoint)
-    sandboxes = tools.start.sandboxes
-    await sandboxes.remove(name)
-    try:
+    async with workplace(tools.start.sandboxes, name):
         tell(f"starting {definition.main.image} and waiting until it is ready")
         started = await cold_start(
             tools.start, name, definition, revision.status.images, newest=True
@@ -88,8 +87,6 @@ async def build(
             started.running.sandbox,
             file,
         )
-    finally:
-        await sandboxes.remove(name)
     members = [member.name for member in definition.template.members]
     archive = Archive(
         sha256=made.written.sha256,

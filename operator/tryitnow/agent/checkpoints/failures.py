@@ -25,9 +25,11 @@ from tryitnow.podman.errors import (
     CRIUError,
     ImagePullError,
     NodeLimitError,
+    NoSuchImageError,
     PodmanError,
     PodmanUnreachableError,
 )
+from tryitnow.podman.limits import as_node_limit
 
 
 class Job(Enum):
@@ -142,9 +144,14 @@ def _of_node(job: Job, error: BaseException, directory: Path) -> Failure | None:
             return Failure(Blame.NODE, "ImagePullFailed", str(error))
         case FetchError():
             return Failure(Blame.NODE, "FetchFailed", str(error))
+        case NoSuchImageError():
+            return Failure(Blame.NODE, "ImageMissing", str(error))
         case OSError():
             short = short_of_disk(error, f"cannot {job.value}", directory)
             return Failure(Blame.NODE, short.limit, str(short))
+        case SandboxError() | UnpackError() if (limit := as_node_limit(str(error))) is not None:
+            # tar and cp say in words that the disk is full.
+            return Failure(Blame.NODE, limit.limit, str(limit))
         case _:
             return None
 
@@ -156,29 +163,46 @@ def _of_job(job: Job, error: BaseException) -> Failure:
             return Failure(Blame.ARCHIVE, "ArchiveDamaged", text)
         case UnpackError():
             return Failure(Blame.RESTORE, "UnpackFailed", text)
+    if job is Job.BUILD:
+        return _of_build(error, text)
+    if job is Job.VERIFY:
+        return _of_restore(error, text)
+    # The application does not run in these: a Podman that refuses says nothing about it.
+    reason = "PodmanFailed" if isinstance(error, PodmanError) else "JobFailed"
+    return Failure(Blame.NODE, reason, f"cannot {job.value}: {text}")
+
+
+def _of_build(error: BaseException, text: str) -> Failure:
+    match error:
         case BuildError():
             return Failure(Blame.APPLICATION, error.reason, text)
         case HookError():
             return Failure(Blame.APPLICATION, "HookFailed", text)
-        case NotReadyError() if job is Job.VERIFY:
+        case NotReadyError():
+            return Failure(Blame.APPLICATION, "ApplicationNotReady", f"spec.readiness: {text}")
+        case CRIUError():
+            return Failure(
+                Blame.APPLICATION, "CheckpointFailed", f"CRIU cannot checkpoint it: {text}"
+            )
+        case PodmanError():
+            return Failure(Blame.APPLICATION, "StartFailed", text)
+        case SandboxError():
+            return Failure(Blame.APPLICATION, "VolumeFailed", text)
+        case _:
+            return Failure(Blame.NODE, "JobFailed", text)
+
+
+def _of_restore(error: BaseException, text: str) -> Failure:
+    match error:
+        case NotReadyError():
             message = (
                 f"the test restore did not answer: {text}; "
                 "if it only needs longer, raise spec.readiness.restoreTimeout"
             )
             return Failure(Blame.RESTORE, "VerifyNotReady", message)
-        case NotReadyError():
-            return Failure(Blame.APPLICATION, "ApplicationNotReady", f"spec.readiness: {text}")
-        case PodmanError() if job is Job.VERIFY:
-            return Failure(Blame.RESTORE, "RestoreFailed", f"the test restore failed: {text}")
-        case CRIUError():
-            return Failure(
-                Blame.APPLICATION, "CheckpointFailed", f"CRIU cannot checkpoint it: {text}"
-            )
-        case PodmanError() if job is Job.PREPARE:
-            return Failure(Blame.NODE, "PrepareFailed", text)
         case PodmanError():
-            return Failure(Blame.APPLICATION, "StartFailed", text)
+            return Failure(Blame.RESTORE, "RestoreFailed", f"the test restore failed: {text}")
         case SandboxError():
-            return Failure(Blame.APPLICATION, "VolumeFailed", text)
+            return Failure(Blame.NODE, "VolumeFailed", text)
         case _:
             return Failure(Blame.NODE, "JobFailed", text)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tryitnow.agent.checkpoints.build import Tell, build
-from tryitnow.agent.checkpoints.failures import Job
+from tryitnow.agent.checkpoints.failures import Blame, Failure, Job
 from tryitnow.agent.checkpoints.prepare import prepare, retire
 from tryitnow.agent.checkpoints.state import State
 from tryitnow.agent.checkpoints.tools import CheckpointTools
@@ -22,8 +22,14 @@ from tryitnow.agent.storage.archives import ArchiveName
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.archive import Archive
 from tryitnow.api.checkpointrevision import CheckpointRevision
+from tryitnow.api.meta import find_condition
+from tryitnow.api.nodecheckpoint import (
+    NodeCheckpoint,
+    NodeCheckpointPhase,
+    NodeCheckpointStatus,
+)
 from tryitnow.background import in_thread
-from tryitnow.kubernetes.errors import NotFoundError
+from tryitnow.kubernetes.errors import ConflictError, NotFoundError
 
 Change = Callable[[State], None]
 """Changes the state as a job found it."""
@@ -41,7 +47,7 @@ async def run_job(tools: CheckpointTools, job: Job, state: State, tell: Tell) ->
         case Job.ADOPT:
             return await _adopt(tools, snapshot)
         case Job.REMOVE:
-            return await _remove(tools, snapshot)
+            return await _remove(tools, state)
     revision, file = _known(snapshot)
     match job:
         case Job.BUILD:
@@ -76,9 +82,9 @@ async def _adopt(tools: CheckpointTools, state: State) -> Change:
     assert file is not None
     status, archive = state.resource.status, state.resource.status.archive
     signature = tools.archives.signature(file)
-    generation: Generation | None = None
+    generation = state.generation  # of an earlier try: leases on it must count
     is_here = archive is not None and signature is not None and signature[1] == archive.size_bytes
-    if archive is not None and is_here:
+    if archive is not None and is_here and generation is None:
         generation = await asyncio.to_thread(tools.generations.find, file.stem, archive.sha256)
         if generation is not None and not await _has_images(tools, generation):
             generation = None
@@ -87,18 +93,39 @@ async def _adopt(tools: CheckpointTools, state: State) -> Change:
 
     def change(state: State) -> None:
         state.revision = revision
-        state.adopted = True
+        if state.archive is not None:
+            return  # of an earlier try: demos have told of it since
         if archive is not None and is_here:
             state.has_archive(archive, signature)
             # Its digest was right when it was written; SCRUB reads it soon, and after the demos.
             state.checked_at = float("-inf")
             state.generation = generation
             state.verified_with = status.verified_with
+            state.was_ever_verified = bool(status.verified_with or status.build_duration)
             state.restore_failures = status.restore_failures
+        elif archive is not None and state.resource.spec.fetch is None:
+            # To be built again by order only: other nodes may hold the very same archive.
+            state.note_damaged(_lost(tools, file, archive))
+        if status.phase is NodeCheckpointPhase.FAILED:
+            state.build_failure = _failed_before(status)
         state.images = dict(status.images)
         state.build_duration = status.build_duration
 
     return change
+
+
+def _lost(tools: CheckpointTools, file: ArchiveName, archive: Archive) -> Failure:
+    path = tools.archives.path(file)
+    message = f"{path}, of {archive.size_bytes} bytes, is missing or has another size"
+    return Failure(Blame.ARCHIVE, "ArchiveDamaged", message)
+
+
+def _failed_before(status: NodeCheckpointStatus) -> Failure:
+    """What failed stays so until the controller decides, however often an agent is started."""
+    ready = find_condition(status.conditions, "Ready")
+    if ready is None:
+        return Failure(Blame.APPLICATION, "BuildFailed", "")
+    return Failure(Blame.APPLICATION, ready.reason, ready.message)
 
 
 async def _has_images(tools: CheckpointTools, generation: Generation) -> bool:
@@ -174,15 +201,17 @@ async def _verify(tools: CheckpointTools, state: State, revision: CheckpointRevi
 
 
 async def _scrub(tools: CheckpointTools, state: State, file: ArchiveName) -> Change:
-    """Read the archive through, and look whether what is unpacked from it is whole."""
+    """Look whether what is unpacked is whole, and read through an archive that may not be."""
     archive, generation = state.archive, state.generation
     assert archive is not None
     signature = tools.archives.signature(file)
-    try:
-        await asyncio.to_thread(tools.archives.check, file, archive)
-    except ArchiveError:
-        await in_thread(tools.archives.remove, file)
-        raise
+    read = state.is_scrub_due or signature is None or signature != state.checked
+    if read:
+        try:
+            await asyncio.to_thread(tools.archives.check, file, archive)
+        except ArchiveError:
+            await in_thread(tools.archives.remove, file)
+            raise
     intact = (
         generation is not None
         and await asyncio.to_thread(generation.is_intact)
@@ -190,10 +219,12 @@ async def _scrub(tools: CheckpointTools, state: State, file: ArchiveName) -> Cha
     )
 
     def change(state: State) -> None:
-        # Taken before the reading: a change meanwhile is found by the next look.
-        state.checked, state.checked_at, state.touched = signature, state.clock(), False
-        if not intact and state.generation is generation:
-            state.generation = None
+        state.touched = False
+        if read:
+            # Taken before the reading: a change meanwhile is found by the next look.
+            state.checked, state.checked_at = signature, state.clock()
+        if not intact and generation is not None and state.generation is generation:
+            state.lost_generation()
 
     return change
 
@@ -210,12 +241,22 @@ async def _remove(tools: CheckpointTools, state: State) -> Change:
     if file is not None:
         await in_thread(tools.generations.remove_all, file.stem)
         await in_thread(tools.archives.remove, file)
-    await tools.start.kubernetes.remove_finalizer(state.resource)
+    await _let_go(tools, state.resource)
 
     def change(state: State) -> None:
         state.archive = state.generation = None
 
     return change
+
+
+async def _let_go(tools: CheckpointTools, resource: NodeCheckpoint) -> None:
+    kubernetes = tools.start.kubernetes
+    try:
+        await kubernetes.remove_finalizer(resource)
+    except ConflictError:
+        newest = await kubernetes.get(NodeCheckpoint, resource.key)
+        if newest.metadata.uid == resource.metadata.uid:
+            await kubernetes.remove_finalizer(newest)
 
 
 async def _until_unused(generation: Generation) -> None:

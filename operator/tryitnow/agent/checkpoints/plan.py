@@ -71,8 +71,11 @@ class Observed:
     retry_at: float = 0.0
     """When a job that failed may begin again."""
 
-    needs_scrub: bool = False
-    """Whether the archive was touched, or not read for long, or what is prepared was changed."""
+    touched: bool = False
+    """Whether the archive or what is prepared from it was changed, or may have been."""
+
+    scrub_due: bool = False
+    """Whether the archive was not read through for long."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def plan(desired: Desired, observed: Observed) -> Next:
     """Decide what an actor does next."""
     if desired.is_deleting:
         if observed.job is None:
-            return Next(start=Job.REMOVE)
+            return _due(observed, Job.REMOVE, Next())
         return Next(cancel=observed.job is not Job.REMOVE)
     if not observed.storage_ok:
         return Next(warm=None, precreated=None)
@@ -123,15 +126,16 @@ def is_ready(desired: Desired, observed: Observed) -> bool:
 def _stock(desired: Desired, observed: Observed) -> Next:
     if not observed.adopted:
         return Next(warm=None, precreated=None)
-    if not (is_ready(desired, observed) and observed.criu_available):
+    if not is_ready(desired, observed):
         return Next()
-    if not observed.verified:
-        return Next(warm=None, precreated=None)  # the test restore after a change decides
+    if not (observed.verified and observed.criu_available):
+        # The test restore after a change decides; what waits runs already, and answers.
+        return Next(warm=None, precreated=None)
     return Next(warm=desired.warm, precreated=PRECREATED)
 
 
 def _content(desired: Desired, observed: Observed) -> Job | None:
-    if observed.build_failed:
+    if observed.build_failed and desired.fetch_sha256 is None:
         return None
     replaced = desired.fetch_sha256 not in {None, observed.archive_sha256}
     if observed.archive_sha256 is None or observed.damaged or replaced:
@@ -140,18 +144,19 @@ def _content(desired: Desired, observed: Observed) -> Job | None:
             return Job.FETCH if desired.has_sources else None
         # A build whose archive was lost is the controller's to order again, maybe elsewhere.
         return None if observed.damaged else Job.BUILD
+    if observed.touched:
+        return Job.SCRUB  # what it finds decides what is next
     if observed.unrestorable_since is not None:
         retest_at = observed.unrestorable_since + RETEST_AFTER.total_seconds()
-        if observed.now < retest_at and not observed.was_verified:
+        if observed.now < retest_at:
             return None
-        return Job.VERIFY if observed.prepared else Job.PREPARE
     if not observed.criu_available:
         return None
     if not observed.prepared:
         return Job.PREPARE
-    if not observed.verified:
+    if not observed.verified or observed.unrestorable_since is not None:
         return Job.VERIFY
-    return Job.SCRUB if observed.needs_scrub else None
+    return Job.SCRUB if observed.scrub_due else None
 
 
 def _is_pointless(desired: Desired, observed: Observed) -> bool:

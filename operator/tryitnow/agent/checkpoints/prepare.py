@@ -176,6 +176,10 @@ async def retire(tools: CheckpointTools, generation: Generation) -> None:
 
     An image stays while a running demo needs it, and is collected afterwards.
     """
-    await in_thread(tools.generations.remove, generation.directory)
-    for image in generation.images.values():
-        await tools.start.podman.remove_image(image)
+    try:
+        # First: a directory that is gone leaves its number, and so the names of its images, to the
+        # next generation.
+        for image in generation.images.values():
+            await tools.start.podman.remove_image(image)
+    finally:
+        await in_thread(tools.generations.remove, generation.directory)

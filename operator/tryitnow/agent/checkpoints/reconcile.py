@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
+from tryitnow.agent.checkpoints.chores import Chores
 from tryitnow.agent.checkpoints.failures import EXPECTED, Blame, Failure, Job, failure_of
 from tryitnow.agent.checkpoints.jobs import Change, run_job
-from tryitnow.agent.checkpoints.plan import Observed, is_ready, plan
+from tryitnow.agent.checkpoints.plan import Next, Observed, is_ready, plan
+from tryitnow.agent.checkpoints.precreated import PrecreatedPool
 from tryitnow.agent.checkpoints.prepare import retire
 from tryitnow.agent.checkpoints.state import State
 from tryitnow.agent.checkpoints.status import StatusWriter, status_of
-from tryitnow.agent.checkpoints.stock import Stock
 from tryitnow.agent.checkpoints.tools import CheckpointTools
-from tryitnow.agent.checkpoints.warm_pool import Warm
+from tryitnow.agent.checkpoints.warm import Warm
+from tryitnow.agent.checkpoints.warm_pool import Subject, WarmPool
 from tryitnow.agent.counters import build_ended, fetch_ended, quarantined
-from tryitnow.agent.errors import ArchiveError
 from tryitnow.agent.restore.precreate import PreCreated
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
-from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.background import in_thread
+from tryitnow.podman.errors import NoSuchImageError
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class CheckpointActor:
         spare_ports: Callable[[], int],
         storage_ok: Callable[[], bool],
         gone: Callable[[], None],
+        after: asyncio.Task[None] | None = None,
     ) -> None:
         """Begin; nothing is done before ``turn``.
 
@@ -53,24 +55,30 @@ class CheckpointActor:
             spare_ports: Tells how many ports no demo will need.
             storage_ok: Tells whether the node's storage is what it was.
             gone: Called when all is removed.
+            after: The end of the actor of a namesake, which is awaited first: both use the same
+                names of sandboxes and files.
 
         """
         self._tools = tools
-        self._state = State(resource, tools.settings.scrub_interval)
+        self._state = State(resource, tools.settings.scrub_interval, tools.clock)
         self._writer = StatusWriter(tools.start.kubernetes, resource)
         self._storage_ok = storage_ok
         self._gone = gone
-        self._stock = Stock(
+        self._after = after
+        self._precreated = PrecreatedPool(
+            tools, spare_ports=spare_ports, failed=self.restore_failed
+        )
+        self._warm = WarmPool(
             tools,
             changed=self.turn,
-            spare_ports=spare_ports,
+            take_precreated=self._precreated.take,
             restore_failed=self.restore_failed,
         )
         self._job: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._cleaning: set[asyncio.Task[None]] = set()
+        self._cleaning = Chores(f"{resource.key}: cleaning up")
         self._closed = False
-        self._was_ready = False
+        self._was_ready = resource.status.phase is NodeCheckpointPhase.READY
 
     # What others may ask.
 
@@ -85,9 +93,24 @@ class CheckpointActor:
         return self._state
 
     @property
-    def stock(self) -> Stock:
-        """What waits for demos."""
-        return self._stock
+    def warm_ready(self) -> int:
+        """Number of warm sandboxes that wait."""
+        return self._warm.ready
+
+    @property
+    def stock_size(self) -> int:
+        """Number of sandboxes that run, or are about to, without a demo."""
+        return self._warm.size
+
+    @property
+    def stock_names(self) -> set[str]:
+        """Names of all sandboxes that wait, or are being made to."""
+        return self._warm.names | self._precreated.names
+
+    @property
+    def ports_held(self) -> int:
+        """Number of ports that pre-created sandboxes hold."""
+        return self._precreated.ports_held
 
     @property
     def definition(self) -> Definition | None:
@@ -107,27 +130,35 @@ class CheckpointActor:
 
     def take_warm(self) -> Warm | None:
         """Hand out a warm sandbox to one demo alone; None when none waits."""
-        return self._stock.take_warm()
+        return self._warm.take()
 
     def take_precreated(self, generation: Generation) -> PreCreated | None:
         """Hand out a pre-created sandbox to one demo alone; None when none waits."""
-        return self._stock.take_precreated(generation)
+        return self._precreated.take(generation)
 
     # Messages.
 
     def seen(self, resource: NodeCheckpoint) -> None:
         """Handle news of the object."""
         self._writer.seen(resource)
-        self._state.resource = self._writer.resource
         self.turn()
 
     def restore_failed(self, generation: Generation, error: Exception) -> None:
-        """Handle that a sandbox could not be restored, for a reason that is not the node's."""
-        if isinstance(error, ArchiveError) or not generation.is_intact():
-            self._state.touched = True  # SCRUB finds out what is wrong
-        elif self._state.restore_failed(generation, str(error)):
+        """Handle that a sandbox could not be restored, or not be made for it."""
+        state = self._state
+        failure = failure_of(Job.VERIFY, error, self._tools.archives.directory)
+        if generation is not state.generation or self._is_of_node(error, failure):
+            return  # it says nothing about what lies here
+        # SCRUB finds out whether what is prepared is still whole: `podman system prune -a` takes
+        # images that nobody uses at the moment.
+        state.touched = True
+        if failure.blame is Blame.RESTORE and state.restore_failed(generation, str(error)):
             self._quarantined()
         self.turn()
+
+    @staticmethod
+    def _is_of_node(error: Exception, failure: Failure) -> bool:
+        return failure.blame is Blame.NODE and not isinstance(error, NoSuchImageError)
 
     def restore_succeeded(self) -> None:
         """Handle that a demo was restored."""
@@ -137,8 +168,10 @@ class CheckpointActor:
 
     def look(self, *, ended: set[str], gone: set[str]) -> None:
         """Handle a look at what waits: names of sandboxes that ended, and of those gone."""
-        self._stock.lost(ended=ended, gone=gone)
-        self._stock.check()
+        self._warm.lost(ended=ended)
+        self._warm.check()
+        if self._precreated.lost(gone=gone):
+            self._state.touched = True  # who removed them may have removed images as well
         self.turn()
 
     def touched(self) -> None:
@@ -162,23 +195,24 @@ class CheckpointActor:
         if self._closed:
             return
         state = self._state
-        state.resource = self._writer.resource
+        state.seen(self._writer.resource)
         following = plan(state.desired(), self._observed())
         if following.cancel and self._job is not None:
             self._job.cancel()
         elif following.start is not None and self._job is None:
             self._begin(following.start)
         self._wake_at(following.wake_at)
-        definition = self.definition
-        if definition is not None and not state.resource.is_deleting:
-            self._stock.keep(
-                state.resource,
-                definition,
-                state.generation,
-                warm=following.warm,
-                precreated=following.precreated,
-            )
+        if not state.resource.is_deleting:
+            self._keep_stock(following)
         self._report()
+
+    def _keep_stock(self, following: Next) -> None:
+        state, definition = self._state, self.definition
+        subject: Subject | None = None
+        if definition is not None and state.generation is not None:
+            subject = Subject(state.resource, definition, state.generation)
+        self._precreated.keep(subject, following.precreated)
+        self._warm.keep(subject, following.warm)
 
     def _observed(self) -> Observed:
         health = self._tools.start.health.current
@@ -193,12 +227,14 @@ class CheckpointActor:
         status = status_of(
             self._state,
             ready=ready,
-            warm_ready=self._stock.warm_ready,
-            warm_message=self._stock.message,
+            storage_ok=self._storage_ok(),
+            warm_ready=self._warm.ready,
+            warm_message=self._warm.message,
         )
-        if ready and not self._was_ready:
-            self._event("Ready", "a test restore answered on this node")
-        self._was_ready = ready
+        if self._state.adopted:  # what is not known yet is no news
+            if ready and not self._was_ready:
+                self._event("Ready", "a test restore answered on this node")
+            self._was_ready = ready
         if not self._state.resource.is_deleting:
             self._writer.write(status)
 
@@ -222,14 +258,17 @@ class CheckpointActor:
     async def _work(self, job: Job) -> None:
         began = self._state.clock()
         try:
+            if self._after is not None:
+                await asyncio.wait({self._after})
             if job is Job.REMOVE:
-                await self._stock.close()
+                await self._warm.close()
+                await self._precreated.close()
             change = await run_job(self._tools, job, self._state, self._tell)
             if job is Job.ADOPT:
                 change = await self._with_stock(change)
         except EXPECTED as error:
             failure = failure_of(job, error, self._tools.archives.directory)
-            self._failed(job, failure, self._state.clock() - began)
+            self._failed(job, failure, self._state.clock() - began, error)
         except Exception:
             # A bug of ours: counted as a failure, so that it is tried again after a pause.
             logger.exception("%s: %s: unexpected error", self.resource.key, job.value)
@@ -239,37 +278,50 @@ class CheckpointActor:
             self._succeeded(job, change, self._state.clock() - began)
 
     async def _with_stock(self, change: Change) -> Change:
-        """Adopt the stock as well, once the definition is known."""
+        """Adopt the stock as well, once the definition is known.
+
+        Nothing is made for it meanwhile: it would pass for what an agent before this one left.
+        """
         change(self._state)
         definition = self.definition
-        if definition is not None:
-            await self._stock.adopt(self._state.resource, definition)
-        return lambda _: None
+        assert definition is not None
+        await self._precreated.adopt(self._state.resource)
+        await self._warm.adopt(self._state.resource, definition)
+
+        def adopted(state: State) -> None:
+            state.adopted = True
+
+        return adopted
 
     def _succeeded(self, job: Job, change: Change, seconds: float) -> None:
         before = self._state.generation
         change(self._state)
-        self._state.succeeded()
+        self._state.succeeded(job)
         if before is not None and before is not self._state.generation:
-            before.when_unused(lambda: self._clean(retire(self._tools, before)))
+            self._retire(before)
         self._count_success(job, timedelta(seconds=seconds))
         if job is Job.REMOVE:
             self._closed = True
             self._gone()
 
-    def _failed(self, job: Job, failure: Failure, seconds: float) -> None:
-        said = self._state.failure
-        self._state.failed(job, failure)
+    def _failed(
+        self, job: Job, failure: Failure, seconds: float, error: Exception | None = None
+    ) -> None:
+        state = self._state
+        said, bad, build_failed = state.failure, self._bad(), state.build_failure is not None
+        state.failed(job, failure)
         if job is Job.FETCH:
             took = timedelta(seconds=seconds)
             fetch_ended(self._tools.start.metrics, self.resource, failure.reason, took)
         if failure.blame is Blame.ARCHIVE:
             self._drop_generation()
-        if self._state.build_failure is not None:
+        if state.build_failure is not None and not build_failed:
             build_ended(self._tools.start.metrics, self.resource, failure.reason, timedelta())
             # Nobody may be given an archive of which no test restore answered.
             self._drop_archive()
-        if self._state.damaged or self._state.unrestorable:
+        if isinstance(error, NoSuchImageError):
+            state.touched = True
+        if bad is None and self._bad() is not None:
             self._quarantined()
         elif said is None or said.reason != failure.reason:
             self._event(failure.reason, failure.message, warning=True)
@@ -294,38 +346,32 @@ class CheckpointActor:
         self._report()
 
     def _quarantined(self) -> None:
-        bad = self._state.damaged or self._state.unrestorable
+        bad = self._bad()
         assert bad is not None
         quarantined(self._tools.start.metrics, self.resource, bad.reason)
         self._event(f"Quarantined{bad.reason}", bad.message, warning=True)
 
+    def _bad(self) -> Failure | None:
+        return self._state.damaged or self._state.unrestorable
+
     def _drop_generation(self) -> None:
         before, self._state.generation = self._state.generation, None
         if before is not None:
-            before.when_unused(lambda: self._clean(retire(self._tools, before)))
+            self._retire(before)
+
+    def _retire(self, generation: Generation) -> None:
+        generation.when_unused(lambda: self._cleaning.begin(retire(self._tools, generation)))
 
     def _drop_archive(self) -> None:
         self._drop_generation()
         self._state.archive = None
         if self._state.file is not None:
-            self._clean(in_thread(self._tools.archives.remove, self._state.file))
+            self._cleaning.begin(in_thread(self._tools.archives.remove, self._state.file))
 
     def _event(self, reason: str, note: str, *, warning: bool = False) -> None:
         log = logger.warning if warning else logger.info
         log("%s: %s: %s", self.resource.key, reason, note)
         self._tools.start.kubernetes.event(self.resource, reason, note, warning=warning)
-
-    def _clean(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(self._cleaned(work))
-        self._cleaning.add(task)
-        task.add_done_callback(self._cleaning.discard)
-
-    async def _cleaned(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except EXPECTED as error:
-            # What is left is found as what nobody owns.
-            logger.warning("%s: cannot clean up: %s", self.resource.key, error)
 
     # The end.
 
@@ -344,6 +390,7 @@ class CheckpointActor:
         if self._job is not None:
             self._job.cancel()
             await asyncio.gather(self._job, return_exceptions=True)
-        await self._stock.stop()
-        await asyncio.gather(*self._cleaning, return_exceptions=True)
+        await self._warm.stop()
+        await self._precreated.stop()
+        await self._cleaning.finish()
         await self._writer.close()

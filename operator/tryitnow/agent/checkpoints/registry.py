@@ -26,7 +26,7 @@ class CheckpointRegistry:
         self._tools = tools
         self._storage_ok = storage_ok
         self._actors: dict[Key, CheckpointActor] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[Key, asyncio.Task[None]] = {}
 
     def __iter__(self) -> Iterator[CheckpointActor]:
         return iter(tuple(self._actors.values()))
@@ -61,6 +61,7 @@ class CheckpointRegistry:
                 spare_ports=self.spare_ports,
                 storage_ok=self._storage_ok,
                 gone=lambda: self._removed(resource),
+                after=self._ending.get(resource.key),
             )
             self._actors[resource.key] = actor
         actor.seen(resource)
@@ -71,9 +72,19 @@ class CheckpointRegistry:
         if actor is None or actor.resource.metadata.uid != resource.metadata.uid:
             return
         self._removed(resource)
-        task = asyncio.create_task(actor.forget())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        task = asyncio.create_task(self._end(actor, self._ending.get(resource.key)))
+        self._ending[resource.key] = task
+        task.add_done_callback(lambda _: self._ended(resource.key, task))
+
+    @staticmethod
+    async def _end(actor: CheckpointActor, earlier: asyncio.Task[None] | None) -> None:
+        await actor.forget()
+        if earlier is not None:
+            await asyncio.wait({earlier})
+
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        if self._ending.get(key) is task:
+            del self._ending[key]
 
     def gone_key(self, key: Key) -> None:
         """Take in that an object does not exist any more of which only the name is known."""
@@ -121,12 +132,12 @@ class CheckpointRegistry:
     @property
     def stock_size(self) -> int:
         """Number of sandboxes that run, or are about to, without a demo."""
-        return sum(actor.stock.size for actor in self)
+        return sum(actor.stock_size for actor in self)
 
     @property
     def stock_names(self) -> set[str]:
         """Names of all sandboxes that wait."""
-        return {name for actor in self for name in actor.stock.names}
+        return {name for actor in self for name in actor.stock_names}
 
     def spare_ports(self) -> int:
         """Return how many ports are left for pre-created sandboxes: no demo will need them."""
@@ -135,9 +146,9 @@ class CheckpointRegistry:
         )
         settings = self._settings
         limit = settings.last_port - settings.first_port + 1
-        held = sum(actor.stock.ports_held for actor in self)
+        held = sum(actor.ports_held for actor in self)
         return max(0, limit - settings.capacity * each - held)
 
     async def stop(self) -> None:
         """End all actors with the agent."""
-        await asyncio.gather(*(actor.stop() for actor in self), *self._ending)
+        await asyncio.gather(*(actor.stop() for actor in self), *self._ending.values())

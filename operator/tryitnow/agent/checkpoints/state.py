@@ -45,6 +45,9 @@ class State:
 
     generation: Generation | None = None
     verified_with: Versions | None = None
+    was_ever_verified: bool = False
+    """Whether a test restore of this archive answered here, however long ago."""
+
     restore_failures: int = 0
     damaged: Failure | None = None
     unrestorable: Failure | None = None
@@ -53,13 +56,17 @@ class State:
     failure: Failure | None = None
     """Why the last job failed, until one succeeds."""
 
+    failed_job: Job | None = None
     failures: int = 0
+    """How often that job failed since it last succeeded."""
+
     retry_at: float = 0.0
     checked: Signature | None = None
     """What the archive looked like when its digest was right."""
 
     checked_at: float = 0.0
     touched: bool = False
+    """Whether the archive or what is prepared was changed, or may have been."""
 
     @property
     def file(self) -> ArchiveName | None:
@@ -85,7 +92,6 @@ class State:
     def observed(self, *, storage_ok: bool, criu_available: bool, versions: Versions) -> Observed:
         """Return what is there now."""
         now = self.clock()
-        due = now - self.checked_at >= self.scrub_interval.total_seconds()
         return Observed(
             now=now,
             storage_ok=storage_ok,
@@ -100,26 +106,41 @@ class State:
             unrestorable_since=self.unrestorable_since if self.unrestorable else None,
             build_failed=self.build_failure is not None,
             retry_at=self.retry_at,
-            needs_scrub=self.touched or due,
+            touched=self.touched,
+            scrub_due=self.is_scrub_due,
         )
 
-    def succeeded(self) -> None:
+    @property
+    def is_scrub_due(self) -> bool:
+        """Whether the archive was not read through for long."""
+        return self.clock() - self.checked_at >= self.scrub_interval.total_seconds()
+
+    def seen(self, resource: NodeCheckpoint) -> None:
+        """Take in the newest state of the object; other wishes end the pause before a retry."""
+        before, self.resource = self.resource, resource
+        if before.spec != resource.spec or before.is_deleting != resource.is_deleting:
+            self.retry_at = 0.0
+
+    def succeeded(self, job: Job) -> None:
         """Note that a job succeeded."""
-        self.failure, self.failures, self.retry_at = None, 0, 0.0
+        self.failure, self.retry_at = None, 0.0
+        if job is self.failed_job:
+            self.failed_job, self.failures = None, 0
 
     def failed(self, job: Job, failure: Failure) -> None:
         """Note that a job failed, and what follows from it."""
         self.failure = failure
-        self.failures += 1
+        # What is done in between, such as fetching what cannot be unpacked, is no success.
+        self.failures = self.failures + 1 if job is self.failed_job else 1
+        self.failed_job = job
         self.retry_at = self.clock() + PAUSES.after(self.failures).total_seconds()
         built_here = self.resource.spec.fetch is None
-        never_verified = self.verified_with is None
         match failure.blame:
             case Blame.ARCHIVE:
                 self.note_damaged(failure)
             case Blame.APPLICATION:
                 self.build_failure = failure
-            case Blame.RESTORE if built_here and never_verified:
+            case Blame.RESTORE if built_here and not self.was_ever_verified:
                 # An archive that was never restored serves nobody: it is built again.
                 self.build_failure = failure
             case Blame.RESTORE:
@@ -160,6 +181,15 @@ class State:
     def verified(self, versions: Versions) -> None:
         """Note that a test restore answered."""
         self.verified_with = versions
+        self.was_ever_verified = True
+        self._forget_failed_restores()
+
+    def lost_generation(self) -> None:
+        """Note that what was prepared is not whole: restores that failed say nothing any more."""
+        self.generation = None
+        self._forget_failed_restores()
+
+    def _forget_failed_restores(self) -> None:
         self.unrestorable = None
         self.restore_failures = 0
 
@@ -167,6 +197,8 @@ class State:
         """Note that a whole archive lies here."""
         if self.archive is None or self.archive.sha256 != archive.sha256:
             self.verified_with = None
+            self.was_ever_verified = False
+            self._forget_failed_restores()
         self.archive = archive
-        self.damaged = None
+        self.damaged = self.build_failure = None
         self.checked, self.checked_at, self.touched = checked, self.clock(), False

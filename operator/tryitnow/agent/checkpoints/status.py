@@ -16,7 +16,7 @@ from tryitnow.api.nodecheckpoint import (
 )
 from tryitnow.backoff import Pauses
 from tryitnow.kubernetes.client import KubernetesApi
-from tryitnow.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
+from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +32,28 @@ _PHASES = {
 _WRITE_PAUSES = Pauses(timedelta(milliseconds=500), timedelta(seconds=30))
 
 
+STORAGE_CHANGED = "StorageChanged"
+
+
 def status_of(
-    state: State, *, ready: bool, warm_ready: int, warm_message: str | None
+    state: State,
+    *,
+    ready: bool,
+    storage_ok: bool = True,
+    warm_ready: int = 0,
+    warm_message: str | None = None,
 ) -> NodeCheckpointStatus:
     """Return the status that a state amounts to."""
-    phase, reason, message = _phase(state, ready=ready)
+    before = state.resource.status
+    if storage_ok and not state.adopted and state.failure is None:
+        # Nothing is known yet. What an agent before this one wrote is all that tells of its
+        # archive: it holds until it was looked at.
+        return before
+    phase, reason, message = _phase(state, ready=ready, storage_ok=storage_ok)
     holds = ConditionStatus.TRUE if phase is Phase.READY else ConditionStatus.FALSE
-    before = state.resource.status.with_condition(state.resource, "Ready", holds, reason, message)
+    before = before.with_condition(state.resource, "Ready", holds, reason, message)
+    if not state.adopted:
+        return before.model_copy(update={"phase": phase})
     return before.model_copy(
         update={
             "observed_generation": state.resource.metadata.generation,
@@ -56,15 +71,23 @@ def status_of(
     )
 
 
-def _phase(state: State, *, ready: bool) -> tuple[Phase, str, str]:
+def _phase(state: State, *, ready: bool, storage_ok: bool) -> tuple[Phase, str, str]:
     """Return phase, reason and message."""
-    if state.build_failure is not None:
+    if not storage_ok:
+        node = state.resource.spec.node_name
+        message = f"`kubectl describe nodeagent {node}` says what changed, and what to do"
+        return Phase.PENDING, STORAGE_CHANGED, message
+    if state.build_failure is not None and state.resource.spec.fetch is None:
         return Phase.FAILED, state.build_failure.reason, state.build_failure.message
     if ready:
         return Phase.READY, "Ready", "a test restore answered on this node"
     bad = state.damaged or state.unrestorable
     if bad is not None and state.job not in _PHASES:
-        return Phase.QUARANTINED, bad.reason, bad.message
+        message = bad.message
+        if state.failure is not None and state.failure is not bad:
+            # What keeps it from being fetched or tested again.
+            message = f"{message}\n{state.failure.reason}: {state.failure.message}"
+        return Phase.QUARANTINED, bad.reason, message
     phase = _PHASES.get(state.job, Phase.PENDING) if state.job else Phase.PENDING
     if state.failure is not None:
         return phase, state.failure.reason, f"{state.failure.message}\nIt is tried again."
@@ -108,7 +131,8 @@ class StatusWriter:
         while (status := self._wanted) is not None:
             try:
                 written = await self._kubernetes.patch_status(self._resource, status.to_api())
-            except (NotFoundError, ConflictError):
+            except NotFoundError:
+                self._wanted = None
                 return  # it is gone, or a namesake has its place
             except KubernetesError as error:
                 failures += 1

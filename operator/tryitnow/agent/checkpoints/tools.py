@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -35,6 +36,9 @@ class CheckpointTools:
     fetcher: Fetcher
     free_capacity: Callable[[], int]
     """Tells how many more sandboxes may run here."""
+
+    clock: Callable[[], float] = time.monotonic
+    """Counts seconds, and is never set back."""
 
     builds: asyncio.Semaphore = field(default_factory=_semaphore)
     fetches: asyncio.Semaphore = field(default_factory=_semaphore)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.checkpoints.workplace import workplace
 from tryitnow.agent.restore.fill import restore
 from tryitnow.agent.sandbox.names import Role, work_name
 from tryitnow.agent.storage.generations import Generation
@@ -27,8 +28,7 @@ async def verify(
     """
     name = work_name(Role.VERIFY, node_checkpoint)
     versions = tools.start.health.current.versions
-    await tools.start.sandboxes.remove(name)
-    try:
+    async with workplace(tools.start.sandboxes, name):
         with tools.start.memory.reserved(generation.memory_bytes(), "the test restore"):
             await restore(
                 tools.start,
@@ -39,6 +39,4 @@ async def verify(
                 checkpoint=node_checkpoint.checkpoint_key,
                 urgent=False,
             )
-    finally:
-        await tools.start.sandboxes.remove(name)
     return versions

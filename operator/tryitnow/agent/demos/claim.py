@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
-from tryitnow.agent.checkpoints.warm_pool import SilentError, Warm, each, expect_answer
+from tryitnow.agent.checkpoints.warm import SilentError, Warm, each, expect_answer
 from tryitnow.agent.counters import claim_ended
 from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.errors import NotReadyError

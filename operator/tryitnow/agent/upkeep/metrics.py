@@ -67,7 +67,7 @@ def _pools(node: Node) -> Iterator[Reading]:
     for actor in node.checkpoints:
         # Two revisions of a Checkpoint may lie here at once.
         labels = tuple(actor.resource.checkpoint_key)
-        waiting[labels] += actor.stock.warm_ready
+        waiting[labels] += actor.warm_ready
         desired[labels] += actor.resource.spec.pool.warm
     for labels, number in waiting.items():
         yield Reading(AGENT_POOL, number, labels)

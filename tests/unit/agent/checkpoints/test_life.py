@@ -1,0 +1,277 @@
+"""A NodeCheckpoint's life: built or fetched, prepared, tested on this node, and only then Ready."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.agent.checkpoints.shop import Shop, fetch_order, for_a_while, until
+from tests.unit.builders import PINNED, make_archive, make_export
+from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.checkpoints.plan import RETEST_AFTER
+from tryitnow.agent.checkpoints.tools import AT_ONCE
+from tryitnow.agent.node import Node
+from tryitnow.agent.sandbox.names import Role, work_name
+from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
+from tryitnow.podman.errors import (
+    CRIUError,
+    NodeLimitError,
+    PodmanError,
+    PodmanUnreachableError,
+)
+
+Phase = NodeCheckpointPhase
+
+RESTORE = "restore prepared"
+"""How the fake Podman calls a restore into a pre-created container."""
+
+
+# -- the way to Ready ------------------------------------------------------------------------------
+
+
+async def test_an_order_without_a_source_is_built_prepared_and_tested(shop: Shop) -> None:
+    actor = shop.order()
+    await shop.until_ready()
+    assert actor.is_ready
+    assert actor.generation is not None
+    assert shop.ready.status == "True"
+    archive = shop.status.archive
+    assert archive is not None
+    shop.tools.archives.check(shop.file, archive)
+    verify = str(work_name(Role.VERIFY, actor.resource))
+    assert shop.asked(f"{RESTORE} {verify}")
+    assert shop.sandboxes(Role.BUILD, Role.VERIFY, Role.PREPARE) == []
+    assert shop.status.images == {"shop": PINNED}
+    assert shop.status.build_duration is not None
+    assert shop.status.verified_with == shop.node.health.current.versions
+    assert shop.status.memory_bytes == len(b"the memory of a warm shop")
+
+
+async def test_it_is_not_ready_before_the_test_restore_has_answered(
+    shop: Shop, podman: FakePodman
+) -> None:
+    podman.delay[RESTORE] = 0.3
+    actor = shop.order()
+    await shop.until_phase(Phase.VERIFYING)
+    assert shop.ready.status == "False"
+    assert actor.generation is None, "no demo may be restored yet"
+    await shop.until_ready()
+
+
+async def test_the_phases_are_told_in_their_order(shop: Shop, kubernetes: FakeKubernetes) -> None:
+    told: list[str] = []
+    watch = kubernetes.on_write
+
+    def seen(resource: object) -> None:
+        watch(resource)  # type: ignore[arg-type]
+        if not told or told[-1] != shop.status.phase:
+            told.append(shop.status.phase)
+
+    kubernetes.on_write = seen
+    shop.order()
+    await shop.until_ready()
+    assert told == [Phase.BUILDING, Phase.PREPARING, Phase.VERIFYING, Phase.READY]
+
+
+async def test_an_archive_that_is_fetched_is_tested_on_this_node_before_it_is_ready(
+    shop: Shop, podman: FakePodman
+) -> None:
+    """The file is here already, so that nobody is asked for it."""
+    content = make_export()
+    shop.tools.archives.write(shop.file, iter([content]))
+    actor = shop.order(fetch=fetch_order(content))
+    await shop.until_ready()
+    assert shop.asked(f"{RESTORE} {work_name(Role.VERIFY, actor.resource)}")
+    assert podman.pulls == []
+    assert shop.asked("checkpoint") == []
+
+
+async def test_a_node_on_which_the_test_restore_fails_is_not_ready(
+    shop: Shop, podman: FakePodman
+) -> None:
+    content = make_export()
+    shop.tools.archives.write(shop.file, iter([content]))
+    podman.failures[RESTORE] = CRIUError("CRIU refused", "Error: another processor")
+    shop.order(fetch=fetch_order(content))
+    await shop.until_phase(Phase.QUARANTINED)
+    assert shop.ready.status == "False"
+    assert "another processor" in shop.ready.message
+    assert "QuarantinedRestoreFailed" in shop.kubernetes.reasons()
+    shop.tools.archives.check(shop.file, make_archive(content))
+
+
+async def test_what_cannot_be_restored_is_tested_again_after_a_while(
+    shop: Shop, podman: FakePodman
+) -> None:
+    content = make_export()
+    shop.tools.archives.write(shop.file, iter([content]))
+    podman.failures[RESTORE] = CRIUError("CRIU refused", "a log")
+    actor = shop.order(fetch=fetch_order(content))
+    await shop.until_phase(Phase.QUARANTINED)
+    await until(lambda: actor.state.job is None)
+    restores = len(shop.asked(RESTORE))
+    shop.clock.forward(minutes=9)
+    actor.turn()
+    await for_a_while()
+    assert len(shop.asked(RESTORE)) == restores, "however often it is looked at"
+    shop.clock.forward(seconds=RETEST_AFTER.total_seconds())
+    actor.turn()
+    await until(lambda: len(shop.asked(RESTORE)) == restores + 1)
+    await until(lambda: actor.state.job is None)
+    assert shop.kubernetes.reasons().count("QuarantinedRestoreFailed") == 1, "it never left"
+    del podman.failures[RESTORE]
+    shop.clock.forward(minutes=20)
+    actor.turn()
+    await shop.until_ready()
+
+
+async def test_it_is_tested_again_when_the_nodes_software_changed(shop: Shop) -> None:
+    actor = shop.order()
+    await shop.until_ready()
+    restores = len(shop.asked(RESTORE))
+    shop.has_software(kernel="6.19", criu="4.3")
+    assert actor.is_ready, "what is here serves until the test has decided"
+    await until(lambda: len(shop.asked(RESTORE)) == restores + 1)
+    await until(lambda: shop.status.verified_with == shop.node.health.current.versions)
+    await for_a_while()
+    assert len(shop.asked(RESTORE)) == restores + 1
+
+
+async def test_what_the_new_software_cannot_restore_is_taken_out_of_service_and_kept(
+    shop: Shop, podman: FakePodman
+) -> None:
+    shop.order()
+    await shop.until_ready()
+    podman.failures[RESTORE] = CRIUError("CRIU refused", "a log")
+    shop.has_software(kernel="6.19")
+    await shop.until_phase(Phase.QUARANTINED)
+    assert shop.path.exists()
+    shop.clock.forward(minutes=20)
+    shop.actor.turn()
+    await until(lambda: shop.actor.state.job is None)
+    assert shop.status.phase is Phase.QUARANTINED, "it was ready once: it is not thrown away"
+    assert shop.path.exists()
+
+
+async def test_without_criu_nothing_is_tested_and_what_waits_stays(shop: Shop) -> None:
+    shop.order(warm=1)
+    await shop.until_ready()
+    await shop.until_stocked(warm=1)
+    shop.has_criu(available=False)
+    await for_a_while()
+    assert shop.actor.warm_ready == 1
+    shop.has_criu(available=True)
+    assert shop.actor.is_ready
+
+
+# -- builds that fail ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "reason"),
+    [
+        ("checkpoint", CRIUError("CRIU failed", "Error: a log"), "CheckpointFailed"),
+        ("create container", PodmanError("exec: /bin/serve: not found"), "StartFailed"),
+        (RESTORE, CRIUError("CRIU refused", "Error: a log"), "RestoreFailed"),
+        ("pull", OSError(28, "No space left on device"), "DiskFull"),
+        (
+            "create container",
+            NodeLimitError("no locks", limit="LocksExhausted", remedy="raise num_locks"),
+            "LocksExhausted",
+        ),
+    ],
+    ids=["checkpoint", "start", "test restore", "disk", "locks"],
+)
+async def test_a_build_that_fails_says_why_and_leaves_nothing(
+    shop: Shop, podman: FakePodman, call: str, error: Exception, reason: str
+) -> None:
+    podman.failures[call] = error
+    shop.order()
+    await shop.until_phase(Phase.FAILED)
+    assert shop.ready.reason == reason
+    assert str(error).splitlines()[-1] in shop.ready.message
+    await until(lambda: not shop.path.exists())
+    await until(lambda: podman.containers() == [])
+    assert shop.node.ports.taken == 0
+    await for_a_while()
+    assert shop.status.archive is None
+    assert len(shop.asked("pull")) == 1, "what is next is the controller's to say"
+
+
+async def test_a_build_that_podman_breaks_off_is_tried_again_and_counted(
+    shop: Shop, podman: FakePodman
+) -> None:
+    podman.failures["checkpoint"] = PodmanUnreachableError("the connection broke")
+    actor = shop.order()
+    for tries in range(1, 4):
+        await until(lambda: len(shop.asked("checkpoint")) == tries)  # noqa: B023 - awaited here
+        await until(lambda: actor.state.job is None)
+        assert shop.status.phase is not Phase.FAILED
+        shop.clock.forward(minutes=10)
+        actor.turn()
+    await shop.until_phase(Phase.FAILED)
+    assert shop.ready.reason == "PodmanUnreachable"
+
+
+async def test_a_build_that_failed_stays_failed_when_the_agent_starts_again(
+    shop: Shop, podman: FakePodman
+) -> None:
+    podman.failures["checkpoint"] = CRIUError("CRIU failed", "Error: a log")
+    shop.order()
+    await shop.until_phase(Phase.FAILED)
+    said = shop.ready
+    await shop.starts_again()
+    await shop.until_calm()
+    await for_a_while()
+    assert shop.status.phase is Phase.FAILED
+    assert (shop.ready.reason, shop.ready.message) == (said.reason, said.message)
+    assert shop.asked("pull") == []
+
+
+async def test_a_node_on_which_the_build_failed_fetches_what_another_has_built(
+    shop: Shop, podman: FakePodman
+) -> None:
+    podman.failures["checkpoint"] = CRIUError("CRIU failed", "Error: a log")
+    shop.order()
+    await shop.until_phase(Phase.FAILED)
+    await until(lambda: not shop.path.exists())
+    content = make_export(b"built elsewhere")
+    shop.tools.archives.write(shop.file, iter([content]))
+    shop.change(fetch=fetch_order(content))
+    await shop.until_ready()
+
+
+async def test_builds_that_take_their_time_keep_nobody_from_being_removed(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    podman.delay["pull"] = 60
+    slow = [Shop(node, kubernetes, podman, checkpoint=f"slow-{n}") for n in range(AT_ONCE + 1)]
+    registry = slow[0].registry
+    for shop in slow:
+        shop.registry = registry
+        shop.order()
+    await until(lambda: len(slow[0].asked("pull")) == AT_ONCE)
+    await for_a_while(0.05)
+    assert len(slow[0].asked("pull")) == AT_ONCE
+    going = slow[-1].actor.resource
+    kubernetes.on_write = lambda resource: registry.seen(resource)  # type: ignore[arg-type]
+    await slow[-1].delete()
+    await until(lambda: not kubernetes.has(going))
+    await registry.stop()
+    for shop in slow:
+        await shop.ends()
+
+
+async def test_what_is_said_on_the_way_is_not_worth_the_build(
+    shop: Shop, podman: FakePodman, kubernetes: FakeKubernetes
+) -> None:
+    """The API server is away while it is built, and there again when it is done."""
+    podman.delay["checkpoint"] = 0.2
+    shop.order()
+    await shop.until_phase(Phase.BUILDING)
+    await until(lambda: shop.asked("checkpoint"))
+    kubernetes.is_down = True
+    await for_a_while(0.5)
+    assert shop.actor.is_ready
+    kubernetes.is_down = False
+    await shop.until_ready()
+    assert len(shop.asked("checkpoint")) == 1
