@@ -6,6 +6,7 @@ knows nothing of them: each later start meets "address already in use".
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -48,7 +49,7 @@ def _read(process: Path) -> Conmon | None:
     if not words or os.path.basename(words[0]) != "conmon":  # noqa: PTH119 - it is no path of ours
         return None
     # Podman's own order (libpod/oci_conmon_common.go): -c ID -u ID … -n NAME.
-    values = dict(zip(words, words[1:], strict=False))
+    values = dict(itertools.pairwise(words))
     name, container_id = values.get("-n", ""), values.get("-c", "")
     if not name.startswith(PREFIX) or not container_id:
         return None
