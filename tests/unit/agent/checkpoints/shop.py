@@ -30,7 +30,7 @@ from tryitnow.api.nodecheckpoint import (
     Source,
 )
 
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 60
 """Longest that anything takes here that really happens."""
 
 

@@ -139,7 +139,7 @@ class History:
             actor.turn()
             return actor.is_ready and actor.warm_ready == actor.stock_size == 1
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not calm():  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(0.05)
         await shop.until_phase(NodeCheckpointPhase.READY)
