@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +21,7 @@ from aiohttp import web
 
 from tests.unit.builders import PINNED
 from tryitnow.api.checkpoint import CRIUOptions
-from tryitnow.api.meta import GROUP, Key, Resource
+from tryitnow.api.meta import GROUP, Key, Resource, now
 from tryitnow.api.template import Container
 from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity
 from tryitnow.kubernetes.clock import ServerClock
@@ -92,6 +94,10 @@ class FakeKubernetes(KubernetesApi):
 
     def __init__(self, *resources: Resource) -> None:
         self.clock = ServerClock()
+        self.now: Callable[[], datetime] = now
+        """What time it is on the API server."""
+
+        self._tell_time()
         self._listed = {}
         self._objects: Objects = {}
         self._version = 100
@@ -166,6 +172,9 @@ class FakeKubernetes(KubernetesApi):
         """Bring back an older state of the cluster, versions included."""
         self._version, self._objects = backup[0], _copied(backup[1])
 
+    def _tell_time(self) -> None:
+        self.clock.observe(format_datetime(self.now(), usegmt=True), time.monotonic())
+
     # -- the API server ---------------------------------------------------------------------------
 
     def _next_version(self) -> str:
@@ -194,6 +203,7 @@ class FakeKubernetes(KubernetesApi):
         if self.is_down:
             msg = f"{what}: the API server does not answer"
             raise KubernetesError(msg)
+        self._tell_time()
         about = f"{model.plural}/{subresource}" if subresource else model.plural
         if (method, about) in self.refusals:
             raise self.refusals[method, about]

@@ -6,11 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.builders import NOW, make_agent, make_condition, make_copy, make_instance
+from tests.unit.builders import NOW, add_node, make_agent, make_condition, make_copy, make_instance
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 from tryitnow.api.meta import Key
 from tryitnow.controller.cluster import Cluster
-from tryitnow.controller.handlers import take_node
 
 SHOP = Key("default", "shop")
 SIZE = 300 << 20
@@ -21,7 +20,7 @@ READY, STARTING = DemoInstancePhase.READY, DemoInstancePhase.STARTING
 @pytest.fixture
 def cluster() -> Cluster:
     cluster = Cluster()
-    cluster.agents.update(make_agent("node-a", seen=NOW))
+    add_node(cluster, make_agent("node-a", seen=NOW))
     cluster.copies.update(make_copy("node-a", memory_bytes=SIZE))
     return cluster
 
@@ -63,35 +62,25 @@ def test_memory_is_promised_until_the_agents_report_knows_of_it(
     cluster: Cluster, instance: DemoInstance, promised: int
 ) -> None:
     cluster.instances.update(instance)
-    taken = cluster.taken(SHOP)
-    assert taken.instances == {"node-a": 1}
-    assert taken.promised_bytes.get("node-a", 0) == promised
+    usage = cluster.usage(SHOP, ["node-a"])
+    assert usage.instances == {"node-a": 1}
+    assert usage.reserved_bytes.get("node-a", 0) == promised
 
 
 def test_those_that_find_a_warm_copy_fill_no_more_memory(cluster: Cluster) -> None:
     cluster.copies.update(make_copy("node-a", memory_bytes=SIZE, warm_ready=2))
     for number in range(3):
         cluster.instances.update(make_instance(f"demo-{number}", node="node-a", phase=STARTING))
-    taken = cluster.taken(SHOP)
-    assert taken.claiming == {"node-a": 3}
-    assert taken.promised_bytes == {"node-a": SIZE}
+    usage = cluster.usage(SHOP, ["node-a"])
+    assert usage.claiming == {"node-a": 3}
+    assert usage.reserved_bytes == {"node-a": SIZE}
 
 
 def test_an_instance_that_is_being_bound_counts(cluster: Cluster) -> None:
     instance = cluster.instances.update(make_instance())
-    assert cluster.taken(SHOP).instances == {}
-    cluster.assumed[instance.metadata.uid] = "node-a"
-    taken = cluster.taken(SHOP)
-    assert taken.instances == taken.claiming == {"node-a": 1}
-    assert taken.promised_bytes == {"node-a": SIZE}
-    assert cluster.taken(Key("default", "other")).claiming == {}
-
-
-def test_a_node_is_cordoned_until_it_is_not() -> None:
-    cluster = Cluster()
-    node = {"metadata": {"name": "node-a"}, "spec": {"unschedulable": True}}
-    take_node(node, cluster)
-    assert cluster.cordoned == {"node-a"}
-    take_node({**node, "spec": {}}, cluster)
-    assert cluster.cordoned == frozenset()
-    assert cluster.node_labels == {"node-a": {}}
+    assert cluster.usage(SHOP, ["node-a"]).instances == {"node-a": 0}
+    cluster.assume(instance, "node-a")
+    usage = cluster.usage(SHOP, ["node-a"])
+    assert usage.instances == usage.claiming == {"node-a": 1}
+    assert usage.reserved_bytes == {"node-a": SIZE}
+    assert cluster.usage(Key("default", "other"), ["node-a"]).claiming == {"node-a": 0}
