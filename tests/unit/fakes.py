@@ -97,6 +97,7 @@ class FakeKubernetes(KubernetesApi):
         self.now: Callable[[], datetime] = now
         """What time it is on the API server."""
 
+        self.monotonic: Callable[[], float] = time.monotonic
         self._tell_time()
         self._listed = {}
         self._objects: Objects = {}
@@ -173,7 +174,7 @@ class FakeKubernetes(KubernetesApi):
         self._version, self._objects = backup[0], _copied(backup[1])
 
     def _tell_time(self) -> None:
-        self.clock.observe(format_datetime(self.now(), usegmt=True), time.monotonic())
+        self.clock.observe(format_datetime(self.now(), usegmt=True), self.monotonic())
 
     # -- the API server ---------------------------------------------------------------------------
 

@@ -200,9 +200,14 @@ class Cluster:
             starting[owner] -= sum(copy.status.warm_ready for copy in copies)
         return +starting
 
-    def _reserved_bytes(self, node: str) -> int:
+    def _filling(self, node: str) -> Counter[Key]:
+        """Return how many of each Checkpoint fill the node without its agent's knowing yet."""
         filling = self._restoring(node)
         filling.update(self._settling.on(node))
+        return filling
+
+    def _reserved_bytes(self, node: str) -> int:
+        filling = self._filling(node)
         return sum(number * self._memory_bytes.get(owner) for owner, number in filling.items())
 
     def _reserved_disk_bytes(self, node: str) -> int:
@@ -211,8 +216,9 @@ class Cluster:
             for copy in self._copies_on.get(node)
             if copy.spec.fetch is not None and copy.status.phase in _ON_ITS_WAY
         )
+        filling = self._filling(node)
         return fetching + sum(
-            number * self._disk_bytes.get(owner) for owner, number in self._restoring(node).items()
+            number * self._disk_bytes.get(owner) for owner, number in filling.items()
         )
 
 

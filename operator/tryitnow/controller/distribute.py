@@ -123,7 +123,7 @@ def _closed_message(
         return []
     names = {state.name for state in chosen}
     closed = [
-        f"{state.name} {why}"
+        f"{state.name} ({why})"
         for state in candidates
         if state.name not in names and (why := _closed_reason(state, archive_bytes))
     ]

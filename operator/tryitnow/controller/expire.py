@@ -36,18 +36,19 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
         if expires_at is None or not kubernetes.clock.has_passed(expires_at):
             return False
         try:
-            await kubernetes.delete(instance, only_if_unchanged=True)
+            is_ours = await kubernetes.delete(instance, only_if_unchanged=True)
         except ConflictError:
             try:
                 newest = await kubernetes.get(DemoInstance, instance.key)
             except NotFoundError:
                 return True
             instance = cluster.instances.update(newest)
-        else:
+            continue
+        if is_ours:
             kubernetes.event(instance, "Expired", f"its ttl ended at {expires_at:%H:%M:%S} UTC")
             logger.info("%s: expired", instance.key)
             cluster.metrics.count(EXPIRED)
-            return True
+        return True
     msg = f"{instance.key} changes faster than it can be deleted at the end of its ttl"
     raise ConflictError(msg)
 

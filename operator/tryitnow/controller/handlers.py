@@ -100,8 +100,12 @@ def on_nodecheckpoint(
     before = cluster.copies.get(key)
     ingest(event, cluster.copies, None)
     after = cluster.copies.get(key)
-    # From the metadata: also one that does not fit our model has a Checkpoint.
-    owner = Key(key.namespace, (metadata.get("labels") or {}).get(CHECKPOINT_LABEL, ""))
+    readable = after or before
+    if readable is not None:
+        owner = readable.checkpoint_key
+    else:
+        # One that does not fit our model has a Checkpoint as well.
+        owner = Key(key.namespace, (metadata.get("labels") or {}).get(CHECKPOINT_LABEL, ""))
     checkpoints.add(owner)
     if _offer(before) != _offer(after):
         queue_waiting(cluster, instances, owner)

@@ -77,8 +77,9 @@ class NodeState:
         free_bytes = status.disk_available_bytes - self.reserved_disk_bytes
         if free_bytes > 0 and free_bytes >= disk_bytes + status.disk_reserve_bytes:
             return ""
-        needed = f"it needs {_mib(disk_bytes)}" if disk_bytes else ""
         reserve = status.disk_reserve_bytes
+        is_too_large = disk_bytes >> 20 and free_bytes >= reserve
+        needed = f"it needs {_mib(disk_bytes)}" if is_too_large else ""
         kept = f"{_mib(reserve)} of it must stay free" if reserve else ""
         why = " and ".join(part for part in (needed, kept) if part)
         return f"is short of disk: {why}" if why else "is short of disk"

@@ -176,8 +176,8 @@ class Writing(Reading):
             raise _namesake(object_)
         return metadata
 
-    async def delete(self, object_: AnyObject, *, only_if_unchanged: bool = False) -> None:
-        """Delete this very object; fine when it is gone already.
+    async def delete(self, object_: AnyObject, *, only_if_unchanged: bool = False) -> bool:
+        """Delete this very object; returns False when it is gone already.
 
         Args:
             object_: The object as last seen.
@@ -191,7 +191,7 @@ class Writing(Reading):
         if only_if_unchanged:
             preconditions["resourceVersion"] = object_.metadata.resource_version
         options = {"preconditions": preconditions, "propagationPolicy": "Background"}
-        await self._unless_gone("delete", "DELETE", object_, options)
+        return await self._unless_gone("delete", "DELETE", object_, options)
 
     async def add_finalizer(self, resource: R) -> R:
         """Keep the object until the node has let go of what it holds for it.
@@ -229,18 +229,19 @@ class Writing(Reading):
 
     async def _unless_gone(
         self, what: str, method: str, object_: AnyObject, body: dict[str, Any]
-    ) -> None:
-        """Make a request about this very object; nothing is asked of one that is gone."""
+    ) -> bool:
+        """Make a request about this very object; returns False when it is gone already."""
         try:
             await self._request(what, method, model_of(object_), object_.key, body=body)
         except NotFoundError:
-            return
+            return False
         except ConflictError:
             try:
                 await self._newest(object_)
             except NotFoundError:
-                return
+                return False
             raise
+        return True
 
 
 def _namesake(object_: AnyObject) -> NamesakeError:

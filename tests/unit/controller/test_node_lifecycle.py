@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -168,3 +169,52 @@ async def test_an_api_server_that_is_away_ends_the_sweep(kubernetes: FakeKuberne
     kubernetes.is_down = True
     with pytest.raises(KubernetesError):
         await release_lost_nodes(kubernetes, cluster)
+
+
+async def test_a_step_of_the_wall_clock_loses_no_node(
+    kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent was heard of two seconds before somebody set the clock a minute ahead."""
+    demo = make_instance(node="node-a", phase=Phase.READY, deleting=False)
+    going = make_instance("going", node="node-a", deleting=True, finalizer=True)
+    cluster = make_cluster(kubernetes, demo, going)
+    await release_lost_nodes(kubernetes, cluster)
+    CLOCK.seconds += 2
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 60)
+    await release_lost_nodes(kubernetes, cluster)
+    assert kubernetes.events == []
+    assert kubernetes.find(going).has_finalizer
+
+
+async def test_what_cannot_be_read_is_let_go_of_on_a_lost_node_as_well(
+    kubernetes: FakeKubernetes,
+) -> None:
+    cluster = make_cluster(kubernetes)
+    strange = []
+    for resource in (
+        make_instance("a", node="node-b", deleting=True, finalizer=True),
+        make_copy("node-b", deleting=True),
+    ):
+        body = resource.to_api()
+        body["spec"] = {"nodeName": "node-b", "of": "a newer version"}
+        kubernetes.put_body(type(resource), body)
+        store: Any = cluster.instances if isinstance(resource, DemoInstance) else cluster.copies
+        store.ingest(body)
+        strange.append(resource)
+    on_a_living_node = make_copy("node-a", deleting=True, checkpoint="other")
+    body = {**on_a_living_node.to_api(), "spec": {"nodeName": "node-a"}}
+    kubernetes.put_body(NodeCheckpoint, body)
+    cluster.copies.ingest(body)
+    await release_lost_nodes(kubernetes, cluster)
+    assert [kubernetes.has(resource) for resource in strange] == [False, False]
+    assert kubernetes.has(on_a_living_node), "its agent lets it go"
+    assert kubernetes.reasons() == ["NodeLost", "NodeLost"]
+
+
+async def test_what_is_refused_on_one_lost_node_is_said_once(kubernetes: FakeKubernetes) -> None:
+    cluster = make_cluster(kubernetes, make_instance(node="node-b", phase=Phase.READY))
+    kubernetes.refusals["PATCH", "demoinstances/status"] = RefusedError("a policy says no")
+    for _ in range(3):
+        await release_lost_nodes(kubernetes, cluster)
+    assert kubernetes.reasons() == ["CannotWriteStatus"]
