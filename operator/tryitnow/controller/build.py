@@ -249,6 +249,8 @@ def _nobody_builds(observed: Observed) -> tuple[str, str]:
     why = "; ".join(
         f"{state.name}: {_unable_reason(state, disk_bytes)}" for state in observed.selected
     )
+    if all(state.closed_reason(disk_bytes) for state in observed.selected):
+        return "NoNode", f"no selected node takes a build. {why}"
     return "CRIUNotAvailable", (
         f"no selected node can freeze it; demos start cold until one can. {why}"
     )

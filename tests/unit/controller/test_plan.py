@@ -170,7 +170,7 @@ def test_a_cordoned_or_ending_node_does_not_build() -> None:
     result = look(agents=agents, cordoned=["node-a"])
     assert [order.node_name for order in result.create] == ["node-c"]
     nobody = look(agents=agents[:2], cordoned=["node-a"])
-    assert nobody.reason == "CRIUNotAvailable"
+    assert nobody.reason == "NoNode"
     assert "node-a: is cordoned; node-b: has its agent stopped" in nobody.message
 
 
