@@ -22,6 +22,7 @@ from tryitnow.kubernetes.election import LeaderElection, LeadershipLostError
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.kubernetes.lease import CONTROLLER_LEASE
 from tryitnow.kubernetes.watching import new_registry, watch
+from tryitnow.metrics.cluster import CLOCK_CERTAIN
 from tryitnow.metrics.endpoint import serving
 from tryitnow.metrics.instruments import Reading
 from tryitnow.metrics.program import LEADER
@@ -54,6 +55,7 @@ async def run(settings: ControllerSettings) -> None:
         lease = kubernetes.lease(Key(settings.namespace, CONTROLLER_LEASE))
         election = LeaderElection(lease, settings.identity)
         metrics.read_from(lambda: [Reading(LEADER, election.is_leader, ())])
+        metrics.read_from(lambda: [Reading(CLOCK_CERTAIN, kubernetes.clock.is_certain)])
         async with serving(
             metrics,
             lambda: _missing(election, cluster),
