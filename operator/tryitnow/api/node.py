@@ -1,4 +1,4 @@
-"""What we read of Kubernetes' own Nodes: their labels, and whether they take anything new."""
+"""Kubernetes' own Nodes, as far as we read them: labels, taints, cordons and conditions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from tryitnow.api.meta import Model, Resource
 
 STATE_TAINTS = "node.kubernetes.io/"
 """Taints that Kubernetes itself puts on a node for its state. DaemonSets tolerate most of them, so
-that an agent runs on through a shortage; that is no reason to give its node more to do."""
+an agent runs on through a shortage. Its node still gets nothing new."""
 
 CLOSING_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
 
 
 class Taint(Model):
-    """What keeps Pods away from a node."""
+    """A mark that keeps Pods away from a node."""
 
     key: str
     value: str = ""
@@ -53,7 +53,7 @@ class NodeCondition(Model):
 
 
 class NodeSpec(Model):
-    """What somebody wants of a node."""
+    """The administrator's wishes for a node."""
 
     unschedulable: bool = False
     """Whether it is cordoned."""
@@ -62,7 +62,7 @@ class NodeSpec(Model):
 
 
 class NodeStatus(Model):
-    """What the kubelet and the node controller found."""
+    """Findings of the kubelet and of the node controller."""
 
     conditions: tuple[NodeCondition, ...] = ()
 
@@ -82,8 +82,8 @@ class ClusterNode(Resource):
         """Say why nothing new shall be given to the node; empty where it is open.
 
         Args:
-            tolerations: What the agents bear by their chart's values. A node with a taint that they
-                bear is kept for demos by it.
+            tolerations: Taints that the agents bear by their chart's values. Such a taint keeps its
+                node for demos.
 
         """
         if self.spec.unschedulable:

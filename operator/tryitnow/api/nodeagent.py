@@ -84,8 +84,8 @@ class NodeAgentStatus(ConditionedStatus):
     """Free space of the checkpoint directory."""
 
     disk_reserve_bytes: int = 0
-    """Space of the checkpoint directory that must stay free: below it the node takes nothing new.
-    What runs there may still write."""
+    """Space of the checkpoint directory that must stay free. Below it the node takes nothing new;
+    running demos may still write."""
 
     checks: tuple[Check, ...] = ()
     """The outcome of `tryitnow doctor` on the node."""
@@ -124,8 +124,8 @@ class NodeAgent(Resource):
         """Whether the agent was told to end."""
         return self._holds(STOPPING)
 
-    # By the clock of whoever asks, which may differ from the node's: for people. The controller
-    # decides by how long it has itself heard nothing new (controller/agents.py).
+    # For people: these compare the node's clock with the caller's, and the two may differ. The
+    # controller measures the silence of an agent itself (controller/agents.py).
 
     def is_lost(self, at: datetime) -> bool:
         """Whether the agent has been silent for too long."""

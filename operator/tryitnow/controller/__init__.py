@@ -2,7 +2,7 @@
 
 A Checkpoint: ``checkpoint`` → ``observed`` → ``plan`` (``serve`` → ``build`` → ``distribute`` →
 ``pool``) → ``status``. A DemoInstance: ``demoinstance`` → ``bind`` → ``instance_status`` →
-``expire``. Nodes: ``agents`` and ``nodes`` → ``node_lifecycle``. What all of them ask is kept in
-``cluster`` and counted in ``usage``. Decisions are pure functions over models; nothing in here
+``expire``. Nodes: ``agents`` and ``nodes`` → ``node_lifecycle``. ``cluster`` keeps all objects,
+and ``usage`` counts them. Decisions are pure functions over models; nothing in here
 touches Podman or a disk.
 """

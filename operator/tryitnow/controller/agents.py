@@ -29,8 +29,8 @@ class AgentStore(Store[NodeAgent]):
     """The newest known state of each agent, and when each was last heard of.
 
     Nodes' clocks may differ from the controller's by more than ``LOST_AFTER``, and any wall clock
-    may be set. A report is a sign of life because it is another than the last, not because of what
-    it says of the time; leases of nodes are judged so by kube-controller-manager as well. An agent
+    may be set. A report is a sign of life because it differs from the last one; its time does not
+    matter. kube-controller-manager judges the Leases of nodes in the same way. An agent
     that reported before this controller watched has ``LOST_AFTER`` to report again.
     """
 

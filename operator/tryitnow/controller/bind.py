@@ -30,7 +30,7 @@ class Unbound:
 
 @dataclass(frozen=True)
 class _Needs:
-    """What a copy fills of a node."""
+    """Memory and disk of a node that a copy fills."""
 
     memory_bytes: int
     disk_bytes: int
@@ -52,7 +52,7 @@ def bind(
         checkpoint: What it is a copy of.
         copies: All copies of that Checkpoint.
         candidates: The nodes that the Checkpoint selects.
-        usage: What of the nodes is given away already.
+        usage: How much of the nodes is given away already.
 
     """
     open_ = [state for state in candidates if not state.closed_reason()]

@@ -1,4 +1,4 @@
-"""The build of the revision that the spec describes: who makes it, how it stands, why it failed."""
+"""The build of the revision that the spec describes: its node, its progress, its failures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ RESYNC_INTERVAL = timedelta(seconds=20)
 """Silence of a node is no event: it must be looked for."""
 
 BUILD_RESYNC_INTERVAL = timedelta(seconds=5)
-"""The same while somebody waits for a build."""
+"""The same during a build."""
 
 
 @dataclass(frozen=True)
 class Failures:
-    """What failed of the builds of one revision so far."""
+    """The failed builds of one revision."""
 
     attempts: int = 0
     last: BuildFailure | None = None
@@ -32,13 +32,13 @@ class Failures:
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more is tried until somebody changes the spec."""
+        """Whether only a change of the spec starts another build."""
         return self.last is not None and is_final(self.last.reason, self.attempts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """How the build stands, and what is to be done about it."""
+    """The state of the build, and the next actions."""
 
     phase: CheckpointPhase = CheckpointPhase.PENDING
     reason: str = ""
@@ -47,7 +47,7 @@ class Build:
     """The NodeCheckpoint to create on the node that builds."""
 
     delete: tuple[NodeCheckpoint, ...] = ()
-    """What earlier builds left."""
+    """Leftovers of earlier builds."""
 
     failures: Failures = field(default_factory=Failures)
     events: tuple[PlannedEvent, ...] = ()
@@ -77,10 +77,10 @@ def plan_build(observed: Observed) -> Build:
             note = f"on {failure.node_name}: {failure.message}"
             events.append(PlannedEvent(failure.reason, note, is_warning=True))
     if building or any(copy.is_deleting for copy in mine):
-        waiting = "waiting until what an earlier build left is removed"
+        waiting = "waiting until the leftovers of an earlier build are removed"
         told = _after_failure(observed, failures, tuple(failed), tuple(events))
         return told or Build(reason="CleaningUp", message=waiting)
-    # Copies that only fetch cannot be served any more: there is nobody left to fetch from.
+    # Copies that only fetch have no source any more.
     leftovers = tuple(mine)
     is_paused = failures.retry_at is not None and failures.retry_at > observed.at
     if failures.is_final or is_paused:
@@ -91,7 +91,7 @@ def plan_build(observed: Observed) -> Build:
 
 
 def _known_failures(observed: Observed) -> Failures:
-    """Return what failed so far; a freshly wanted revision starts with a clean slate."""
+    """Return the failures so far; a new revision starts without any."""
     status = observed.checkpoint.status
     if observed.wanted not in {status.candidate_revision, status.current_revision}:
         return Failures()
@@ -151,7 +151,7 @@ def _after_failure(
     delete: tuple[NodeCheckpoint, ...],
     events: tuple[PlannedEvent, ...] = (),
 ) -> Build | None:
-    """Say what failed last and what comes next; None where nothing failed."""
+    """Describe the last failure and the next step; None without a failure."""
     if failures.last is None:
         return None
     left = failures.retry_at - observed.at if failures.retry_at else timedelta()
@@ -222,7 +222,7 @@ def choose_builder(
 
 
 def _expected_disk_bytes(checkpoint: Checkpoint) -> int:
-    """Return what the archive may take: as much as that of the revision before."""
+    """Estimate the size of the archive: that of the revision before."""
     archive = checkpoint.status.archive
     return archive.size_bytes if archive is not None else 0
 

@@ -32,7 +32,7 @@ async def reconcile_checkpoint(
         return None  # its copies go with it: they are owned by it
     writer = _Writer(kubernetes, cluster, checkpoint)
     await writer.carry_out(plan(observe(cluster, checkpoint, kubernetes.clock.now())))
-    # Planned anew: the status says what came of it, not what was hoped for.
+    # Planned anew: the status reports results, not intentions.
     result = plan(observe(cluster, checkpoint, kubernetes.clock.now()))
     try:
         status = status_from(checkpoint, result)
@@ -71,7 +71,7 @@ def observe(cluster: Cluster, checkpoint: Checkpoint, at: datetime) -> Observed:
 
 
 class _Writer:
-    """Carries out the plan for one Checkpoint; what the API server refuses is said and put off."""
+    """Carries out the plan for one Checkpoint; reports refused writes and puts them off."""
 
     def __init__(self, kubernetes: KubernetesApi, cluster: Cluster, checkpoint: Checkpoint) -> None:
         self._kubernetes = kubernetes
@@ -80,7 +80,7 @@ class _Writer:
 
     async def carry_out(self, result: Plan) -> None:
         """Create and change NodeCheckpoints."""
-        # The pool first: who reads in the status that a copy waits may count on it.
+        # The pool first: a copy that the status counts as waiting is then really kept.
         for copy, pool in result.pool.updates:
             change = {"pool": pool.to_api()}
             await self._try(Attempt.UPDATE, copy.key, partial(self._change, copy, change))

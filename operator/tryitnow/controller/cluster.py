@@ -32,7 +32,7 @@ class _Assumed:
 
 @dataclass
 class Cluster:
-    """All objects that matter, as last seen, and what is counted about them."""
+    """All objects that matter, as last seen, with their counts."""
 
     checkpoints: Store[Checkpoint] = field(default_factory=lambda: Store(Checkpoint))
     instances: Store[DemoInstance] = field(default_factory=lambda: Store(DemoInstance))
@@ -46,13 +46,13 @@ class Cluster:
     """Whether every kind has been listed once."""
 
     refusals: Refusals = field(default_factory=Refusals)
-    """What the API server would not take."""
+    """Writes that the API server refused."""
 
     metrics: Metrics = field(default_factory=lambda: Metrics(Program.CONTROLLER))
     """What is counted about all of it."""
 
     def __post_init__(self) -> None:
-        """Keep indices of what decisions ask for."""
+        """Keep the indices that decisions ask for."""
         self._copies_of: Index[NodeCheckpoint, Key] = self.copies.followed_by(
             Index(lambda copy: [copy.checkpoint_key])
         )
@@ -157,14 +157,14 @@ class Cluster:
         """Count an instance as it is stored again: its bind was written, or was not."""
         self._assumed.pop(instance.key, None)
 
-    # -- what is given away -----------------------------------------------------------------------
+    # -- usage of the nodes -----------------------------------------------------------------------
 
     def load(self, node: str) -> int:
         """Return the number of instances that are bound to a node, or are being bound."""
         return self._instances_on.count(node) + len(self._assumed_on(node))
 
     def usage(self, checkpoint: Key, nodes: Iterable[str]) -> Usage:
-        """Return what of these nodes is given away before an instance of a Checkpoint comes."""
+        """Return how much of these nodes is given away, as an instance of a Checkpoint sees it."""
         instances, claiming, reserved = {}, {}, {}
         for node in nodes:
             assumed = self._assumed_on(node)

@@ -24,7 +24,7 @@ Phase = DemoInstancePhase
 
 INVALID_PARAMETERS = "InvalidParameters"
 _MISTAKES = {"CheckpointNotFound", INVALID_PARAMETERS}
-"""What somebody has to fix, other than what time brings."""
+"""Reasons that a person has to fix: time alone does not."""
 
 RESYNC_INTERVAL = timedelta(seconds=10)
 """For an instance that waits: whatever it waits for also queues it, but nodes fall silent
@@ -41,7 +41,7 @@ async def reconcile_instance(
         return None
     if await expire(kubernetes, cluster, instance):
         return None
-    # Somebody may have changed it meanwhile: what is known now counts.
+    # It may have changed meanwhile.
     instance = cluster.instances.get(key) or instance
     try:
         if instance.status.node_name is None:
@@ -104,7 +104,7 @@ async def _bind(
         f"bound to {decision.node_name}; starting",
     )
     if find_condition(status.conditions, "Stalled") is not None:
-        cause = Unbound(BOUND, "what kept it from starting is fixed")
+        cause = Unbound(BOUND, "the cause is fixed")
         status = _stalled(instance, status, ConditionStatus.FALSE, cause)
     update = {
         "phase": Phase.STARTING,

@@ -1,4 +1,4 @@
-"""Who holds a copy of the revision that serves, and where each copy comes from."""
+"""The nodes that hold a copy of the revision that serves, and the source of each copy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_SOURCES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """How the copies stand, and what is to be done about them."""
+    """The state of the copies, and the next actions."""
 
     create: tuple[NodeCheckpointSpec, ...] = ()
     fetch_updates: tuple[tuple[NodeCheckpoint, Fetch], ...] = ()
@@ -80,7 +80,7 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
             is_copying |= _is_expected(copy)
     names = {state.name for state in chosen}
     # A node that is no longer to hold a copy gives its space back: not before one that is to hold a
-    # copy has it, or there would be nobody to fetch from.
+    # copy has it, or there would be no source to fetch from.
     is_held = any(copy.spec.node_name in names for copy in good)
     return Distribution(
         create=tuple(create),
@@ -143,7 +143,7 @@ def _fetching(
 
 
 def _alike(observed: Observed, good: list[NodeCheckpoint]) -> list[NodeState]:
-    """Return the selected nodes that can run what was frozen where the copies are."""
+    """Return the selected nodes of the architecture that the copies were frozen on."""
     if not good:
         return observed.selected
     # The builder's, where it still has its own: before there was this rule, copies went anywhere.
@@ -177,7 +177,7 @@ def holders(
     could be given a demo. A node whose agent is silent or not fit may be back at any moment.
 
     Args:
-        checkpoint: What the copies are of.
+        checkpoint: The Checkpoint of the copies.
         candidates: The nodes to choose from.
         holding: Names of those that hold a good copy.
         ordered: Names of those for which a copy is ordered: its room is counted already.

@@ -24,8 +24,9 @@ MOST_LOOKS = 3
 async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance) -> bool:
     """Delete an instance whose time is over; returns whether it is gone.
 
-    A time to live that was extended a moment ago wins, also where nobody has told us of it yet: the
-    instance is deleted only as it was seen, and looked at again where it is another by now.
+    A ttl that was extended a moment ago wins, also before its watch event comes: the API server
+    deletes the instance only in the version that was seen. After a conflict the newest version
+    decides.
 
     Raises:
         ConflictError: it changes faster than it can be looked at.

@@ -94,7 +94,7 @@ def register(
 def on_nodecheckpoint(
     event: kopf.RawEvent, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
 ) -> None:
-    """Take in a NodeCheckpoint; queue its Checkpoint, and who waits for what it offers."""
+    """Take in a NodeCheckpoint; queue its Checkpoint, and the instances that wait for it."""
     metadata = event["object"]["metadata"]
     key = Resource.key_of(metadata)
     before = cluster.copies.get(key)
@@ -118,14 +118,14 @@ def queue_waiting(cluster: Cluster, instances: WorkQueue, checkpoint: Key) -> No
 
 
 def queue_all(cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue) -> None:
-    """Queue all that depends on what the nodes can do."""
+    """Queue all objects whose plan depends on the nodes."""
     for checkpoint in cluster.checkpoints:
         checkpoints.add(checkpoint.key)
         queue_waiting(cluster, instances, checkpoint.key)
 
 
 def _offer(copy: NodeCheckpoint | None) -> tuple[object, ...]:
-    """Return what an instance that waits may wait for."""
+    """Return the properties of a copy that a waiting instance may wait for."""
     if copy is None or not copy.is_prepared:
         return ()
     status = copy.status

@@ -1,4 +1,4 @@
-"""Writing the status of a DemoInstance, and what becomes of it where the API server refuses it."""
+"""Writing the status of a DemoInstance, and reporting a refusal by the API server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def write_status(
 
     Args:
         kubernetes: The API server.
-        cluster: What is known of the cluster.
+        cluster: All objects, as last seen.
         instance: The instance as last seen.
         status: Its whole status as it shall be.
         exclusive: Refuse when anything about the instance changed since.
@@ -50,21 +50,21 @@ async def write_status(
         logger.warning("%s: %s", instance.key, error)
         if refusals.refused(uid, Attempt.STATUS, name, error):
             kubernetes.event(instance, str(Attempt.STATUS), str(error), warning=True)
-        await _say_refused(kubernetes, cluster, instance, error)
+        await _report_refusal(kubernetes, cluster, instance, error)
         return None
     refusals.succeeded(uid, Attempt.STATUS, name)
     return cluster.instances.update(written)
 
 
-async def _say_refused(
+async def _report_refusal(
     kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance, error: RefusedError
 ) -> None:
-    """Say in the condition Ready what was refused: a quota or a policy may take that much."""
+    """Put the refusal into the condition Ready: the API server may accept that much."""
     ready = find_condition(instance.status.conditions, "Ready")
     if ready is not None and ready.status is ConditionStatus.TRUE:
-        return  # the demo works; only what is told of it is out of date
+        return  # the demo works; only its status is out of date
     message = (
-        f"the API server refused what is to stand in the status: {error}. It is tried again from "
+        f"the API server refused the status of this DemoInstance: {error}. It is tried again from "
         "time to time; change the policy that refuses it"
     )
     told = instance.status.with_condition(

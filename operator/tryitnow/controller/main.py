@@ -107,7 +107,7 @@ async def _act(kubernetes: KubernetesApi, cluster: Cluster, stop: asyncio.Event)
 async def _keep_up(
     kubernetes: KubernetesApi, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
 ) -> None:
-    """Notice what no event tells of: silence of nodes, and what a broken watch missed."""
+    """Notice changes without events: silent nodes, and changes that a broken watch missed."""
     rounds = itertools.count(1)
 
     async def step() -> None:

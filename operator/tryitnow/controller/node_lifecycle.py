@@ -19,9 +19,9 @@ NODE_LOST = "NodeLost"
 
 
 async def release_lost_nodes(kubernetes: KubernetesApi, cluster: Cluster) -> None:
-    """Let go of what deleted objects wait for on lost nodes, and say which instances are cut off.
+    """Remove the finalizers of deleted objects on lost nodes, and mark the instances there.
 
-    When such a node comes back, its agent removes what nobody owns any more.
+    When such a node comes back, its agent removes everything without an owner.
     """
     for node in sorted(cluster.holding_nodes()):
         if not cluster.is_lost(node):

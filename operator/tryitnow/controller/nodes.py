@@ -1,4 +1,4 @@
-"""The nodes as decisions see them: what each can do, and why it gets nothing new."""
+"""The nodes as decisions see them: their abilities, and why one gets nothing new."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class NodeState:
     def closed_reason(self, disk_bytes: int | None = None) -> str:
         """Say why nothing new is given to the node; empty where it is open.
 
-        Said in the status of what waits, so nothing in it may change from moment to moment.
+        The status of each waiting object repeats it, so it must not change from moment to moment.
 
         Args:
-            disk_bytes: What the new thing takes of the node's disk, as far as that is known; None
-                where the disk does not matter.
+            disk_bytes: Disk that the new object takes, as far as that is known; None leaves the
+                disk out.
 
         """
         if self.is_lost:

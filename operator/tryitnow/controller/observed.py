@@ -1,4 +1,4 @@
-"""What the plan for a Checkpoint is made from."""
+"""The facts that the plan for a Checkpoint is made from."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The plan for one Checkpoint: a pure function from what is to what to do.
 
 Four decisions, each from the same facts and, where it says so, from the decision before:
-which revision serves (``serve``), what becomes of the build of the one that is wanted (``build``),
-who holds a copy (``distribute``), and where warm copies wait (``pool``). Nothing is remembered
-between two plans but what stands in the objects.
+which revision serves (``serve``), how the build of the wanted one goes on (``build``), which nodes
+hold a copy (``distribute``), and where warm copies wait (``pool``). Between two plans only the
+objects remember anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tryitnow.controller.serve import Serving, choose_serving
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to do, and what the status is made from."""
+    """The next actions, and the facts for the status."""
 
     serving: Serving = field(default_factory=Serving)
     candidate: str | None = None
@@ -102,7 +102,7 @@ def plan(observed: Observed) -> Plan:
 
 
 def _outdated(observed: Observed, serving: Serving) -> list[NodeCheckpoint]:
-    """Return copies of revisions that neither serve nor come next, and nobody starts from."""
+    """Return copies of revisions that no instance needs: neither serving, wanted nor starting."""
     kept = {serving.revision, observed.wanted} | observed.starting
     return [copy for copy in observed.present if copy.spec.revision not in kept]
 

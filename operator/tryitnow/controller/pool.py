@@ -14,7 +14,7 @@ from tryitnow.controller.serve import Serving
 
 @dataclass(frozen=True, kw_only=True)
 class WarmCopies:
-    """How the warm copies stand, and what is to be done about them."""
+    """The state of the warm copies, and the next actions."""
 
     updates: tuple[tuple[NodeCheckpoint, Pool], ...] = ()
     """Copies whose node's share is another now."""
@@ -27,7 +27,7 @@ class WarmCopies:
 def plan_pool(observed: Observed, serving: Serving) -> WarmCopies:
     """Spread the warm copies over the copies that serve; other revisions keep none."""
     good = observed.good(serving.revision)
-    # What waits on a node that gets no demos waits for nobody.
+    # A node that gets no demos needs no warm copies.
     claimable = [
         copy
         for copy in good

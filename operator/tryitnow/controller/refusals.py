@@ -1,8 +1,8 @@
-"""What the API server would not take: said on the object that it was for, and tried again later.
+"""Writes that the API server refused: reported on their object, and tried again later.
 
 A quota, an admission policy or a missing right refuses the same write again and again. Each refusal
-is remembered until the write succeeds, so that it is said once, tried with growing pauses, and not
-taken for done meanwhile.
+is remembered until the write succeeds, so that it is reported once, tried with growing pauses, and
+not taken for done meanwhile.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tryitnow.api.meta import Key, Resource
 from tryitnow.backoff import Backoff, Pauses
 
 PAUSES = Pauses(first=timedelta(seconds=5), last=timedelta(minutes=5))
-"""As between builds that failed: somebody has to raise a quota or to change a policy."""
+"""As between failed builds: a person has to raise the quota or to change the policy."""
 
 
 class Attempt(StrEnum):
-    """What was refused: reason of a condition and of an Event."""
+    """The kind of the refused write: reason of a condition and of an Event."""
 
     CREATE = "CannotCreateNodeCheckpoint"
     UPDATE = "CannotUpdateNodeCheckpoint"
@@ -33,7 +33,7 @@ class Refusal:
 
     attempt: Attempt
     message: str
-    """What was tried, and what the API server said."""
+    """The write, and the answer of the API server."""
 
     @property
     def reason(self) -> str:
@@ -45,7 +45,7 @@ class Refusal:
 
 
 _Write = tuple[Attempt, str]
-"""What was tried, and the name of the object that it was tried on."""
+"""The kind of the write, and the name of its object."""
 
 
 class Refusals:
@@ -73,7 +73,7 @@ class Refusals:
         return self._backoff.remaining(_id(uid, attempt, name)) is None
 
     def paused(self, uid: str) -> dict[Attempt, Refusal]:
-        """Return what is not tried again yet, one refusal of each kind."""
+        """Return the refusals whose pause is not over, one of each kind."""
         return {
             attempt: refusal
             for (attempt, name), refusal in self._standing.get(uid, {}).items()
@@ -88,7 +88,7 @@ class Refusals:
         return min((pause for pause in pauses if pause is not None), default=None)
 
     def changed(self, _key: Key, before: Resource | None, after: Resource | None) -> None:
-        """Forget what was refused about an object that is gone, as the store says."""
+        """Forget the refusals of an object that is gone, as the store tells."""
         uid = before.metadata.uid if before is not None else ""
         if after is None or after.metadata.uid != uid:
             for write in self._standing.pop(uid, {}):

@@ -18,7 +18,7 @@ from tryitnow.workqueue import WorkQueue
 async def resync(
     kubernetes: KubernetesApi, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
 ) -> None:
-    """List all kinds, and queue what is another than it was known to be.
+    """List all kinds, and queue every object that changed without being known.
 
     Raises:
         KubernetesError: the API server refused or did not answer.
@@ -34,7 +34,7 @@ async def resync(
 
 
 async def _relist(kubernetes: KubernetesApi, model: type[R], store: Store[R]) -> set[Key]:
-    """Make a fresh list the truth of a store; return what changed or is gone by it."""
+    """Make a fresh list the truth of a store; return the keys that changed or are gone."""
     listing = await kubernetes.list_all(model)
     changed = {each.key for each in listing.items if not _is_same(store.get(each.key), each)}
     return changed | store.replace(listing)

@@ -1,7 +1,7 @@
-"""What of the nodes is given away: counted as objects come, change and go.
+"""How much of the nodes is given away: counted as objects come, change and go.
 
-A bind must not look through all demos of the cluster: what it asks is kept up to date by each
-change of the stores, and costs no more with ten thousand demos than with ten.
+A bind must not look through all demos of the cluster. Each change of a store updates the counts, so
+a bind costs the same with ten thousand demos as with ten.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNDER_WAY = frozenset({DemoInstancePhase.PENDING, DemoInstancePhase.STARTING})
 """Phases of an instance that is still to be started."""
 
 SETTLED_AFTER_REPORTS = 2
-"""Reports after which an agent surely knows what a demo fills, whatever the node's clock says."""
+"""Reports after which an agent surely knows the memory of a demo, whatever its node's clock."""
 
 R = TypeVar("R", bound=Resource)
 G = TypeVar("G", bound=Hashable)
@@ -31,7 +31,7 @@ G = TypeVar("G", bound=Hashable)
 
 @dataclass(frozen=True)
 class Usage:
-    """What of the nodes is given away before an instance of one Checkpoint comes, by node name."""
+    """How much of the nodes is given away, as an instance of one Checkpoint sees it."""
 
     instances: Mapping[str, int] = field(default_factory=dict)
     """Instances that are bound there."""
@@ -116,7 +116,7 @@ class Settling:
         agent = Key("", node)
         heartbeat, reports = self._agents.heartbeat_time(agent), self._agents.reports(agent)
         for key, filling in list(known.items()):
-            # Both times are by the node's clock, which somebody may have set in between.
+            # Both times are by the node's clock, which may have been set in between.
             if (heartbeat is not None and heartbeat > filling.ready_at) or (
                 reports - filling.reports >= SETTLED_AFTER_REPORTS
             ):

@@ -1,10 +1,10 @@
-"""The API server's clock: what deadlines count by, whatever this machine's wall clock says.
+"""The API server's clock, by which deadlines count; no wall clock of this machine does.
 
 The API server puts the time of its own clock into every answer (the ``Date`` header) and into every
-object (``creationTimestamp``). Between two answers this machine's monotonic clock, which nobody
-sets, keeps that time going. Three clocks are known so: the API server's, the monotonic one, and the
-wall clock of this machine. While no two of them agree on how much time went by, nothing is certain,
-and nothing may be deleted because its time is over.
+object (``creationTimestamp``). Between two answers the monotonic clock of this machine, which
+cannot be set, keeps that time going. So there are three clocks: the API server's, the monotonic one,
+and the wall clock of this machine. While no two of them agree on how much time went by, nothing is
+certain, and nothing may be deleted because its time is over.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SETTLING_SECONDS = 300.0
 time to set a wrong one right before it costs anybody a demo."""
 
 _SECOND = 1.0
-"""What a Date header leaves out: it has whole seconds."""
+"""The precision of a Date header: it has whole seconds."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Answer:
 
 
 class ServerClock:
-    """What time it is on the API server."""
+    """The time on the API server."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What is read: objects of our kinds, their changes and Events, Nodes, Pods, Secrets' content."""
+"""Reads: objects of our kinds, their changes and Events, Nodes, Pods, the content of Secrets."""
 
 from __future__ import annotations
 

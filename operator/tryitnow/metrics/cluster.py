@@ -43,8 +43,8 @@ EXPIRED = Counted(
 
 CLOCK_CERTAIN = State(
     name="tryitnow_clock_certain",
-    help="1 while the controller knows for certain what time it is on the API server; while it is "
-    "0, no demo ends because its ttl is over.",
+    help="1 while the controller is certain of the API server's time; while it is 0, no demo "
+    "ends because its ttl is over.",
     programs=(Program.CONTROLLER,),
 )
 
