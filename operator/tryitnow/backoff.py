@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 JITTER = 0.2
-"""Greatest part that is added to a pause. As in client-go's ``wait.Jitter``, pauses only get longer:
-a server that asks for a pause gets at least that."""
+"""Greatest part that is added to a pause. As in client-go's ``wait.Jitter``, pauses only get
+longer: a server that asks for a pause gets at least that."""
 
 _MOST_DOUBLINGS = 40
 """Beyond every sensible last pause; more of them would only make large numbers."""

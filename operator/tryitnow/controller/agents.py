@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import LOST_AFTER, NodeAgent
@@ -15,8 +16,11 @@ from tryitnow.kubernetes.store import Store
 
 @dataclass(frozen=True)
 class _Report:
-    heartbeat_time: datetime
-    """When the agent reported, by its node's clock."""
+    mark: str
+    """Its heartbeat, as the API server has it."""
+
+    heartbeat_time: datetime | None
+    """When the agent reported, by its node's clock; None where the report cannot be read."""
 
     observed_at: float
     """When the controller first saw that, by its own monotonic clock."""
@@ -44,11 +48,27 @@ class AgentStore(Store[NodeAgent]):
         """Take in an agent; an older state than the known one is ignored."""
         newest = super().update(resource)
         heartbeat = newest.status.heartbeat
-        known = self._reports.get(newest.key)
-        if heartbeat is not None and (known is None or known.heartbeat_time != heartbeat):
-            number = known.number + 1 if known else 1
-            self._reports[newest.key] = _Report(heartbeat, self._clock(), number)
+        if heartbeat is not None:
+            self._observe(newest.key, heartbeat.isoformat(), heartbeat)
         return newest
+
+    def ingest(self, body: Mapping[str, Any]) -> NodeAgent | None:
+        """Take in an agent as the API server sent it; one that cannot be read lives as well."""
+        readable = super().ingest(body)
+        if readable is None:
+            self._observe_unreadable(NodeAgent.key_of(body["metadata"]))
+        return readable
+
+    def _observe_unreadable(self, key: Key) -> None:
+        unreadable = self.unreadable(key)
+        if unreadable is not None and (mark := unreadable.text_at("status", "heartbeat")):
+            self._observe(key, mark, None)
+
+    def _observe(self, key: Key, mark: str, heartbeat_time: datetime | None) -> None:
+        known = self._reports.get(key)
+        if known is None or known.mark != mark:
+            number = known.number + 1 if known else 1
+            self._reports[key] = _Report(mark, heartbeat_time, self._clock(), number)
 
     def is_lost(self, key: Key) -> bool:
         """Whether nothing new came from the agent for too long, or nothing ever."""
@@ -70,7 +90,7 @@ class AgentStore(Store[NodeAgent]):
     def forget(self, key: Key, uid: str | None = None) -> None:
         """Drop an agent that was deleted; a namesake with another UID stays."""
         super().forget(key, uid)
-        if self.get(key) is None:
+        if self.get(key) is None and self.unreadable(key) is None:
             self._reports.pop(key, None)
 
     def replace(self, listing: Listing[NodeAgent]) -> set[Key]:
@@ -78,4 +98,6 @@ class AgentStore(Store[NodeAgent]):
         gone = super().replace(listing)
         for key in gone:
             self._reports.pop(key, None)
+        for key in listing.unreadable:
+            self._observe_unreadable(key)
         return gone

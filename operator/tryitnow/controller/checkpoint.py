@@ -12,7 +12,7 @@ from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.meta import Key, Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.cluster import Cluster
-from tryitnow.controller.nodes import ARCHITECTURE, selected
+from tryitnow.controller.nodes import selected
 from tryitnow.controller.observed import Observed
 from tryitnow.controller.plan import Plan, creation, plan
 from tryitnow.controller.refusals import Attempt
@@ -57,9 +57,7 @@ def observe(cluster: Cluster, checkpoint: Checkpoint, at: datetime) -> Observed:
         copies=cluster.copies_of(checkpoint.key),
         selected=selected(checkpoint.spec.distribution, states),
         nodes={state.name: state for state in states},
-        architectures={
-            node.metadata.name: node.metadata.labels.get(ARCHITECTURE) for node in cluster.nodes
-        },
+        architectures=cluster.architectures(),
         starting=frozenset(
             each.status.revision
             for each in cluster.under_way_of(checkpoint.key)

@@ -13,7 +13,7 @@ from tryitnow.api.meta import Key
 from tryitnow.api.node import ClusterNode, Toleration
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.controller.agents import AgentStore
-from tryitnow.controller.nodes import NodeState
+from tryitnow.controller.nodes import ARCHITECTURE, NodeState
 from tryitnow.controller.refusals import Refusals
 from tryitnow.controller.usage import UNDER_WAY, Largest, Settling, Usage, is_starting
 from tryitnow.kubernetes.objects import UnreadableObject
@@ -106,7 +106,14 @@ class Cluster:
     def is_lost(self, node: str) -> bool:
         """Whether nobody on that node can be expected to act."""
         key = Key("", node)
-        return self.nodes.get(key) is None or self.agents.is_lost(key)
+        is_there = self.nodes.get(key) is not None or self.nodes.unreadable(key) is not None
+        return not is_there or self.agents.is_lost(key)
+
+    def architectures(self) -> dict[str, str | None]:
+        """Return all nodes of the cluster, and the architecture of each, as far as it is known."""
+        known = {node.metadata.name: node.metadata.labels.get(ARCHITECTURE) for node in self.nodes}
+        unreadable = {each.metadata.name: None for each in self.nodes.all_unreadable()}
+        return {**unreadable, **known}
 
     def holding_nodes(self) -> set[str]:
         """Return the names of the nodes that are to hold or to run something."""

@@ -80,6 +80,20 @@ def test_one_that_was_silent_before_the_controller_came_gets_a_chance_to_report(
     assert not store.is_lost(KEY)
 
 
+def test_one_whose_report_cannot_be_read_lives(store: AgentStore, clock: Clock) -> None:
+    """After a roll-back, say: its node is alive, and its demos and copies are not let go."""
+    for number in range(10):
+        body = make_agent(seen=NOW + number * 10 * SECOND).to_api()
+        body["metadata"]["resourceVersion"] = str(number + 1)
+        body["status"]["capacity"] = "of another version"
+        assert store.ingest(body) is None
+        clock.seconds += 10
+    assert not store.is_lost(KEY)
+    assert store.get(KEY) is None, "but nothing new is given to it"
+    clock.seconds += LOST_AFTER.total_seconds()
+    assert store.is_lost(KEY)
+
+
 def test_one_that_never_reported_is_lost(store: AgentStore) -> None:
     store.update(make_agent(seen=None))
     assert store.is_lost(KEY)

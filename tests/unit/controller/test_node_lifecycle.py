@@ -14,6 +14,7 @@ from tests.unit.builders import (
     make_condition,
     make_copy,
     make_instance,
+    make_node,
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
@@ -54,6 +55,14 @@ def test_a_node_is_lost_when_nobody_there_can_act(kubernetes: FakeKubernetes) ->
     assert cluster.is_lost("node-c"), "it has no agent"
     cluster.nodes.forget(Key("", "node-a"))
     assert cluster.is_lost("node-a"), "it was removed; its agent's last word may be fresh"
+
+
+def test_a_node_that_cannot_be_read_has_not_left_the_cluster(kubernetes: FakeKubernetes) -> None:
+    cluster = make_cluster(kubernetes)
+    body = make_node("node-a").model_copy().to_api()
+    cluster.nodes.ingest({**body, "spec": {"taints": "of another version"}})
+    assert not cluster.is_lost("node-a")
+    assert "node-a" in cluster.architectures()
 
 
 async def test_what_is_deleted_does_not_wait_for_a_lost_node(kubernetes: FakeKubernetes) -> None:
