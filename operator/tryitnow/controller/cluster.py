@@ -84,6 +84,7 @@ class Cluster:
         self._assumed: dict[Key, _Assumed] = {}
         self.checkpoints.followed_by(self.refusals)
         self.instances.followed_by(self.refusals)
+        self.copies.followed_by(self.refusals)
 
     # -- nodes ------------------------------------------------------------------------------------
 

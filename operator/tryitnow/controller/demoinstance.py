@@ -40,7 +40,7 @@ async def reconcile_instance(
     if instance is None or instance.is_deleting:
         return None
     if await expire(kubernetes, cluster, instance):
-        return None
+        return cluster.refusals.next_try(instance.metadata.uid)
     # It may have changed meanwhile.
     instance = cluster.instances.get(key) or instance
     try:

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.refusals import Attempt
 from tryitnow.kubernetes.client import KubernetesApi
-from tryitnow.kubernetes.errors import ConflictError, NotFoundError
+from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
 from tryitnow.metrics.cluster import EXPIRED
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ MOST_LOOKS = 3
 
 
 async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance) -> bool:
-    """Delete an instance whose time is over; returns whether it is gone.
+    """Delete an instance whose time is over; returns whether it is over.
 
     A ttl that was extended a moment ago wins, also before its watch event comes: the API server
     deletes the instance only in the version that was seen. After a conflict the newest version
@@ -36,8 +37,14 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
         expires_at = instance.expires_at()
         if expires_at is None or not kubernetes.clock.has_passed(expires_at):
             return False
+        metadata = instance.metadata
+        if not cluster.refusals.may_try(metadata.uid, Attempt.EXPIRE, metadata.name):
+            return True
         try:
             is_ours = await kubernetes.delete(instance, only_if_unchanged=True)
+        except RefusedError as error:
+            _report_refusal(kubernetes, cluster, instance, error)
+            return True
         except ConflictError:
             try:
                 newest = await kubernetes.get(DemoInstance, instance.key)
@@ -52,6 +59,15 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
         return True
     msg = f"{instance.key} changes faster than it can be deleted at the end of its ttl"
     raise ConflictError(msg)
+
+
+def _report_refusal(
+    kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance, error: RefusedError
+) -> None:
+    logger.warning("%s: %s", instance.key, error)
+    metadata = instance.metadata
+    if cluster.refusals.refused(metadata.uid, Attempt.EXPIRE, metadata.name, error):
+        kubernetes.event(instance, str(Attempt.EXPIRE), str(error), warning=True)
 
 
 def expiry_check(kubernetes: KubernetesApi, instance: DemoInstance) -> timedelta | None:

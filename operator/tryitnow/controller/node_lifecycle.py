@@ -9,6 +9,7 @@ from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import ConditionStatus, find_condition
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.instance_status import write_status
+from tryitnow.controller.refusals import Attempt
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
 from tryitnow.kubernetes.objects import AnyObject
@@ -28,7 +29,7 @@ async def release_lost_nodes(kubernetes: KubernetesApi, cluster: Cluster) -> Non
             continue
         for object_ in _held(cluster, node):
             if object_.is_deleting:
-                await _release(kubernetes, object_, node)
+                await _release(kubernetes, cluster, object_, node)
             elif isinstance(object_, DemoInstance):
                 await _mark_lost(kubernetes, cluster, object_, node)
 
@@ -39,8 +40,11 @@ def _held(cluster: Cluster, node: str) -> Iterator[AnyObject]:
     yield from cluster.unreadable_on(node)
 
 
-async def _release(kubernetes: KubernetesApi, object_: AnyObject, node: str) -> None:
-    if not object_.has_finalizer:
+async def _release(
+    kubernetes: KubernetesApi, cluster: Cluster, object_: AnyObject, node: str
+) -> None:
+    uid, name, refusals = object_.metadata.uid, object_.metadata.name, cluster.refusals
+    if not object_.has_finalizer or not refusals.may_try(uid, Attempt.RELEASE, name):
         return
     try:
         await kubernetes.remove_finalizer(object_)
@@ -49,7 +53,10 @@ async def _release(kubernetes: KubernetesApi, object_: AnyObject, node: str) -> 
     except RefusedError as error:
         # It will be refused each time: that must not keep the others waiting.
         logger.error("%s on lost node %s: %s", object_.key, node, error)
+        if refusals.refused(uid, Attempt.RELEASE, name, error):
+            kubernetes.event(object_, str(Attempt.RELEASE), str(error), warning=True)
         return
+    refusals.succeeded(uid, Attempt.RELEASE, name)
     logger.warning("%s: let go without node %s, which is lost", object_.key, node)
     note = f"node {node} is lost: deleted without waiting for it"
     kubernetes.event(object_, NODE_LOST, note, warning=True)

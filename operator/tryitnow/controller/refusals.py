@@ -25,6 +25,8 @@ class Attempt(StrEnum):
     UPDATE = "CannotUpdateNodeCheckpoint"
     DELETE = "CannotDeleteNodeCheckpoint"
     STATUS = "CannotWriteStatus"
+    EXPIRE = "CannotDeleteExpired"
+    RELEASE = "CannotRemoveFinalizer"
 
 
 @dataclass(frozen=True)

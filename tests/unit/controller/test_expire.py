@@ -9,11 +9,13 @@ import pytest
 from tests.unit.builders import NOW, Clock, make_instance
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.backoff import Backoff
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
 from tryitnow.controller.expire import RECHECK_INTERVAL
+from tryitnow.controller.refusals import PAUSES, Refusals
 from tryitnow.kubernetes.clock import SETTLING_SECONDS, ServerClock
-from tryitnow.kubernetes.errors import ConflictError
+from tryitnow.kubernetes.errors import ConflictError, ForbiddenError
 
 HOUR = timedelta(hours=1)
 
@@ -130,6 +132,23 @@ async def test_a_status_that_was_written_meanwhile_does_not_save_it(world: World
     await world.look()
     assert not world.is_there()
     assert world.kubernetes.reasons() == ["Expired"]
+
+
+async def test_a_deletion_that_is_refused_is_said_once_and_tried_again(world: World) -> None:
+    """A webhook protects the namespace, say."""
+    clock = Clock()
+    world.cluster.refusals = Refusals(Backoff(PAUSES, clock=clock))
+    world.kubernetes.refusals["DELETE", "demoinstances"] = ForbiddenError("a webhook says no")
+    world.passes(HOUR + timedelta(seconds=5))
+    for _ in range(4):
+        again = await world.look()
+        assert again is not None
+        assert timedelta() < again <= 1.2 * PAUSES.first
+    assert world.kubernetes.reasons() == ["CannotDeleteExpired"]
+    world.kubernetes.refusals.clear()
+    clock.seconds += 7
+    assert await world.look() is None
+    assert not world.is_there()
 
 
 async def test_one_that_changes_all_the_time_is_looked_at_later(world: World) -> None:

@@ -221,6 +221,16 @@ async def test_what_cannot_be_read_is_let_go_of_on_a_lost_node_as_well(
     assert kubernetes.reasons() == ["NodeLost", "NodeLost"]
 
 
+async def test_a_finalizer_that_may_not_be_removed_is_said_once(
+    kubernetes: FakeKubernetes,
+) -> None:
+    cluster = make_cluster(kubernetes, make_instance(node="node-b", deleting=True, finalizer=True))
+    kubernetes.refusals["PATCH", "demoinstances"] = RefusedError("a policy says no")
+    for _ in range(3):
+        await release_lost_nodes(kubernetes, cluster)
+    assert kubernetes.reasons() == ["CannotRemoveFinalizer"]
+
+
 async def test_what_is_refused_on_one_lost_node_is_said_once(kubernetes: FakeKubernetes) -> None:
     cluster = make_cluster(kubernetes, make_instance(node="node-b", phase=Phase.READY))
     kubernetes.refusals["PATCH", "demoinstances/status"] = RefusedError("a policy says no")
