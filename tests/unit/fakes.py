@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import copy
 import itertools
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -22,7 +23,8 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,18 +32,20 @@ from aiohttp import web
 
 from tests.unit.builders import PINNED
 from tryitnow.api.checkpoint import CRIUOptions
-from tryitnow.api.meta import API_VERSION, NODE_FINALIZER, Key, Resource
+from tryitnow.api.meta import GROUP, Key, Resource, now
 from tryitnow.api.template import Container
 from tryitnow.background import to_its_end
 from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity
+from tryitnow.kubernetes.clock import ServerClock
 from tryitnow.kubernetes.errors import (
     ConflictError,
     KubernetesError,
     NotFoundError,
     RefusedError,
+    TooOldError,
 )
-from tryitnow.kubernetes.recorded import RecordedEvent
-from tryitnow.kubernetes.view import Listing, UnreadableObjectError
+from tryitnow.kubernetes.event_list import EventRecord
+from tryitnow.kubernetes.objects import AnyObject, read_any
 from tryitnow.podman.client import (
     ContainerEvent,
     ContainerEvents,
@@ -68,7 +72,12 @@ from tryitnow.settings import TRANSFER_AUDIENCE
 NO_PROCESS = 1 << 22
 """More than the kernel's greatest PID (proc_sys_kernel(5)): whatever is done to it hits nobody."""
 
+_TIME = "2026-01-01T12:00:00Z"
+"""When the API server of these tests made or deleted something."""
+
 R = TypeVar("R", bound=Resource)
+Objects = dict[tuple[str, Key], dict[str, Any]]
+Backup = tuple[int, Objects]
 T = TypeVar("T")
 
 
@@ -95,30 +104,46 @@ class Event:
     is_warning: bool
 
 
+def _copied(objects: Objects) -> Objects:
+    return {key: copy.deepcopy(body) for key, body in objects.items()}
+
+
 class FakeKubernetes(KubernetesApi):
-    """A cluster in memory."""
+    """A cluster in memory: all that the real class makes of a request is real, the answer is ours.
+
+    It is as strict as the API server (1.37): versions and UIDs, preconditions, subresources,
+    generations, finalizers. The texts of its refusals are the API server's.
+    """
 
     def __init__(self, *resources: Resource) -> None:
-        self._objects: dict[tuple[str, Key], dict[str, Any]] = {}
-        self._versions = itertools.count(100)
+        self.clock = ServerClock()
+        self.now: Callable[[], datetime] = now
+        """What time it is on the API server."""
+
+        self.monotonic: Callable[[], float] = time.monotonic
+        self._tell_time()
+        self._listed = {}
+        self._objects: Objects = {}
+        self._version = 100
+        self._pages: dict[str, list[dict[str, Any]]] = {}
         self.events: list[Event] = []
         self.tokens: dict[str, TokenIdentity] = {}
         """Whose token is whose; all are for the audience of transfers."""
 
         self.reviews = 0
         self.writes: list[Key] = []
-        self.nodes: dict[str, dict[str, str]] = {}
         self.data: dict[tuple[str, Key], dict[str, bytes]] = {}
         """Content of Secrets and ConfigMaps ("secrets", "configmaps")."""
 
         self.forbidden: set[tuple[str, Key]] = set()
         self.unreadable: frozenset[Key] = frozenset()
-        self.damaged: dict[Key, str] = {}
-        """Why an object does not fit our model."""
         """Objects that each list is said to have and that cannot be read."""
 
+        self.refusals: dict[tuple[str, str], KubernetesError] = {}
+        """What is answered to a method about a kind, such as "PATCH" of "demoinstances/status"."""
+
         self.is_down = False
-        self.recorded: list[RecordedEvent] = []
+        self.recorded: list[EventRecord] = []
         """Events that somebody else recorded, as they are read."""
 
         self.agents_pods: dict[tuple[str, str], list[str]] = {}
@@ -134,12 +159,18 @@ class FakeKubernetes(KubernetesApi):
         for resource in resources:
             self.put(resource)
 
+    # -- what a test does to the cluster ----------------------------------------------------------
+
     def put(self, resource: R) -> R:
         """Have an object in the cluster, as it is."""
         body = resource.to_api()
-        body["metadata"]["resourceVersion"] = str(next(self._versions))
-        self._objects[type(resource).plural, resource.key] = body
+        self.put_body(type(resource), body)
         return type(resource).model_validate(body)
+
+    def put_body(self, model: type[Resource], body: dict[str, Any]) -> None:
+        """Have an object in the cluster that need not fit our model."""
+        body["metadata"]["resourceVersion"] = self._next_version()
+        self._objects[model.plural, Resource.key_of(body["metadata"])] = body
 
     def find(self, resource: R) -> R:
         """Return the present state of an object."""
@@ -153,29 +184,190 @@ class FakeKubernetes(KubernetesApi):
         """Return the reasons of all Events, in order."""
         return [event.reason for event in self.events]
 
+    def forget_pages(self) -> None:
+        """Forget what lists were half read, as after a compaction of etcd."""
+        self._pages.clear()
+
+    def backup(self) -> Backup:
+        """Return what ``restore`` brings back, as a snapshot of etcd has it."""
+        return self._version, _copied(self._objects)
+
+    def restore(self, backup: Backup) -> None:
+        """Bring back an older state of the cluster, versions included."""
+        self._version, self._objects = backup[0], _copied(backup[1])
+
+    def _tell_time(self) -> None:
+        self.clock.observe(format_datetime(self.now(), usegmt=True), self.monotonic())
+
+    # -- the API server ---------------------------------------------------------------------------
+
+    def _next_version(self) -> str:
+        self._version += 1
+        return str(self._version)
+
     def _body(self, model: type[Resource], key: Key) -> dict[str, Any]:
-        if self.is_down:
-            msg = "the API server does not answer"
-            raise KubernetesError(msg)
         try:
             return self._objects[model.plural, key]
         except KeyError:
-            msg = f"{model.plural} {key}: 404"
+            msg = f'{model.plural}.{GROUP} "{key.name}" not found'
             raise NotFoundError(msg) from None
 
-    def _write(self, model: type[R], key: Key, body: dict[str, Any]) -> R:
-        body["metadata"]["resourceVersion"] = str(next(self._versions))
+    async def _request(
+        self,
+        what: str,
+        method: str,
+        model: type[Resource],
+        key: Key,
+        *,
+        subresource: str = "",
+        query: dict[str, str] | None = None,
+        body: Any = None,
+    ) -> Any:
+        await asyncio.sleep(0)  # others go on meanwhile
+        if self.is_down:
+            msg = f"{what}: the API server does not answer"
+            raise KubernetesError(msg)
+        self._tell_time()
+        about = f"{model.plural}/{subresource}" if subresource else model.plural
+        if (method, about) in self.refusals:
+            raise self.refusals[method, about]
+        match method:
+            case "GET" if key.name:
+                return copy.deepcopy(self._body(model, key))
+            case "GET":
+                return self._page(model, key.namespace, query or {})
+            case "POST":
+                return self._create(model, copy.deepcopy(body))
+            case "PATCH":
+                return self._merge(model, key, subresource, copy.deepcopy(body))
+            case "DELETE":
+                return self._delete(model, key, body["preconditions"])
+        raise AssertionError(method)
+
+    def _page(self, model: type[Resource], namespace: str, query: dict[str, str]) -> Any:
+        if "continue" in query:
+            if query["continue"] not in self._pages:
+                msg = "the provided continue parameter is too old to display a consistent list"
+                raise TooOldError(msg)
+            found, version = self._pages.pop(query["continue"]), query["continue"].split("/")[0]
+        else:
+            found, version = self._select(model, namespace, query), str(self._version)
+        limit = int(query.get("limit", len(found)))
+        page, rest = found[:limit], found[limit:]
+        metadata = {"resourceVersion": version}
+        if rest:
+            metadata["continue"] = f"{version}/{len(rest)}"
+            self._pages[metadata["continue"]] = rest
+        return {"items": page, "metadata": metadata}
+
+    def _select(
+        self, model: type[Resource], namespace: str, query: dict[str, str]
+    ) -> list[dict[str, Any]]:
+        path, _, value = query.get("fieldSelector", "").partition("=")
+        found = []
+        for (plural, key), body in self._objects.items():
+            if plural != model.plural or key in self.unreadable:
+                continue
+            if namespace and key.namespace != namespace:
+                continue
+            field: Any = body
+            for part in path.split(".") if path else ():
+                field = field.get(part, {})
+            if not path or field == value:
+                found.append(copy.deepcopy(body))
+        strange = [
+            {"metadata": {"namespace": key.namespace, "name": key.name, "uid": f"uid-of-{key}"}}
+            for key in self.unreadable
+        ]
+        return found + strange
+
+    def _create(self, model: type[Resource], body: dict[str, Any]) -> dict[str, Any]:
+        key = Resource.key_of(body["metadata"])
+        if (model.plural, key) in self._objects:
+            msg = f'{model.plural}.{GROUP} "{key.name}" already exists'
+            raise ConflictError(msg)
+        body.pop("status", None)
+        uid = f"uid-{self._version + 1}"
+        body["metadata"] |= {"uid": uid, "generation": 1, "creationTimestamp": _TIME}
+        return self._write(model, key, body)
+
+    def _merge(
+        self, model: type[Resource], key: Key, subresource: str, patch: dict[str, Any]
+    ) -> dict[str, Any]:
+        before = self._body(model, key)
+        metadata = patch.get("metadata", {})
+        version = metadata.pop("resourceVersion", None)
+        if version not in {None, before["metadata"]["resourceVersion"]}:
+            msg = (
+                f'Operation cannot be fulfilled on {model.plural}.{GROUP} "{key.name}": the object '
+                "has been modified; please apply your changes to the latest version and try again"
+            )
+            raise ConflictError(msg)
+        if subresource:
+            # All other fields, metadata included, are taken from what is there.
+            after = {**before, "status": merged(before.get("status"), patch["status"])}
+        else:
+            uid = before["metadata"].get("uid")
+            if metadata.get("uid", uid) != uid:
+                msg = f'{model.kind_name}.{GROUP} "{key.name}" is invalid: metadata.uid'
+                raise RefusedError(msg, fields=("metadata.uid",))
+            patch.pop("status", None)
+            after = merged(before, patch)
+        if after == before:
+            return copy.deepcopy(before)  # the API server writes nothing either
+        if after.get("spec") != before.get("spec"):
+            after["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
+        if after["metadata"].get("deletionTimestamp"):
+            finalizers = after["metadata"].get("finalizers", [])
+            if set(finalizers) - set(before["metadata"].get("finalizers", [])):
+                msg = "no new finalizers can be added if the object is being deleted"
+                raise RefusedError(msg, fields=("metadata.finalizers",))
+            if not finalizers:
+                self._drop(model, key)
+                return after
+        return self._write(model, key, after)
+
+    def _delete(
+        self, model: type[Resource], key: Key, preconditions: dict[str, str]
+    ) -> dict[str, Any]:
+        body = self._body(model, key)
+        for name, wanted in preconditions.items():
+            if body["metadata"].get(name) != wanted:
+                msg = (
+                    f'Operation cannot be fulfilled on {model.kind_name}.{GROUP} "{key.name}": the '
+                    f"{name} in the precondition ({wanted}) does not match the one in record"
+                )
+                raise ConflictError(msg)
+        if not body["metadata"].get("finalizers"):
+            self._drop(model, key)
+            return body
+        metadata = {**body["metadata"]}
+        metadata.setdefault("deletionTimestamp", _TIME)
+        return self._write(model, key, {**body, "metadata": metadata})
+
+    def _write(self, model: type[Resource], key: Key, body: dict[str, Any]) -> dict[str, Any]:
+        body = {**body, "metadata": {**body["metadata"], "resourceVersion": self._next_version()}}
         self._objects[model.plural, key] = body
         self.writes.append(key)
-        written = model.model_validate(copy.deepcopy(body))
-        self._tell_watches(written, is_there=True)
-        self.on_write(written)
-        return written
+        seen = read_any(model, copy.deepcopy(body))
+        if isinstance(seen, Resource):
+            self._tell_watches(seen, is_there=True)
+            self.on_write(seen)
+        return copy.deepcopy(body)
+
+    def _drop(self, model: type[Resource], key: Key) -> None:
+        body = self._objects.pop((model.plural, key))
+        self._next_version()
+        seen = read_any(model, body)
+        if isinstance(seen, Resource):
+            self._tell_watches(seen, is_there=False)
 
     def _tell_watches(self, resource: Resource, *, is_there: bool) -> None:
         for model, key, changes in self._watches:
             if model is type(resource) and key == resource.key:
                 changes.put_nowait((is_there, resource))
+
+    # -- what is no object of ours ----------------------------------------------------------------
 
     async def watch(
         self,
@@ -200,102 +392,6 @@ class FakeKubernetes(KubernetesApi):
         finally:
             self._watches.remove(watch)
 
-    async def get(self, model: type[R], key: Key) -> R:
-        if key in self.damaged:
-            raise UnreadableObjectError(self.damaged[key])
-        return model.model_validate(self._body(model, key))
-
-    async def list_all(
-        self, model: type[R], *, namespace: str = "", field_selector: str = ""
-    ) -> Listing[R]:
-        if self.is_down:
-            msg = "the API server does not answer"
-            raise KubernetesError(msg)
-        path, _, value = field_selector.partition("=")
-        found = []
-        for (plural, key), body in self._objects.items():
-            if namespace and key.namespace != namespace:
-                continue
-            field: Any = body
-            for part in path.split(".") if path else ():
-                field = field.get(part, {})
-            if plural == model.plural and (not path or field == value):
-                found.append(model.model_validate(body))
-        return Listing(
-            items=found, resource_version=next(self._versions), unreadable=self.unreadable
-        )
-
-    async def create(
-        self,
-        model: type[R],
-        body: dict[str, Any],
-        *,
-        refuse_unknown: bool = False,  # noqa: ARG002 - nothing is unknown here
-    ) -> R:
-        metadata = body["metadata"]
-        key = Key(metadata.get("namespace", ""), metadata["name"])
-        if (model.plural, key) in self._objects:
-            msg = f"{model.plural} {key}: 409 AlreadyExists"
-            raise ConflictError(msg)
-        whole = copy.deepcopy({"apiVersion": API_VERSION, "kind": model.kind_name, **body})
-        whole["metadata"] |= {"uid": f"uid-{next(self._versions)}", "generation": 1}
-        return self._write(model, key, whole)
-
-    async def patch(self, model: type[R], key: Key, patch: dict[str, Any]) -> R:
-        return self._write(model, key, merged(self._body(model, key), patch))
-
-    async def patch_status(
-        self, before: R, status: dict[str, Any], *, only_if_unchanged: bool = False
-    ) -> R:
-        model = type(before)
-        body = self._body(model, before.key)
-        version = body["metadata"]["resourceVersion"]
-        if only_if_unchanged and version != before.metadata.resource_version:
-            msg = f"{model.plural} {before.key}: 409 it changed"
-            raise ConflictError(msg)
-        if body.get("status") == status:
-            return model.model_validate(body)  # the API server writes nothing either
-        return self._write(model, before.key, {**body, "status": status})
-
-    async def patch_status_fields(self, before: R, fields: dict[str, Any]) -> R:
-        model = type(before)
-        body = self._body(model, before.key)
-        return self._write(model, before.key, merged(body, {"status": fields}))
-
-    async def delete(self, resource: Resource) -> None:
-        key = (type(resource).plural, resource.key)
-        body = self._objects.get(key)
-        if body is None or body["metadata"].get("uid") != resource.metadata.uid:
-            return
-        if body["metadata"].get("finalizers"):
-            body["metadata"].setdefault("deletionTimestamp", "2026-01-01T12:00:00Z")
-            self._write(type(resource), resource.key, body)
-        else:
-            del self._objects[key]
-            self._tell_watches(resource, is_there=False)
-
-    async def add_finalizer(self, resource: R) -> R:
-        if resource.has_finalizer:
-            return resource
-        patch = {"metadata": {"finalizers": [*resource.metadata.finalizers, NODE_FINALIZER]}}
-        return await self.patch(type(resource), resource.key, patch)
-
-    async def remove_finalizer(self, resource: Resource) -> None:
-        if not resource.has_finalizer:
-            return
-        try:
-            body = self._body(type(resource), resource.key)
-        except NotFoundError:
-            return
-        if body["metadata"]["resourceVersion"] != resource.metadata.resource_version:
-            msg = f"{resource.key}: 409 it changed"
-            raise ConflictError(msg)
-        body["metadata"]["finalizers"].remove(NODE_FINALIZER)
-        if body["metadata"].get("deletionTimestamp"):
-            del self._objects[type(resource).plural, resource.key]
-        else:
-            self._write(type(resource), resource.key, body)
-
     async def data_of(self, resource: str, key: Key) -> dict[str, bytes]:
         if (resource, key) in self.forbidden:
             msg = f"{resource} {key}: 403"
@@ -305,9 +401,6 @@ class FakeKubernetes(KubernetesApi):
         except KeyError:
             msg = f"{resource} {key}: 404"
             raise NotFoundError(msg) from None
-
-    async def node_labels(self, *, cordoned: bool = False) -> dict[str, dict[str, str]]:
-        return {} if cordoned else dict(self.nodes)
 
     async def node_uid(self, name: str) -> str:
         return f"uid-of-{name}"
@@ -319,14 +412,14 @@ class FakeKubernetes(KubernetesApi):
         self.reviews += 1
         return self.tokens.get(token) if audience == TRANSFER_AUDIENCE else None
 
-    def event(self, regarding: Resource, reason: str, note: str, *, warning: bool = False) -> None:
+    def event(self, regarding: AnyObject, reason: str, note: str, *, warning: bool = False) -> None:
         self.events.append(Event(regarding.key, reason, note, warning))
 
-    async def events_about(self, resource: Resource) -> list[RecordedEvent]:
+    async def events_about(self, resource: Resource) -> list[EventRecord]:
         regarding = f"{type(resource).kind_name}/{resource.metadata.name}"
         return [event for event in self.recorded if event.regarding == regarding]
 
-    async def events_in(self, namespace: str) -> list[RecordedEvent]:  # noqa: ARG002 - one is enough
+    async def events_in(self, namespace: str) -> list[EventRecord]:  # noqa: ARG002 - one is enough
         return list(self.recorded)
 
     async def pods(

@@ -210,6 +210,8 @@ class Resource(Model):
     kind_name: ClassVar[str]
     plural: ClassVar[str]
     namespaced: ClassVar[bool] = True
+    api_path: ClassVar[str] = f"/apis/{API_VERSION}"
+    """Where the API server has its kind."""
 
     metadata: ObjectMeta
 
