@@ -1,7 +1,7 @@
 """How long to wait before something that failed is tried again: doubling pauses, with jitter.
 
-One policy for all who retry. Without jitter everybody who was refused in one moment, such as the
-agents of a thousand nodes after an outage of the API server, would ask again in one moment.
+One policy for all retries. Without jitter a thousand agents that failed together, in an outage of
+the API server, would all try again together.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 JITTER = 0.2
-"""Greatest part that is added to a pause. As in client-go's ``wait.Jitter`` pauses only get longer:
-whoever asks to be left alone for a time is."""
+"""Greatest part that is added to a pause. As in client-go's ``wait.Jitter``, pauses only get
+longer: a server that asks for a pause gets at least that."""
 
 _MOST_DOUBLINGS = 40
 """Beyond every sensible last pause; more of them would only make large numbers."""
@@ -41,7 +41,8 @@ class Pauses:
 
         Args:
             failures: How many there were; the first pause also where there was none.
-            seed: Makes the jitter the same each time, for whoever decides anew from the same facts.
+            seed: Makes the jitter the same each time, for decisions that are made anew from the
+                same facts.
 
         """
         doublings = min(max(failures - 1, 0), _MOST_DOUBLINGS)

@@ -73,7 +73,7 @@ class WorkQueue:
         self._name = name
         self._reconcile = reconcile
         self._expected = expected
-        self._slots = asyncio.Semaphore(concurrency)
+        self._semaphore = asyncio.Semaphore(concurrency)
         self._entries: dict[Key, _Entry] = {}
         self._metrics = metrics or Metrics()
         self._metrics.read_from(self._states)
@@ -129,7 +129,7 @@ class WorkQueue:
     async def _work(self, key: Key, entry: _Entry) -> None:
         due = time.monotonic()
         try:
-            async with self._slots:
+            async with self._semaphore:
                 with self._measured(entry, due):
                     entry.again = await self._reconcile(key)
             entry.failures = 0

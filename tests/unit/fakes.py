@@ -12,6 +12,7 @@ import contextlib
 import copy
 import itertools
 import shutil
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -23,7 +24,8 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +33,7 @@ from aiohttp import web
 
 from tests.unit.builders import PINNED, make_export
 from tryitnow.api.definition import CRIUOptions
-from tryitnow.api.meta import GROUP, Key, Resource
+from tryitnow.api.meta import GROUP, Key, Resource, now
 from tryitnow.api.template import Container
 from tryitnow.background import to_its_end
 from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity
@@ -117,6 +119,11 @@ class FakeKubernetes(KubernetesApi):
 
     def __init__(self, *resources: Resource) -> None:
         self.clock = ServerClock()
+        self.now: Callable[[], datetime] = now
+        """What time it is on the API server."""
+
+        self.monotonic: Callable[[], float] = time.monotonic
+        self._tell_time()
         self._listed = {}
         self._objects: Objects = {}
         self._version = 100
@@ -191,6 +198,9 @@ class FakeKubernetes(KubernetesApi):
         """Bring back an older state of the cluster, versions included."""
         self._version, self._objects = backup[0], _copied(backup[1])
 
+    def _tell_time(self) -> None:
+        self.clock.observe(format_datetime(self.now(), usegmt=True), self.monotonic())
+
     # -- the API server ---------------------------------------------------------------------------
 
     def _next_version(self) -> str:
@@ -219,6 +229,7 @@ class FakeKubernetes(KubernetesApi):
         if self.is_down:
             msg = f"{what}: the API server does not answer"
             raise KubernetesError(msg)
+        self._tell_time()
         about = f"{model.plural}/{subresource}" if subresource else model.plural
         if (method, about) in self.refusals:
             raise self.refusals[method, about]

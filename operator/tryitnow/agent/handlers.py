@@ -15,7 +15,7 @@ from tryitnow.agent.node import Node
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import GROUP, VERSION
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.kubernetes.watching import take
+from tryitnow.kubernetes.watching import ingest
 from tryitnow.workqueue import WorkQueue
 
 
@@ -43,14 +43,14 @@ def register(registry: kopf.OperatorRegistry, node: Node, demos: WorkQueue) -> N
     @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:
         node.listed = True
-        take(event, node.demos, demos)
+        ingest(event, node.demos, demos)
 
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
         node.listed = True
         key = NodeCheckpoint.key_of(event["object"]["metadata"])
         before = node.node_checkpoints.get(key)
-        take(event, node.node_checkpoints, None)
+        ingest(event, node.node_checkpoints, None)
         after = node.node_checkpoints.get(key)
         if after is not None:
             node.checkpoints.seen(after)

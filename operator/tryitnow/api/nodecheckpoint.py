@@ -85,6 +85,17 @@ class NodeCheckpointPhase(StrEnum):
     FAILED = "Failed"
 
 
+ON_THE_WAY = frozenset(
+    {
+        NodeCheckpointPhase.PENDING,
+        NodeCheckpointPhase.FETCHING,
+        NodeCheckpointPhase.PREPARING,
+        NodeCheckpointPhase.VERIFYING,
+    }
+)
+"""Phases of a node that fetches a revision and does not have it yet."""
+
+
 class NodeCheckpointStatus(ConditionedStatus):
     """What the node keeps. Written by that node's agent only."""
 
@@ -123,6 +134,9 @@ class NodeCheckpointStatus(ConditionedStatus):
 
     memory_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
     """Memory that a restored demo fills, in bytes, as the node found in the archive."""
+
+    disk_bytes: int = 0
+    """Disk that a demo of it fills when it starts, as the node found on preparing it."""
 
     progress: str = ""
     """What the agent is doing right now, for people."""

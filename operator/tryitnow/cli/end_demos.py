@@ -15,7 +15,7 @@ import click
 
 from tryitnow.api.checkpointrevision import REVISION_FINALIZER, CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import Key, Resource
+from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.durations import DURATION
 from tryitnow.cli.failures import told_to_people
@@ -24,6 +24,7 @@ from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection
 from tryitnow.kubernetes.errors import ConflictError
 from tryitnow.kubernetes.lease import CONTROLLER_LEASE
+from tryitnow.kubernetes.objects import AnyObject, model_of
 from tryitnow.settings import ControllerSettings, controller_settings
 
 logger = logging.getLogger(__name__)
@@ -53,13 +54,13 @@ def end_demos(*, timeout: timedelta) -> None:
     with told_to_people():
         remaining = asyncio.run(_end(controller_settings(), timeout))
     for resource in remaining:
-        kind = type(resource).kind_name
+        kind = model_of(resource).kind_name
         click.echo(f"{kind} {resource.key} is still there: look at its finalizers")
     sys.exit(1 if remaining else 0)
 
 
-async def _end(settings: ControllerSettings, timeout: timedelta) -> list[Resource]:
-    remaining: list[Resource] = []
+async def _end(settings: ControllerSettings, timeout: timedelta) -> list[AnyObject]:
+    remaining: list[AnyObject] = []
     async with connect("uninstall") as kubernetes:
         # The controller goes first: it would have the copies made anew.
         await kubernetes.delete_deployment(Key(settings.namespace, CONTROLLER))
@@ -73,7 +74,7 @@ async def _end(settings: ControllerSettings, timeout: timedelta) -> list[Resourc
     return remaining
 
 
-async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[Resource]:
+async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[AnyObject]:
     """Delete all demos and copies, and wait for the agents; returns what is left in the end.
 
     What is there after the timeout belongs to nodes that do not answer, and is let go without them.
@@ -96,16 +97,21 @@ async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[Resourc
     return remaining
 
 
-async def _all(kubernetes: KubernetesApi) -> list[Resource]:
+async def _all(kubernetes: KubernetesApi) -> list[AnyObject]:
     demos = await kubernetes.list_all(DemoInstance)
-    held = await kubernetes.list_all(NodeCheckpoint)
+    node_checkpoints = await kubernetes.list_all(NodeCheckpoint)
     # Nobody would take the finalizer off a revision any more.
     revisions = await kubernetes.list_all(CheckpointRevision)
-    return [*demos.items, *held.items, *revisions.items]
+    # One that does not fit our model is deleted and let go by its metadata.
+    return [
+        item
+        for found in (demos, node_checkpoints, revisions)
+        for item in (*found.items, *found.unreadable_objects)
+    ]
 
 
-async def _let_go(kubernetes: KubernetesApi, resource: Resource) -> None:
-    logger.warning("%s %s: its node does not answer", type(resource).kind_name, resource.key)
+async def _let_go(kubernetes: KubernetesApi, resource: AnyObject) -> None:
+    logger.warning("%s %s: its node does not answer", model_of(resource).kind_name, resource.key)
     try:
         await kubernetes.remove_finalizer(resource)
     except ConflictError:

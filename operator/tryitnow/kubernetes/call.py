@@ -1,8 +1,8 @@
-"""One request to the API server: how long it may take, what its failure means, and who asks again.
+"""One request to the API server: its time limit, the meaning of its failure, and its retries.
 
-Most requests are made once: whoever looks at the object again makes them again. What took long to
-find out is written with ``write_with_retry``; what must not overwrite somebody else's change, with
-``retry_on_conflict`` of the client.
+Most requests are made once: the next look at the object makes them again. ``write_with_retry`` is
+for results that took long to find out. ``retry_on_conflict`` of the client is for changes beside
+those of other writers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WRITE_BACKOFF = Backoff(steps=8, duration=0.5, factor=2.0, jitter=JITTER)
 a new API server leads, or an overwhelmed one has recovered, in that time."""
 
 _ANSWERS = (ConflictError, NotFoundError, RefusedError)
-"""What the API server says again however often it is asked."""
+"""Answers that stay the same however often the request is made."""
 
 
 async def call_api(what: str, call: Awaitable[T]) -> T:
@@ -68,7 +68,7 @@ async def call_api(what: str, call: Awaitable[T]) -> T:
 async def write_with_retry(write: Callable[[], Awaitable[T]]) -> T:
     """Repeat a write until the API server answers.
 
-    For what took long to find out: an API server that is away for a moment must not cost it.
+    For results that took long to find out: a short outage of the API server must not lose them.
 
     Raises:
         KubernetesError: it refused, or did not answer in all these tries.

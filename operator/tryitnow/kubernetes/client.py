@@ -1,4 +1,4 @@
-"""The API server: what our programs read of it and write to it."""
+"""The API server, as our programs read it and write to it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class KubernetesApi(Writing):
         """Use an open client; ``connect`` makes one. ``component`` names us in Events."""
         super().__init__(api)
         self.clock = clock or ServerClock()
-        """What time it is on the API server."""
+        """The time of the API server."""
 
         self._recorder = EventRecorder(api, component)
 

@@ -1,10 +1,10 @@
-"""The API server's clock: what deadlines count by, whatever this machine's wall clock says.
+"""The API server's clock, by which deadlines count; no wall clock of this machine does.
 
 The API server puts the time of its own clock into every answer (the ``Date`` header) and into every
-object (``creationTimestamp``). Between two answers this machine's monotonic clock, which nobody
-sets, keeps that time going. Three clocks are known so: the API server's, the monotonic one, and the
-wall clock of this machine. While no two of them agree on how much time went by, nothing is certain,
-and nothing may be deleted because its time is over.
+object (``creationTimestamp``). Between two answers the monotonic clock of this machine, which
+cannot be set, keeps that time going. So there are three clocks: that of the API server, the
+monotonic one, and the wall clock of this machine. While no two of them agree on how much time went
+by, nothing is certain, and nothing may be deleted because its time is over.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SETTLING_SECONDS = 300.0
 time to set a wrong one right before it costs anybody a demo."""
 
 _SECOND = 1.0
-"""What a Date header leaves out: it has whole seconds."""
+"""The precision of a Date header: it has whole seconds."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Answer:
 
 
 class ServerClock:
-    """What time it is on the API server."""
+    """The time on the API server."""
 
     def __init__(
         self,
@@ -51,6 +51,8 @@ class ServerClock:
         self._wall = wall
         self._last: _Answer | None = None
         self._doubted_until = 0.0
+        self._doubt = "this machine's clock was set"
+        self._warned = False
 
     def observe(self, date: str | None, asked_at: float) -> None:
         """Take in the Date header of an answer, and when (monotonic) the request was sent."""
@@ -64,7 +66,7 @@ class ServerClock:
         server = told
         if self._last is None:
             if _distance(wall, told, latest) > TOLERANCE_SECONDS:
-                self._doubt(monotonic, "this machine's clock is another", wall, told)
+                self._begin_doubt(told, "and this machine's", wall)
         else:
             expected = self._last.server + monotonic - self._last.monotonic
             server = min(max(expected, told), latest)
@@ -73,7 +75,7 @@ class ServerClock:
             # A machine that slept has a monotonic clock that stood still, and a wall clock that
             # was set: the API server's agrees with one of them all the same.
             if min(jumps) > TOLERANCE_SECONDS:
-                self._doubt(monotonic, "it was expected to be", expected, told)
+                self._begin_doubt(told, "and by the answer before it is", expected)
         self._last = _Answer(server, monotonic, wall)
 
     def now(self) -> datetime:
@@ -94,20 +96,25 @@ class ServerClock:
 
     def has_passed(self, moment: datetime) -> bool:
         """Whether a moment has passed for certain."""
-        return self.is_certain and self.now() >= moment
+        if self.now() < moment:
+            return False
+        if self.is_certain:
+            self._warned = False
+            return True
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "nothing is deleted because its time is over while the clocks disagree: %s; check "
+                "the clocks of the API server and of this machine",
+                self._doubt,
+            )
+        return False
 
-    def _doubt(self, monotonic: float, reason: str, other: float, told: float) -> None:
-        is_new = monotonic >= self._doubted_until
-        self._doubted_until = monotonic + SETTLING_SECONDS
-        if not is_new:
-            return  # of two API servers with different clocks, each answer would say it
-        logger.warning(
-            "the API server's clock says %s, but %s %s: no demo is deleted at the end of its ttl "
-            "until the API server's clock has gone evenly for %.0f s; check the clocks of both",
-            _text(told),
-            reason,
-            _text(other),
-            SETTLING_SECONDS,
+    def _begin_doubt(self, told: float, other: str, value: float) -> None:
+        self._doubted_until = self._monotonic() + SETTLING_SECONDS
+        self._doubt = (
+            f"the API server's clock says {_text(told)}, {other} {_text(value)}; this lasts until "
+            f"the API server's clock has gone evenly for {SETTLING_SECONDS:.0f} s"
         )
 
 

@@ -1,6 +1,6 @@
 """The API client, with a stopwatch: each request by its verb and the resource it was about.
 
-Each answer also says what time it is on the API server.
+Each answer also tells the time of the API server.
 """
 
 from __future__ import annotations

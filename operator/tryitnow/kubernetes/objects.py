@@ -34,7 +34,7 @@ class UnreadableObject(Generic[R]):
     """The object as the API server sent it."""
 
     problem: str
-    """What does not fit."""
+    """The fields that do not fit, and why."""
 
     @property
     def key(self) -> Key:
@@ -104,7 +104,7 @@ class Listing(Generic[R]):
 
     was_restored: bool = False
     """Whether the cluster is at an older version than it was at when it was last listed: etcd was
-    restored from a backup, and what is newer than the backup is no longer true."""
+    restored from a backup, and everything newer than the backup is gone."""
 
     @property
     def unreadable(self) -> frozenset[Key]:

@@ -1,4 +1,4 @@
-"""Requests by their path: what the client's own classes are too large or too many for."""
+"""Requests by their path, where the client's own classes are too large or too many."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ async def request_json(
 
     Args:
         api: The client.
-        what: What is asked, for the message of a failure.
+        what: The purpose, for the message of a failure.
         method: HTTP method.
         path: Path of the API, quoted.
         query: Query of the URL.
-        body: What to send, as JSON.
-        content_type: What that is.
-        accept: What the answer shall be.
+        body: The object to send, as JSON.
+        content_type: Media type of the body.
+        accept: Media type of the answer.
 
     Raises:
         KubernetesError: as ``call_api`` has it.

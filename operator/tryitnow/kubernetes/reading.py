@@ -1,4 +1,4 @@
-"""What is read: objects of our kinds, their changes and Events, Nodes, Pods, Secrets' content."""
+"""Reads: objects of our kinds, their changes and Events, Nodes, Pods, the content of Secrets."""
 
 from __future__ import annotations
 
@@ -105,15 +105,6 @@ class Reading:
             if not (more := metadata.get("continue")):
                 return bodies, int(metadata["resourceVersion"])
             query["continue"] = more
-
-    async def node_labels(self, *, cordoned: bool = False) -> dict[str, dict[str, str]]:
-        """Return the labels of all nodes, or only of those that are cordoned, by node name."""
-        query = {"fieldSelector": "spec.unschedulable=true"} if cordoned else {}
-        kind = "PartialObjectMetadataList"
-        nodes = await self._metadata("list nodes", "/api/v1/nodes", kind, query)
-        # Of none, the API server says null.
-        found = (node["metadata"] for node in nodes["items"] or ())
-        return {metadata["name"]: metadata.get("labels") or {} for metadata in found}
 
     async def namespace_uid(self, name: str) -> str:
         """Return the UID of a namespace; that of kube-system is taken for the cluster's own.

@@ -1,4 +1,4 @@
-"""What we last saw of a kind's objects, fed by Kopf's handlers and by our own writes."""
+"""The newest known state of a kind's objects, fed by Kopf's handlers and by our own writes."""
 
 from __future__ import annotations
 
@@ -137,13 +137,13 @@ class Store(Generic[R]):
     def replace(self, listing: Listing[R]) -> set[Key]:
         """Make a fresh list the truth; return the keys that were known and are gone.
 
-        What was seen after the list was made stays. Nothing stays where the cluster was restored
-        from a backup: what was seen of it before belongs to a time that is no more.
+        Objects that were seen after the list was made stay. After a restore from a backup nothing
+        stays: everything that was seen before belongs to another history of the cluster.
         """
         if listing.was_restored:
             logger.warning(
-                "the %s of the cluster are older than they were: it was restored from a backup. "
-                "What it has now counts",
+                "the list of %s is older than the list before: the cluster was restored from a "
+                "backup. The list replaces everything that was seen before",
                 self._model.plural,
             )
             self._versions = dict.fromkeys(self._versions, 0)

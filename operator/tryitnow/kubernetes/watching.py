@@ -10,11 +10,13 @@ import asyncio
 import itertools
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import kopf
 
 from tryitnow.api.meta import Resource
+from tryitnow.backoff import Pauses
 from tryitnow.kubernetes.store import Store
 from tryitnow.workqueue import WorkQueue
 
@@ -34,7 +36,11 @@ def new_registry() -> kopf.OperatorRegistry:
     return registry
 
 
-class _ForEver:
+_RECONNECT = Pauses(first=timedelta(seconds=1), last=timedelta(seconds=8))
+"""With jitter: the agents of a thousand nodes lose the API server in the same moment."""
+
+
+class ReconnectPauses:
     """Pauses between tries to reach an API server that is away.
 
     Kopf gives up after 54 s by default, and would take what is being built or started along. Each
@@ -42,7 +48,7 @@ class _ForEver:
     """
 
     def __iter__(self) -> Iterator[float]:
-        return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(5))
+        return (_RECONNECT.after(failures).total_seconds() for failures in itertools.count(1))
 
 
 def _configure(settings: kopf.OperatorSettings) -> None:
@@ -55,7 +61,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     # A dead connection is noticed after this time; 70 s is Kopf's default for quiet clusters.
     settings.watching.inactivity_timeout = 70
     settings.watching.reconnect_backoff = 0.1
-    settings.networking.error_backoffs = _ForEver()
+    settings.networking.error_backoffs = ReconnectPauses()
 
 
 def ingest(event: kopf.RawEvent, store: Store[Any], queue: WorkQueue | None) -> None:
@@ -86,9 +92,6 @@ def ingest(event: kopf.RawEvent, store: Store[Any], queue: WorkQueue | None) -> 
         queue.interrupt(key)
     else:
         queue.add(key)
-
-
-take = ingest
 
 
 async def watch(registry: kopf.OperatorRegistry, stop: asyncio.Event | None = None) -> None:

@@ -97,7 +97,7 @@ class Writing(Reading):
     async def patch_status(
         self, before: R, status: dict[str, Any], *, only_if_unchanged: bool = False
     ) -> R:
-        """Bring an object's status to ``status``; writes only what differs, or nothing.
+        """Bring an object's status to ``status``; writes only fields that differ, or nothing.
 
         Args:
             before: The object as last seen.
@@ -145,7 +145,7 @@ class Writing(Reading):
         *,
         subresource: str = "",
     ) -> Callable[[], Awaitable[R]]:
-        """Return what applies a change to this object's newest version, try by try."""
+        """Return a function that applies a change to the newest version of this object."""
         newest = resource.metadata
 
         async def patch() -> R:
@@ -176,8 +176,8 @@ class Writing(Reading):
             raise _namesake(object_)
         return metadata
 
-    async def delete(self, object_: AnyObject, *, only_if_unchanged: bool = False) -> None:
-        """Delete this very object; fine when it is gone already.
+    async def delete(self, object_: AnyObject, *, only_if_unchanged: bool = False) -> bool:
+        """Delete this very object; returns False when it is gone already.
 
         Args:
             object_: The object as last seen.
@@ -191,10 +191,10 @@ class Writing(Reading):
         if only_if_unchanged:
             preconditions["resourceVersion"] = object_.metadata.resource_version
         options = {"preconditions": preconditions, "propagationPolicy": "Background"}
-        await self._unless_gone("delete", "DELETE", object_, options)
+        return await self._unless_gone("delete", "DELETE", object_, options)
 
     async def add_finalizer(self, resource: R) -> R:
-        """Keep the object until the node has let go of what it holds for it.
+        """Keep the object until its node has removed everything that it holds for it.
 
         Raises:
             NotFoundError: it is gone.
@@ -208,7 +208,7 @@ class Writing(Reading):
             others = [f for f in newest.finalizers if f != NODE_FINALIZER]
             return {"metadata": {"finalizers": [*others, NODE_FINALIZER]}}
 
-        # A merge patch replaces the list: the version makes sure that nobody else's entry is lost.
+        # A merge patch replaces the list: the version keeps entries of others.
         return await retry_on_conflict(self._patching(resource, added))
 
     async def remove_finalizer(self, object_: AnyObject, finalizer: str = NODE_FINALIZER) -> None:
@@ -229,18 +229,19 @@ class Writing(Reading):
 
     async def _unless_gone(
         self, what: str, method: str, object_: AnyObject, body: dict[str, Any]
-    ) -> None:
-        """Make a request about this very object; nothing is asked of one that is gone."""
+    ) -> bool:
+        """Make a request about this very object; returns False when it is gone already."""
         try:
             await self._request(what, method, model_of(object_), object_.key, body=body)
         except NotFoundError:
-            return
+            return False
         except ConflictError:
             try:
                 await self._newest(object_)
             except NotFoundError:
-                return
+                return False
             raise
+        return True
 
 
 def _namesake(object_: AnyObject) -> NamesakeError:

@@ -45,7 +45,7 @@ class ContainerEvent:
         action: What happened.
         pod: ID of the pod that it is in, as far as Podman tells: nothing where a member ended, and
             the first 12 digits where what holds the namespaces of a pod did.
-        exit_code: With which exit code it ended, where it did.
+        exit_code: With which exit code it ended, where it died.
         is_infra: Whether it holds the namespaces of its pod.
 
     """

@@ -23,7 +23,7 @@ def held(resource: DemoInstance | NodeCheckpoint) -> DemoInstance | NodeCheckpoi
     return resource.model_copy(update={"metadata": metadata})
 
 
-async def timed(kubernetes: FakeKubernetes) -> tuple[list[Resource], float]:
+async def timed(kubernetes: FakeKubernetes) -> tuple[list[AnyObject], float]:
     clock = asyncio.get_running_loop().time
     began = clock()
     return await end_all(kubernetes, TIMEOUT), clock() - began
@@ -35,7 +35,7 @@ def test_agents_let_go_and_checkpoints_stay() -> None:
         checkpoint, held(make_copy()), held(make_instance("bound")), make_instance("pending")
     )
 
-    async def play() -> tuple[list[Resource], float]:
+    async def play() -> tuple[list[AnyObject], float]:
         def agent(resource: Resource) -> None:
             if resource.is_deleting and resource.has_finalizer:
                 loop = asyncio.get_running_loop()
@@ -74,3 +74,14 @@ def test_what_cannot_be_let_go_is_named_in_the_end() -> None:
     remaining, took = in_virtual_time(timed(Stubborn(demo)))
     assert [resource.metadata.name for resource in remaining] == ["stuck"]
     assert took < 2 * TIMEOUT.total_seconds()
+
+
+def test_what_cannot_be_read_is_ended_as_well() -> None:
+    """After a roll-back: nobody knows whose node it is on, and nobody else will let it go."""
+    kubernetes = FakeKubernetes()
+    demo = held(make_instance("strange"))
+    kubernetes.put_body(DemoInstance, {**demo.to_api(), "spec": {"of": "a newer version"}})
+    remaining, took = in_virtual_time(timed(kubernetes))
+    assert remaining == []
+    assert took > TIMEOUT.total_seconds(), "its node had its time"
+    assert not kubernetes.has(demo)

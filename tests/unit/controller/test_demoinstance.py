@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.builders import (
     REVISION,
+    add_node,
     make_agent,
     make_checkpoint,
     make_condition,
@@ -22,7 +23,7 @@ from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInsta
 from tryitnow.api.hooks import Parameter
 from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
 from tryitnow.controller.cluster import Cluster
-from tryitnow.controller.demoinstance import LOOK_AGAIN, reconcile_instance
+from tryitnow.controller.demoinstance import RESYNC_INTERVAL, reconcile_instance
 from tryitnow.kubernetes.errors import ConflictError, KubernetesError
 
 Phase = DemoInstancePhase
@@ -33,9 +34,9 @@ class World:
 
     def __init__(self, kubernetes: FakeKubernetes) -> None:
         self.kubernetes = kubernetes
-        self.cluster = Cluster(node_labels={"node-a": {}, "node-b": {}}, listed=True)
-        for name in self.cluster.node_labels:
-            self.cluster.agents.update(make_agent(name, seen=now(), capacity=2))
+        self.cluster = Cluster(listed=True)
+        for name in ("node-a", "node-b"):
+            add_node(self.cluster, make_agent(name, seen=now(), capacity=2))
             self.cluster.copies.update(make_copy(name))
         self.cluster.checkpoints.update(make_checkpoint(serving=REVISION))
 
@@ -116,7 +117,8 @@ async def test_one_that_somebody_touched_meanwhile_is_looked_at_anew(world: Worl
     world.kubernetes.put(demo)  # a newer version than the one in the view
     with pytest.raises(ConflictError):
         await world.reconcile(demo)
-    assert world.cluster.load() == {}, "a bind that failed takes no room"
+    loads = [world.cluster.load(node) for node in ("node-a", "node-b")]
+    assert loads == [0, 0], "a bind that failed takes no room"
     assert world.status(demo).node_name is None
 
 
@@ -144,7 +146,7 @@ async def test_one_that_ends_makes_room_for_one_that_waits(world: World) -> None
     nodes = ["node-a", "node-a", "node-b", "node-b"]
     running = [world.add(make_instance(f"demo-{i}", node=n)) for i, n in enumerate(nodes)]
     waiting = world.add(make_instance("waiting"))
-    assert await world.reconcile(waiting) == LOOK_AGAIN
+    assert await world.reconcile(waiting) == RESYNC_INTERVAL
     assert ready_of(world.status(waiting)).reason == "NoRoom"
     world.cluster.instances.forget(running[0].key)
     await world.reconcile(waiting)
@@ -156,7 +158,7 @@ async def test_one_that_ends_makes_room_for_one_that_waits(world: World) -> None
 
 async def test_a_checkpoint_that_does_not_exist_is_named(world: World) -> None:
     demo = world.add(make_instance(checkpoint="shoop"))
-    assert await world.reconcile(demo) == LOOK_AGAIN
+    assert await world.reconcile(demo) == RESYNC_INTERVAL
     status = world.status(demo)
     ready = ready_of(status)
     assert (ready.status, ready.reason) == (ConditionStatus.FALSE, "CheckpointNotFound")
@@ -178,7 +180,7 @@ async def test_a_checkpoint_whose_event_has_not_come_yet_is_asked_for(world: Wor
 async def test_a_checkpoint_that_cannot_be_read_is_not_called_missing(world: World) -> None:
     world.kubernetes.put_body(Checkpoint, {**make_checkpoint("newer").to_api(), "spec": {}})
     demo = world.add(make_instance(checkpoint="newer"))
-    assert await world.reconcile(demo) == LOOK_AGAIN
+    assert await world.reconcile(demo) == RESYNC_INTERVAL
     ready = ready_of(world.status(demo))
     assert ready.reason == "CheckpointUnreadable"
     assert "spec.template: Field required" in ready.message

@@ -1,15 +1,25 @@
-"""What took long to find out is written until the API server answers."""
+"""What the API server answers, as the caller reads it, and who asks again."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
+from kubernetes.aio import client as aio
 
 from tests.unit.virtual_time import in_virtual_time
-from tryitnow.kubernetes.call import WRITE_BACKOFF, write_with_retry
-from tryitnow.kubernetes.errors import ConflictError, KubernetesError, NotFoundError, RefusedError
+from tryitnow.kubernetes.call import WRITE_BACKOFF, call_api, write_with_retry
+from tryitnow.kubernetes.errors import (
+    ConflictError,
+    ForbiddenError,
+    KubernetesError,
+    NotFoundError,
+    RefusedError,
+    TooOldError,
+)
 
 
 class Server:
@@ -57,3 +67,61 @@ def test_a_refusal_is_an_answer(kind: type[KubernetesError]) -> None:
     with pytest.raises(kind):
         written(server.write)
     assert len(server.asked_at) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, RefusedError),
+        (401, ForbiddenError),
+        (403, ForbiddenError),
+        (404, NotFoundError),
+        (409, ConflictError),
+        (410, TooOldError),
+        (422, RefusedError),
+        (500, KubernetesError),
+    ],
+)
+async def test_a_status_is_what_the_caller_can_do(
+    status: int, expected: type[KubernetesError]
+) -> None:
+    async def call() -> None:
+        body = json.dumps({"kind": "Status", "message": "the quota is used up"})
+        raise aio.ApiException(status=status, reason="Because", body=body)
+
+    with pytest.raises(KubernetesError) as told:
+        await call_api("create a demo", call())
+    assert type(told.value) is expected
+    assert str(told.value) == f"create a demo: {status} Because: the quota is used up"
+
+
+async def test_what_a_proxy_says_is_handed_on() -> None:
+    async def call() -> None:
+        raise aio.ApiException(status=502, reason="Bad Gateway", body="<html>no way</html>")
+
+    with pytest.raises(KubernetesError, match="502 Bad Gateway: <html>no way</html>"):
+        await call_api("get", call())
+
+
+async def test_a_refusal_names_the_fields_that_it_is_about() -> None:
+    async def call() -> None:
+        cause = {"field": "metadata.uid", "reason": "FieldValueInvalid"}
+        body = json.dumps({"kind": "Status", "message": "no", "details": {"causes": [cause]}})
+        raise aio.ApiException(status=422, reason="Invalid", body=body)
+
+    with pytest.raises(RefusedError) as told:
+        await call_api("patch", call())
+    assert told.value.fields == ("metadata.uid",)
+    assert told.value.status == 422
+
+
+async def test_how_long_the_api_server_wants_to_be_left_alone_is_known() -> None:
+    async def call() -> None:
+        error = aio.ApiException(status=429, reason="Too Many Requests", body="")
+        error.headers = {"Retry-After": "7"}
+        raise error
+
+    with pytest.raises(KubernetesError) as told:
+        await call_api("list", call())
+    assert told.value.retry_after == timedelta(seconds=7)
+    assert KubernetesError("no answer").retry_after is None

@@ -106,7 +106,8 @@ def test_a_step_of_the_api_servers_clock_is_believed_when_it_stays(
     world.runs(20)
     assert world.clock.has_passed(START + timedelta(hours=1))
     [record] = caplog.records
-    assert "2026-01-02T12:00:1" in record.getMessage()
+    assert "clock says 2026-01-02T12:00:1" in record.getMessage()
+    assert "and by the answer before it is 2026-01-01T12:00:1" in record.getMessage()
 
 
 def test_a_step_that_is_taken_back_costs_nothing(world: World) -> None:

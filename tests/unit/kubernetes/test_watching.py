@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.unit.builders import make_instance
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.kubernetes.store import Store
-from tryitnow.kubernetes.watching import ingest, new_registry
+from tryitnow.kubernetes.watching import ReconnectPauses, ingest, new_registry
 from tryitnow.workqueue import WorkQueue
 
 
@@ -114,6 +115,13 @@ def test_an_unreadable_object_that_is_deleted_is_looked_at(
 def test_a_kind_without_work_of_its_own_is_only_remembered(store: Store[DemoInstance]) -> None:
     ingest(event("ADDED", DEMO), store, None)
     assert len(store) == 1
+
+
+def test_an_api_server_that_is_away_is_tried_for_ever_and_not_by_all_at_once() -> None:
+    first, second = ([*itertools.islice(ReconnectPauses(), 40)] for _ in range(2))
+    assert first != second
+    assert 1 <= first[0] <= 1.2
+    assert max(first + second) <= 9.6
 
 
 def test_a_registry_only_watches() -> None:

@@ -9,31 +9,33 @@ import pytest
 from tests.unit.builders import (
     NOW,
     REVISION,
+    Clock,
+    add_node,
     make_agent,
     make_archive,
     make_checkpoint,
     make_condition,
     make_copy,
     make_instance,
-    make_silent_agent,
-    report,
 )
 from tests.unit.fakes import FakeKubernetes
 from tests.unit.metrics.scrape import Scrape, scrape
 from tryitnow.api.checkpoint import CheckpointPhase, CheckpointStatus, Pool
 from tryitnow.api.demoinstance import DemoInstancePhase
-from tryitnow.api.nodeagent import Check, Verdict
+from tryitnow.api.nodeagent import LOST_AFTER, Check, Verdict
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
+from tryitnow.controller.agents import AgentStore
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
 from tryitnow.controller.states import states
 
+CLOCK = Clock()
 SHOP = {"namespace": "default", "checkpoint": "shop"}
 
 
 @pytest.fixture
 def cluster() -> Cluster:
-    cluster = Cluster(node_labels={"node-a": {}, "node-b": {}}, listed=True)
+    cluster = Cluster(agents=AgentStore(CLOCK), listed=True)
     cluster.metrics.read_from(lambda: states(cluster, NOW))
     return cluster
 
@@ -122,9 +124,11 @@ def test_an_instance_of_a_checkpoint_that_is_not_there_is_told_as_well(cluster: 
 
 def test_a_silent_node_is_down_and_its_last_words_stay(cluster: Cluster) -> None:
     broken = Check(name="CRIU", verdict=Verdict.FAIL, found="not there")
-    agent = make_silent_agent("node-b")
+    agent = make_agent("node-b")
     status = agent.status.model_copy(update={"checks": (broken,)})
-    report(cluster, agent.model_copy(update={"status": status}), make_agent("node-a"))
+    add_node(cluster, agent.model_copy(update={"status": status}))
+    CLOCK.seconds += LOST_AFTER.total_seconds() + 1
+    add_node(cluster, make_agent("node-a"))
     cluster.instances.update(make_instance(node="node-a"))
     found = look(cluster)
     for name in ("agent_up", "ready", "can_thaw"):

@@ -43,6 +43,7 @@ MESSAGES = {
     "Too many open files": "InotifyInstancesExhausted",
     "inotify_init1: Too many open files": "InotifyInstancesExhausted",
     "Error (criu/pie/restorer.c:943): Ring setup failed with -11": "AioExhausted",
+    "[Warning] InnoDB: io_setup() failed with EAGAIN after 5 attempts.": "AioExhausted",
     "Error (criu/pie/restorer.c:739): wrong aio: tail=0x0 head=0x0 req=0xbe old_nr=0x17f "
     "new_nr=0x2ff expect=0x17f": "WrongMachine",
     "Error (criu/arch/x86/crtools.c:395): x86: FPU xsave area present, but host cpu doesn't "
