@@ -1,4 +1,4 @@
-"""``DemoInstance``: one person's private copy of a Checkpoint's application."""
+"""``DemoInstance``: one person's demo of a Checkpoint's application."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
+from tryitnow.api.checkpoint import OnCrash
+from tryitnow.api.checkpointrevision import checkpoint_revision_name
 from tryitnow.api.duration import Duration
-from tryitnow.api.meta import ConditionedStatus, Conditions, Key, Model, Resource, Time
+from tryitnow.api.meta import (
+    GROUP,
+    ConditionedStatus,
+    Conditions,
+    Key,
+    Model,
+    Resource,
+    Time,
+)
+
+RESET_ANNOTATION = f"{GROUP}/reset"
+"""A person who sets it to another value than before asks for a fresh demo of the same name."""
 
 
 class StartPolicy(StrEnum):
@@ -21,47 +34,41 @@ class StartPolicy(StrEnum):
 
 
 class StartedBy(StrEnum):
-    """Which way of starting it was."""
+    """How a demo was started."""
 
     WARM = "Warm"
     RESTORE = "Restore"
     COLD_START = "ColdStart"
-
-
-class RestoredFrom(StrEnum):
-    """What a thawed copy was read from."""
-
-    PREPARED = "Prepared"
-    """Pages and root file system that the node had unpacked ahead of time: the quick way."""
-
-    ARCHIVE = "Archive"
-    """The exported archive, where nothing was prepared or the quick way failed."""
+    RESTART = "Restart"
 
 
 class FallbackReason(StrEnum):
-    """Why an instance that could have been thawed was started cold."""
+    """Why a demo was started cold although a restore was allowed."""
 
     CRIU_NOT_AVAILABLE = "CRIUNotAvailable"
     """CRIU is missing, broken or switched off on the node."""
 
-    NO_COPY = "NoCopy"
-    """No node holds a verified copy (yet)."""
+    NOT_READY_HERE = "NotReadyHere"
+    """The node keeps no revision of it of which a test restore answered (yet)."""
 
-    COPY_CORRUPT = "CopyCorrupt"
-    """The node's copy no longer had the digest that it must have."""
+    ARCHIVE_DAMAGED = "ArchiveDamaged"
+    """The node's archive no longer has its digest."""
 
     RESTORE_FAILED = "RestoreFailed"
-    """Podman or CRIU could not thaw it."""
+    """Podman or CRIU could not restore it."""
 
     RESTORE_NOT_READY = "RestoreNotReady"
-    """It was thawed, but did not become ready in its deadline."""
+    """It was restored, but did not become ready within spec.readiness.restoreTimeout."""
 
     HOOK_FAILED = "HookFailed"
-    """It was thawed, but an afterRestore hook failed."""
+    """It was restored, but an afterRestore hook failed."""
+
+    NODE_LIMIT = "NodeLimit"
+    """A limit of the node, such as a full disk, prevented the restore."""
 
 
 class CheckpointReference(Model):
-    """The Checkpoint to take a copy of, in the same namespace."""
+    """The Checkpoint to start from, in the same namespace."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     """Name of the Checkpoint, in the namespace of the instance."""
@@ -71,13 +78,13 @@ def _immutable(field: str) -> dict[str, JsonValue]:
     return {
         "rule": f"has(self.{field}) == has(oldSelf.{field})"
         f" && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-        "message": f"{field} is immutable: the copy was given it when it started;"
+        "message": f"{field} is immutable: the demo was started with it;"
         " create another DemoInstance instead",
     }
 
 
 class DemoInstanceSpec(Model):
-    """What somebody asks for."""
+    """The demo that somebody asks for."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -99,16 +106,16 @@ class DemoInstanceSpec(Model):
     )
 
     checkpoint_ref: CheckpointReference
-    """The Checkpoint to take a copy of. Immutable."""
+    """The Checkpoint to start from. Immutable."""
 
     ttl: Duration | None = None
     """How long the instance lives, counted from its creation; then it is deleted. Raising it
     extends the life. Defaults to no limit."""
 
     start: StartPolicy = StartPolicy.PREFER_RESTORE
-    """PreferRestore thaws, and starts cold where that is impossible. RestoreOnly waits for a copy
-    and fails rather than start cold. ColdStart never thaws. Immutable. Defaults to
-    PreferRestore."""
+    """PreferRestore restores, and starts cold where that is impossible. RestoreOnly waits until a
+    node can restore and fails rather than start cold. ColdStart never restores. Immutable.
+    Defaults to PreferRestore."""
 
     host: (
         Annotated[
@@ -121,22 +128,28 @@ class DemoInstanceSpec(Model):
         ]
         | None
     ) = None
-    """Host name, with a port where it needs one, by which visitors call the demo: afterRestore
+    """Host name, with a port where it needs one, by which clients call the demo: afterRestore
     hooks get it as TRYITNOW_HOST. Routing it to status.url is the caller's to do. Immutable.
     Defaults to the address and port in status.url."""
 
     parameters: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
         default={}, json_schema_extra={"maxProperties": 64}
     )
-    """Values for what the Checkpoint declares in its spec.parameters. Immutable."""
+    """Values for the parameters that the Checkpoint declares in its spec.parameters. Immutable."""
+
+    on_crash: OnCrash | None = None
+    """What happens when a container of the demo ends. Keep starts it again with its files, for as
+    long as that takes. Reset replaces it by a fresh one of the same name and URL. Defaults to the
+    Checkpoint's spec.onCrash."""
 
 
 class DemoInstancePhase(StrEnum):
-    """Where an instance stands, for people; programs read the conditions."""
+    """How far a demo is, for people; programs read the conditions."""
 
     PENDING = "Pending"
     STARTING = "Starting"
     READY = "Ready"
+    RESTARTING = "Restarting"
     FAILED = "Failed"
     TERMINATING = "Terminating"
 
@@ -152,63 +165,68 @@ class PublishedPort(Model):
 
 
 class Timings(Model):
-    """How long each step of the start took. Steps that were not needed are absent."""
+    """How long each step of the last start took. Steps that were not needed are absent."""
 
     bind: Duration | None = None
     """The controller's choice of a node, once there was one to choose."""
 
     claim: Duration | None = None
-    """Taking over a copy that waited in the warm pool; of a restore, what was lost on copies that
-    waited and did not answer."""
+    """Claiming a warm sandbox. Where the demo was restored instead: the time lost on warm
+    sandboxes that did not answer."""
 
     queue: Duration | None = None
     """Waiting for other restores on the node: as many run at once as it has cores."""
 
     prepare: Duration | None = None
-    """Making the image present on the node."""
+    """Making the sandbox, and pulling images for a cold start."""
 
     restore: Duration | None = None
-    """Podman and CRIU thawing the copy; from an archive, with the check of its digest."""
+    """Podman and CRIU restoring the demo."""
 
     criu: Duration | None = None
     """CRIU's own part of the restore."""
 
     cold_start: Duration | None = None
-    """Podman creating and starting a fresh container."""
+    """Podman creating and starting fresh containers."""
+
+    restart: Duration | None = None
+    """Podman starting the containers again with their files."""
 
     probe: Duration | None = None
-    """From the container running until the application was ready."""
+    """From the containers running until the application was ready."""
 
     hooks: Duration | None = None
     """The afterRestore hooks."""
 
     fallback: Duration | None = None
-    """Time lost on a thaw that did not work, before the cold start or the restore from the archive
-    itself."""
+    """Time lost on a restore that failed, before the cold start."""
 
     total: Duration | None = None
-    """From the choice of a node until ready. What it waited before, for room or a copy, is not in
-    it: `readyAt` less `metadata.creationTimestamp` has all, in whole seconds."""
+    """From the choice of a node until ready. `readyAt` less `metadata.creationTimestamp` also
+    counts what the demo waited before, for room or for a node that can restore it."""
 
 
 class DemoInstanceStatus(ConditionedStatus):
-    """What became of it. The controller writes until it is bound, then its node's agent."""
+    """How the demo is. The controller writes until it is bound, then its node's agent."""
 
     observed_generation: int | None = None
-    """The metadata.generation that this status speaks of."""
+    """The metadata.generation that this status describes."""
 
     phase: DemoInstancePhase = DemoInstancePhase.PENDING
-    """Pending, Starting, Ready, Failed or Terminating: for people."""
+    """Pending, Starting, Ready, Restarting, Failed or Terminating: for people."""
 
     conditions: Conditions = ()
-    """Ready: the application answers at the URL. Stalled: it will not become ready without
-    somebody doing something."""
+    """Ready: the application answers at the URL. Stalled: it will not become ready until somebody
+    does something. DataLost: files of the demo are gone, and why."""
 
     node_name: str | None = None
     """Node that runs it."""
 
     revision: str | None = None
-    """Revision of the Checkpoint that it was bound to; absent where no revision was ready."""
+    """Identity of the CheckpointRevision that it is started from, for its whole life."""
+
+    on_crash: OnCrash | None = None
+    """What happens when a container of the demo ends: spec.onCrash, or the Checkpoint's."""
 
     host_port: int | None = None
     """Port of the node that leads to the application."""
@@ -220,32 +238,36 @@ class DemoInstanceStatus(ConditionedStatus):
     """Where the application answers, from any machine that reaches the node."""
 
     started_by: StartedBy | None = None
-    """Warm, Restore or ColdStart."""
-
-    restored_from: RestoredFrom | None = None
-    """What a thawed copy was read from: Prepared, the quick way, or Archive."""
+    """How it was started last: Warm, Restore, ColdStart or Restart."""
 
     fallback_reason: FallbackReason | None = None
-    """Why it was started cold although a thaw was allowed."""
+    """Why it was started cold although a restore was allowed."""
 
     fallback_message: str | None = None
-    """The same in a sentence."""
+    """Why it was started cold, in a sentence."""
 
     timings: Timings | None = None
-    """How long each step of the start took."""
+    """How long each step of the last start took."""
 
-    restarts: int = 0
-    """How often it had to be started again because its container was gone."""
+    restarts: Annotated[int, Field(ge=0, le=1 << 31)] = 0
+    """How often it was started again because a container had ended."""
+
+    resets: Annotated[int, Field(ge=0, le=1 << 31)] = 0
+    """How often it was replaced by a fresh one."""
+
+    reset_handled: str | None = None
+    """The value of the annotation tryitnow.dev/reset for which it was last replaced."""
 
     expires_at: Time | None = None
     """When it will be deleted."""
 
     ready_at: Time | None = None
-    """Since when it is ready."""
+    """When it became ready for the first time since it was started or reset. From then on its
+    files are kept."""
 
 
 class DemoInstance(Resource):
-    """A private, running copy of a Checkpoint's application."""
+    """One person's demo of a Checkpoint's application."""
 
     kind_name: ClassVar[str] = "DemoInstance"
     plural: ClassVar[str] = "demoinstances"
@@ -253,15 +275,34 @@ class DemoInstance(Resource):
     kind: Literal["DemoInstance"] = "DemoInstance"
 
     spec: DemoInstanceSpec
-    """What somebody asks for."""
+    """The demo that somebody asks for."""
 
     status: DemoInstanceStatus = DemoInstanceStatus()
-    """What became of it."""
+    """How the demo is."""
 
     @property
     def checkpoint_key(self) -> Key:
         """The Checkpoint that it is a demo of."""
         return Key(self.metadata.namespace, self.spec.checkpoint_ref.name)
+
+    @property
+    def revision_key(self) -> Key | None:
+        """The CheckpointRevision that it is started from; None before it is bound."""
+        if self.status.revision is None:
+            return None
+        name = checkpoint_revision_name(self.spec.checkpoint_ref.name, self.status.revision)
+        return Key(self.metadata.namespace, name)
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it has been ready since it was started or reset: it may hold a person's data."""
+        return self.status.ready_at is not None
+
+    @property
+    def wants_reset(self) -> bool:
+        """Whether a person asked for a fresh one, and has not got it yet."""
+        asked = self.metadata.annotations.get(RESET_ANNOTATION)
+        return asked is not None and asked != self.status.reset_handled
 
     def expires_at(self) -> datetime | None:
         """Return the moment from which it is to be deleted; None without a ttl."""

@@ -1,4 +1,4 @@
-"""What makes a copy a private one: commands at the turns of its life, and their parameters."""
+"""Commands at the turns of a demo's life, and the parameters that they get."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ class Hooks(Model):
     """Commands at the turns of an application's life, one after the other."""
 
     before_checkpoint: HookList = ()
-    """After the warm-up, before the freeze: flush, clear caches, drop the template's
+    """After the warm-up, before the checkpoint: flush, clear caches, drop the template's
     credentials. A failure fails the build."""
 
     after_restore: HookList = ()
-    """After each start, thawed or cold, before the demo can be reached: give the copy its host,
-    its URL, its secrets. A failure fails that way of starting. They may run more than once."""
+    """After each start (a restore, a cold start, or a start after a crash), before clients can
+    reach the demo: give it its host, its URL, its secrets. A failure fails that start. They may
+    run more than once."""
 
     before_delete: HookList = ()
-    """Before the demo is removed: drop what it has outside, such as its database. A demo whose
-    containers do not run any more is removed without."""
+    """Before the demo is removed: drop its resources outside, such as its database. A demo whose
+    containers do not run any more is removed without running them, and an Event says so."""
 
 
 class Parameter(Model):
-    """Something that whoever asks for a demo may set; hooks find it in their environment."""
+    """A value that the requester of a demo may set; hooks find it in their environment."""
 
     name: Annotated[
         str, Field(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-_a-zA-Z0-9]*[a-zA-Z0-9])?$")
@@ -56,7 +57,7 @@ class Parameter(Model):
     for -."""
 
     description: Annotated[str, Field(max_length=1024)] = ""
-    """What it is for."""
+    """Purpose of the parameter, for people."""
 
     default: Annotated[str, Field(max_length=4096)] | None = None
     """Value where a demo sets none."""

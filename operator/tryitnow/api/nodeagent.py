@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Literal
 
-from tryitnow.api.checkpoint import Versions
-from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource, Time
+from tryitnow.api.archive import Versions
+from tryitnow.api.meta import GROUP, ConditionedStatus, Conditions, Model, Resource, Time
 
 HEARTBEAT_INTERVAL = timedelta(seconds=10)
 """How often an agent reports; the kubelet's interval for its Lease."""
@@ -19,6 +19,12 @@ LOST_AFTER = timedelta(seconds=40)
 
 STOPPING = "Stopping"
 """Condition of an agent that was told to end."""
+
+STORAGE_CHANGED = "StorageChanged"
+"""Condition of an agent whose storage, or whose cluster, is not what it was."""
+
+CONFIRM_STORAGE_ANNOTATION = f"{GROUP}/confirm-storage"
+"""A person sets it to ``status.storage.id`` to say that the storage is as it should be."""
 
 
 class Verdict(StrEnum):
@@ -33,16 +39,16 @@ class Check(Model):
     """One check of ``tryitnow doctor``."""
 
     name: str
-    """What was checked."""
+    """Name of the check."""
 
     verdict: Verdict
     """Pass, Warn or Fail."""
 
     found: str
-    """What was found."""
+    """What the check found."""
 
     remedy: str = ""
-    """How to mend it, where there is something to mend."""
+    """What to do about it, where there is something to do."""
 
 
 class NodeAgentSpec(Model):
@@ -52,6 +58,17 @@ class NodeAgentSpec(Model):
     """Name of the node."""
 
 
+class Storage(Model):
+    """What the node's files belong to."""
+
+    id: str = ""
+    """Random identity of the node's storage, also in a file in the data directory and in one in
+    Podman's storage."""
+
+    cluster_uid: str = ""
+    """Identity of the cluster: the UID of its namespace kube-system."""
+
+
 class NodeAgentStatus(ConditionedStatus):
     """What the agent reports. Written by that agent only."""
 
@@ -59,8 +76,10 @@ class NodeAgentStatus(ConditionedStatus):
     """When the agent last reported."""
 
     conditions: Conditions = ()
-    """Ready: the agent can run instances. CRIUAvailable: it can freeze and thaw. Stopping: it was
-    told to end, and gets nothing new until it, or its successor, is back."""
+    """Ready: the agent can run demos. CRIUAvailable: it can checkpoint and restore. Stopping: it
+    was told to end, and gets nothing new until it, or its successor, is back. StorageChanged: the
+    node's storage or its cluster is not what it was, and nothing is started or removed until a
+    person confirms it."""
 
     address: str = ""
     """Address of the node, where its demos are published."""
@@ -75,10 +94,10 @@ class NodeAgentStatus(ConditionedStatus):
     """The software on the node."""
 
     capacity: int = 0
-    """Number of instances that the node can hold (its port range and MAX_INSTANCES)."""
+    """Number of demos that the node can hold (its port range and MAX_INSTANCES)."""
 
     memory_available_bytes: int = 0
-    """Memory that new instances can take, after the reserve."""
+    """Memory that new demos can take, after the reserve."""
 
     disk_available_bytes: int = 0
     """Free space of the checkpoint directory."""
@@ -86,6 +105,9 @@ class NodeAgentStatus(ConditionedStatus):
     disk_reserve_bytes: int = 0
     """Space of the checkpoint directory that must stay free. Below it the node takes nothing new;
     running demos may still write."""
+
+    storage: Storage = Storage()
+    """What the node's files belong to, as last known."""
 
     checks: tuple[Check, ...] = ()
     """The outcome of `tryitnow doctor` on the node."""
@@ -132,13 +154,13 @@ class NodeAgent(Resource):
         return self.status.heartbeat is None or at - self.status.heartbeat > LOST_AFTER
 
     def can_run(self, at: datetime) -> bool:
-        """Whether instances can run on the node."""
+        """Whether demos can run on the node."""
         return self.is_fit and not self.is_lost(at)
 
     def can_take(self, at: datetime) -> bool:
         """Whether the agent can be given something new to do."""
         return self.can_run(at) and not self.is_stopping
 
-    def can_thaw(self, at: datetime) -> bool:
-        """Whether the node can freeze and thaw."""
+    def can_restore(self, at: datetime) -> bool:
+        """Whether the node can checkpoint and restore."""
         return self.can_run(at) and self.has_criu

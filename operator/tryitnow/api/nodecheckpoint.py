@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
-from tryitnow.api.checkpoint import Archive, Blueprint, Pool
+from tryitnow.api.archive import MAX_BYTES, Archive, Versions
+from tryitnow.api.checkpoint import Pool
+from tryitnow.api.checkpointrevision import MAX_NAME, Identity, checkpoint_revision_name
 from tryitnow.api.duration import Duration
 from tryitnow.api.meta import ConditionedStatus, Conditions, Key, Model, Resource
-
-MAX_NAME = 253
-"""Longest object name: a DNS subdomain (RFC 1123)."""
 
 
 class Source(Model):
@@ -26,24 +25,24 @@ class Source(Model):
     """Node of that agent."""
 
     url: str
-    """Where the archive is to be had."""
+    """Where the archive can be fetched."""
 
     certificate: str
     """PEM of the agent's certificate: the only one that is trusted for this URL."""
 
 
 class Fetch(Model):
-    """The archive to copy from another node."""
+    """The archive to fetch from another node."""
 
     archive: Archive
-    """What the copy must be, to the byte."""
+    """The archive, to the byte."""
 
     sources: tuple[Source, ...] = ()
     """Agents that have it."""
 
 
 class NodeCheckpointSpec(Model):
-    """What the node is to hold. Written by the controller only."""
+    """What the node is to keep. Written by the controller only."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -60,72 +59,76 @@ class NodeCheckpointSpec(Model):
     checkpoint: str
     """Name of the Checkpoint, in the same namespace."""
 
-    revision: str
-    """Revision of the Checkpoint."""
+    revision: Identity
+    """Identity of the CheckpointRevision, which holds the definition."""
 
     node_name: str
-    """Node that is to hold it."""
-
-    blueprint: Blueprint
-    """The frozen application's definition, as it was when this revision began."""
+    """Node that is to keep it."""
 
     fetch: Fetch | None = None
-    """Where to copy the archive from. Absent on the node that builds it."""
+    """Where to fetch the archive. Absent on the node that builds it."""
 
     pool: Pool = Pool()
-    """This node's share of the Checkpoint's warm copies."""
+    """This node's share of the Checkpoint's warm sandboxes."""
 
 
 class NodeCheckpointPhase(StrEnum):
-    """Where a copy stands."""
+    """How far a node is with a revision, for people; programs read the conditions."""
 
     PENDING = "Pending"
     BUILDING = "Building"
+    FETCHING = "Fetching"
+    PREPARING = "Preparing"
     VERIFYING = "Verifying"
-    DOWNLOADING = "Downloading"
-    PREPARED = "Prepared"
+    READY = "Ready"
     QUARANTINED = "Quarantined"
     FAILED = "Failed"
 
 
 class NodeCheckpointStatus(ConditionedStatus):
-    """What the node holds. Written by that node's agent only."""
+    """What the node keeps. Written by that node's agent only."""
 
     observed_generation: int | None = None
-    """The metadata.generation that this status speaks of."""
+    """The metadata.generation that this status describes."""
 
     phase: NodeCheckpointPhase = NodeCheckpointPhase.PENDING
-    """Pending, Building, Verifying, Downloading, Prepared, Quarantined or Failed."""
+    """Pending, Building, Fetching, Preparing, Verifying, Ready, Quarantined or Failed."""
 
     conditions: Conditions = ()
-    """Ready: this node can thaw it. Stalled: the build failed for good on this node."""
+    """Ready: a test restore answered on this node, and demos can be restored here. False says
+    why."""
 
     archive: Archive | None = None
     """The archive that lies on the node."""
 
-    verified: bool = False
-    """Whether a test restore of this archive answered, here or where it was built."""
+    images: dict[str, str] = Field(default={}, json_schema_extra={"maxProperties": 32})
+    """Images of all containers by name, pinned, as the build on this node used them. Empty on
+    nodes that fetched the archive."""
+
+    verified_with: Versions | None = None
+    """The node's software when a test restore last answered here."""
 
     build_duration: Duration | None = None
-    """How long the build took, from the first pull to verified."""
+    """How long the build took, from the first pull until the test restore answered."""
 
-    restore_failures: int = 0
-    """Restores in a row that failed here; two of them quarantine the copy."""
+    restore_failures: Annotated[int, Field(ge=0, le=1 << 31)] = 0
+    """Restores in a row that failed here. Two of them quarantine the archive."""
 
-    warm_ready: int = 0
-    """Number of warm copies that wait here to be claimed."""
+    warm_ready: Annotated[int, Field(ge=0, le=1 << 31)] = 0
+    """Number of warm sandboxes that wait here to be claimed."""
 
     warm_message: str | None = None
-    """Why fewer wait than are wanted, where that is no matter of moments."""
+    """Why fewer warm sandboxes wait than spec.pool.warm wants; absent while they are being
+    restored."""
 
-    memory_bytes: int = 0
-    """Memory that a copy of it fills when it is thawed, as the node found on preparing it."""
+    memory_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
+    """Memory that a restored demo fills, in bytes, as the node found in the archive."""
 
     disk_bytes: int = 0
     """Disk that a demo of it fills when it starts, as the node found on preparing it."""
 
     progress: str = ""
-    """What is being done right now, for people."""
+    """What the agent is doing right now, for people."""
 
 
 class NodeCheckpoint(Resource):
@@ -137,24 +140,30 @@ class NodeCheckpoint(Resource):
     kind: Literal["NodeCheckpoint"] = "NodeCheckpoint"
 
     spec: NodeCheckpointSpec
-    """What the node is to hold."""
+    """What the node is to keep."""
 
     status: NodeCheckpointStatus = NodeCheckpointStatus()
-    """What the node holds."""
+    """What the node keeps."""
 
     @property
     def checkpoint_key(self) -> Key:
-        """The Checkpoint that it is a copy of."""
+        """The Checkpoint that it belongs to."""
         return Key(self.metadata.namespace, self.spec.checkpoint)
 
     @property
-    def is_prepared(self) -> bool:
-        """Whether its node can thaw it right now."""
-        return self.status.phase is NodeCheckpointPhase.PREPARED and not self.is_deleting
+    def revision_key(self) -> Key:
+        """The CheckpointRevision that holds the definition."""
+        name = checkpoint_revision_name(self.spec.checkpoint, self.spec.revision)
+        return Key(self.metadata.namespace, name)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether demos can be restored from it on its node right now."""
+        return self.status.phase is NodeCheckpointPhase.READY and not self.is_deleting
 
     @property
     def claimable(self) -> int:
-        """Number of warm copies that wait for a demo: those beyond its share are about to go."""
+        """Number of warm sandboxes for demos: those beyond its share are about to be removed."""
         return min(self.status.warm_ready, self.spec.pool.warm)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import GROUP, VERSION, Resource
 from tryitnow.api.nodeagent import NodeAgent
@@ -36,7 +37,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Definition:
+class Kind:
     """What a CustomResourceDefinition says beside its schema."""
 
     model: type[Resource]
@@ -59,10 +60,11 @@ _SHORT_NAME_RULE = {
     "message": "metadata.name must be at most 63 characters, as it becomes a label and a host name",
 }
 
+_WHY = "Why Ready has its value."
 _AGE = Column("Age", ".metadata.creationTimestamp", "date", "Since when the object exists.")
 
-DEFINITIONS = (
-    Definition(
+KINDS = (
+    Kind(
         model=Checkpoint,
         short_names=("ckpt",),
         scale={
@@ -72,62 +74,84 @@ DEFINITIONS = (
         },
         rules=(_SHORT_NAME_RULE,),
         columns=(
-            Column("Ready", _ready("status"), description="Whether demos can be thawed."),
-            Column("Phase", ".status.phase", description="Where it stands."),
-            Column("Nodes", ".status.nodes", description="Nodes with a copy / selected nodes."),
-            Column("Warm", ".status.warm", description="Waiting copies / wanted ones."),
+            Column("Ready", _ready("status"), description="Whether demos can be restored."),
+            Column("Phase", ".status.phase", description="How far it is."),
+            Column("Nodes", ".status.nodes", description="Nodes that can restore / chosen nodes."),
+            Column("Warm", ".status.warm", description="Warm sandboxes that wait / are wanted."),
             Column("Revision", ".status.currentRevision", description="Revision that serves."),
             Column("Size", ".status.archive.sizeBytes", "integer", "Archive size in bytes.", 1),
             Column("Since", ".status.readySince", "date", "Since when it is ready."),
             _AGE,
-            Column("Message", _ready("message"), description="Why.", priority=1),
+            Column("Message", _ready("message"), description=_WHY, priority=1),
         ),
     ),
-    Definition(
+    Kind(
+        model=CheckpointRevision,
+        short_names=("ckptrev",),
+        selectable=(".spec.checkpoint",),
+        columns=(
+            Column("Checkpoint", ".spec.checkpoint", description="Checkpoint that it belongs to."),
+            Column("Number", ".spec.number", "integer", "Revisions are counted from 1."),
+            Column(
+                "Built",
+                '.status.conditions[?(@.type=="Built")].status',
+                description="Whether it has been built, and a test restore answered.",
+            ),
+            Column("Built-By", ".status.builtBy", description="Node that built it."),
+            Column("Size", ".status.archive.sizeBytes", "integer", "Archive size in bytes."),
+            _AGE,
+        ),
+    ),
+    Kind(
         model=DemoInstance,
         short_names=("demo", "demos"),
         selectable=(".status.nodeName", ".spec.checkpointRef.name"),
         rules=(_SHORT_NAME_RULE,),
         columns=(
-            Column("Checkpoint", ".spec.checkpointRef.name", description="What it is a copy of."),
-            Column("Ready", _ready("status"), description="Whether it answers."),
-            Column("Phase", ".status.phase", description="Where it stands."),
-            Column("Started-By", ".status.startedBy", description="Warm, Restore or ColdStart."),
+            Column("Checkpoint", ".spec.checkpointRef.name", description="Its Checkpoint."),
+            Column("Ready", _ready("status"), description="Whether it answers at its URL."),
+            Column("Phase", ".status.phase", description="How far it is."),
+            Column("Started-By", ".status.startedBy", description="How it was started last."),
             Column("Node", ".status.nodeName", description="Node that runs it."),
             Column("URL", ".status.url", description="Where it answers."),
-            Column("Took", ".status.timings.total", description="From bind to ready."),
-            Column("Since", ".status.readyAt", "date", "Since when it is ready."),
+            Column("Took", ".status.timings.total", description="From the bind until ready."),
+            Column("Since", ".status.readyAt", "date", "When it became ready first."),
             Column("Expires", ".status.expiresAt", description="When it will be deleted."),
-            Column("Fallback", ".status.fallbackReason", description="Why cold.", priority=1),
-            Column("Message", _ready("message"), description="Why.", priority=1),
+            Column(
+                "Fallback",
+                ".status.fallbackReason",
+                description="Why it was started cold although a restore was allowed.",
+                priority=1,
+            ),
+            Column("Message", _ready("message"), description=_WHY, priority=1),
             _AGE,
         ),
     ),
-    Definition(
+    Kind(
         model=NodeCheckpoint,
         short_names=("nckpt",),
         selectable=(".spec.nodeName", ".spec.checkpoint"),
         columns=(
-            Column("Checkpoint", ".spec.checkpoint", description="What it is a copy of."),
-            Column("Revision", ".spec.revision", description="Which revision."),
-            Column("Node", ".spec.nodeName", description="Where it lies."),
-            Column("Phase", ".status.phase", description="Where it stands."),
-            Column("Warm", ".status.warmReady", "integer", "Copies that wait to be claimed."),
-            Column("Progress", ".status.progress", description="What is being done."),
+            Column("Checkpoint", ".spec.checkpoint", description="Checkpoint that it belongs to."),
+            Column("Revision", ".spec.revision", description="Identity of its revision."),
+            Column("Node", ".spec.nodeName", description="Node that keeps it."),
+            Column("Phase", ".status.phase", description="How far the node is."),
+            Column("Warm", ".status.warmReady", "integer", "Warm sandboxes that wait."),
+            Column("Progress", ".status.progress", description="What the agent is doing."),
             _AGE,
-            Column("Message", _ready("message"), description="Why.", priority=1),
+            Column("Message", _ready("message"), description=_WHY, priority=1),
         ),
     ),
-    Definition(
+    Kind(
         model=NodeAgent,
         short_names=("nagent",),
         selectable=(".spec.nodeName",),
         columns=(
-            Column("Ready", _ready("status"), description="Whether it can run instances."),
+            Column("Ready", _ready("status"), description="Whether it can run demos."),
             Column(
                 "CRIU",
                 '.status.conditions[?(@.type=="CRIUAvailable")].status',
-                description="Whether it can freeze and thaw.",
+                description="Whether it can checkpoint and restore.",
             ),
             Column("Address", ".status.address", description="Address of the node."),
             Column("Heartbeat", ".status.heartbeat", "date", "When the agent last reported."),
@@ -135,7 +159,7 @@ DEFINITIONS = (
             Column(
                 "Message",
                 '.status.conditions[?(@.type=="CRIUAvailable")].message',
-                description="Why not.",
+                description="Why it cannot checkpoint and restore.",
                 priority=1,
             ),
         ),
@@ -183,9 +207,9 @@ def structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
     return out
 
 
-def crd(definition: Definition) -> Schema:
+def crd(kind: Kind) -> Schema:
     """Return the CustomResourceDefinition of a kind."""
-    model = definition.model
+    model = kind.model
     whole = model.model_json_schema(by_alias=True)
     definitions = whole.get("$defs", {})
     schema: Schema = {
@@ -200,15 +224,15 @@ def crd(definition: Definition) -> Schema:
             "status": structural(whole["properties"]["status"], definitions),
         },
     }
-    if definition.rules:
-        schema["x-kubernetes-validations"] = list(definition.rules)
+    if kind.rules:
+        schema["x-kubernetes-validations"] = list(kind.rules)
     version: Schema = {
         "name": VERSION,
         "served": True,
         "storage": True,
         "subresources": {
             "status": {},
-            **({"scale": definition.scale} if definition.scale else {}),
+            **({"scale": kind.scale} if kind.scale else {}),
         },
         "additionalPrinterColumns": [
             {
@@ -218,12 +242,12 @@ def crd(definition: Definition) -> Schema:
                 "description": c.description,
                 **({"priority": c.priority} if c.priority else {}),
             }
-            for c in definition.columns
+            for c in kind.columns
         ],
         "schema": {"openAPIV3Schema": schema},
     }
-    if definition.selectable:
-        version["selectableFields"] = [{"jsonPath": path} for path in definition.selectable]
+    if kind.selectable:
+        version["selectableFields"] = [{"jsonPath": path} for path in kind.selectable]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -236,8 +260,8 @@ def crd(definition: Definition) -> Schema:
                 "listKind": f"{model.kind_name}List",
                 "plural": model.plural,
                 "singular": model.kind_name.lower(),
-                "shortNames": list(definition.short_names),
-                "categories": list(definition.categories),
+                "shortNames": list(kind.short_names),
+                "categories": list(kind.categories),
             },
             "versions": [version],
         },
@@ -251,7 +275,7 @@ def rendered() -> dict[str, str]:
             "# Generated from operator/tryitnow/api by `make crds`. Do not edit.\n"
             + yaml.safe_dump(crd(d), sort_keys=False, width=100)
         )
-        for d in DEFINITIONS
+        for d in KINDS
     }
 
 

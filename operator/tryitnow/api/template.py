@@ -25,6 +25,13 @@ MAX_VOLUMES = 16
 DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=_DNS_LABEL)]
 
 
+class Scheme(StrEnum):
+    """How a request is sent."""
+
+    HTTP = "HTTP"
+    HTTPS = "HTTPS"
+
+
 class KeySelector(Model):
     """A key of a Secret in the namespace of the object."""
 
@@ -67,11 +74,12 @@ class EnvVar(Model):
     """Name of the variable."""
 
     value: Annotated[str, Field(max_length=32768)] = ""
-    """Value of the variable. Frozen with the application: put secrets into a Secret and name it
-    in valueFrom."""
+    """Value of the variable. It becomes part of the checkpoint: put secrets into a Secret and name
+    it in valueFrom."""
 
     value_from: EnvVarSource | None = None
-    """Takes the value from a Secret. What the application reads is frozen with its memory."""
+    """Takes the value from a Secret. The value that the application reads becomes part of the
+    checkpoint, with its memory."""
 
 
 class ContainerPort(Model):
@@ -142,6 +150,9 @@ class ProbeHTTPGet(Model):
     port: Annotated[int, Field(ge=1, le=65535)]
     """Port that the container listens on."""
 
+    scheme: Scheme = Scheme.HTTP
+    """HTTP or HTTPS. HTTPS accepts any certificate. Defaults to HTTP."""
+
 
 class ProbeTCPSocket(Model):
     """A port that accepts a connection once the container has started."""
@@ -175,18 +186,18 @@ class StartupProbe(Model):
     """A port that accepts a connection."""
 
     timeout: Duration = timedelta(minutes=2)
-    """How long a cold start waits for it. Defaults to 2m."""
+    """How long a cold start, or a start after a crash, waits for it. Defaults to 2m."""
 
 
 class Container(Model):
-    """A container to start and freeze, with the field names of a Pod's container."""
+    """A container to start and checkpoint, with the field names of a Pod's container."""
 
     name: DnsLabel
     """Name of the container, a DNS label."""
 
     image: Annotated[str, Field(min_length=1, max_length=1024, pattern=f"^{NO_SPACE}+$")]
-    """Image to run. It is pinned to its digest when the checkpoint is built, so that
-    all nodes thaw onto the very same layers."""
+    """Image to run. The build pins it to its digest. Restores and cold starts of that revision use
+    this digest."""
 
     command: Annotated[tuple[str, ...], Field(max_length=64)] = ()
     """Replaces the image's entrypoint."""
@@ -197,7 +208,7 @@ class Container(Model):
     env: Annotated[
         tuple[EnvVar, ...], Field(max_length=256, json_schema_extra=LIST_MAP_BY_NAME)
     ] = ()
-    """Environment variables. They are frozen with the application."""
+    """Environment variables. They become part of the checkpoint."""
 
     ports: Annotated[
         tuple[ContainerPort, ...],
@@ -231,6 +242,13 @@ class Container(Model):
     """What the container may use."""
 
 
+class LocalReference(Model):
+    """An object of the same namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the object."""
+
+
 class RestartPolicy(StrEnum):
     """Whether an init container stays."""
 
@@ -241,8 +259,9 @@ class InitContainer(Container):
     """A container that starts before the others, as in a Pod."""
 
     restart_policy: RestartPolicy | None = None
-    """Always makes it a sidecar: it runs on, is frozen and thawed with the others, and the next
-    container starts when its startupProbe succeeds. Without it, it runs to its end first."""
+    """Always makes it a sidecar: it runs on, is checkpointed and restored with the others, and the
+    next container starts when its startupProbe succeeds. Without it, the container runs to its end
+    before the next one starts."""
 
     @property
     def is_sidecar(self) -> bool:
@@ -250,8 +269,37 @@ class InitContainer(Container):
         return self.restart_policy is RestartPolicy.ALWAYS
 
 
+class Medium(StrEnum):
+    """What a directory of a demo's own lies on."""
+
+    DISK = ""
+    MEMORY = "Memory"
+
+
 class EmptyDir(Model):
-    """A directory that is empty at a cold start, belongs to one demo, and is frozen with it."""
+    """A directory that is empty at a cold start, belongs to one demo, and is part of the
+    checkpoint."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "!has(self.sizeLimit) || (has(self.medium) && self.medium == 'Memory')",
+                    "message": "needs medium: Memory; the size of directories on the disk is not"
+                    " limited",
+                    "fieldPath": ".sizeLimit",
+                }
+            ]
+        }
+    )
+
+    medium: Medium = Medium.DISK
+    """Memory makes it a tmpfs, as a large /dev/shm needs one. Its content counts as memory of the
+    demo, and a reboot of the node empties it. Defaults to the node's disk."""
+
+    size_limit: Bytes | None = None
+    """Most that it holds, with medium: Memory. Defaults to half of the node's memory, as the
+    kernel's tmpfs does."""
 
 
 class KeyToPath(Model):
@@ -326,10 +374,10 @@ class Volume(Model):
     """A directory of the demo's own."""
 
     config_map: ConfigMapVolume | None = None
-    """Files from a ConfigMap, as they are when the copy is made."""
+    """Files from a ConfigMap, as they are when the demo's sandbox is made."""
 
     secret: SecretVolume | None = None
-    """Files from a Secret, as they are when the copy is made."""
+    """Files from a Secret, as they are when the demo's sandbox is made."""
 
 
 def _each_container(rule: str) -> str:
@@ -362,7 +410,7 @@ class Template(Model):
                     "rule": "self.containers.exists(c, has(c.ports) && c.ports.size() > 0)"
                     " || (has(self.initContainers) && self.initContainers.exists(c,"
                     " has(c.restartPolicy) && has(c.ports) && c.ports.size() > 0))",
-                    "message": "one container must have ports: the port that visitors use",
+                    "message": "one container must have ports: the port that clients use",
                     "fieldPath": ".containers",
                 },
                 {
@@ -396,7 +444,7 @@ class Template(Model):
         Field(min_length=1, max_length=MAX_CONTAINERS, json_schema_extra=LIST_MAP_BY_NAME),
     ]
     """The containers of the application. Several of them share their network, as in a Pod, and
-    are frozen and thawed together."""
+    are checkpointed and restored together."""
 
     volumes: Annotated[
         tuple[Volume, ...],
@@ -404,9 +452,16 @@ class Template(Model):
     ] = ()
     """Directories that the containers see."""
 
+    image_pull_secrets: Annotated[
+        tuple[LocalReference, ...],
+        Field(max_length=16, json_schema_extra=LIST_MAP_BY_NAME),
+    ] = ()
+    """Secrets of the same namespace, of type kubernetes.io/dockerconfigjson, with which the images
+    are pulled."""
+
     @property
     def members(self) -> tuple[Container, ...]:
-        """The containers that run on and are frozen, in the order in which they start."""
+        """The containers that run on and are checkpointed, in the order in which they start."""
         sidecars = [container for container in self.init_containers if container.is_sidecar]
         return (*sidecars, *self.containers)
 

@@ -1,0 +1,67 @@
+"""The file that holds a revision's checkpoint, as resources describe it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tryitnow.api.meta import Model, Time
+
+MAX_BYTES = 1 << 50
+"""No size that a resource names is larger: 1 PiB."""
+
+MAX_ENTRIES = 1 << 32
+"""No archive has more files: an ext4 file system cannot hold more."""
+
+
+class Versions(Model):
+    """The software that took part in a checkpoint."""
+
+    kernel: str = ""
+    """Linux kernel release."""
+
+    criu: str = ""
+    """CRIU version."""
+
+    podman: str = ""
+    """Podman version."""
+
+    runtime: str = ""
+    """OCI runtime and its version."""
+
+
+class Archive(Model):
+    """One exported checkpoint, the same bytes on every node."""
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """SHA-256 of the archive, in hexadecimal."""
+
+    size_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)]
+    """Size of the archive in bytes."""
+
+    unpacked_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
+    """Size of all files in the archive in bytes: what unpacking it writes. 0 where an older
+    version of the operator made the archive."""
+
+    entries: Annotated[int, Field(ge=0, le=MAX_ENTRIES)] = 0
+    """Number of files and directories in the archive."""
+
+    memory_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
+    """Memory that a restored demo fills, in bytes."""
+
+    image: str
+    """Image of the first container, pinned to its digest."""
+
+    images: dict[str, str] = Field(default={})
+    """Images of all containers by name, pinned; absent where there is only one."""
+
+    created: Time
+    """When the checkpoint was made."""
+
+    versions: Versions = Versions()
+    """The software that made the checkpoint."""
+
+    def image_of(self, container: str) -> str:
+        """Return the image of a container, pinned."""
+        return self.images.get(container, self.image)
