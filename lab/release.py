@@ -51,7 +51,8 @@ def _wait_served(api: Api) -> None:
     """Wait until our kinds can be listed: Established comes a second before their storage."""
     group = "/apis/tryitnow.dev/v1alpha1"
     deadline = time.monotonic() + _SERVED_WITHIN_S
-    for plural in ("checkpoints", "demoinstances", "nodecheckpoints", "nodeagents"):
+    plurals = "checkpoints", "checkpointrevisions", "demoinstances", "nodecheckpoints", "nodeagents"
+    for plural in plurals:
         while not api.answers(f"{group}/{plural}"):
             if time.monotonic() > deadline:
                 raise LabError(f"The API server does not list {plural}: see its log.")

@@ -7,17 +7,23 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tryitnow.api.archive import Archive
 from tryitnow.api.checkpoint import (
-    Archive,
-    Blueprint,
     Checkpoint,
     CheckpointSpec,
     CheckpointStatus,
-    CRIUOptions,
     Distribution,
-    Readiness,
-    WarmUp,
+    OnCrash,
+    Pool,
 )
+from tryitnow.api.checkpointrevision import (
+    REVISION_FINALIZER,
+    CheckpointRevision,
+    CheckpointRevisionSpec,
+    CheckpointRevisionStatus,
+    checkpoint_revision_name,
+)
+from tryitnow.api.definition import CRIUOptions, Definition, Readiness, WarmUp
 from tryitnow.api.demoinstance import (
     CheckpointReference,
     DemoInstance,
@@ -94,20 +100,55 @@ def make_spec(
     )
 
 
-def make_blueprint(**changes: Any) -> Blueprint:
+def make_definition(**changes: Any) -> Definition:
     """Describe what a revision of the shop is."""
-    return make_spec(**changes).blueprint()
+    return make_spec(**changes).definition()
 
 
-REVISION = make_blueprint().revision()
-"""The revision of ``make_checkpoint()``."""
+UID_OF_SHOP = "uid-of-shop"
+
+REVISION = make_definition().identity(UID_OF_SHOP)
+"""Identity of the revision of ``make_checkpoint()``."""
+
+OTHER_REVISION = "0123456789abcdef" * 2
+
+
+def make_revision(
+    checkpoint: str = "shop",
+    *,
+    namespace: str = "default",
+    definition: Definition | None = None,
+    uid: str = UID_OF_SHOP,
+    number: int = 1,
+    images: Mapping[str, str] | None = None,
+    archive: Archive | None = None,
+    deleting: bool = False,
+    finalizer: bool = True,
+) -> CheckpointRevision:
+    """Make a revision; ``images`` are given when it has been built."""
+    definition = definition or make_definition()
+    identity = definition.identity(uid)
+    name = checkpoint_revision_name(checkpoint, identity)
+    held = (REVISION_FINALIZER,) if finalizer else ()
+    meta = _meta(name, namespace, f"uid-of-{name}", deleting=deleting)
+    return CheckpointRevision(
+        metadata=meta.model_copy(update={"finalizers": held}),
+        spec=CheckpointRevisionSpec(
+            checkpoint=checkpoint,
+            checkpoint_uid=uid,
+            identity=identity,
+            number=number,
+            definition=definition,
+        ),
+        status=CheckpointRevisionStatus(images=dict(images or {}), archive=archive),
+    )
 
 
 def make_checkpoint(
     name: str = "shop",
     *,
     namespace: str = "default",
-    uid: str = "uid-of-shop",
+    uid: str = UID_OF_SHOP,
     generation: int = 1,
     spec: CheckpointSpec | None = None,
     status: CheckpointStatus | None = None,
@@ -116,7 +157,7 @@ def make_checkpoint(
     deleting: bool = False,
     **spec_changes: Any,
 ) -> Checkpoint:
-    """Make a Checkpoint; ``serving`` names the revision that demos are thawed from."""
+    """Make a Checkpoint; ``serving`` names the revision that demos are restored from."""
     if status is None:
         status = CheckpointStatus(
             current_revision=serving,
@@ -224,14 +265,13 @@ def add_node(cluster: Cluster, node: NodeAgent | str, **changes: Any) -> None:
         cluster.agents.update(node)
 
 
-def make_copy(
+def make_node_checkpoint(
     node: str = "node-a",
     *,
     checkpoint: str = "shop",
     namespace: str = "default",
     revision: str | None = None,
-    phase: NodeCheckpointPhase = NodeCheckpointPhase.PREPARED,
-    blueprint: Blueprint | None = None,
+    phase: NodeCheckpointPhase = NodeCheckpointPhase.READY,
     fetch: Fetch | None = None,
     archive: Archive | None = None,
     reason: str = "",
@@ -240,17 +280,17 @@ def make_copy(
     uid: str | None = None,
     deleting: bool = False,
     finalizer: bool = True,
+    pool: Pool | None = None,
     **status: Any,
 ) -> NodeCheckpoint:
-    """Make a copy on a node: the builder's own unless ``fetch`` says where it comes from."""
-    blueprint = blueprint or make_blueprint()
-    revision = revision or blueprint.revision()
+    """Make a revision on a node: the builder's own unless ``fetch`` says where it comes from."""
+    revision = revision or REVISION
     if archive is None and phase in {
-        NodeCheckpointPhase.PREPARED,
+        NodeCheckpointPhase.READY,
         NodeCheckpointPhase.QUARANTINED,
     }:
         archive = fetch.archive if fetch else make_archive()
-    ready = phase is NodeCheckpointPhase.PREPARED
+    ready = phase is NodeCheckpointPhase.READY
     condition = make_condition(
         "Ready", holds=ready, reason=reason or str(phase), message=message, at=since
     )
@@ -266,8 +306,8 @@ def make_copy(
             checkpoint=checkpoint,
             revision=revision,
             node_name=node,
-            blueprint=blueprint,
             fetch=fetch,
+            pool=pool or Pool(),
         ),
         status=NodeCheckpointStatus(
             phase=phase, archive=archive, conditions=(condition,), **status
@@ -275,7 +315,7 @@ def make_copy(
     )
 
 
-def make_instance(
+def make_demo(
     name: str = "annas-demo",
     *,
     checkpoint: str = "shop",
@@ -289,9 +329,11 @@ def make_instance(
     uid: str | None = None,
     deleting: bool = False,
     finalizer: bool = False,
+    on_crash: OnCrash | None = None,
+    annotations: Mapping[str, str] | None = None,
     **status: Any,
 ) -> DemoInstance:
-    """Make an instance; bound when ``node`` is given."""
+    """Make a demo; bound when ``node`` is given."""
     return DemoInstance(
         metadata=_meta(
             name,
@@ -300,9 +342,13 @@ def make_instance(
             created=created,
             deleting=deleting,
             finalizer=finalizer,
+            annotations=annotations,
         ),
         spec=DemoInstanceSpec(
-            checkpoint_ref=CheckpointReference(name=checkpoint), start=start, ttl=ttl
+            checkpoint_ref=CheckpointReference(name=checkpoint),
+            start=start,
+            ttl=ttl,
+            on_crash=on_crash,
         ),
         status=DemoInstanceStatus(phase=phase, node_name=node, revision=revision, **status),
     )
@@ -336,6 +382,7 @@ def _meta(
     created: datetime = NOW,
     deleting: bool = False,
     finalizer: bool = False,
+    annotations: Mapping[str, str] | None = None,
 ) -> ObjectMeta:
     return ObjectMeta(
         name=name,
@@ -346,4 +393,5 @@ def _meta(
         creation_timestamp=created,
         deletion_timestamp=NOW if deleting else None,
         finalizers=(NODE_FINALIZER,) if finalizer else (),
+        annotations=dict(annotations or {}),
     )

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from tests.unit.builders import PINNED
-from tryitnow.api.checkpoint import CRIUOptions
+from tryitnow.api.definition import CRIUOptions
 from tryitnow.api.meta import GROUP, Key, Resource, now
 from tryitnow.api.template import Container
 from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity

@@ -122,10 +122,9 @@ def _rows(facts: Facts) -> list[Step]:
 
 def _as_text(facts: Facts) -> str:
     status = facts.demo.status
-    source = f" from {status.restored_from}" if status.restored_from else ""
     head = (
-        f"{facts.demo.key}, a copy of {facts.demo.spec.checkpoint_ref.name}: started by "
-        f"{status.started_by}{source} on {status.node_name} in {seconds(facts.timings.total)}"
+        f"{facts.demo.key}, a demo of {facts.demo.spec.checkpoint_ref.name}: started by "
+        f"{status.started_by} on {status.node_name} in {seconds(facts.timings.total)}"
     )
     rows = [_row(step, facts.elsewhere.get(step.name)) for step in _rows(facts)]
     compared = table(["STEP", "TOOK", "P50", "P95", "SLOWER THAN", "OF"], rows)
@@ -157,7 +156,6 @@ def _as_json(facts: Facts) -> dict[str, Any]:
     return {
         "demo": {"namespace": facts.demo.metadata.namespace, "name": facts.demo.metadata.name},
         "startedBy": facts.demo.status.started_by,
-        "restoredFrom": facts.demo.status.restored_from,
         "fallbackReason": facts.demo.status.fallback_reason,
         "steps": [_step_json(step, facts.elsewhere.get(step.name)) for step in _rows(facts)],
         "causes": [

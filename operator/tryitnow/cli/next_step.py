@@ -89,7 +89,7 @@ def _checkpoint(checkpoint: Checkpoint) -> str:
 
 
 def _copy(copy: NodeCheckpoint) -> str:
-    if copy.status.phase is NodeCheckpointPhase.PREPARED:
+    if copy.status.phase is NodeCheckpointPhase.READY:
         return "Nothing: this node can thaw it."
     if copy.status.phase is NodeCheckpointPhase.QUARANTINED:
         return (

@@ -158,7 +158,7 @@ def _node_row(agent: NodeAgent, seen: Overview) -> list[str | None]:
     return [
         name,
         str(summary(status.checks)),
-        "yes" if agent.can_thaw(seen.at) else "no",
+        "yes" if agent.can_restore(seen.at) else "no",
         f"{demos}/{status.capacity}",
         size(status.memory_available_bytes),
         size(status.disk_available_bytes),
@@ -203,7 +203,7 @@ def as_json(seen: Overview, bound: timedelta) -> dict[str, Any]:
             {
                 **_summed(agent),
                 "doctor": str(summary(agent.status.checks)),
-                "canThaw": agent.can_thaw(seen.at),
+                "canThaw": agent.can_restore(seen.at),
                 "isLost": agent.is_lost(seen.at),
                 "demos": None if seen.load is None else seen.load.get(agent.metadata.name, 0),
             }

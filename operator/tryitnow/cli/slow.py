@@ -13,7 +13,6 @@ from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import (
     DemoInstance,
     FallbackReason,
-    RestoredFrom,
     StartedBy,
     StartPolicy,
     Timings,
@@ -120,30 +119,35 @@ def _waited(facts: Facts) -> Iterator[Cause]:
 
 
 _COLD: dict[FallbackReason, tuple[str, str]] = {
-    FallbackReason.NO_COPY: (
+    FallbackReason.NOT_READY_HERE: (
         "archive",
         "wait until the Checkpoint is Ready on the nodes that run demos: "
         "`tryitnow status ckpt/{checkpoint} -n {namespace}`; spec.distribution.copies may be too "
         "few",
     ),
-    FallbackReason.COPY_CORRUPT: (
+    FallbackReason.ARCHIVE_DAMAGED: (
         "disk",
-        "the copy is fetched anew by itself; twice means a sick disk: look at the node's kernel "
+        "the archive is fetched anew by itself; twice means a sick disk: look at the node's kernel "
         "log (`dmesg`)",
     ),
     FallbackReason.RESTORE_FAILED: (
         "compatibility",
-        "what CRIU refuses, with the mend for each, is a table in docs/checkpoint.md; the same "
+        "docs/checkpoint.md has a table of what CRIU refuses, with the remedy for each; the same "
         "versions of kernel and CRIU on all nodes rule much out",
     ),
     FallbackReason.RESTORE_NOT_READY: (
         "probe",
-        "find out what the application waits for after a thaw (a connection that was closed?), or "
-        "raise spec.readiness.restoreTimeout",
+        "find out what the application waits for after a restore (a connection that was closed?), "
+        "or raise spec.readiness.restoreTimeout",
     ),
     FallbackReason.HOOK_FAILED: (
         "hooks",
-        "mend the hook: run its command in a demo with `tryitnow shell`",
+        "fix the hook: run its command in a demo with `tryitnow shell`",
+    ),
+    FallbackReason.NODE_LIMIT: (
+        "node",
+        "the message names the limit and its remedy; `tryitnow doctor` on the node looks at all "
+        "limits",
     ),
 }
 
@@ -211,14 +215,6 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
                 f"{took}: the afterRestore hooks of the Checkpoint",
                 "do before the freeze (hooks.beforeCheckpoint) what is the same for all copies",
             )
-        case "fallback" if facts.demo.status.started_by is StartedBy.RESTORE:
-            yield Cause(
-                "archive",
-                f"{took}: lost on what was prepared on the node, before the archive served: "
-                f"{_unprepared(facts)}",
-                "it is prepared anew by itself; again means that what the application waits for "
-                "after a thaw, or the node's disk, wants a look",
-            )
         case "claim" if facts.demo.status.started_by is StartedBy.RESTORE:
             yield Cause(
                 "memory",
@@ -236,27 +232,9 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
             )
 
 
-def _unprepared(facts: Facts) -> str:
-    """Say why a thaw did without what is prepared."""
-    why = next(
-        (e.note for e in reversed(facts.copy_events) if e.reason in _UNPREPARED),
-        "nothing was prepared on the node yet",
-    )
-    return first_line(why, 200)
-
-
 def _restore(took: str, facts: Facts) -> Cause:
-    status = facts.demo.status
     archive = facts.checkpoint.status.archive if facts.checkpoint else None
     weight = f" of {size(archive.size_bytes)}" if archive else ""
-    if status.restored_from is RestoredFrom.ARCHIVE:
-        return Cause(
-            "archive",
-            f"{took}: thawed from the archive{weight} instead of what is prepared from it: "
-            f"{_unprepared(facts)}",
-            f"mend what keeps {status.node_name} from preparing it, mostly room below "
-            f"CHECKPOINT_PATH ({_free(facts.agent)} free)",
-        )
     restore, criu = facts.timings.restore or timedelta(), facts.timings.criu or timedelta()
     if criu >= restore / 2:
         is_large = archive is not None and archive.size_bytes >= LARGE_ARCHIVE_BYTES
@@ -271,10 +249,6 @@ def _restore(took: str, facts: Facts) -> Cause:
         f"{took}, only {seconds(criu)} of it in CRIU: Podman's storage or network was slow",
         f"{_storage(facts.agent)}; many restores at once make each slower",
     )
-
-
-_UNPREPARED = {"NotPrepared", "PreparedRestoreFailed"}
-"""Events of a NodeCheckpoint."""
 
 
 def _probe(took: str, facts: Facts) -> Cause:

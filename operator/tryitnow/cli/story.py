@@ -109,12 +109,11 @@ def _head(resource: Resource, at: datetime) -> Iterator[str]:
     yield f"{resource.kind_name} {resource.key}, {created} old{deleting}"
     match resource:
         case DemoInstance(status=status):
-            yield f"  {status.phase}: a copy of {resource.spec.checkpoint_ref.name}"
+            yield f"  {status.phase}: a demo of {resource.spec.checkpoint_ref.name}"
             if status.url:
                 yield f"  {status.url} on {status.node_name}"
             if status.started_by:
-                source = f" from {status.restored_from}" if status.restored_from else ""
-                yield f"  started by {status.started_by}{source}"
+                yield f"  started by {status.started_by}"
             if status.fallback_reason:
                 told = f"  cold because {status.fallback_reason}: {status.fallback_message}"
                 yield _wrapped(told, "", "    ")

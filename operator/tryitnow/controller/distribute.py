@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tryitnow.api.checkpoint import Archive, Checkpoint
+from tryitnow.api.archive import Archive
+from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.meta import find_condition
 from tryitnow.api.nodecheckpoint import (
     Fetch,
@@ -18,6 +19,16 @@ from tryitnow.controller.nodes import NodeState, preference
 from tryitnow.controller.observed import Observed
 from tryitnow.controller.refusals import Attempt
 from tryitnow.controller.serve import Serving
+from tryitnow.controller.usage import archive_disk_bytes
+
+_ON_ITS_WAY = frozenset(
+    {
+        NodeCheckpointPhase.PENDING,
+        NodeCheckpointPhase.FETCHING,
+        NodeCheckpointPhase.PREPARING,
+        NodeCheckpointPhase.VERIFYING,
+    }
+)
 
 MAX_SOURCES = 5
 """Agents named to a node that is to fetch: enough that one is there, few enough to read."""
@@ -48,7 +59,7 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
     good = observed.good(serving.revision)
     candidates = _alike(observed, good)
     present = {c.spec.node_name: c for c in observed.present if c.spec.revision == serving.revision}
-    archive_bytes = serving.archive.size_bytes if serving.archive is not None else 0
+    archive_bytes = archive_disk_bytes(serving.archive)
     holding = {copy.spec.node_name for copy in good}
     chosen = holders(observed.checkpoint, candidates, holding, set(present), archive_bytes)
     if serving.revision is None or serving.archive is None:
@@ -60,7 +71,7 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
     ready, is_copying = 0, False
     for state in chosen:
         copy = present.get(state.name)
-        if copy is not None and copy.is_prepared:
+        if copy is not None and copy.is_ready:
             if state.can_restore:
                 ready += 1
             else:
@@ -71,8 +82,9 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
             continue
         order = order_for(state.name, serving.archive, good, observed.nodes)
         if copy is None:
-            if Attempt.CREATE not in observed.refused:
-                create.append(_fetching(observed, serving.revision, state.name, good[0], order))
+            # The node's agent reads the definition in the revision.
+            if serving.revision in observed.revisions and Attempt.CREATE not in observed.refused:
+                create.append(_fetching(observed, serving.revision, state.name, order))
                 is_copying = True
         elif not copy.is_deleting:
             if copy.spec.fetch != order:
@@ -92,7 +104,7 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
         missing=tuple(missing),
         message="; ".join(
             [
-                f"demos are thawed on {ready} of {len(chosen)} nodes",
+                f"demos can be restored on {ready} of {len(chosen)} nodes",
                 *_unable_message(unable),
                 *_missing_message(missing),
                 *_closed_message(observed.checkpoint, candidates, chosen, archive_bytes),
@@ -130,20 +142,17 @@ def _closed_message(
     return [f"no copy goes to {', '.join(closed)}"] if closed else []
 
 
-def _fetching(
-    observed: Observed, revision: str, node: str, like: NodeCheckpoint, order: Fetch
-) -> NodeCheckpointSpec:
+def _fetching(observed: Observed, revision: str, node: str, order: Fetch) -> NodeCheckpointSpec:
     return NodeCheckpointSpec(
         checkpoint=observed.checkpoint.metadata.name,
         revision=revision,
         node_name=node,
-        blueprint=like.spec.blueprint,
         fetch=order,
     )
 
 
 def _alike(observed: Observed, good: list[NodeCheckpoint]) -> list[NodeState]:
-    """Return the selected nodes of the architecture that the copies were frozen on."""
+    """Return the selected nodes of the architecture that the checkpoint was made on."""
     if not good:
         return observed.selected
     # The builder's, where it still has its own: before there was this rule, copies went anywhere.
@@ -159,8 +168,7 @@ def _is_expected(copy: NodeCheckpoint) -> bool:
     ready = find_condition(copy.status.conditions, "Ready")
     phases = set(NodeCheckpointPhase)
     failed = ready is not None and ready.reason not in phases
-    on_its_way = {NodeCheckpointPhase.PENDING, NodeCheckpointPhase.DOWNLOADING}
-    return copy.status.phase in on_its_way and not failed
+    return copy.status.phase in _ON_ITS_WAY and not failed
 
 
 def holders(
@@ -181,7 +189,7 @@ def holders(
         candidates: The nodes to choose from.
         holding: Names of those that hold a good copy.
         ordered: Names of those for which a copy is ordered: its room is counted already.
-        archive_bytes: Size of the archive.
+        archive_bytes: Disk that the archive takes on a node.
 
     """
     open_ = {
@@ -205,7 +213,7 @@ def holders(
 
 
 def _closed_reason(state: NodeState, disk_bytes: int) -> str:
-    return state.closed_by_cluster or state.disk_shortage(disk_bytes)
+    return state.lastingly_closed_reason or state.disk_shortage(disk_bytes)
 
 
 def order_for(

@@ -11,13 +11,16 @@ from typing import Any
 import kopf
 
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import CHECKPOINT_LABEL, GROUP, VERSION, Key, Resource
+from tryitnow.api.meta import GROUP, VERSION, Key, Resource
 from tryitnow.api.node import ClusterNode
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.cluster import Cluster
-from tryitnow.kubernetes.store import Store
+from tryitnow.controller.references import checkpoint_of, revision_of
+from tryitnow.kubernetes.objects import UnreadableObject
+from tryitnow.kubernetes.store import R, Store
 from tryitnow.kubernetes.watching import ingest
 from tryitnow.workqueue import WorkQueue
 
@@ -46,6 +49,10 @@ def register(
     async def known_copies(body: kopf.Body, **_: Any) -> None:
         fill(body, cluster.copies)
 
+    @kopf.index(GROUP, VERSION, CheckpointRevision.plural, registry=registry)
+    async def known_revisions(body: kopf.Body, **_: Any) -> None:
+        fill(body, cluster.revisions)
+
     @kopf.index(GROUP, VERSION, NodeAgent.plural, registry=registry)
     async def known_agents(body: kopf.Body, **_: Any) -> None:
         fill(body, cluster.agents)
@@ -63,12 +70,17 @@ def register(
     @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        ingest(event, cluster.instances, instances)
+        on_demoinstance(event, cluster, checkpoints, instances)
 
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
         on_nodecheckpoint(event, cluster, checkpoints, instances)
+
+    @kopf.on.event(GROUP, VERSION, CheckpointRevision.plural, registry=registry)
+    async def checkpointrevision(event: kopf.RawEvent, **_: Any) -> None:
+        cluster.listed = True
+        on_checkpointrevision(event, cluster, checkpoints, instances)
 
     @kopf.on.event(GROUP, VERSION, NodeAgent.plural, registry=registry)
     async def nodeagent(event: kopf.RawEvent, **_: Any) -> None:
@@ -91,21 +103,56 @@ def register(
             queue_all(cluster, checkpoints, instances)
 
 
+def on_demoinstance(
+    event: kopf.RawEvent, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
+) -> None:
+    """Take in a DemoInstance; queue its Checkpoint where nothing needs its revision any more."""
+    key = Resource.key_of(event["object"]["metadata"])
+    before = _found(cluster.instances, key)
+    ingest(event, cluster.instances, instances)
+    after = _found(cluster.instances, key)
+    revision = revision_of(before) if before is not None else None
+    if revision is None or (after is not None and revision_of(after) == revision):
+        return
+    held = _found(cluster.revisions, revision)
+    if held is not None and not cluster.is_referred_to(revision):
+        checkpoints.add(checkpoint_of(held))
+
+
+def on_checkpointrevision(
+    event: kopf.RawEvent, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
+) -> None:
+    """Take in a CheckpointRevision; queue its Checkpoint, and the instances that wait for it."""
+    key = Resource.key_of(event["object"]["metadata"])
+    before = _found(cluster.revisions, key)
+    ingest(event, cluster.revisions, None)
+    after = _found(cluster.revisions, key)
+    known = after or before
+    if known is None:
+        return
+    owner = checkpoint_of(known)
+    checkpoints.add(owner)
+    if before is None:
+        queue_waiting(cluster, instances, owner)
+
+
+def _found(store: Store[R], key: Key) -> R | UnreadableObject[R] | None:
+    return store.get(key) or store.unreadable(key)
+
+
 def on_nodecheckpoint(
     event: kopf.RawEvent, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
 ) -> None:
     """Take in a NodeCheckpoint; queue its Checkpoint, and the instances that wait for it."""
-    metadata = event["object"]["metadata"]
-    key = Resource.key_of(metadata)
-    before = cluster.copies.get(key)
+    key = Resource.key_of(event["object"]["metadata"])
+    before, known_before = cluster.copies.get(key), _found(cluster.copies, key)
     ingest(event, cluster.copies, None)
-    after = cluster.copies.get(key)
-    readable = after or before
-    if readable is not None:
-        owner = readable.checkpoint_key
-    else:
-        # One that does not fit our model has a Checkpoint as well.
-        owner = Key(key.namespace, (metadata.get("labels") or {}).get(CHECKPOINT_LABEL, ""))
+    after, known_after = cluster.copies.get(key), _found(cluster.copies, key)
+    known = known_after or known_before
+    if known is None:
+        return
+    # One that does not fit our model has a Checkpoint as well.
+    owner = checkpoint_of(known)
     checkpoints.add(owner)
     if _offer(before) != _offer(after):
         queue_waiting(cluster, instances, owner)
@@ -122,11 +169,13 @@ def queue_all(cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue) ->
     for checkpoint in cluster.checkpoints:
         checkpoints.add(checkpoint.key)
         queue_waiting(cluster, instances, checkpoint.key)
+    for key in cluster.checkpoints_with_revisions():
+        checkpoints.add(key)
 
 
 def _offer(copy: NodeCheckpoint | None) -> tuple[object, ...]:
     """Return the properties of a copy that a waiting instance may wait for."""
-    if copy is None or not copy.is_prepared:
+    if copy is None or not copy.is_ready:
         return ()
     status = copy.status
     return copy.spec.revision, copy.claimable, status.memory_bytes, status.disk_bytes

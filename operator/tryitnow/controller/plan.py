@@ -34,6 +34,9 @@ class Plan:
     build: Build = field(default_factory=Build)
     distribution: Distribution = field(default_factory=Distribution)
     pool: WarmCopies = field(default_factory=WarmCopies)
+    newest_number: int = 0
+    """Greatest number of a revision that is there."""
+
     delete: tuple[NodeCheckpoint, ...] = ()
     refused: tuple[Refusal, ...] = ()
     """Writes that the API server does not take at present."""
@@ -68,7 +71,7 @@ class Plan:
         """Why it stands there, as one word."""
         if not self.serving.is_wanted:
             return self.build.reason
-        return "NoNodeCanThaw" if self.phase is CheckpointPhase.PENDING else str(self.phase)
+        return "NoNodeCanRestore" if self.phase is CheckpointPhase.PENDING else str(self.phase)
 
     @property
     def message(self) -> str:
@@ -89,6 +92,7 @@ def plan(observed: Observed) -> Plan:
         build=build,
         distribution=distribution,
         pool=plan_pool(observed, serving),
+        newest_number=max((r.spec.number for r in observed.revisions.values()), default=0),
         delete=_unique(
             [
                 *observed.gone,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key, Resource
 from tryitnow.api.node import ClusterNode
@@ -27,6 +28,7 @@ async def resync(
     await _relist(kubernetes, ClusterNode, cluster.nodes)
     await _relist(kubernetes, NodeAgent, cluster.agents)
     await _relist(kubernetes, NodeCheckpoint, cluster.copies)
+    await _relist(kubernetes, CheckpointRevision, cluster.revisions)
     await _relist(kubernetes, Checkpoint, cluster.checkpoints)
     for key in await _relist(kubernetes, DemoInstance, cluster.instances):
         instances.add(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from tryitnow.api.limits import NODE_LIMITS
 from tryitnow.backoff import Pauses
 
 MAX_BUILDS = 3
@@ -14,23 +15,31 @@ PAUSES = Pauses(first=timedelta(seconds=5), last=timedelta(minutes=5))
 
 TRANSIENT = frozenset(
     {
+        "APIServerUnreachable",
         "CRIUNotAvailable",
         "CopiesLost",
-        "GateFailed",
+        "FirewallFailed",
         "ImagePullFailed",
-        "NoPort",
         "NodeLost",
         "PodmanUnreachable",
+        "RevisionChanged",
+        "RevisionMissing",
         "SourceMissing",
-        "WriteFailed",
+        "UnexpectedError",
+        *NODE_LIMITS,
     }
 )
 """Reasons that may pass without any change to the Checkpoint: tried for ever."""
 
 
-def is_final(reason: str, attempts: int) -> bool:
+def is_fault(reason: str) -> bool:
+    """Whether a failed build is the fault of its definition or application."""
+    return reason not in TRANSIENT
+
+
+def is_final(faults: int) -> bool:
     """Whether another build would only fail the same way."""
-    return reason not in TRANSIENT and attempts >= MAX_BUILDS
+    return faults >= MAX_BUILDS
 
 
 def pause(attempts: int, failed_uid: str) -> timedelta:

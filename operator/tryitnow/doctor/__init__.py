@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tryitnow.api.checkpoint import Versions
+from tryitnow.api.archive import Versions
 from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.checks import judge
 from tryitnow.doctor.facts import NodeFacts, gather

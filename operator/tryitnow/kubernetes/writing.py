@@ -211,17 +211,17 @@ class Writing(Reading):
         # A merge patch replaces the list: the version keeps entries of others.
         return await retry_on_conflict(self._patching(resource, added))
 
-    async def remove_finalizer(self, object_: AnyObject) -> None:
+    async def remove_finalizer(self, object_: AnyObject, finalizer: str = NODE_FINALIZER) -> None:
         """Let the object go, also one that cannot be read; fine when it is gone already.
 
         Raises:
             ConflictError: it changed since it was last seen.
 
         """
-        if not object_.has_finalizer:
+        if finalizer not in object_.metadata.finalizers:
             return
         metadata = {
-            "finalizers": [f for f in object_.metadata.finalizers if f != NODE_FINALIZER],
+            "finalizers": [f for f in object_.metadata.finalizers if f != finalizer],
             "uid": object_.metadata.uid,
             "resourceVersion": object_.metadata.resource_version,
         }

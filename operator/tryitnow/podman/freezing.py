@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from podman.errors import APIError
 
-from tryitnow.api.checkpoint import CRIUOptions, TCPPolicy
+from tryitnow.api.definition import CRIUOptions, TCPPolicy
 from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.criu_log import log_tail

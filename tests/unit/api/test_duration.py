@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.builders import make_instance
+from tests.unit.builders import make_demo
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.duration import format_duration, parse_duration
 
@@ -75,7 +75,7 @@ def test_what_is_written_reads_back_to_the_millisecond() -> None:
 
 
 def test_a_resource_carries_the_text_outside_and_a_timedelta_inside() -> None:
-    instance = make_instance(ttl=timedelta(minutes=90))
+    instance = make_demo(ttl=timedelta(minutes=90))
     assert instance.to_api()["spec"]["ttl"] == "1h30m"
     assert DemoInstance.model_validate(instance.to_api()).spec.ttl == timedelta(minutes=90)
 

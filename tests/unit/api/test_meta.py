@@ -6,7 +6,13 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from tests.unit.builders import NOW, make_checkpoint, make_condition, make_copy, make_instance
+from tests.unit.builders import (
+    NOW,
+    make_checkpoint,
+    make_condition,
+    make_demo,
+    make_node_checkpoint,
+)
 from tryitnow.api.checkpoint import Checkpoint, CheckpointStatus
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import (
@@ -64,14 +70,14 @@ def test_times_are_written_in_utc_without_fractions() -> None:
 
 
 def test_a_resource_survives_the_way_to_the_api_server_and_back() -> None:
-    for resource in (make_checkpoint(serving="0123456789"), make_copy(), make_instance()):
+    for resource in (make_checkpoint(serving="0123456789"), make_node_checkpoint(), make_demo()):
         assert type(resource).model_validate(resource.to_api()) == resource
 
 
 def test_fields_of_a_newer_definition_are_read_over() -> None:
-    body = make_instance().to_api()
+    body = make_demo().to_api()
     body["spec"]["inventedTomorrow"] = True
-    assert DemoInstance.model_validate(body) == make_instance()
+    assert DemoInstance.model_validate(body) == make_demo()
 
 
 def test_what_was_not_stored_is_told_apart_from_defaults() -> None:
@@ -89,7 +95,7 @@ def test_a_key_reads_as_kubectl_writes_it(key: Key, text: str) -> None:
 
 
 def test_keys_are_equal_by_namespace_and_name() -> None:
-    assert make_instance("demo").key == Key("default", "demo")
+    assert make_demo("demo").key == Key("default", "demo")
     assert Resource.key_of({"namespace": "default", "name": "demo"}) == Key("default", "demo")
     assert Resource.key_of({"name": "node-a"}) == Key("", "node-a")
 
@@ -111,9 +117,9 @@ def test_metadata_that_is_not_ours_is_not_written_over() -> None:
 
 
 def test_the_life_of_an_instance_is_counted_from_its_creation() -> None:
-    assert make_instance(ttl=timedelta(hours=1)).expires_at() == NOW + timedelta(hours=1)
-    assert make_instance(ttl=None).expires_at() is None
+    assert make_demo(ttl=timedelta(hours=1)).expires_at() == NOW + timedelta(hours=1)
+    assert make_demo(ttl=None).expires_at() is None
 
 
 def test_a_life_that_outlasts_the_calendar_does_not_end() -> None:
-    assert make_instance(ttl=timedelta(days=9_999_999)).expires_at() is None
+    assert make_demo(ttl=timedelta(days=9_999_999)).expires_at() is None

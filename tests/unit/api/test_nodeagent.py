@@ -11,7 +11,7 @@ from tryitnow.api.nodeagent import LOST_AFTER, NodeAgent
 
 
 @pytest.mark.parametrize(
-    ("agent", "runs", "thaws"),
+    ("agent", "runs", "restores"),
     [
         (make_agent(), True, True),
         (make_agent(criu=False), True, False),
@@ -26,10 +26,10 @@ from tryitnow.api.nodeagent import LOST_AFTER, NodeAgent
 def test_an_agent_is_used_only_for_what_it_can_do(
     agent: NodeAgent,
     runs: bool,  # noqa: FBT001
-    thaws: bool,  # noqa: FBT001
+    restores: bool,  # noqa: FBT001
 ) -> None:
     assert agent.can_run(NOW) is runs
-    assert agent.can_thaw(NOW) is thaws
+    assert agent.can_restore(NOW) is restores
 
 
 def test_three_lost_reports_are_forgiven() -> None:

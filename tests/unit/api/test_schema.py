@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tryitnow.api.schema import DEFINITIONS, Definition, crd, rendered
+from tryitnow.api.schema import KINDS, Kind, crd, rendered
 
 CRDS = Path(__file__).parents[3] / "crds"
 
@@ -27,14 +27,12 @@ def _nodes(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
         yield from _nodes(schema["additionalProperties"], f"{path}[*]")
 
 
-def _root(definition: Definition) -> Schema:
-    root: Schema = crd(definition)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+def _root(kind: Kind) -> Schema:
+    root: Schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return root
 
 
-by_kind = pytest.mark.parametrize(
-    "definition", DEFINITIONS, ids=[d.model.kind_name for d in DEFINITIONS]
-)
+by_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.model.kind_name for kind in KINDS])
 
 
 def test_the_files_in_crds_are_what_the_models_say() -> None:
@@ -48,10 +46,10 @@ def test_kustomize_installs_all_of_them() -> None:
 
 
 @by_kind
-def test_every_field_is_described(definition: Definition) -> None:
+def test_every_field_is_described(kind: Kind) -> None:
     silent = [
         path
-        for path, schema in _nodes(_root(definition), definition.model.kind_name)
+        for path, schema in _nodes(_root(kind), kind.model.kind_name)
         # Items are described with their list; metadata is Kubernetes' own.
         if not path.endswith(("]", ".metadata")) and not schema.get("description")
     ]
@@ -59,18 +57,18 @@ def test_every_field_is_described(definition: Definition) -> None:
 
 
 @by_kind
-def test_the_schema_is_structural_and_defaults_nothing(definition: Definition) -> None:
+def test_the_schema_is_structural_and_defaults_nothing(kind: Kind) -> None:
     forbidden = {"default", "$ref", "anyOf", "oneOf", "allOf", "title", "const", "nullable"}
     types = {"object", "array", "string", "integer", "boolean"}
-    for path, schema in _nodes(_root(definition), definition.model.kind_name):
+    for path, schema in _nodes(_root(kind), kind.model.kind_name):
         # Quantities are the one kind that has two types, and a word of Kubernetes' own for it.
         assert schema.get("type") in types or schema["x-kubernetes-int-or-string"], path
         assert not forbidden & schema.keys(), path
 
 
 @by_kind
-def test_a_list_says_what_it_holds_and_what_tells_its_items_apart(definition: Definition) -> None:
-    for path, schema in _nodes(_root(definition), definition.model.kind_name):
+def test_a_list_says_what_it_holds_and_what_tells_its_items_apart(kind: Kind) -> None:
+    for path, schema in _nodes(_root(kind), kind.model.kind_name):
         if schema.get("type") != "array":
             continue
         assert "items" in schema, path
@@ -80,12 +78,12 @@ def test_a_list_says_what_it_holds_and_what_tells_its_items_apart(definition: De
 
 
 @by_kind
-def test_what_agents_and_people_select_by_is_a_field(definition: Definition) -> None:
-    version = crd(definition)["spec"]["versions"][0]
+def test_what_agents_and_people_select_by_is_a_field(kind: Kind) -> None:
+    version = crd(kind)["spec"]["versions"][0]
     paths = [f["jsonPath"] for f in version.get("selectableFields", [])]
-    assert paths == list(definition.selectable)
+    assert paths == list(kind.selectable)
     for path in paths:
-        schema = _root(definition)
+        schema = _root(kind)
         for part in path.removeprefix(".").split("."):
             schema = schema["properties"][part]
         assert schema["type"] in {"string", "integer", "boolean"}, "or the API server refuses it"
@@ -93,15 +91,15 @@ def test_what_agents_and_people_select_by_is_a_field(definition: Definition) -> 
 
 
 def test_an_agent_can_watch_its_own_objects_only() -> None:
-    selectable = {d.model.kind_name: d.selectable for d in DEFINITIONS}
+    selectable = {kind.model.kind_name: kind.selectable for kind in KINDS}
     assert ".status.nodeName" in selectable["DemoInstance"]
     assert ".spec.nodeName" in selectable["NodeCheckpoint"]
 
 
 @by_kind
-def test_columns_show_fields_that_exist(definition: Definition) -> None:
-    fields = {path for path, _ in _nodes(_root(definition), "")}
-    for column in crd(definition)["spec"]["versions"][0]["additionalPrinterColumns"]:
+def test_columns_show_fields_that_exist(kind: Kind) -> None:
+    fields = {path for path, _ in _nodes(_root(kind), "")}
+    for column in crd(kind)["spec"]["versions"][0]["additionalPrinterColumns"]:
         path = column["jsonPath"]
         if path == ".metadata.creationTimestamp":
             continue
@@ -111,36 +109,35 @@ def test_columns_show_fields_that_exist(definition: Definition) -> None:
 
 
 @by_kind
-def test_every_kind_is_in_the_category_and_has_a_status(definition: Definition) -> None:
-    spec = crd(definition)["spec"]
+def test_every_kind_is_in_the_category_and_has_a_status(kind: Kind) -> None:
+    spec = crd(kind)["spec"]
     assert spec["names"]["categories"] == ["tryitnow"]
     assert spec["versions"][0]["subresources"]["status"] == {}
 
 
 def test_short_names_are_short_and_unique() -> None:
-    names = [name for d in DEFINITIONS for name in d.short_names]
-    assert names == ["ckpt", "demo", "demos", "nckpt", "nagent"]
+    names = [name for kind in KINDS for name in kind.short_names]
+    assert names == ["ckpt", "ckptrev", "demo", "demos", "nckpt", "nagent"]
 
 
 def test_only_the_spec_is_required_of_a_user() -> None:
-    for definition in DEFINITIONS:
-        assert _root(definition)["required"] == ["spec"]
-    checkpoint = _root(DEFINITIONS[0])["properties"]["spec"]
-    assert checkpoint["required"] == ["template"]
-    instance = _root(DEFINITIONS[1])["properties"]["spec"]
-    assert instance["required"] == ["checkpointRef"]
+    for kind in KINDS:
+        assert _root(kind)["required"] == ["spec"]
+    by_name = {kind.model.kind_name: _root(kind)["properties"]["spec"] for kind in KINDS}
+    assert by_name["Checkpoint"]["required"] == ["template"]
+    assert by_name["DemoInstance"]["required"] == ["checkpointRef"]
 
 
 def test_rules_say_what_is_wrong() -> None:
-    for definition in DEFINITIONS:
-        for _, schema in _nodes(_root(definition), ""):
+    for kind in KINDS:
+        for _, schema in _nodes(_root(kind), ""):
             for rule in schema.get("x-kubernetes-validations", []):
                 assert rule["message"]
                 assert rule["rule"]
 
 
-def test_kubectl_scale_sets_the_warm_copies() -> None:
-    by_name = {definition.model.kind_name: definition for definition in DEFINITIONS}
+def test_kubectl_scale_sets_the_warm_sandboxes() -> None:
+    by_name = {kind.model.kind_name: kind for kind in KINDS}
     subresources = crd(by_name["Checkpoint"])["spec"]["versions"][0]["subresources"]
     assert subresources["scale"] == {
         "specReplicasPath": ".spec.pool.warm",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.unit.builders import make_blueprint, make_container, make_template
-from tryitnow.api.checkpoint import Blueprint, CRIUOptions, TCPPolicy
-from tryitnow.api.hooks import Hook, Hooks
-from tryitnow.api.template import EmptyDir, Exec, InitContainer, Template, Volume
+from tests.unit.builders import make_container, make_definition
+from tryitnow.api.definition import CRIUOptions, Definition, TCPPolicy
+from tryitnow.api.template import InitContainer, Template
 
 
 def sidecar(name: str = "database") -> InitContainer:
@@ -20,8 +17,8 @@ def with_sidecar() -> Template:
     return Template(init_containers=(sidecar(),), containers=(make_container(),))
 
 
-def blueprint(**changes: object) -> Blueprint:
-    return make_blueprint().model_copy(update=changes)
+def definition(**changes: object) -> Definition:
+    return make_definition().model_copy(update=changes)
 
 
 def test_members_are_what_runs_on_in_the_order_of_the_start() -> None:
@@ -38,44 +35,21 @@ def test_the_ports_of_the_containers_come_before_those_of_sidecars() -> None:
     )
     template = Template(init_containers=(proxy,), containers=(make_container(),))
     assert template.ports == (8080, 9000)
-    assert blueprint(template=template).probe_port == 8080
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, False),
-        ({"hooks": Hooks(before_delete=(Hook(exec=Exec(command=("x",))),))}, False),
-        ({"hooks": Hooks(after_restore=(Hook(exec=Exec(command=("x",))),))}, True),
-        (
-            {
-                "template": make_template().model_copy(
-                    update={"volumes": (Volume(name="data", empty_dir=EmptyDir()),)}
-                )
-            },
-            True,
-        ),
-        (
-            {"template": Template(init_containers=(sidecar(),), containers=(make_container(),))},
-            True,
-        ),
-    ],
-    ids=["one container", "beforeDelete", "afterRestore", "volume", "sidecar"],
-)
-def test_a_pod_is_made_where_one_is_needed(changes: dict[str, object], *, expected: bool) -> None:
-    assert blueprint(**changes).needs_pod is expected
+    assert definition(template=template).probe_port == 8080
 
 
 def test_connections_within_a_pod_live_on_unless_told_otherwise() -> None:
     pod = with_sidecar()
-    assert blueprint().freezing.tcp is TCPPolicy.CLOSE
-    assert blueprint(template=pod).freezing.tcp is TCPPolicy.ESTABLISHED
+    assert definition().criu_options.tcp is TCPPolicy.CLOSE
+    assert definition(template=pod).criu_options.tcp is TCPPolicy.ESTABLISHED
     closing = CRIUOptions(tcp=TCPPolicy.CLOSE)
-    assert blueprint(template=pod, criu=closing).freezing.tcp is TCPPolicy.CLOSE
+    assert definition(template=pod, criu=closing).criu_options.tcp is TCPPolicy.CLOSE
 
 
-def test_a_field_that_a_later_version_adds_makes_no_new_revision() -> None:
-    """Defaults do not count: what an older version wrote has none of them."""
-    whole = make_blueprint()
-    older = {k: v for k, v in whole.to_api().items() if k not in {"hooks", "parameters"}}
-    assert Blueprint.model_validate(older).revision() == whole.revision()
+def test_tcp_waits_until_all_containers_are_restored() -> None:
+    pod = with_sidecar()
+    assert definition(template=pod).blocks_tcp
+    assert not definition().blocks_tcp
+    assert not definition(template=pod, criu=CRIUOptions(tcp=TCPPolicy.CLOSE)).blocks_tcp
+    alone = CRIUOptions(tcp=TCPPolicy.ESTABLISHED)
+    assert not definition(criu=alone).blocks_tcp, "nobody is at the other end"

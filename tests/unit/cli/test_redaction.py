@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.builders import NOW, make_agent, make_checkpoint, make_condition, make_instance
+from tests.unit.builders import NOW, make_agent, make_checkpoint, make_condition, make_demo
 from tests.unit.cli.conftest import Run
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.checkpoint import Checkpoint
@@ -44,7 +44,7 @@ def planted() -> Checkpoint:
 
 
 def asked() -> DemoInstance:
-    body = make_instance("annas").to_api()
+    body = make_demo("annas").to_api()
     body["spec"]["parameters"] = {"title": SECRET, "name": f"{SECRET}\nsecond line of it"}
     return DemoInstance.model_validate(body)
 

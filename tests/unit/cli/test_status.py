@@ -13,7 +13,7 @@ from tests.unit.builders import (
     make_agent,
     make_checkpoint,
     make_condition,
-    make_instance,
+    make_demo,
     make_silent_agent,
 )
 from tests.unit.cli.conftest import Run
@@ -26,7 +26,7 @@ from tryitnow.kubernetes.event_list import EventRecord
 
 def ready(name: str, total: float, **status: Any) -> DemoInstance:
     timings = Timings(restore=timedelta(seconds=total), total=timedelta(seconds=total))
-    return make_instance(
+    return make_demo(
         name,
         node="node-a",
         phase=DemoInstancePhase.READY,
@@ -51,7 +51,7 @@ def test_one_screen_has_checkpoints_nodes_slow_starts_and_what_waits(
     kubernetes.put(ready("quick", 0.4))
     kubernetes.put(ready("sluggish", 7.5))
     waits = make_condition("Ready", holds=None, reason="NoRoom", message="all nodes are full")
-    kubernetes.put(make_instance("patient", conditions=(waits,)))
+    kubernetes.put(make_demo("patient", conditions=(waits,)))
     output = run("status").output
     assert row(output, "shop")[:4] == ["default", "shop", "Pending", "0123456789"]
     assert row(output, "node-a ")[2:4] == ["yes", "2/10"]

@@ -1,0 +1,41 @@
+"""Limits of a node, as one word each: reasons that blame neither an archive nor an application.
+
+They are waited for, or gone around on another node. They never end a Checkpoint as Stalled.
+"""
+
+from __future__ import annotations
+
+CAPACITY_FULL = "CapacityFull"
+DISK_FAILING = "DiskFailing"
+DISK_FULL = "DiskFull"
+FILES_EXHAUSTED = "FilesExhausted"
+MEMORY_EXHAUSTED = "MemoryExhausted"
+NO_PORT = "NoPort"
+PORT_TAKEN = "PortTaken"
+
+NODE_LIMITS = frozenset(
+    {
+        "AddressesExhausted",
+        "AioExhausted",
+        CAPACITY_FULL,
+        "CgroupsExhausted",
+        "DatabaseBusy",
+        DISK_FAILING,
+        DISK_FULL,
+        FILES_EXHAUSTED,
+        "FirewallBusy",
+        "InodesExhausted",
+        "InotifyInstancesExhausted",
+        "InotifyWatchesExhausted",
+        "KeysExhausted",
+        "LocksExhausted",
+        MEMORY_EXHAUSTED,
+        "MountsExhausted",
+        NO_PORT,
+        PORT_TAKEN,
+        "ProcessesExhausted",
+        "WrongMachine",
+        "WrongProcessor",
+    }
+)
+"""All of them. ``podman.limits`` recognizes most of them in Podman's own words."""
