@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from tryitnow.api.archive import Archive
 from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase
 from tryitnow.api.checkpointrevision import (
     REVISION_FINALIZER,
@@ -134,7 +135,8 @@ def built_status(
 ) -> CheckpointRevisionStatus:
     """Return the status of a revision that serves.
 
-    Its images are pinned once: cold starts and later builds of it use what the first build found.
+    Its images are those of the archive that serves: containers are made from them, and CRIU fills
+    them from the archive.
     """
     status = _base(revision, ConditionStatus.TRUE, "TestRestoreAnswered", "a test restore answered")
     update: dict[str, Any] = {"archive": serving.archive}
@@ -144,18 +146,18 @@ def built_status(
             "built_by": builder.spec.node_name,
             "build_duration": builder.status.build_duration,
         }
-    images = builder.status.images if builder is not None else {}
-    update["images"] = revision.status.images or images or _images_in(revision, serving)
+    of_build = builder.status.images if builder is not None else {}
+    known = revision.status.images if _is_same(revision.status.archive, serving.archive) else {}
+    update["images"] = of_build or known or _images_in(revision, serving)
     return status.model_copy(update=update)
 
 
 def _has_built(copy: NodeCheckpoint, serving: Serving) -> bool:
-    return (
-        copy.spec.fetch is None
-        and copy.status.archive is not None
-        and serving.archive is not None
-        and copy.status.archive.sha256 == serving.archive.sha256
-    )
+    return copy.spec.fetch is None and _is_same(copy.status.archive, serving.archive)
+
+
+def _is_same(archive: Archive | None, other: Archive | None) -> bool:
+    return archive is not None and other is not None and archive.sha256 == other.sha256
 
 
 def _images_in(revision: CheckpointRevision, serving: Serving) -> dict[str, str]:

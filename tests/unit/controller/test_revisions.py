@@ -285,11 +285,30 @@ async def test_a_build_that_failed_is_said() -> None:
     assert "CRIU said no" in built.message
 
 
-async def test_its_images_stay_what_they_were_at_the_first_build() -> None:
+@pytest.mark.parametrize("is_builder_there", [True, False])
+async def test_its_images_are_those_of_the_archive_that_serves(is_builder_there: bool) -> None:  # noqa: FBT001
+    """Its copies were lost, and the next build found another digest."""
+    rebuilt = "registry.example/shop@sha256:rebuilt"
+    archive = make_archive(b"of the second build", image=rebuilt)
+    fetch = None if is_builder_there else Fetch(archive=archive)
+    images = {"shop": rebuilt} if is_builder_there else {}
     world = World(
         make_checkpoint(serving=REVISION),
         make_revision(images={"shop": PINNED}, archive=make_archive()),
-        make_node_checkpoint("node-a", images={"shop": "registry.example/shop@sha256:other"}),
+        make_node_checkpoint("node-a", archive=archive, fetch=fetch, images=images),
+    )
+    await world.look()
+    [revision] = await world.revisions()
+    assert revision.status.archive == archive
+    assert revision.status.images == {"shop": rebuilt}
+
+
+async def test_they_are_kept_when_the_builder_is_gone() -> None:
+    archive = make_archive(image="what an older version wrote")
+    world = World(
+        make_checkpoint(serving=REVISION, archive=archive),
+        make_revision(images={"shop": PINNED}, archive=archive),
+        make_node_checkpoint("node-b", fetch=Fetch(archive=archive)),
     )
     await world.look()
     [revision] = await world.revisions()
