@@ -94,9 +94,6 @@ def ingest(event: kopf.RawEvent, store: Store[Any], queue: WorkQueue | None) -> 
         queue.add(key)
 
 
-take = ingest
-
-
 async def watch(registry: kopf.OperatorRegistry, stop: asyncio.Event | None = None) -> None:
     """Run Kopf until the process is asked to stop (SIGTERM, SIGINT), or ``stop`` is set."""
     await kopf.operator(
