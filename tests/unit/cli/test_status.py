@@ -10,10 +10,12 @@ import pytest
 
 from tests.unit.builders import (
     NOW,
+    PINNED,
     make_agent,
     make_checkpoint,
     make_condition,
     make_demo,
+    make_revision,
     make_silent_agent,
 )
 from tests.unit.cli.conftest import Run
@@ -125,6 +127,19 @@ def test_a_demos_story_has_conditions_timings_events_and_the_next_step(
     assert row(output, "bound to node")[0] == "5m"
     assert "not about it" not in output
     assert output.rstrip().endswith("Next: Use it: http://node-a:20000.")
+
+
+def test_a_revisions_story_names_its_checkpoint_and_its_images(
+    run: Run, kubernetes: FakeKubernetes
+) -> None:
+    revision = kubernetes.put(make_revision(number=4, images={"shop": PINNED}))
+    output = run("status", f"ckptrev/{revision.metadata.name}").output
+    assert "revision 4 of shop" in output
+    assert PINNED in output
+    assert "tryitnow status ckpt/shop -n default" in output
+    kubernetes.put(make_revision(deleting=True))
+    output = run("status", revision.metadata.name).output
+    assert "removed when no demo and no node needs it" in output
 
 
 @pytest.mark.parametrize("name", ["demo/annas", "DemoInstance/annas", "demoinstances/annas"])
