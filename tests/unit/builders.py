@@ -123,7 +123,7 @@ def make_revision(
     images: Mapping[str, str] | None = None,
     archive: Archive | None = None,
     deleting: bool = False,
-    finalizer: bool = True,
+    finalizer: bool = False,
 ) -> CheckpointRevision:
     """Make a revision; ``images`` are given when it has been built."""
     definition = definition or make_definition()

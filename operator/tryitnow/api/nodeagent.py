@@ -102,12 +102,12 @@ class NodeAgentStatus(ConditionedStatus):
     disk_available_bytes: int = 0
     """Free space of the checkpoint directory."""
 
+    storage: Storage = Storage()
+    """What the node's files belong to, as last known."""
+
     disk_reserve_bytes: int = 0
     """Space of the checkpoint directory that must stay free. Below it the node takes nothing new;
     running demos may still write."""
-
-    storage: Storage = Storage()
-    """What the node's files belong to, as last known."""
 
     checks: tuple[Check, ...] = ()
     """The outcome of `tryitnow doctor` on the node."""

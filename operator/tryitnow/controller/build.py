@@ -37,7 +37,7 @@ class Failures:
     @property
     def is_final(self) -> bool:
         """Whether only a change of the spec starts another build."""
-        return is_final(self.faults)
+        return self.last is not None and is_final(self.last.reason, self.faults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,9 @@ def _add(failures: Failures, failure: BuildFailure) -> Failures:
     attempts = failures.attempts + 1
     faults = failures.faults + is_fault(failure.reason)
     retry_at = failure.time + pause(attempts, failure.node_checkpoint_uid)
-    return Failures(attempts, faults, failure, None if is_final(faults) else retry_at)
+    return Failures(
+        attempts, faults, failure, None if is_final(failure.reason, faults) else retry_at
+    )
 
 
 def _under_way(copy: NodeCheckpoint, failures: Failures) -> Build:

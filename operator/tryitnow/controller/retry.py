@@ -37,9 +37,15 @@ def is_fault(reason: str) -> bool:
     return reason not in TRANSIENT
 
 
-def is_final(faults: int) -> bool:
-    """Whether another build would only fail the same way."""
-    return faults >= MAX_BUILDS
+def is_final(reason: str, faults: int) -> bool:
+    """Whether another build would only fail the same way.
+
+    Args:
+        reason: Why the last build failed.
+        faults: Failed builds that were the fault of the definition or the application.
+
+    """
+    return is_fault(reason) and faults >= MAX_BUILDS
 
 
 def pause(attempts: int, failed_uid: str) -> timedelta:

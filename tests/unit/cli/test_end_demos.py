@@ -71,9 +71,9 @@ def test_what_a_lost_node_holds_is_let_go_after_the_timeout() -> None:
 
 
 def test_revisions_go_last_as_the_hooks_of_demos_stand_in_them() -> None:
-    revision = make_revision()
+    revision = make_revision(finalizer=True)
     demo = held(make_demo("lost", node="node-a", revision=REVISION))
-    strange = make_revision("blog")
+    strange = make_revision("blog", finalizer=True)
     kubernetes = FakeKubernetes(revision, demo, held(make_node_checkpoint()))
     body = {**strange.to_api(), "spec": {"of": "a newer version"}}
     kubernetes.put_body(type(strange), body)

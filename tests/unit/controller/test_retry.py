@@ -24,7 +24,7 @@ def test_one_failure_has_one_pause_however_often_it_is_looked_at() -> None:
 @pytest.mark.parametrize("reason", ["CheckpointFailed", "ApplicationNotReady", "WarmUpFailed"])
 def test_a_fault_of_the_application_is_final_after_three_builds(reason: str) -> None:
     assert is_fault(reason)
-    assert [is_final(n) for n in range(1, 4)] == [False, False, True]
+    assert [is_final(reason, n) for n in range(1, 4)] == [False, False, True]
     assert MAX_BUILDS == 3
 
 
@@ -34,3 +34,4 @@ def test_a_fault_of_the_application_is_final_after_three_builds(reason: str) -> 
 )
 def test_no_limit_of_a_node_and_nothing_that_may_pass_is_a_fault(reason: str) -> None:
     assert not is_fault(reason)
+    assert not is_final(reason, 1000)

@@ -15,7 +15,7 @@ from tests.unit.builders import (
     make_node_checkpoint,
     make_revision,
 )
-from tests.unit.controller.test_revisions import NEXT, NEXT_IMAGE, SHOP, World
+from tests.unit.controller.test_checkpoint_revisions import NEXT, NEXT_IMAGE, SHOP, World
 from tests.unit.kubernetes.test_watching import RecordingQueue
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.checkpointrevision import REVISION_FINALIZER, CheckpointRevision
@@ -32,7 +32,7 @@ from tryitnow.controller.handlers import (
 from tryitnow.controller.resync import resync
 from tryitnow.kubernetes.errors import RefusedError
 
-OLD = make_revision()
+OLD = make_revision(finalizer=True)
 READY = DemoInstancePhase.READY
 
 
