@@ -97,7 +97,7 @@ async def test_one_that_never_will_be_ready_is_told_and_deleted(
 async def test_a_late_one_says_what_it_waits_for(reached: FakeKubernetes) -> None:
     answer(reached, failing("Ready", "NoRoom"))
     with pytest.raises(DemoTimeoutError, match="NoRoom: look here") as told:
-        async with demo("shop", timeout="50ms"):
+        async with demo("shop", timeout="500ms"):
             pass
     assert told.value.reason == "NoRoom"
     assert (await reached.list_all(DemoInstance)).items == []
