@@ -19,6 +19,7 @@ from tryitnow.api.checkpoint import (
     Pool,
 )
 from tryitnow.api.checkpointrevision import (
+    REVISION_FINALIZER,
     CheckpointRevision,
     CheckpointRevisionSpec,
     CheckpointRevisionStatus,
@@ -125,6 +126,8 @@ UID_OF_SHOP = "uid-of-shop"
 REVISION = make_definition().identity(UID_OF_SHOP)
 """Identity of the revision of ``make_checkpoint()``."""
 
+OTHER_REVISION = "0123456789abcdef" * 2
+
 
 def make_revision(
     checkpoint: str = "shop",
@@ -136,13 +139,16 @@ def make_revision(
     images: Mapping[str, str] | None = None,
     archive: Archive | None = None,
     deleting: bool = False,
+    finalizer: bool = False,
 ) -> CheckpointRevision:
     """Make a revision; ``images`` are given when it has been built."""
     definition = definition or make_definition()
     identity = definition.identity(uid)
     name = checkpoint_revision_name(checkpoint, identity)
+    held = (REVISION_FINALIZER,) if finalizer else ()
+    meta = _meta(name, namespace, f"uid-of-{name}", deleting=deleting)
     return CheckpointRevision(
-        metadata=_meta(name, namespace, f"uid-of-{name}", deleting=deleting),
+        metadata=meta.model_copy(update={"finalizers": held}),
         spec=CheckpointRevisionSpec(
             checkpoint=checkpoint,
             checkpoint_uid=uid,
@@ -295,7 +301,10 @@ def make_node_checkpoint(
 ) -> NodeCheckpoint:
     """Make a revision on a node: the builder's own unless ``fetch`` says where it comes from."""
     revision = revision or REVISION
-    if archive is None and phase is NodeCheckpointPhase.READY:
+    if archive is None and phase in {
+        NodeCheckpointPhase.READY,
+        NodeCheckpointPhase.QUARANTINED,
+    }:
         archive = fetch.archive if fetch else make_archive()
     ready = phase is NodeCheckpointPhase.READY
     condition = make_condition(

@@ -207,8 +207,15 @@ class CheckpointStatus(ConditionedStatus):
     selector: str = ""
     """Labels of what belongs to it, as the scale subresource reports them."""
 
+    revision_number: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    """Greatest number that a revision has had. Numbers are not used again."""
+
     build_attempts: int = 0
     """Failed builds of the candidate revision so far."""
+
+    build_faults: Annotated[int, Field(ge=0, le=1 << 31)] = 0
+    """Those of them for which the definition or the application is to blame. The third one ends the
+    tries. A limit of a node, such as a full disk, never counts here."""
 
     last_failure: BuildFailure | None = None
     """Why the last build did not succeed."""

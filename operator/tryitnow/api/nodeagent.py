@@ -142,6 +142,11 @@ class NodeAgent(Resource):
         return self._holds("CRIUAvailable")
 
     @property
+    def has_other_storage(self) -> bool:
+        """Whether the node's storage waits for a person who confirms it."""
+        return self._holds(STORAGE_CHANGED)
+
+    @property
     def is_stopping(self) -> bool:
         """Whether the agent was told to end."""
         return self._holds(STOPPING)

@@ -135,8 +135,8 @@ class NodeCheckpointStatus(ConditionedStatus):
     memory_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
     """Memory that a restored demo fills, in bytes, as the node found in the archive."""
 
-    disk_bytes: int = 0
-    """Disk that a demo of it fills when it starts, as the node found on preparing it."""
+    disk_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
+    """Disk that a demo of it fills when it starts, in bytes, as the node found on preparing it."""
 
     progress: str = ""
     """What the agent is doing right now, for people."""

@@ -14,6 +14,7 @@ import yaml
 
 from tryitnow import __version__
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Resource
 from tryitnow.api.nodeagent import NodeAgent
@@ -29,7 +30,13 @@ METRICS_PORT = 9444
 METRICS_SECONDS = 3.0
 """For one program's metrics: from most machines nodes cannot be reached."""
 
-_KINDS: tuple[type[Resource], ...] = (Checkpoint, DemoInstance, NodeCheckpoint, NodeAgent)
+_KINDS: tuple[type[Resource], ...] = (
+    Checkpoint,
+    CheckpointRevision,
+    DemoInstance,
+    NodeCheckpoint,
+    NodeAgent,
+)
 
 
 async def gather(

@@ -1,7 +1,8 @@
 """``tryitnow end-demos``: what `helm uninstall` runs first, while the agents still work.
 
-Demos and copies carry a finalizer that their node's agent takes off when it has let go of what it
-held. Without agents they, and their namespaces, could never be deleted.
+Demos and NodeCheckpoints carry a finalizer that their node's agent takes off when it has removed
+what it held, CheckpointRevisions one that the controller takes off. Without them these objects, and
+their namespaces, could never be deleted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import click
 
 from tryitnow.api.checkpointrevision import REVISION_FINALIZER, CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import Key
+from tryitnow.api.meta import NODE_FINALIZER, Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.durations import DURATION
 from tryitnow.cli.failures import told_to_people
@@ -46,7 +47,7 @@ GIVE_UP_AFTER_SECONDS = 30.0
     help="How long the nodes' agents get for it; then what is left is let go without them.",
 )
 def end_demos(*, timeout: timedelta) -> None:
-    """Stop the controller, end all demos and drop all copies.
+    """Stop the controller, end all demos, and drop all NodeCheckpoints and revisions.
 
     Exit status: 0 nothing is left, 1 something is.
     """
@@ -75,7 +76,7 @@ async def _end(settings: ControllerSettings, timeout: timedelta) -> list[AnyObje
 
 
 async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[AnyObject]:
-    """Delete all demos and copies, and wait for the agents; returns what is left in the end.
+    """Delete all that we made, and wait for the agents; returns what is left in the end.
 
     What is there after the timeout belongs to nodes that do not answer, and is let go without them.
     """
@@ -85,12 +86,14 @@ async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[AnyObje
         waited = clock() - started
         if waited > timeout.total_seconds() + GIVE_UP_AFTER_SECONDS:
             break
+        others = [each for each in remaining if model_of(each) is not CheckpointRevision]
         for resource in remaining:
             if not resource.is_deleting:
                 await kubernetes.delete(resource)
-            elif isinstance(resource, CheckpointRevision):
-                if len(remaining) == sum(isinstance(r, CheckpointRevision) for r in remaining):
-                    await kubernetes.remove_finalizer(resource, REVISION_FINALIZER)
+            elif model_of(resource) is CheckpointRevision:
+                # The beforeDelete hooks of the demos stand in there.
+                if not others:
+                    await _release(kubernetes, resource, REVISION_FINALIZER)
             elif waited > timeout.total_seconds():
                 await _let_go(kubernetes, resource)
         await asyncio.sleep(LOOK_EVERY_SECONDS)
@@ -99,20 +102,26 @@ async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[AnyObje
 
 async def _all(kubernetes: KubernetesApi) -> list[AnyObject]:
     demos = await kubernetes.list_all(DemoInstance)
-    node_checkpoints = await kubernetes.list_all(NodeCheckpoint)
-    # Nobody would take the finalizer off a revision any more.
+    copies = await kubernetes.list_all(NodeCheckpoint)
     revisions = await kubernetes.list_all(CheckpointRevision)
     # One that does not fit our model is deleted and let go by its metadata.
     return [
-        item
-        for found in (demos, node_checkpoints, revisions)
-        for item in (*found.items, *found.unreadable_objects)
+        *demos.items,
+        *copies.items,
+        *revisions.items,
+        *demos.unreadable_objects,
+        *copies.unreadable_objects,
+        *revisions.unreadable_objects,
     ]
 
 
 async def _let_go(kubernetes: KubernetesApi, resource: AnyObject) -> None:
     logger.warning("%s %s: its node does not answer", model_of(resource).kind_name, resource.key)
+    await _release(kubernetes, resource, NODE_FINALIZER)
+
+
+async def _release(kubernetes: KubernetesApi, resource: AnyObject, finalizer: str) -> None:
     try:
-        await kubernetes.remove_finalizer(resource)
+        await kubernetes.remove_finalizer(resource, finalizer)
     except ConflictError:
         return  # changed meanwhile: the next look sees how

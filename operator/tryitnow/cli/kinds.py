@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Resource
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 
-MODELS: list[type[Resource]] = [DemoInstance, Checkpoint, NodeCheckpoint, NodeAgent]
+MODELS: list[type[Resource]] = [
+    DemoInstance,
+    Checkpoint,
+    NodeCheckpoint,
+    NodeAgent,
+    CheckpointRevision,
+]
 """In the order in which a bare name is looked for."""
 
 _SHORT: dict[type[Resource], tuple[str, ...]] = {
@@ -16,6 +23,7 @@ _SHORT: dict[type[Resource], tuple[str, ...]] = {
     Checkpoint: ("ckpt", "ckpts"),
     NodeCheckpoint: (),
     NodeAgent: ("node", "nodes"),
+    CheckpointRevision: ("ckptrev",),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy, StartPolicy
 from tryitnow.api.meta import Condition, Resource, find_condition
 from tryitnow.api.nodeagent import NodeAgent, Verdict
@@ -18,6 +19,10 @@ _WAITS = {
     "NoRoom": "Wait for another demo to end, or delete one: `kubectl get demoinstances -A`.",
     "NoCopy": "It waits for a copy (spec.start is RestoreOnly): "
     "`tryitnow status ckpt/{checkpoint} -n {namespace}`.",
+    "RevisionPending": "It waits for a revision of its Checkpoint: "
+    "`tryitnow status ckpt/{checkpoint} -n {namespace}`.",
+    "CannotCreateCheckpointRevision": "Raise the quota, or change the policy, that the condition "
+    "names; it is tried again by itself.",
     "NodeLost": "Its node is silent: delete the demo and start another, or bring the node back.",
     "ImagePullFailed": "Mend the image's name, the registry, or the node's access to it; "
     "it is tried again by itself.",
@@ -33,6 +38,8 @@ def next_step(resource: Resource, at: datetime) -> str:
         return _demo(resource)
     if isinstance(resource, Checkpoint):
         return _checkpoint(resource)
+    if isinstance(resource, CheckpointRevision):
+        return _revision(resource)
     if isinstance(resource, NodeCheckpoint):
         return _copy(resource)
     if isinstance(resource, NodeAgent):
@@ -86,6 +93,13 @@ def _checkpoint(checkpoint: Checkpoint) -> str:
             "docs/checkpoint.md."
         )
     return f"Wait: `kubectl wait --for=condition=Ready checkpoint/{name} -n {namespace}`."
+
+
+def _revision(revision: CheckpointRevision) -> str:
+    if revision.is_deleting:
+        return "It is removed when no demo and no node needs it any more; nothing is to be done."
+    checkpoint, namespace = revision.spec.checkpoint, revision.metadata.namespace
+    return f"See its Checkpoint: `tryitnow status ckpt/{checkpoint} -n {namespace}`."
 
 
 def _copy(copy: NodeCheckpoint) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import API_VERSION, Condition, Key, Resource
 from tryitnow.api.nodeagent import NodeAgent
@@ -126,6 +127,12 @@ def _head(resource: Resource, at: datetime) -> Iterator[str]:
                 yield f"  serves revision {status.current_revision}: {taken}"
             if status.candidate_revision:
                 yield f"  builds revision {status.candidate_revision}"
+        case CheckpointRevision(status=status):
+            yield f"  revision {resource.spec.number} of {resource.spec.checkpoint}"
+            if status.archive and status.built_by:
+                yield f"  built on {status.built_by}: {size(status.archive.size_bytes)}"
+            for container, image in status.images.items():
+                yield f"  {container}: {image}"
         case NodeCheckpoint(status=status):
             yield f"  {status.phase} {status.progress}".rstrip()
             yield f"  revision {resource.spec.revision} on {resource.spec.node_name}"
@@ -136,7 +143,7 @@ def _head(resource: Resource, at: datetime) -> Iterator[str]:
 
 def _conditions(resource: Resource) -> tuple[Condition, ...]:
     match resource:
-        case DemoInstance() | Checkpoint() | NodeCheckpoint() | NodeAgent():
+        case DemoInstance() | Checkpoint() | CheckpointRevision() | NodeCheckpoint() | NodeAgent():
             return resource.status.conditions
     return ()
 

@@ -1,8 +1,9 @@
 """The cluster's side: decides what is built where, who holds copies, who runs what, what has ended.
 
 A Checkpoint: ``checkpoint`` → ``observed`` → ``plan`` (``serve`` → ``build`` → ``distribute`` →
-``pool``) → ``status``. A DemoInstance: ``demoinstance`` → ``bind`` → ``instance_status`` →
-``expire``. Nodes: ``agents`` and ``nodes`` → ``node_lifecycle``. ``cluster`` keeps all objects,
-and ``usage`` counts them. Decisions are pure functions over models; nothing in here
-touches Podman or a disk.
+``pool``) → ``status``. Its CheckpointRevisions: ``revisions`` → ``revision_lifecycle``. A
+DemoInstance: ``demoinstance`` → ``bind`` → ``instance_status`` → ``expire``. Nodes: ``agents`` and
+``nodes`` → ``node_lifecycle``. ``cluster`` keeps all objects, ``usage`` counts them, and
+``references`` knows which of them needs which revision. Decisions are pure functions over models;
+nothing in here touches Podman or a disk.
 """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpoint import Checkpoint, OnCrash
 from tryitnow.api.demoinstance import DemoInstance, StartPolicy
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.nodes import NodeState
-from tryitnow.controller.usage import Usage
+from tryitnow.controller.usage import Usage, memory_bytes
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class Binding:
     node_name: str
     revision: str
     """Identity of the revision that it is started from."""
+
+    on_crash: OnCrash = OnCrash.KEEP
+    """What happens when a container of the instance ends."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +42,19 @@ class _Needs:
 def bind(
     instance: DemoInstance,
     checkpoint: Checkpoint,
-    wanted: str,
+    revision: str,
     copies: list[NodeCheckpoint],
     candidates: list[NodeState],
     usage: Usage,
 ) -> Binding | Unbound:
     """Choose a node: one with a warm copy, a good copy and room, the least loaded first.
 
-    Without such a node the instance starts cold on any node with room, unless it must be thawed.
+    Without such a node the instance starts cold on any node with room, unless its spec forbids it.
 
     Args:
-        instance: Who needs a node.
+        instance: The instance that needs a node.
         checkpoint: Its Checkpoint.
-        wanted: Identity of the revision that the Checkpoint's spec wants, where none serves yet.
+        revision: Identity of the revision that it is to be started from.
         copies: All copies of that Checkpoint.
         candidates: The nodes that the Checkpoint selects.
         usage: How much of the nodes is given away already.
@@ -60,7 +63,6 @@ def bind(
     open_ = [state for state in candidates if not state.closed_reason()]
     if not open_:
         return _no_node(candidates)
-    revision = checkpoint.status.current_revision or wanted
     good = [copy for copy in copies if copy.is_ready and copy.spec.revision == revision]
     holding = {copy.spec.node_name for copy in good}
     warm = {
@@ -69,7 +71,7 @@ def bind(
         if copy.claimable > usage.claiming.get(copy.spec.node_name, 0)
     }
     needs = _Needs(
-        max((copy.status.memory_bytes for copy in good), default=0),
+        max((memory_bytes(copy) for copy in good), default=0),
         max((copy.status.disk_bytes for copy in good), default=0),
     )
     claims = instance.spec.start is not StartPolicy.COLD_START
@@ -82,6 +84,7 @@ def bind(
     if not feasible:
         said = ", ".join(f"{node} {why}" for node, why in unfit.items())
         return Unbound("NoRoom", f"no selected node has room ({said}); waiting for one to end")
+    on_crash = instance.spec.on_crash or checkpoint.spec.on_crash
     builders = {copy.spec.node_name for copy in copies if copy.spec.fetch is None}
 
     def rank(state: NodeState) -> tuple[bool, int, bool, str]:
@@ -91,14 +94,14 @@ def bind(
 
     restoring = [state for state in feasible if state.name in holding and state.can_restore]
     if restoring and instance.spec.start is not StartPolicy.COLD_START:
-        return Binding(min(restoring, key=rank).name, revision)
+        return Binding(min(restoring, key=rank).name, revision, on_crash)
     if instance.spec.start is StartPolicy.RESTORE_ONLY:
         return Unbound(
             "NoCopy",
-            f"no node with room holds a verified copy of {checkpoint.metadata.name} and can thaw; "
-            "spec.start is RestoreOnly, so it waits for one",
+            f"no node with room can restore {checkpoint.metadata.name}; spec.start is RestoreOnly, "
+            "so it waits for one",
         )
-    return Binding(min(feasible, key=rank).name, revision)
+    return Binding(min(feasible, key=rank).name, revision, on_crash)
 
 
 def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -> str:

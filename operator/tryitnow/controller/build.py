@@ -11,7 +11,8 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase, Nod
 from tryitnow.controller.nodes import NodeState, preference
 from tryitnow.controller.observed import Observed, PlannedEvent
 from tryitnow.controller.refusals import Attempt
-from tryitnow.controller.retry import is_final, pause
+from tryitnow.controller.retry import is_fault, is_final, pause
+from tryitnow.controller.usage import archive_disk_bytes
 
 Phase = NodeCheckpointPhase
 
@@ -27,13 +28,16 @@ class Failures:
     """The failed builds of one revision."""
 
     attempts: int = 0
+    faults: int = 0
+    """Those for which the definition or the application is to blame."""
+
     last: BuildFailure | None = None
     retry_at: datetime | None = None
 
     @property
     def is_final(self) -> bool:
         """Whether only a change of the spec starts another build."""
-        return self.last is not None and is_final(self.last.reason, self.attempts)
+        return self.last is not None and is_final(self.last.reason, self.faults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +99,9 @@ def _known_failures(observed: Observed) -> Failures:
     status = observed.checkpoint.status
     if observed.wanted not in {status.candidate_revision, status.current_revision}:
         return Failures()
-    return Failures(status.build_attempts, status.last_failure, status.retry_at)
+    return Failures(
+        status.build_attempts, status.build_faults, status.last_failure, status.retry_at
+    )
 
 
 def _failure_of(observed: Observed, copy: NodeCheckpoint) -> BuildFailure | None:
@@ -123,9 +129,11 @@ def _failure_of(observed: Observed, copy: NodeCheckpoint) -> BuildFailure | None
 
 def _add(failures: Failures, failure: BuildFailure) -> Failures:
     attempts = failures.attempts + 1
+    faults = failures.faults + is_fault(failure.reason)
     retry_at = failure.time + pause(attempts, failure.node_checkpoint_uid)
-    is_over = is_final(failure.reason, attempts)
-    return Failures(attempts, failure, None if is_over else retry_at)
+    return Failures(
+        attempts, faults, failure, None if is_final(failure.reason, faults) else retry_at
+    )
 
 
 def _under_way(copy: NodeCheckpoint, failures: Failures) -> Build:
@@ -156,7 +164,7 @@ def _after_failure(
         return None
     left = failures.retry_at - observed.at if failures.retry_at else timedelta()
     if failures.is_final:
-        ahead = f"Given up after {failures.attempts} tries: change the spec to try again."
+        ahead = f"Given up after {failures.faults} tries: change the spec to try again."
     elif left > timedelta():
         ahead = f"Next try in {left.total_seconds():.0f} s."
     else:
@@ -174,6 +182,10 @@ def _after_failure(
 
 def _order(observed: Observed, failures: Failures, leftovers: tuple[NodeCheckpoint, ...]) -> Build:
     """Have a node build, where one can and the API server lets us say so."""
+    if observed.wanted not in observed.revisions:
+        # Its agent reads the definition there.
+        reason, message = _no_revision(observed)
+        return Build(reason=reason, message=message, delete=leftovers, failures=failures)
     avoid = failures.last.node_name if failures.last else None
     builder = choose_builder(observed.checkpoint, observed.selected, avoid)
     if builder is None:
@@ -198,13 +210,20 @@ def _order(observed: Observed, failures: Failures, leftovers: tuple[NodeCheckpoi
     )
 
 
+def _no_revision(observed: Observed) -> tuple[str, str]:
+    refusal = observed.refused.get(Attempt.CREATE_REVISION)
+    if refusal is not None:
+        return refusal.reason, f"the revision cannot be made: {refusal}"
+    return "RevisionPending", "waiting until the CheckpointRevision of this spec is made"
+
+
 def choose_builder(
     checkpoint: Checkpoint, candidates: list[NodeState], avoid: str | None
 ) -> NodeState | None:
-    """Return the node that is to build: one that can freeze, if possible not the one that failed.
+    """Return the node that is to build: one that can checkpoint, and that did not fail last.
 
-    A build needs memory for the application twice (once frozen, once in the test restore), so
-    memory decides before chance does.
+    The one that failed builds again only where no other can. A build needs memory for the
+    application twice (at the checkpoint, and in the test restore), so memory decides before chance.
     """
     disk_bytes = _expected_disk_bytes(checkpoint)
     able = [state for state in candidates if not _unable_reason(state, disk_bytes)]
@@ -221,9 +240,8 @@ def choose_builder(
 
 
 def _expected_disk_bytes(checkpoint: Checkpoint) -> int:
-    """Estimate the size of the archive: that of the revision before."""
-    archive = checkpoint.status.archive
-    return archive.size_bytes if archive is not None else 0
+    """Estimate the disk that the archive takes: as much as that of the revision before."""
+    return archive_disk_bytes(checkpoint.status.archive)
 
 
 def _unable_reason(state: NodeState, disk_bytes: int) -> str:
@@ -251,5 +269,5 @@ def _nobody_builds(observed: Observed) -> tuple[str, str]:
     if all(state.closed_reason(disk_bytes) for state in observed.selected):
         return "NoNode", f"no selected node takes a build. {why}"
     return "CRIUNotAvailable", (
-        f"no selected node can freeze it; demos start cold until one can. {why}"
+        f"no selected node can checkpoint it; demos start cold until one can. {why}"
     )

@@ -9,21 +9,16 @@ from functools import partial
 from typing import Any
 
 from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.checkpointrevision import CheckpointRevision
+from tryitnow.api.checkpointrevision import CheckpointRevision, CheckpointRevisionStatus
 from tryitnow.api.meta import Key, Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.controller.build import RESYNC_INTERVAL
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.nodes import selected
 from tryitnow.controller.observed import Observed
 from tryitnow.controller.plan import Plan, creation, plan
-from tryitnow.controller.refusals import Attempt
-from tryitnow.controller.revisions import (
-    drop_unneeded,
-    ensure_revision,
-    identity_of,
-    record_build,
-)
+from tryitnow.controller.refusals import Attempt, try_write
+from tryitnow.controller.revision_lifecycle import release_revisions
+from tryitnow.controller.revisions import make_revision, revision_statuses
 from tryitnow.controller.status import status_from
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
@@ -36,16 +31,18 @@ async def reconcile_checkpoint(
 ) -> timedelta | None:
     """Bring one Checkpoint on; returns when to look again."""
     checkpoint = cluster.checkpoints.get(key)
-    await drop_unneeded(kubernetes, cluster, key)
     if checkpoint is None or checkpoint.is_deleting:
-        # Its NodeCheckpoints go with it: they are owned by it. Its revisions stay for its demos.
-        return RESYNC_INTERVAL if cluster.revisions_of(key) else None
-    revision = await ensure_revision(kubernetes, cluster, checkpoint)
+        # It owns its NodeCheckpoints, which go with it. Its revisions stay as long as its demos.
+        return await release_revisions(kubernetes, cluster, key)
     writer = _Writer(kubernetes, cluster, checkpoint)
+    await writer.make_revision()
     await writer.carry_out(plan(observe(cluster, checkpoint, kubernetes.clock.now())))
     # Planned anew: the status reports results, not intentions.
-    result = plan(observe(cluster, checkpoint, kubernetes.clock.now()))
-    await _record_build(kubernetes, cluster, result, revision)
+    observed = observe(cluster, checkpoint, kubernetes.clock.now())
+    result = plan(observed)
+    # The revisions first: a Checkpoint that is Ready has one with its images.
+    for revision, built in revision_statuses(observed, result):
+        await writer.write_revision(revision, built)
     try:
         status = status_from(checkpoint, result)
         cluster.checkpoints.update(await kubernetes.patch_status(checkpoint, status.to_api()))
@@ -55,30 +52,12 @@ async def reconcile_checkpoint(
         kubernetes.event(checkpoint, event.reason, event.note, warning=event.is_warning)
     # The status before what is removed: a failure is counted in there, and then cleared away.
     await writer.remove(result)
-    due = [result.requeue_after]
-    if (next_try := cluster.refusals.next_try(checkpoint.metadata.uid)) is not None:
-        due.append(next_try)
-    return min(due)
-
-
-async def _record_build(
-    kubernetes: KubernetesApi, cluster: Cluster, result: Plan, revision: CheckpointRevision
-) -> None:
-    """Write what a build produced into the revision, once it serves."""
-    serving = result.serving
-    if serving.revision != revision.spec.identity or serving.archive is None:
-        return
-    held = [
-        node_checkpoint
-        for node_checkpoint in cluster.copies_of(revision.checkpoint_key)
-        if node_checkpoint.spec.revision == serving.revision
-        and node_checkpoint.is_ready
-        and node_checkpoint.status.archive == serving.archive
+    due = [
+        result.requeue_after,
+        cluster.refusals.next_try(checkpoint.metadata.uid),
+        await release_revisions(kubernetes, cluster, key),
     ]
-    if held:
-        # The builder's first: it alone knows all images.
-        first = min(held, key=lambda each: each.spec.fetch is not None)
-        await record_build(kubernetes, cluster, revision, first)
+    return min(after for after in due if after is not None)
 
 
 def observe(cluster: Cluster, checkpoint: Checkpoint, at: datetime) -> Observed:
@@ -86,7 +65,11 @@ def observe(cluster: Cluster, checkpoint: Checkpoint, at: datetime) -> Observed:
     states = cluster.node_states()
     return Observed(
         checkpoint=checkpoint,
-        wanted=identity_of(checkpoint),
+        revisions={
+            identity: revision
+            for identity, revision in cluster.revisions_of(checkpoint.key).items()
+            if revision.spec.checkpoint_uid == checkpoint.metadata.uid
+        },
         copies=cluster.copies_of(checkpoint.key),
         selected=selected(checkpoint.spec.distribution, states),
         nodes={state.name: state for state in states},
@@ -109,6 +92,22 @@ class _Writer:
         self._cluster = cluster
         self._checkpoint = checkpoint
 
+    async def make_revision(self) -> None:
+        """Make the CheckpointRevision that the spec describes."""
+        write = partial(make_revision, self._kubernetes, self._cluster, self._checkpoint)
+        await self._try(Attempt.CREATE_REVISION, self._checkpoint.key, write)
+
+    async def write_revision(
+        self, revision: CheckpointRevision, status: CheckpointRevisionStatus
+    ) -> None:
+        """Write what is known of a build into its revision."""
+
+        async def write() -> None:
+            written = await self._kubernetes.patch_status(revision, status.to_api())
+            self._cluster.revisions.update(written)
+
+        await self._try(Attempt.REVISION_STATUS, revision.key, write)
+
     async def carry_out(self, result: Plan) -> None:
         """Create and change NodeCheckpoints."""
         # The pool first: a copy that the status counts as waiting is then really kept.
@@ -129,20 +128,8 @@ class _Writer:
             await self._try(Attempt.DELETE, copy.key, partial(self._delete, copy))
 
     async def _try(self, attempt: Attempt, key: Key, write: Callable[[], Awaitable[None]]) -> None:
-        checkpoint, refusals = self._checkpoint, self._cluster.refusals
-        uid = checkpoint.metadata.uid
-        if not refusals.may_try(uid, attempt, key.name):
-            return
-        try:
-            await write()
-        except NotFoundError:
-            return  # gone meanwhile: its event has the Checkpoint planned anew
-        except RefusedError as error:
-            logger.warning("%s: %s", checkpoint.key, error)
-            if refusals.refused(uid, attempt, key.name, error):
-                self._kubernetes.event(checkpoint, str(attempt), str(error), warning=True)
-            return
-        refusals.succeeded(uid, attempt, key.name)
+        refusals = self._cluster.refusals
+        await try_write(self._kubernetes, refusals, self._checkpoint, attempt, key.name, write)
 
     async def _create(self, key: Key, body: dict[str, Any]) -> None:
         try:
@@ -161,7 +148,9 @@ class _Writer:
         self._cluster.copies.update(created)
         logger.info("%s: ordered %s", self._checkpoint.key, created.metadata.name)
         if created.spec.fetch is None:
-            note = f"building revision {created.spec.revision} on {created.spec.node_name}"
+            revision = self._cluster.revisions_of(self._checkpoint.key).get(created.spec.revision)
+            label = revision.spec.number if revision is not None else created.spec.revision
+            note = f"building revision {label} on {created.spec.node_name}"
             self._kubernetes.event(self._checkpoint, "Building", note)
 
     async def _change(self, copy: NodeCheckpoint, spec: dict[str, Any]) -> None:

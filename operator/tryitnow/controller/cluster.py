@@ -8,15 +8,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.checkpointrevision import CheckpointRevision
+from tryitnow.api.checkpointrevision import CheckpointRevision, checkpoint_revision_name
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.node import ClusterNode, Toleration
-from tryitnow.api.nodecheckpoint import ON_THE_WAY, NodeCheckpoint
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.agents import AgentStore
 from tryitnow.controller.nodes import ARCHITECTURE, NodeState
+from tryitnow.controller.references import Consistent, References, checkpoint_of
 from tryitnow.controller.refusals import Refusals
-from tryitnow.controller.usage import UNDER_WAY, Largest, Settling, Usage, is_starting
+from tryitnow.controller.usage import (
+    FILLING_DISK,
+    UNDER_WAY,
+    Largest,
+    Settling,
+    Usage,
+    archive_disk_bytes,
+    is_starting,
+    memory_bytes,
+)
 from tryitnow.kubernetes.objects import UnreadableObject
 from tryitnow.kubernetes.store import Index, Store
 from tryitnow.metrics.family import Program
@@ -27,6 +37,7 @@ from tryitnow.metrics.instruments import Metrics
 class _Assumed:
     node: str
     checkpoint: Key
+    revision: Key
 
 
 @dataclass
@@ -37,6 +48,9 @@ class Cluster:
     instances: Store[DemoInstance] = field(default_factory=lambda: Store(DemoInstance))
     copies: Store[NodeCheckpoint] = field(default_factory=lambda: Store(NodeCheckpoint))
     revisions: Store[CheckpointRevision] = field(default_factory=lambda: Store(CheckpointRevision))
+    releasing: set[str] = field(default_factory=set)
+    """UIDs of the CheckpointRevisions that are being let go: nothing may refer to them any more."""
+
     agents: AgentStore = field(default_factory=AgentStore)
     nodes: Store[ClusterNode] = field(default_factory=lambda: Store(ClusterNode))
     tolerations: tuple[Toleration, ...] = ()
@@ -56,9 +70,6 @@ class Cluster:
         self._copies_of: Index[NodeCheckpoint, Key] = self.copies.followed_by(
             Index(lambda copy: [copy.checkpoint_key])
         )
-        self._revisions_of: Index[CheckpointRevision, Key] = self.revisions.followed_by(
-            Index(lambda revision: [revision.checkpoint_key])
-        )
         self._copies_on: Index[NodeCheckpoint, str] = self.copies.followed_by(
             Index(lambda copy: [copy.spec.node_name])
         )
@@ -66,16 +77,13 @@ class Cluster:
             Index(lambda copy: [(copy.spec.node_name, copy.checkpoint_key)])
         )
         self._memory_bytes: Largest[NodeCheckpoint, Key] = self.copies.followed_by(
-            Largest(lambda copy: copy.checkpoint_key, lambda copy: copy.status.memory_bytes)
+            Largest(lambda copy: copy.checkpoint_key, memory_bytes)
         )
         self._disk_bytes: Largest[NodeCheckpoint, Key] = self.copies.followed_by(
             Largest(lambda copy: copy.checkpoint_key, lambda copy: copy.status.disk_bytes)
         )
         self._instances_on: Index[DemoInstance, str] = self.instances.followed_by(
             Index(lambda each: [each.status.node_name] if each.status.node_name else [])
-        )
-        self._instances_of: Index[DemoInstance, Key] = self.instances.followed_by(
-            Index(lambda each: [each.checkpoint_key])
         )
         self._under_way_on: Index[DemoInstance, str] = self.instances.followed_by(
             Index(lambda each: [each.status.node_name or ""] if _is_under_way(each) else [])
@@ -86,11 +94,17 @@ class Cluster:
         self._waiting_for: Index[DemoInstance, Key] = self.instances.followed_by(
             Index(lambda each: [each.checkpoint_key] if each.status.node_name is None else [])
         )
+        self._revisions_of: Index[CheckpointRevision, Key] = self.revisions.followed_by(
+            Index(lambda revision: [revision.checkpoint_key])
+        )
+        self._consistent: Consistent = self.revisions.followed_by(Consistent())
+        self._references = References(self.instances, self.copies)
         self._settling: Settling = self.instances.followed_by(Settling(self.agents))
         self._assumed: dict[Key, _Assumed] = {}
         self.checkpoints.followed_by(self.refusals)
         self.instances.followed_by(self.refusals)
         self.copies.followed_by(self.refusals)
+        self.revisions.followed_by(self.refusals)
 
     # -- nodes ------------------------------------------------------------------------------------
 
@@ -145,17 +159,36 @@ class Cluster:
         """Return all copies of a Checkpoint, of all revisions."""
         return self._copies_of.get(checkpoint)
 
-    def revisions_of(self, checkpoint: Key) -> list[CheckpointRevision]:
-        """Return all revisions of a Checkpoint."""
-        return self._revisions_of.get(checkpoint)
-
-    def instances_of(self, checkpoint: Key) -> list[DemoInstance]:
-        """Return all instances of a Checkpoint."""
-        return self._instances_of.get(checkpoint)
-
     def copies_on(self, node: str) -> list[NodeCheckpoint]:
         """Return all copies on a node."""
         return self._copies_on.get(node)
+
+    # -- CheckpointRevisions ----------------------------------------------------------------------
+
+    def revisions_of(self, checkpoint: Key) -> dict[str, CheckpointRevision]:
+        """Return the revisions of a Checkpoint that something new may refer to, by identity."""
+        return {
+            revision.spec.identity: revision
+            for revision in self._revisions_of.get(checkpoint)
+            if revision.key in self._consistent and revision.metadata.uid not in self.releasing
+        }
+
+    def all_revisions_of(self, checkpoint: Key) -> list[CheckpointRevision | UnreadableObject[Any]]:
+        """Return all revisions of a Checkpoint, also those that do not fit our model."""
+        unreadable = [
+            each for each in self.revisions.all_unreadable() if checkpoint_of(each) == checkpoint
+        ]
+        return [*self._revisions_of.get(checkpoint), *unreadable]
+
+    def checkpoints_with_revisions(self) -> set[Key]:
+        """Return the Checkpoints, there or gone, that have revisions."""
+        unreadable = {checkpoint_of(each) for each in self.revisions.all_unreadable()}
+        return {*self._revisions_of.entries(), *unreadable}
+
+    def is_referred_to(self, revision: Key) -> bool:
+        """Whether a demo or a NodeCheckpoint refers to a revision, or a demo is about to."""
+        assumed = (each.revision for each in self._assumed.values())
+        return self._references.has(revision) or revision in assumed
 
     # -- instances --------------------------------------------------------------------------------
 
@@ -171,9 +204,12 @@ class Cluster:
         """Return the instances of a Checkpoint that are bound and still to be started."""
         return self._under_way_of.get(checkpoint)
 
-    def assume(self, instance: DemoInstance, node: str) -> None:
-        """Count an instance as bound while that is being written."""
-        self._assumed[instance.key] = _Assumed(node, instance.checkpoint_key)
+    def assume(self, instance: DemoInstance, node: str, identity: str) -> None:
+        """Count an instance as bound to a node and a revision while that is being written."""
+        checkpoint = instance.checkpoint_key
+        name = checkpoint_revision_name(checkpoint.name, identity)
+        revision = Key(checkpoint.namespace, name)
+        self._assumed[instance.key] = _Assumed(node, checkpoint, revision)
 
     def settle(self, instance: DemoInstance) -> None:
         """Count an instance as it is stored again: its bind was written, or was not."""
@@ -234,9 +270,9 @@ class Cluster:
 
     def _reserved_disk_bytes(self, node: str) -> int:
         fetching = sum(
-            copy.spec.fetch.archive.size_bytes
+            archive_disk_bytes(copy.spec.fetch.archive)
             for copy in self._copies_on.get(node)
-            if copy.spec.fetch is not None and copy.status.phase in ON_THE_WAY
+            if copy.spec.fetch is not None and copy.status.phase in FILLING_DISK
         )
         filling = self._filling(node)
         return fetching + sum(

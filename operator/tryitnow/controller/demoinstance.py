@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from tryitnow.api.checkpoint import Checkpoint, OnCrash
+from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus, Timings
 from tryitnow.api.hooks import parameter_problems
 from tryitnow.api.meta import ConditionStatus, Key, find_condition
@@ -14,7 +15,9 @@ from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.expire import expire, expiry_check
 from tryitnow.controller.instance_status import write_status
 from tryitnow.controller.nodes import selected
-from tryitnow.controller.revisions import ensure_revision
+from tryitnow.controller.observed import wanted_revision
+from tryitnow.controller.refusals import Attempt
+from tryitnow.controller.revisions import revision_for_demo
 from tryitnow.controller.usage import BOUND
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import NotFoundError
@@ -24,6 +27,7 @@ from tryitnow.metrics.cluster import BIND_DURATION, BIND_REFUSALS
 Phase = DemoInstancePhase
 
 INVALID_PARAMETERS = "InvalidParameters"
+REVISION_PENDING = "RevisionPending"
 _MISTAKES = {"CheckpointNotFound", INVALID_PARAMETERS}
 """Reasons that a person has to fix: time alone does not."""
 
@@ -47,8 +51,8 @@ async def reconcile_instance(
     try:
         if instance.status.node_name is None:
             await _bind(kubernetes, cluster, instance, began)
-        elif _expiry_changed(instance):
-            await write_status(kubernetes, cluster, instance, _base(instance))
+        elif (status := _base(instance)) != instance.status:
+            await write_status(kubernetes, cluster, instance, status)
     except NotFoundError:
         return None
     instance = cluster.instances.get(key)
@@ -68,15 +72,8 @@ def _base(instance: DemoInstance) -> DemoInstanceStatus:
         update={
             "observed_generation": instance.metadata.generation,
             "expires_at": instance.expires_at(),
+            "on_crash": instance.spec.on_crash or instance.status.on_crash,
         }
-    )
-
-
-def _expiry_changed(instance: DemoInstance) -> bool:
-    status = instance.status
-    return (
-        status.expires_at != instance.expires_at()
-        or status.observed_generation != instance.metadata.generation
     )
 
 
@@ -93,7 +90,11 @@ async def _bind(
         )
         if decision.reason == INVALID_PARAMETERS:
             status = _stalled(instance, status, ConditionStatus.TRUE, decision)
-        if status.conditions != instance.status.conditions:
+        elif find_condition(status.conditions, "Stalled") is not None:
+            status = _stalled(instance, status, ConditionStatus.FALSE, decision)
+        # The revision of a new Checkpoint is there in a moment: no Event tells of that.
+        is_news = decision.reason != REVISION_PENDING
+        if is_news and status.conditions != instance.status.conditions:
             kubernetes.event(instance, decision.reason, decision.message, warning=True)
         await write_status(kubernetes, cluster, instance, status)
         return
@@ -111,10 +112,10 @@ async def _bind(
         "phase": Phase.STARTING,
         "node_name": decision.node_name,
         "revision": decision.revision,
-        "on_crash": instance.spec.on_crash or await _on_crash(kubernetes, cluster, instance),
+        "on_crash": decision.on_crash,
         "timings": Timings(bind=timedelta(seconds=time.monotonic() - began)),
     }
-    cluster.assume(instance, decision.node_name)
+    cluster.assume(instance, decision.node_name, decision.revision)
     try:
         # Only if nobody touched it: an instance is bound once in its life.
         bound = await write_status(
@@ -147,14 +148,11 @@ async def _decide(
             f"{instance.metadata.namespace}; create it, or delete this DemoInstance and create "
             "one with the right name",
         )
-    problems = parameter_problems(checkpoint.spec.parameters, instance.spec.parameters)
-    if problems:
-        return Unbound(
-            INVALID_PARAMETERS,
-            f"{'; '.join(problems)}. Create another DemoInstance with the right parameters",
-        )
-    # The agent of its node reads the definition there.
-    revision = await ensure_revision(kubernetes, cluster, checkpoint)
+    revision = revision_for_demo(cluster, checkpoint)
+    if revision is None:
+        return _without_revision(cluster, checkpoint)
+    if (unbound := _check_parameters(instance, checkpoint, revision)) is not None:
+        return unbound
     candidates = selected(checkpoint.spec.distribution, cluster.node_states())
     return bind(
         instance,
@@ -166,10 +164,36 @@ async def _decide(
     )
 
 
+def _without_revision(cluster: Cluster, checkpoint: Checkpoint) -> Unbound:
+    refused = cluster.refusals.paused(checkpoint.metadata.uid).get(Attempt.CREATE_REVISION)
+    if refused is not None:
+        return Unbound(refused.reason, f"its CheckpointRevision cannot be made: {refused}")
+    return Unbound(REVISION_PENDING, "waiting for the CheckpointRevision of its Checkpoint")
+
+
+def _check_parameters(
+    instance: DemoInstance, checkpoint: Checkpoint, revision: CheckpointRevision
+) -> Unbound | None:
+    """Check the parameters of an instance against the revision that it is to be started from."""
+    given = instance.spec.parameters
+    problems = "; ".join(parameter_problems(revision.definition.parameters, given))
+    if not problems:
+        return None
+    is_newest = revision.spec.identity == wanted_revision(checkpoint)
+    if is_newest or parameter_problems(checkpoint.spec.parameters, given):
+        next_step = "Create another DemoInstance with the right parameters"
+        return Unbound(INVALID_PARAMETERS, f"{problems}. {next_step}")
+    return Unbound(
+        REVISION_PENDING,
+        f"revision {revision.spec.number} serves and does not take its parameters ({problems}); "
+        "the next revision does, so it waits until that one is built",
+    )
+
+
 async def _checkpoint_of(
     kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance
 ) -> Checkpoint | None:
-    """Return what an instance is to be a copy of; None where there is none."""
+    """Return the Checkpoint of an instance; None where there is none."""
     known = cluster.checkpoints.get(instance.checkpoint_key)
     if known is not None:
         return known
@@ -179,11 +203,6 @@ async def _checkpoint_of(
         return await kubernetes.get(Checkpoint, instance.checkpoint_key)
     except NotFoundError:
         return None
-
-
-async def _on_crash(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance) -> OnCrash:
-    checkpoint = await _checkpoint_of(kubernetes, cluster, instance)
-    return checkpoint.spec.on_crash if checkpoint is not None else OnCrash.KEEP
 
 
 def _stalled(

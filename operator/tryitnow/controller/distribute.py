@@ -9,7 +9,6 @@ from tryitnow.api.archive import Archive
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.meta import find_condition
 from tryitnow.api.nodecheckpoint import (
-    ON_THE_WAY,
     Fetch,
     NodeCheckpoint,
     NodeCheckpointPhase,
@@ -20,6 +19,16 @@ from tryitnow.controller.nodes import NodeState, preference
 from tryitnow.controller.observed import Observed
 from tryitnow.controller.refusals import Attempt
 from tryitnow.controller.serve import Serving
+from tryitnow.controller.usage import archive_disk_bytes
+
+_ON_ITS_WAY = frozenset(
+    {
+        NodeCheckpointPhase.PENDING,
+        NodeCheckpointPhase.FETCHING,
+        NodeCheckpointPhase.PREPARING,
+        NodeCheckpointPhase.VERIFYING,
+    }
+)
 
 MAX_SOURCES = 5
 """Agents named to a node that is to fetch: enough that one is there, few enough to read."""
@@ -50,7 +59,7 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
     good = observed.good(serving.revision)
     candidates = _alike(observed, good)
     present = {c.spec.node_name: c for c in observed.present if c.spec.revision == serving.revision}
-    archive_bytes = serving.archive.size_bytes if serving.archive is not None else 0
+    archive_bytes = archive_disk_bytes(serving.archive)
     holding = {copy.spec.node_name for copy in good}
     chosen = holders(observed.checkpoint, candidates, holding, set(present), archive_bytes)
     if serving.revision is None or serving.archive is None:
@@ -73,7 +82,8 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
             continue
         order = order_for(state.name, serving.archive, good, observed.nodes)
         if copy is None:
-            if Attempt.CREATE not in observed.refused:
+            # The node's agent reads the definition in the revision.
+            if serving.revision in observed.revisions and Attempt.CREATE not in observed.refused:
                 create.append(_fetching(observed, serving.revision, state.name, order))
                 is_copying = True
         elif not copy.is_deleting:
@@ -94,7 +104,7 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
         missing=tuple(missing),
         message="; ".join(
             [
-                f"demos are thawed on {ready} of {len(chosen)} nodes",
+                f"demos can be restored on {ready} of {len(chosen)} nodes",
                 *_unable_message(unable),
                 *_missing_message(missing),
                 *_closed_message(observed.checkpoint, candidates, chosen, archive_bytes),
@@ -142,7 +152,7 @@ def _fetching(observed: Observed, revision: str, node: str, order: Fetch) -> Nod
 
 
 def _alike(observed: Observed, good: list[NodeCheckpoint]) -> list[NodeState]:
-    """Return the selected nodes of the architecture that the copies were frozen on."""
+    """Return the selected nodes of the architecture that the checkpoint was made on."""
     if not good:
         return observed.selected
     # The builder's, where it still has its own: before there was this rule, copies went anywhere.
@@ -158,7 +168,7 @@ def _is_expected(copy: NodeCheckpoint) -> bool:
     ready = find_condition(copy.status.conditions, "Ready")
     phases = set(NodeCheckpointPhase)
     failed = ready is not None and ready.reason not in phases
-    return copy.status.phase in ON_THE_WAY and not failed
+    return copy.status.phase in _ON_ITS_WAY and not failed
 
 
 def holders(
@@ -179,7 +189,7 @@ def holders(
         candidates: The nodes to choose from.
         holding: Names of those that hold a good copy.
         ordered: Names of those for which a copy is ordered: its room is counted already.
-        archive_bytes: Size of the archive.
+        archive_bytes: Disk that the archive takes on a node.
 
     """
     open_ = {
@@ -203,7 +213,7 @@ def holders(
 
 
 def _closed_reason(state: NodeState, disk_bytes: int) -> str:
-    return state.closed_by_cluster or state.disk_shortage(disk_bytes)
+    return state.lastingly_closed_reason or state.disk_shortage(disk_bytes)
 
 
 def order_for(

@@ -6,7 +6,6 @@ no decision is ever made from half of the cluster. The index functions fill the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import kopf
@@ -14,13 +13,14 @@ import kopf
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import CHECKPOINT_LABEL, GROUP, VERSION, Key, Resource
+from tryitnow.api.meta import GROUP, VERSION, Key, Resource
 from tryitnow.api.node import ClusterNode
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.cluster import Cluster
-from tryitnow.controller.revisions import checkpoints_of
-from tryitnow.kubernetes.store import Store
+from tryitnow.controller.references import checkpoint_of, revision_of
+from tryitnow.kubernetes.objects import UnreadableObject
+from tryitnow.kubernetes.store import R, Store
 from tryitnow.kubernetes.watching import ingest
 from tryitnow.workqueue import WorkQueue
 
@@ -70,7 +70,7 @@ def register(
     @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        ingest(event, cluster.instances, instances)
+        on_demoinstance(event, cluster, checkpoints, instances)
 
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
@@ -80,8 +80,7 @@ def register(
     @kopf.on.event(GROUP, VERSION, CheckpointRevision.plural, registry=registry)
     async def checkpointrevision(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        ingest(event, cluster.revisions, None)
-        checkpoints.add(_owner_of(event["object"]["metadata"]))
+        on_checkpointrevision(event, cluster, checkpoints, instances)
 
     @kopf.on.event(GROUP, VERSION, NodeAgent.plural, registry=registry)
     async def nodeagent(event: kopf.RawEvent, **_: Any) -> None:
@@ -104,26 +103,59 @@ def register(
             queue_all(cluster, checkpoints, instances)
 
 
+def on_demoinstance(
+    event: kopf.RawEvent, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
+) -> None:
+    """Take in a DemoInstance; queue its Checkpoint where nothing needs its revision any more."""
+    key = Resource.key_of(event["object"]["metadata"])
+    before = _found(cluster.instances, key)
+    ingest(event, cluster.instances, instances)
+    after = _found(cluster.instances, key)
+    revision = revision_of(before) if before is not None else None
+    if revision is None or (after is not None and revision_of(after) == revision):
+        return
+    held = _found(cluster.revisions, revision)
+    if held is not None and not cluster.is_referred_to(revision):
+        checkpoints.add(checkpoint_of(held))
+
+
+def on_checkpointrevision(
+    event: kopf.RawEvent, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
+) -> None:
+    """Take in a CheckpointRevision; queue its Checkpoint, and the instances that wait for it."""
+    key = Resource.key_of(event["object"]["metadata"])
+    before = _found(cluster.revisions, key)
+    ingest(event, cluster.revisions, None)
+    after = _found(cluster.revisions, key)
+    known = after or before
+    if known is None:
+        return
+    owner = checkpoint_of(known)
+    checkpoints.add(owner)
+    if before is None:
+        queue_waiting(cluster, instances, owner)
+
+
+def _found(store: Store[R], key: Key) -> R | UnreadableObject[R] | None:
+    return store.get(key) or store.unreadable(key)
+
+
 def on_nodecheckpoint(
     event: kopf.RawEvent, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
 ) -> None:
     """Take in a NodeCheckpoint; queue its Checkpoint, and the instances that wait for it."""
-    metadata = event["object"]["metadata"]
-    key = Resource.key_of(metadata)
-    before = cluster.copies.get(key)
+    key = Resource.key_of(event["object"]["metadata"])
+    before, known_before = cluster.copies.get(key), _found(cluster.copies, key)
     ingest(event, cluster.copies, None)
-    after = cluster.copies.get(key)
-    readable = after or before
+    after, known_after = cluster.copies.get(key), _found(cluster.copies, key)
+    known = known_after or known_before
+    if known is None:
+        return
     # One that does not fit our model has a Checkpoint as well.
-    owner = readable.checkpoint_key if readable is not None else _owner_of(metadata)
+    owner = checkpoint_of(known)
     checkpoints.add(owner)
     if _offer(before) != _offer(after):
         queue_waiting(cluster, instances, owner)
-
-
-def _owner_of(metadata: Mapping[str, Any]) -> Key:
-    labels = metadata.get("labels") or {}
-    return Key(metadata["namespace"], labels.get(CHECKPOINT_LABEL, ""))
 
 
 def queue_waiting(cluster: Cluster, instances: WorkQueue, checkpoint: Key) -> None:
@@ -134,9 +166,11 @@ def queue_waiting(cluster: Cluster, instances: WorkQueue, checkpoint: Key) -> No
 
 def queue_all(cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue) -> None:
     """Queue all objects whose plan depends on the nodes."""
-    for key in {each.key for each in cluster.checkpoints} | checkpoints_of(cluster.revisions):
+    for checkpoint in cluster.checkpoints:
+        checkpoints.add(checkpoint.key)
+        queue_waiting(cluster, instances, checkpoint.key)
+    for key in cluster.checkpoints_with_revisions():
         checkpoints.add(key)
-        queue_waiting(cluster, instances, key)
 
 
 def _offer(copy: NodeCheckpoint | None) -> tuple[object, ...]:

@@ -47,8 +47,13 @@ class NodeState:
         return self.can_run and self.agent.has_criu
 
     @property
-    def closed_by_cluster(self) -> str:
-        """Say why the cluster wants nothing new on the node; empty where it does."""
+    def lastingly_closed_reason(self) -> str:
+        """Say why nothing new goes to the node until somebody acts; empty where it may.
+
+        A node whose agent is silent or not ready may be back at any moment.
+        """
+        if self.agent.has_other_storage:
+            return "waits until a person confirms its storage"
         return self.node.closed_by(self.tolerations) if self.node else "is not in the cluster"
 
     def closed_reason(self, disk_bytes: int | None = None) -> str:
@@ -63,10 +68,10 @@ class NodeState:
         """
         if self.is_lost:
             return "is silent"
+        if closed := self.lastingly_closed_reason:
+            return closed
         if not self.agent.is_fit:
             return "is not ready"
-        if closed := self.closed_by_cluster:
-            return closed
         if self.agent.is_stopping:
             return "has its agent stopped"
         return "" if disk_bytes is None else self.disk_shortage(disk_bytes)

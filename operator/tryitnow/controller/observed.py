@@ -8,9 +8,15 @@ from datetime import datetime
 from functools import cached_property
 
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.nodes import NodeState
 from tryitnow.controller.refusals import Attempt, Refusal
+
+
+def wanted_revision(checkpoint: Checkpoint) -> str:
+    """Return the identity of the revision that a Checkpoint's spec describes."""
+    return checkpoint.spec.definition().identity(checkpoint.metadata.uid)
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,8 @@ class Observed:
     """The cluster at one moment, as far as it concerns one Checkpoint."""
 
     checkpoint: Checkpoint
-    wanted: str
-    """Identity of the revision that the spec describes."""
+    revisions: Mapping[str, CheckpointRevision]
+    """Its CheckpointRevisions, by identity."""
 
     copies: list[NodeCheckpoint]
     """Its NodeCheckpoints, of all revisions."""
@@ -50,6 +56,16 @@ class Observed:
 
     refused: Mapping[Attempt, Refusal] = field(default_factory=dict)
     """Writes that the API server refused, and that are not tried again yet."""
+
+    @cached_property
+    def wanted(self) -> str:
+        """Identity of the revision that the spec describes."""
+        return wanted_revision(self.checkpoint)
+
+    def label(self, identity: str) -> str:
+        """Return how people call a revision: by its number, where it is known."""
+        revision = self.revisions.get(identity)
+        return str(revision.spec.number) if revision is not None else identity
 
     @cached_property
     def gone(self) -> list[NodeCheckpoint]:

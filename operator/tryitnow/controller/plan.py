@@ -34,6 +34,9 @@ class Plan:
     build: Build = field(default_factory=Build)
     distribution: Distribution = field(default_factory=Distribution)
     pool: WarmCopies = field(default_factory=WarmCopies)
+    newest_number: int = 0
+    """Greatest number of a revision that is there."""
+
     delete: tuple[NodeCheckpoint, ...] = ()
     refused: tuple[Refusal, ...] = ()
     """Writes that the API server does not take at present."""
@@ -89,6 +92,7 @@ def plan(observed: Observed) -> Plan:
         build=build,
         distribution=distribution,
         pool=plan_pool(observed, serving),
+        newest_number=max((r.spec.number for r in observed.revisions.values()), default=0),
         delete=_unique(
             [
                 *observed.gone,

@@ -32,7 +32,7 @@ def plan_pool(observed: Observed, serving: Serving) -> WarmCopies:
         copy
         for copy in good
         if (state := observed.nodes.get(copy.spec.node_name)) is not None
-        and not state.closed_by_cluster
+        and not state.lastingly_closed_reason
         and not state.disk_shortage()
     ]
     wanted = shares(observed.checkpoint, claimable, observed.nodes)
@@ -55,7 +55,7 @@ def plan_pool(observed: Observed, serving: Serving) -> WarmCopies:
 def shares(
     checkpoint: Checkpoint, good: list[NodeCheckpoint], nodes: Mapping[str, NodeState]
 ) -> dict[str, Pool]:
-    """Spread the warm copies over the nodes that hold a good copy and can thaw, by node name.
+    """Spread the warm copies over the nodes that hold a good copy and can restore, by node name.
 
     As even as possible; what is left over goes by hash, so that it moves only when nodes do. What
     waits where it no longer should stays until as many wait where they should: a node that came

@@ -7,12 +7,19 @@ not taken for done meanwhile.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from tryitnow.api.meta import Key, Resource
 from tryitnow.backoff import Backoff, Pauses
+from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.kubernetes.errors import NotFoundError, RefusedError
+from tryitnow.kubernetes.objects import AnyObject
+
+logger = logging.getLogger(__name__)
 
 PAUSES = Pauses(first=timedelta(seconds=5), last=timedelta(minutes=5))
 """As between failed builds: a person has to raise the quota or to change the policy."""
@@ -21,6 +28,9 @@ PAUSES = Pauses(first=timedelta(seconds=5), last=timedelta(minutes=5))
 class Attempt(StrEnum):
     """The kind of the refused write: reason of a condition and of an Event."""
 
+    CREATE_REVISION = "CannotCreateCheckpointRevision"
+    DELETE_REVISION = "CannotDeleteCheckpointRevision"
+    REVISION_STATUS = "CannotWriteRevisionStatus"
     CREATE = "CannotCreateNodeCheckpoint"
     UPDATE = "CannotUpdateNodeCheckpoint"
     DELETE = "CannotDeleteNodeCheckpoint"
@@ -95,6 +105,43 @@ class Refusals:
         if after is None or after.metadata.uid != uid:
             for write in self._standing.pop(uid, {}):
                 self._backoff.forget(_id(uid, *write))
+
+
+async def try_write(
+    kubernetes: KubernetesApi,
+    refusals: Refusals,
+    about: AnyObject,
+    attempt: Attempt,
+    name: str,
+    write: Callable[[], Awaitable[None]],
+) -> None:
+    """Make a write, unless it was refused a short while ago.
+
+    A refusal is remembered, and its first one is an Event. An object that is gone meanwhile is no
+    error: its watch event has the work done anew.
+
+    Args:
+        kubernetes: The API server.
+        refusals: The refusals that stand.
+        about: The object on which a refusal is reported.
+        attempt: The kind of the write.
+        name: Name of the object that is written.
+        write: Makes the write.
+
+    """
+    uid = about.metadata.uid
+    if not refusals.may_try(uid, attempt, name):
+        return
+    try:
+        await write()
+    except NotFoundError:
+        return
+    except RefusedError as error:
+        logger.warning("%s: %s", about.key, error)
+        if refusals.refused(uid, attempt, name, error):
+            kubernetes.event(about, str(attempt), str(error), warning=True)
+        return
+    refusals.succeeded(uid, attempt, name)
 
 
 def _id(uid: str, attempt: Attempt, name: str) -> str:

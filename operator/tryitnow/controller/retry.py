@@ -15,9 +15,9 @@ PAUSES = Pauses(first=timedelta(seconds=5), last=timedelta(minutes=5))
 
 TRANSIENT = frozenset(
     {
+        "APIServerUnreachable",
         "CRIUNotAvailable",
         "CopiesLost",
-        "APIServerUnreachable",
         "FirewallFailed",
         "ImagePullFailed",
         "NodeLost",
@@ -26,14 +26,26 @@ TRANSIENT = frozenset(
         "RevisionMissing",
         "SourceMissing",
         "UnexpectedError",
+        *NODE_LIMITS,
     }
 )
 """Reasons that may pass without any change to the Checkpoint: tried for ever."""
 
 
-def is_final(reason: str, attempts: int) -> bool:
-    """Whether another build would only fail the same way."""
-    return reason not in TRANSIENT | NODE_LIMITS and attempts >= MAX_BUILDS
+def is_fault(reason: str) -> bool:
+    """Whether a failed build is the fault of its definition or application."""
+    return reason not in TRANSIENT
+
+
+def is_final(reason: str, faults: int) -> bool:
+    """Whether another build would only fail the same way.
+
+    Args:
+        reason: Why the last build failed.
+        faults: Failed builds that were the fault of the definition or the application.
+
+    """
+    return is_fault(reason) and faults >= MAX_BUILDS
 
 
 def pause(attempts: int, failed_uid: str) -> timedelta:

@@ -14,6 +14,11 @@ class Serving:
     """The revision that serves."""
 
     revision: str | None = None
+    """Its identity; None where no revision serves."""
+
+    label: str = ""
+    """How people call it."""
+
     archive: Archive | None = None
     build_duration: timedelta | None = None
     is_wanted: bool = False
@@ -29,19 +34,21 @@ def choose_serving(observed: Observed) -> Serving:
     if not good:
         if not observed.good(status.current_revision):
             return Serving(build_duration=status.build_duration)
-        return Serving(status.current_revision, status.archive, status.build_duration)
+        serving = status.current_revision or ""
+        label = observed.label(serving)
+        return Serving(serving, label, status.archive, status.build_duration)
+    label = observed.label(observed.wanted)
     known = status.archive if status.current_revision == observed.wanted else None
     digests = {c.status.archive.sha256 for c in good if c.status.archive is not None}
     if known is not None and known.sha256 in digests:
-        return Serving(observed.wanted, known, status.build_duration, is_wanted=True)
+        return Serving(observed.wanted, label, known, status.build_duration, is_wanted=True)
     builder = next((c for c in good if c.spec.fetch is None), good[0])
     took = builder.status.build_duration
     said = f" in {took.total_seconds():.1f} s" if took else ""
     verified = PlannedEvent(
         "Verified",
-        f"revision {observed.wanted} was built on {builder.spec.node_name}{said}, and a test "
+        f"revision {label} was built on {builder.spec.node_name}{said}, and a test "
         "restore of it answered",
     )
-    return Serving(
-        observed.wanted, builder.status.archive, took, is_wanted=True, events=(verified,)
-    )
+    archive = builder.status.archive
+    return Serving(observed.wanted, label, archive, took, is_wanted=True, events=(verified,))

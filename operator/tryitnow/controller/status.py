@@ -36,7 +36,9 @@ def status_from(checkpoint: Checkpoint, plan: Plan) -> CheckpointStatus:
         warm=f"{plan.pool.ready}/{pool.warm}" if pool.warm or plan.pool.ready else None,
         warm_message=plan.pool.message,
         selector=f"{CHECKPOINT_LABEL}={checkpoint.metadata.name}",
+        revision_number=max(before.revision_number, plan.newest_number),
         build_attempts=plan.build.failures.attempts,
+        build_faults=plan.build.failures.faults,
         last_failure=plan.build.failures.last,
         retry_at=plan.build.failures.retry_at,
         build_duration=serving.build_duration if serving.revision else before.build_duration,
@@ -82,7 +84,7 @@ def _verified(plan: Plan) -> tuple[str, Status, str, str]:
     revision = plan.serving.revision
     if revision is None:
         return "Verified", Status.FALSE, "NotBuilt", ""
-    message = f"a test restore of revision {revision} answered"
+    message = f"a test restore of revision {plan.serving.label} answered"
     return "Verified", Status.TRUE, "TestRestoreAnswered", message
 
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from tryitnow.api.archive import Archive
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 from tryitnow.api.meta import Key, Resource, find_condition
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.controller.agents import AgentStore
 
 BOUND = "Bound"
@@ -21,6 +23,11 @@ BOUND = "Bound"
 
 UNDER_WAY = frozenset({DemoInstancePhase.PENDING, DemoInstancePhase.STARTING})
 """Phases of an instance that is still to be started."""
+
+FILLING_DISK = frozenset(
+    {NodeCheckpointPhase.PENDING, NodeCheckpointPhase.FETCHING, NodeCheckpointPhase.PREPARING}
+)
+"""Phases of a NodeCheckpoint that still writes what it was given room for."""
 
 SETTLED_AFTER_REPORTS = 2
 """Reports after which an agent surely knows the memory of a demo, whatever its node's clock."""
@@ -41,6 +48,17 @@ class Usage:
 
     reserved_bytes: Mapping[str, int] = field(default_factory=dict)
     """Memory that instances will fill of which the agent's last report does not know."""
+
+
+def memory_bytes(copy: NodeCheckpoint) -> int:
+    """Return the memory that a demo fills, by the node's own look or by the build's."""
+    archive = copy.status.archive
+    return max(copy.status.memory_bytes, archive.memory_bytes if archive is not None else 0)
+
+
+def archive_disk_bytes(archive: Archive | None) -> int:
+    """Return the disk that an archive takes on a node: the file, and what is unpacked from it."""
+    return archive.size_bytes + archive.unpacked_bytes if archive is not None else 0
 
 
 def is_starting(instance: DemoInstance) -> bool:

@@ -141,11 +141,11 @@ def test_in_each_combination_the_conditions_decide(kind: str, phase: str) -> Non
 
 
 @pytest.mark.parametrize("phase", [str(phase) for phase in NodeCheckpointPhase])
-def test_a_copy_is_healthy_only_where_it_can_be_thawed(phase: str) -> None:
+def test_a_revision_on_a_node_is_healthy_only_where_it_can_be_restored(phase: str) -> None:
     for ready in (None, "True", "False", "Unknown"):
         made = combination("NodeCheckpoint", phase, ready, stalled=False, seen=1, reason=phase)
-        can_be_thawed = phase == "Prepared" and ready == "True"
-        assert (assess(made).status is HealthStatus.HEALTHY) == can_be_thawed
+        can_be_restored = phase == "Ready" and ready == "True"
+        assert (assess(made).status is HealthStatus.HEALTHY) == can_be_restored
 
 
 @each_kind

@@ -102,6 +102,20 @@ def test_the_agents_alone_read_secrets_and_only_by_name(files: tuple[Path, ...])
     assert verbs == {"get"}
 
 
+def test_agents_read_revisions_and_only_the_controller_writes_them() -> None:
+    def verbs(account: str, resource: str) -> set[str]:
+        rules = [rule for rule in rules_of(account) if resource in rule["resources"]]
+        return {verb for rule in rules for verb in rule["verbs"]}
+
+    assert verbs("tryitnow-agent", "checkpointrevisions") == {"get"}
+    assert verbs("tryitnow-agent", "checkpointrevisions/status") == set()
+    assert verbs("tryitnow-agent", "checkpoints") == set(), "all that it needs is in the revision"
+    made = {"get", "list", "watch", "create", "patch", "delete"}
+    assert verbs("tryitnow-controller", "checkpointrevisions") == made
+    assert verbs("tryitnow-controller", "checkpointrevisions/status") == {"patch"}
+    assert {"list", "patch", "delete"} <= verbs("tryitnow-uninstall", "checkpointrevisions")
+
+
 def test_secrets_can_be_limited_to_namespaces() -> None:
     assert "tryitnow-agent-sources" in of_kind("ClusterRoleBinding")
     assert "tryitnow-agent-sources" not in of_kind("ClusterRoleBinding", *EVERYTHING)
@@ -215,7 +229,7 @@ def test_a_rolling_update_has_the_next_controller_stand_by_first() -> None:
 
 def test_crds_are_kept_or_left_out() -> None:
     crds = of_kind("CustomResourceDefinition")
-    assert len(crds) == 4
+    assert len(crds) == 5
     for crd in crds.values():
         assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
         original = ROOT / f"crds/tryitnow.dev_{crd['spec']['names']['plural']}.yaml"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.unit.builders import make_checkpoint, make_instance
+from tests.unit.builders import make_checkpoint, make_demo
 from tests.unit.cli.conftest import Run
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.cli.completion import complete_for_kubectl
@@ -31,7 +31,7 @@ def test_names_come_from_the_cluster(
 ) -> None:
     kubernetes.put(make_checkpoint("shop"))
     kubernetes.put(make_checkpoint("blog", namespace="blogs"))
-    kubernetes.put(make_instance("annas"))
+    kubernetes.put(make_demo("annas"))
     assert completed(monkeypatch, capsys, "demo", "") == ["shop"]
     assert completed(monkeypatch, capsys, "demo", "-n", "blogs", "") == ["blog"]
     assert completed(monkeypatch, capsys, "logs", "a") == ["annas"]

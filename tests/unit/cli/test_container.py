@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.unit.builders import make_instance
+from tests.unit.builders import make_demo
 from tests.unit.cli.conftest import Run
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.podman.command import exec_argv, logs_argv
@@ -23,7 +23,7 @@ def became(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 @pytest.fixture
 def bound(kubernetes: FakeKubernetes) -> None:
-    kubernetes.put(make_instance("annas", node="node-a"))
+    kubernetes.put(make_demo("annas", node="node-a"))
     kubernetes.agents_pods[("tryitnow-system", "node-a")] = ["agent-x7"]
 
 
@@ -58,7 +58,7 @@ def test_a_shells_command_reaches_the_container_as_it_was_written(
 def test_a_demo_that_runs_nowhere_has_no_container(
     run: Run, kubernetes: FakeKubernetes, became: list[list[str]]
 ) -> None:
-    kubernetes.put(make_instance("annas"))
+    kubernetes.put(make_demo("annas"))
     done = run("logs", "annas")
     assert done.exit_code == 6
     assert "runs nowhere yet" in done.output
@@ -68,7 +68,7 @@ def test_a_demo_that_runs_nowhere_has_no_container(
 def test_without_the_agents_pod_the_way_on_the_node_is_told(
     run: Run, kubernetes: FakeKubernetes, became: list[list[str]]
 ) -> None:
-    kubernetes.put(make_instance("annas", node="node-a"))
+    kubernetes.put(make_demo("annas", node="node-a"))
     done = run("shell", "annas")
     assert done.exit_code == 4
     assert "tryitnow shell annas -n default --on-node" in done.output

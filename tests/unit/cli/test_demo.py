@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.builders import make_instance
+from tests.unit.builders import make_demo
 from tests.unit.cli.conftest import Run
 from tests.unit.client.cluster import READY, answer, failing, refuse
 from tests.unit.fakes import FakeKubernetes
@@ -62,7 +62,7 @@ def test_one_that_ends_with_us_ends_though_nobody_reads_its_url(
     monkeypatch.setattr(demo, "_print", unread)
     with pytest.raises(BrokenPipeError):
         run("demo", "shop", "--name", "annas", "--rm")
-    assert not reached.has(make_instance("annas", namespace="shops"))
+    assert not reached.has(make_demo("annas", namespace="shops"))
 
 
 def test_one_that_is_told_to_end_while_it_starts_leaves_nothing(
@@ -72,14 +72,18 @@ def test_one_that_is_told_to_end_while_it_starts_leaves_nothing(
     done = run("demo", "shop", "--name", "annas", "--rm")
     assert done.exit_code == 6
     assert "nothing is left" in done.output
-    assert not reached.has(make_instance("annas", namespace="shops"))
+    assert not reached.has(make_demo("annas", namespace="shops"))
 
 
 def test_why_it_was_started_cold_is_said(run: Run, reached: FakeKubernetes) -> None:
-    cold = {"startedBy": "ColdStart", "fallbackReason": "NoCopy", "fallbackMessage": "none lies"}
+    cold = {
+        "startedBy": "ColdStart",
+        "fallbackReason": "NotReadyHere",
+        "fallbackMessage": "none lies",
+    }
     answer(reached, {**READY, **cold})
     told = run("demo", "shop", "--name", "annas").stderr
-    assert "started cold because NoCopy: none lies" in told
+    assert "started cold because NotReadyHere: none lies" in told
     assert "tryitnow explain-slow annas -n shops" in told
 
 

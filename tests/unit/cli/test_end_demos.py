@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from tests.unit.builders import make_checkpoint, make_copy, make_instance
+from tests.unit.builders import (
+    REVISION,
+    make_checkpoint,
+    make_demo,
+    make_node_checkpoint,
+    make_revision,
+)
 from tests.unit.fakes import FakeKubernetes
 from tests.unit.virtual_time import in_virtual_time
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import NODE_FINALIZER, Resource
+from tryitnow.api.meta import NODE_FINALIZER, Key, Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.end_demos import end_all
 from tryitnow.kubernetes.errors import ConflictError
@@ -32,7 +38,7 @@ async def timed(kubernetes: FakeKubernetes) -> tuple[list[AnyObject], float]:
 def test_agents_let_go_and_checkpoints_stay() -> None:
     checkpoint = make_checkpoint()
     kubernetes = FakeKubernetes(
-        checkpoint, held(make_copy()), held(make_instance("bound")), make_instance("pending")
+        checkpoint, held(make_node_checkpoint()), held(make_demo("bound")), make_demo("pending")
     )
 
     async def play() -> tuple[list[AnyObject], float]:
@@ -55,7 +61,7 @@ def test_agents_let_go_and_checkpoints_stay() -> None:
 
 
 def test_what_a_lost_node_holds_is_let_go_after_the_timeout() -> None:
-    copy, demo = held(make_copy()), held(make_instance("lost"))
+    copy, demo = held(make_node_checkpoint()), held(make_demo("lost"))
     kubernetes = FakeKubernetes(copy, demo)
     remaining, took = in_virtual_time(timed(kubernetes))
     assert remaining == []
@@ -64,13 +70,38 @@ def test_what_a_lost_node_holds_is_let_go_after_the_timeout() -> None:
     assert not kubernetes.has(demo)
 
 
+def test_revisions_go_last_as_the_hooks_of_demos_stand_in_them() -> None:
+    revision = make_revision(finalizer=True)
+    demo = held(make_demo("lost", node="node-a", revision=REVISION))
+    strange = make_revision("blog", finalizer=True)
+    kubernetes = FakeKubernetes(revision, demo, held(make_node_checkpoint()))
+    body = {**strange.to_api(), "spec": {"of": "a newer version"}}
+    kubernetes.put_body(type(strange), body)
+    gone: list[str] = []
+
+    class Watched(FakeKubernetes):
+        def _drop(self, model: type[Resource], key: Key) -> None:
+            gone.append(model.kind_name)
+            super()._drop(model, key)
+
+    kubernetes.__class__ = Watched
+    remaining, _ = in_virtual_time(timed(kubernetes))
+    assert remaining == []
+    assert set(gone[:2]) == {"DemoInstance", "NodeCheckpoint"}
+    assert gone[2:] == ["CheckpointRevision", "CheckpointRevision"]
+
+
 def test_what_cannot_be_let_go_is_named_in_the_end() -> None:
     class Stubborn(FakeKubernetes):
-        async def remove_finalizer(self, object_: AnyObject) -> None:
+        async def remove_finalizer(
+            self,
+            object_: AnyObject,
+            finalizer: str = NODE_FINALIZER,  # noqa: ARG002 - any
+        ) -> None:
             msg = f"{object_.key} changed"
             raise ConflictError(msg)
 
-    demo = held(make_instance("stuck"))
+    demo = held(make_demo("stuck"))
     remaining, took = in_virtual_time(timed(Stubborn(demo)))
     assert [resource.metadata.name for resource in remaining] == ["stuck"]
     assert took < 2 * TIMEOUT.total_seconds()
@@ -79,7 +110,7 @@ def test_what_cannot_be_let_go_is_named_in_the_end() -> None:
 def test_what_cannot_be_read_is_ended_as_well() -> None:
     """After a roll-back: nobody knows whose node it is on, and nobody else will let it go."""
     kubernetes = FakeKubernetes()
-    demo = held(make_instance("strange"))
+    demo = held(make_demo("strange"))
     kubernetes.put_body(DemoInstance, {**demo.to_api(), "spec": {"of": "a newer version"}})
     remaining, took = in_virtual_time(timed(kubernetes))
     assert remaining == []

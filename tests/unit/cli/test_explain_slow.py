@@ -17,8 +17,7 @@ from tests.unit.builders import (
     make_archive,
     make_checkpoint,
     make_condition,
-    make_copy,
-    make_instance,
+    make_demo,
 )
 from tests.unit.cli.conftest import Run
 from tests.unit.fakes import FakeKubernetes
@@ -26,7 +25,6 @@ from tryitnow.api.demoinstance import (
     DemoInstance,
     DemoInstancePhase,
     FallbackReason,
-    RestoredFrom,
     StartedBy,
     StartPolicy,
     Timings,
@@ -35,7 +33,6 @@ from tryitnow.api.nodeagent import Check, Verdict
 from tryitnow.cli import prometheus
 from tryitnow.cli.distribution import Buckets, Samples
 from tryitnow.cli.slow import Cause, Facts, causes
-from tryitnow.kubernetes.event_list import EventRecord
 
 
 def seconds(**steps: float) -> Timings:
@@ -46,7 +43,6 @@ def demo(
     name: str = "annas",
     *,
     started_by: StartedBy = StartedBy.RESTORE,
-    restored_from: RestoredFrom | None = RestoredFrom.PREPARED,
     start: StartPolicy = StartPolicy.PREFER_RESTORE,
     waited: float = 0.0,
     fallback: FallbackReason | None = None,
@@ -54,14 +50,13 @@ def demo(
     **steps: float,
 ) -> DemoInstance:
     timings = seconds(**steps)
-    return make_instance(
+    return make_demo(
         name,
         start=start,
         node="node-a",
         phase=DemoInstancePhase.READY,
         conditions=(make_condition("Ready"),),
         started_by=started_by,
-        restored_from=restored_from if started_by is StartedBy.RESTORE else None,
         fallback_reason=fallback,
         fallback_message=message or None,
         timings=timings,
@@ -94,27 +89,6 @@ def test_the_step_that_took_longest_has_a_cause_and_a_mend(
     assert cause.name == name
     assert "3.00 s" in cause.evidence
     assert mend in cause.mend
-
-
-def test_a_thaw_from_the_archive_says_why_nothing_was_prepared() -> None:
-    slow = demo(restored_from=RestoredFrom.ARCHIVE, restore=3, criu=0.2, total=3.4)
-    told = EventRecord(NOW, True, "NotPrepared", "No space left on device", "NodeCheckpoint/x")
-    archive = make_archive(size_bytes=700 << 20)
-    checkpoint = make_checkpoint(serving="r", archive=archive)
-    cause = only(Facts(slow, {}, checkpoint=checkpoint, copy=make_copy(), copy_events=[told]))
-    assert cause.name == "archive"
-    assert "700 MiB" in cause.evidence
-    assert "No space left on device" in cause.evidence
-
-
-def test_what_was_lost_before_the_archive_served_is_told() -> None:
-    status = demo(restored_from=RestoredFrom.ARCHIVE).status
-    timings = seconds(fallback=9, restore=1, total=10.1)
-    slow = demo().model_copy(update={"status": status.model_copy(update={"timings": timings})})
-    told = EventRecord(NOW, True, "PreparedRestoreFailed", "did not answer", "NodeCheckpoint/x")
-    cause = only(Facts(slow, {}, copy=make_copy(), copy_events=[told]))
-    assert "9.00 s: lost on what was prepared" in cause.evidence
-    assert cause.evidence.endswith("did not answer")
 
 
 def test_a_large_archive_is_the_cause_where_criu_reads_it() -> None:
@@ -205,7 +179,7 @@ def test_steps_are_compared_with_demos_that_were_started_alike(
 def test_one_that_never_became_ready_points_to_its_story(
     run: Run, kubernetes: FakeKubernetes
 ) -> None:
-    kubernetes.put(make_instance("annas"))
+    kubernetes.put(make_demo("annas"))
     done = run("explain-slow", "annas")
     assert done.exit_code == 6
     assert "tryitnow status demo/annas" in done.output

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.builders import NOW, make_agent, make_checkpoint, make_condition, make_instance
+from tests.unit.builders import (
+    NOW,
+    make_agent,
+    make_checkpoint,
+    make_condition,
+    make_demo,
+    make_revision,
+)
 from tests.unit.cli.conftest import Run
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.checkpoint import Checkpoint
@@ -44,7 +51,7 @@ def planted() -> Checkpoint:
 
 
 def asked() -> DemoInstance:
-    body = make_instance("annas").to_api()
+    body = make_demo("annas").to_api()
     body["spec"]["parameters"] = {"title": SECRET, "name": f"{SECRET}\nsecond line of it"}
     return DemoInstance.model_validate(body)
 
@@ -52,6 +59,7 @@ def asked() -> DemoInstance:
 @pytest.fixture
 def cluster(kubernetes: FakeKubernetes) -> FakeKubernetes:
     kubernetes.put(planted())
+    kubernetes.put(make_revision(definition=planted().spec.definition()))
     kubernetes.put(asked())
     note = f"the hook said: {SECRET}, second line of it"
     kubernetes.recorded = [
@@ -78,6 +86,8 @@ def test_what_explains_a_failure_is_still_inside(run: Run, tmp_path: Path) -> No
     listed = run("report", "-o", str(target)).output
     files = unpacked(target)
     [checkpoint] = yaml.safe_load_all(files["bundle/checkpoints.yaml"])
+    [revision] = yaml.safe_load_all(files["bundle/checkpointrevisions.yaml"])
+    assert revision["spec"]["definition"]["template"] == checkpoint["spec"]["template"]
     container = checkpoint["spec"]["template"]["containers"][0]
     assert container["env"] == [{"name": "PASSWORD", "value": REDACTED}]
     assert container["command"] == ["/usr/bin/shop", REDACTED]

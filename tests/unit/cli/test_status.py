@@ -10,10 +10,12 @@ import pytest
 
 from tests.unit.builders import (
     NOW,
+    PINNED,
     make_agent,
     make_checkpoint,
     make_condition,
-    make_instance,
+    make_demo,
+    make_revision,
     make_silent_agent,
 )
 from tests.unit.cli.conftest import Run
@@ -26,7 +28,7 @@ from tryitnow.kubernetes.event_list import EventRecord
 
 def ready(name: str, total: float, **status: Any) -> DemoInstance:
     timings = Timings(restore=timedelta(seconds=total), total=timedelta(seconds=total))
-    return make_instance(
+    return make_demo(
         name,
         node="node-a",
         phase=DemoInstancePhase.READY,
@@ -51,7 +53,7 @@ def test_one_screen_has_checkpoints_nodes_slow_starts_and_what_waits(
     kubernetes.put(ready("quick", 0.4))
     kubernetes.put(ready("sluggish", 7.5))
     waits = make_condition("Ready", holds=None, reason="NoRoom", message="all nodes are full")
-    kubernetes.put(make_instance("patient", conditions=(waits,)))
+    kubernetes.put(make_demo("patient", conditions=(waits,)))
     output = run("status").output
     assert row(output, "shop")[:4] == ["default", "shop", "Pending", "0123456789"]
     assert row(output, "node-a ")[2:4] == ["yes", "2/10"]
@@ -125,6 +127,19 @@ def test_a_demos_story_has_conditions_timings_events_and_the_next_step(
     assert row(output, "bound to node")[0] == "5m"
     assert "not about it" not in output
     assert output.rstrip().endswith("Next: Use it: http://node-a:20000.")
+
+
+def test_a_revisions_story_names_its_checkpoint_and_its_images(
+    run: Run, kubernetes: FakeKubernetes
+) -> None:
+    revision = kubernetes.put(make_revision(number=4, images={"shop": PINNED}))
+    output = run("status", f"ckptrev/{revision.metadata.name}").output
+    assert "revision 4 of shop" in output
+    assert PINNED in output
+    assert "tryitnow status ckpt/shop -n default" in output
+    kubernetes.put(make_revision(deleting=True))
+    output = run("status", revision.metadata.name).output
+    assert "removed when no demo and no node needs it" in output
 
 
 @pytest.mark.parametrize("name", ["demo/annas", "DemoInstance/annas", "demoinstances/annas"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.builders import make_instance
+from tests.unit.builders import make_demo
 from tests.unit.client.cluster import READY, answer, failing, refuse
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
@@ -97,7 +97,7 @@ async def test_one_that_never_will_be_ready_is_told_and_deleted(
 async def test_a_late_one_says_what_it_waits_for(reached: FakeKubernetes) -> None:
     answer(reached, failing("Ready", "NoRoom"))
     with pytest.raises(DemoTimeoutError, match="NoRoom: look here") as told:
-        async with demo("shop", timeout="50ms"):
+        async with demo("shop", timeout="500ms"):
             pass
     assert told.value.reason == "NoRoom"
     assert (await reached.list_all(DemoInstance)).items == []
@@ -185,7 +185,7 @@ async def test_without_asyncio_it_is_deleted_though_a_loop_has_begun_to_run(
 async def test_one_that_is_deleted_meanwhile_is_told(
     kubernetes: FakeKubernetes, ttl: timedelta | None, expected: type[DemoError]
 ) -> None:
-    instance = kubernetes.put(make_instance("annas", ttl=ttl))
+    instance = kubernetes.put(make_demo("annas", ttl=ttl))
     waiting = asyncio.create_task(wait_ready(kubernetes, instance, timedelta(seconds=5)))
     await kubernetes.watched.wait()
     await kubernetes.delete(instance)
@@ -195,10 +195,10 @@ async def test_one_that_is_deleted_meanwhile_is_told(
 
 
 async def test_one_of_the_same_name_is_another(kubernetes: FakeKubernetes) -> None:
-    instance = kubernetes.put(make_instance("annas"))
+    instance = kubernetes.put(make_demo("annas"))
     waiting = asyncio.create_task(wait_ready(kubernetes, instance, timedelta(seconds=5)))
     await kubernetes.watched.wait()
-    another = kubernetes.put(make_instance("annas", uid="another"))
+    another = kubernetes.put(make_demo("annas", uid="another"))
     await kubernetes.patch_status_fields(another, READY)
     with pytest.raises(DemoGoneError):
         await waiting

@@ -7,17 +7,18 @@ from collections.abc import Collection, Iterable, Mapping
 import pytest
 
 from tests.unit.builders import (
+    OTHER_REVISION,
     REVISION,
     make_agent,
     make_archive,
     make_checkpoint,
-    make_copy,
-    make_instance,
+    make_demo,
     make_node,
+    make_node_checkpoint,
     make_silent_agent,
     make_state,
 )
-from tryitnow.api.checkpoint import Pool
+from tryitnow.api.checkpoint import OnCrash, Pool
 from tryitnow.api.demoinstance import StartPolicy
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
@@ -32,7 +33,7 @@ FETCH = Fetch(archive=make_archive())
 
 def copies_on(*nodes: str) -> list[NodeCheckpoint]:
     """Make good copies; the first node is the builder."""
-    return [make_copy(node, fetch=FETCH if i else None) for i, node in enumerate(nodes)]
+    return [make_node_checkpoint(node, fetch=FETCH if i else None) for i, node in enumerate(nodes)]
 
 
 def decide(
@@ -44,10 +45,15 @@ def decide(
     cordoned: Collection[str] = (),
     start: StartPolicy = Start.PREFER_RESTORE,
     serving: str | None = REVISION,
+    on_crash: OnCrash | None = None,
+    by_default: OnCrash = OnCrash.KEEP,
 ) -> Binding | Unbound:
+    checkpoint = make_checkpoint(serving=serving)
+    spec = checkpoint.spec.model_copy(update={"on_crash": by_default})
     return bind(
-        make_instance(start=start),
-        make_checkpoint(serving=serving),
+        make_demo(start=start, on_crash=on_crash),
+        checkpoint.model_copy(update={"spec": spec}),
+        serving or REVISION,
         list(copies),
         [state_of(agent, cordoned) for agent in agents],
         Usage(load or {}, claiming or {}, reserved_bytes or {}),
@@ -85,10 +91,10 @@ def test_a_thaw_on_a_busy_node_is_better_than_a_cold_start_on_an_idle_one() -> N
 @pytest.mark.parametrize(
     "copy",
     [
-        make_copy("node-a", phase=NodeCheckpointPhase.QUARANTINED),
-        make_copy("node-a", phase=NodeCheckpointPhase.DOWNLOADING, fetch=FETCH),
-        make_copy("node-a", deleting=True),
-        make_copy("node-a", revision="0123456789"),
+        make_node_checkpoint("node-a", phase=NodeCheckpointPhase.QUARANTINED),
+        make_node_checkpoint("node-a", phase=NodeCheckpointPhase.FETCHING, fetch=FETCH),
+        make_node_checkpoint("node-a", deleting=True),
+        make_node_checkpoint("node-a", revision=OTHER_REVISION),
     ],
     ids=["quarantined", "on its way", "going", "another revision"],
 )
@@ -114,12 +120,36 @@ def test_a_holder_that_cannot_thaw_now_is_passed_over(holder: NodeAgent) -> None
     assert found == Binding("node-b", REVISION)
 
 
+@pytest.mark.parametrize(
+    ("own", "by_default", "expected"),
+    [
+        (None, OnCrash.KEEP, OnCrash.KEEP),
+        (None, OnCrash.RESET, OnCrash.RESET),
+        (OnCrash.KEEP, OnCrash.RESET, OnCrash.KEEP),
+        (OnCrash.RESET, OnCrash.KEEP, OnCrash.RESET),
+    ],
+)
+def test_what_happens_at_a_crash_is_decided_at_the_bind(
+    own: OnCrash | None, by_default: OnCrash, expected: OnCrash
+) -> None:
+    found = decide(A, copies=copies_on("node-a"), on_crash=own, by_default=by_default)
+    assert found == Binding("node-a", REVISION, expected)
+
+
+def test_the_memory_that_the_build_found_counts_before_the_node_has_looked() -> None:
+    archive = make_archive(memory_bytes=9 << 30)
+    copies = [make_node_checkpoint("node-a", archive=archive)]
+    found = decide(A, copies=copies)
+    assert isinstance(found, Unbound)
+    assert "is short of memory: it needs 9216 MiB" in found.message
+
+
 # -- cold starts ----------------------------------------------------------------------------------
 
 
 def test_without_a_copy_it_starts_cold_where_least_runs() -> None:
     found = decide(A, B, C, load={"node-a": 1, "node-b": 0, "node-c": 2}, serving=None)
-    assert found == Binding("node-b", None)
+    assert found == Binding("node-b", REVISION)
 
 
 def test_without_criu_it_starts_cold() -> None:

@@ -17,8 +17,8 @@ from tests.unit.builders import (
     make_archive,
     make_checkpoint,
     make_condition,
-    make_copy,
-    make_instance,
+    make_demo,
+    make_node_checkpoint,
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.checkpoint import BuildFailure, Checkpoint, CheckpointPhase, CheckpointStatus
@@ -52,7 +52,7 @@ FAILED = Build(
     phase=CheckpointPhase.FAILED,
     reason="CheckpointFailed",
     message="it said no",
-    failures=Failures(attempts=3, last=FAILURE),
+    failures=Failures(attempts=3, faults=3, last=FAILURE),
 )
 
 
@@ -63,7 +63,7 @@ def building(**changes: Any) -> Plan:
 def serving(
     *, ready: int = 2, desired: int = 2, build_duration: timedelta | None = None, **changes: Any
 ) -> Plan:
-    served = Serving(REVISION, make_archive(), build_duration, is_wanted=True)
+    served = Serving(REVISION, "2", make_archive(), build_duration, is_wanted=True)
     distribution = Distribution(nodes_ready=ready, nodes_desired=desired, **changes)
     return Plan(serving=served, distribution=distribution)
 
@@ -98,7 +98,7 @@ def test_a_condition_always_has_a_reason() -> None:
 
 
 def test_a_failed_build_is_not_ready() -> None:
-    failed = building(failures=Failures(1, FAILURE))
+    failed = building(failures=Failures(1, 1, FAILURE))
     assert condition(status_from(make_checkpoint(), failed), "Ready").status is FALSE
 
 
@@ -135,13 +135,13 @@ def test_without_a_node_that_can_thaw_it_is_not_ready() -> None:
     before = was(make_condition("Ready"))
     status = status_from(before, serving(ready=0))
     ready = condition(status, "Ready")
-    assert (ready.status, ready.reason) == (FALSE, "NoNodeCanThaw")
+    assert (ready.status, ready.reason) == (FALSE, "NoNodeCanRestore")
     assert status.ready_since is None
 
 
 def test_a_new_revision_under_way_leaves_the_old_one_ready() -> None:
     before = was(make_condition("Ready"))
-    served = Serving(REVISION, make_archive())
+    served = Serving(REVISION, "2", make_archive())
     result = replace(serving(), serving=served, build=BUILDING, candidate="0123456789")
     status = status_from(before, result)
     assert condition(status, "Ready").status is TRUE
@@ -265,7 +265,7 @@ async def test_a_namesake_on_its_way_out_is_waited_for() -> None:
 
 
 async def test_copies_are_ordered_from_the_builder() -> None:
-    world = World(make_copy("node-a", archive=make_archive()))
+    world = World(make_node_checkpoint("node-a", archive=make_archive()))
     await world.reconcile()
     ordered = {c.spec.node_name: c.spec.fetch for c in await world.copies()}
     assert ordered.keys() == {"node-a", "node-b", "node-c"}
@@ -276,12 +276,12 @@ async def test_copies_are_ordered_from_the_builder() -> None:
 
 
 async def test_a_changed_order_is_written_to_the_copy_that_has_it() -> None:
-    stale = make_copy(
+    stale = make_node_checkpoint(
         "node-b",
-        phase=NodeCheckpointPhase.DOWNLOADING,
+        phase=NodeCheckpointPhase.FETCHING,
         fetch=Fetch(archive=make_archive()),
     )
-    world = World(make_copy("node-a"), stale)
+    world = World(make_node_checkpoint("node-a"), stale)
     await world.reconcile()
     order = world.kubernetes.find(stale).spec.fetch
     assert order is not None
@@ -289,7 +289,9 @@ async def test_a_changed_order_is_written_to_the_copy_that_has_it() -> None:
 
 
 async def test_a_failed_build_is_written_down_before_it_is_cleared_away() -> None:
-    failed = make_copy("node-a", phase=NodeCheckpointPhase.FAILED, reason="CheckpointFailed")
+    failed = make_node_checkpoint(
+        "node-a", phase=NodeCheckpointPhase.FAILED, reason="CheckpointFailed"
+    )
     world = World(failed)
     # What the status says when the failed build is deleted is what a crash would leave behind.
     said: list[int] = []
@@ -324,7 +326,7 @@ def test_only_instances_that_are_still_starting_need_an_old_revision(
     phase: DemoInstancePhase, *, counts: bool
 ) -> None:
     world = World()
-    world.cluster.instances.update(make_instance(node="node-a", revision="old", phase=phase))
+    world.cluster.instances.update(make_demo(node="node-a", revision="old", phase=phase))
     assert observe(world.cluster, world.checkpoint, NOW).starting == (
         frozenset({"old"}) if counts else frozenset()
     )
@@ -334,9 +336,9 @@ def test_instances_of_other_checkpoints_and_namespaces_do_not_count() -> None:
     world = World()
     starting = DemoInstancePhase.STARTING
     for other in (
-        make_instance("a", checkpoint="blog", revision="old", phase=starting),
-        make_instance("b", namespace="elsewhere", revision="old", phase=starting),
-        make_instance("c", revision="old", phase=starting, deleting=True),
+        make_demo("a", checkpoint="blog", revision="old", phase=starting),
+        make_demo("b", namespace="elsewhere", revision="old", phase=starting),
+        make_demo("c", revision="old", phase=starting, deleting=True),
     ):
         world.cluster.instances.update(other)
     assert observe(world.cluster, world.checkpoint, NOW).starting == frozenset()

@@ -8,12 +8,13 @@ import pytest
 
 from tests.unit.builders import (
     NOW,
+    REVISION,
     add_node,
     make_agent,
     make_archive,
     make_condition,
-    make_copy,
-    make_instance,
+    make_demo,
+    make_node_checkpoint,
 )
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 from tryitnow.api.meta import Key
@@ -30,29 +31,29 @@ READY, STARTING = DemoInstancePhase.READY, DemoInstancePhase.STARTING
 def cluster() -> Cluster:
     cluster = Cluster()
     add_node(cluster, make_agent("node-a", seen=NOW))
-    cluster.copies.update(make_copy("node-a", memory_bytes=SIZE))
+    cluster.copies.update(make_node_checkpoint("node-a", memory_bytes=SIZE))
     return cluster
 
 
 def ready(seconds_after_report: int, by: StartedBy = StartedBy.RESTORE) -> DemoInstance:
     since = NOW + timedelta(seconds=seconds_after_report)
-    return make_instance(node="node-a", phase=READY, ready_at=since, started_by=by)
+    return make_demo(node="node-a", phase=READY, ready_at=since, started_by=by)
 
 
 def waiting(reason: str) -> DemoInstance:
     condition = make_condition("Ready", holds=None, reason=reason)
-    return make_instance(node="node-a", phase=STARTING, conditions=(condition,))
+    return make_demo(node="node-a", phase=STARTING, conditions=(condition,))
 
 
 @pytest.mark.parametrize(
     ("instance", "promised"),
     [
-        (make_instance(node="node-a", phase=STARTING), SIZE),
+        (make_demo(node="node-a", phase=STARTING), SIZE),
         (ready(1), SIZE),
         (ready(-1), 0),
         (ready(1, StartedBy.WARM), 0),
-        (make_instance(node="node-a", phase=DemoInstancePhase.FAILED), 0),
-        (make_instance(node="node-a", phase=STARTING, checkpoint="unknown"), 0),
+        (make_demo(node="node-a", phase=DemoInstancePhase.FAILED), 0),
+        (make_demo(node="node-a", phase=STARTING, checkpoint="unknown"), 0),
         (waiting("SourceMissing"), 0),
         (waiting("Bound"), SIZE),
     ],
@@ -77,18 +78,18 @@ def test_memory_is_promised_until_the_agents_report_knows_of_it(
 
 
 def test_those_that_find_a_warm_copy_fill_no_more_memory(cluster: Cluster) -> None:
-    cluster.copies.update(make_copy("node-a", memory_bytes=SIZE, warm_ready=2))
+    cluster.copies.update(make_node_checkpoint("node-a", memory_bytes=SIZE, warm_ready=2))
     for number in range(3):
-        cluster.instances.update(make_instance(f"demo-{number}", node="node-a", phase=STARTING))
+        cluster.instances.update(make_demo(f"demo-{number}", node="node-a", phase=STARTING))
     usage = cluster.usage(SHOP, ["node-a"])
     assert usage.claiming == {"node-a": 3}
     assert usage.reserved_bytes == {"node-a": SIZE}
 
 
 def test_an_instance_that_is_being_bound_counts(cluster: Cluster) -> None:
-    instance = cluster.instances.update(make_instance())
+    instance = cluster.instances.update(make_demo())
     assert cluster.usage(SHOP, ["node-a"]).instances == {"node-a": 0}
-    cluster.assume(instance, "node-a")
+    cluster.assume(instance, "node-a", REVISION)
     usage = cluster.usage(SHOP, ["node-a"])
     assert usage.instances == usage.claiming == {"node-a": 1}
     assert usage.reserved_bytes == {"node-a": SIZE}
@@ -143,7 +144,7 @@ def test_one_that_was_started_again_fills_memory_anew(cluster: Cluster) -> None:
     cluster.instances.update(ready(1))
     heartbeat(cluster, 10)
     assert reserved(cluster) == 0
-    cluster.instances.update(make_instance(node="node-a", phase=STARTING))
+    cluster.instances.update(make_demo(node="node-a", phase=STARTING))
     assert reserved(cluster) == SIZE
     cluster.instances.update(ready(15))
     assert reserved(cluster) == SIZE
@@ -155,16 +156,16 @@ def test_one_that_was_started_again_fills_memory_anew(cluster: Cluster) -> None:
 
 
 def test_what_is_being_fetched_or_started_takes_disk_already(cluster: Cluster) -> None:
-    cluster.copies.update(make_copy("node-a", memory_bytes=SIZE, disk_bytes=7))
+    cluster.copies.update(make_node_checkpoint("node-a", memory_bytes=SIZE, disk_bytes=7))
     archive = make_archive(size_bytes=1000)
-    fetching = make_copy(
+    fetching = make_node_checkpoint(
         "node-a",
         checkpoint="blog",
-        phase=NodeCheckpointPhase.DOWNLOADING,
+        phase=NodeCheckpointPhase.FETCHING,
         fetch=Fetch(archive=archive),
     )
     cluster.copies.update(fetching)
-    cluster.instances.update(make_instance(node="node-a", phase=STARTING))
+    cluster.instances.update(make_demo(node="node-a", phase=STARTING))
     [state] = cluster.node_states()
     assert state.reserved_disk_bytes == 1007
     cluster.copies.forget(fetching.key)

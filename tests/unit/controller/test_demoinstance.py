@@ -14,11 +14,12 @@ from tests.unit.builders import (
     make_agent,
     make_checkpoint,
     make_condition,
-    make_copy,
-    make_instance,
+    make_demo,
+    make_node_checkpoint,
+    make_revision,
 )
 from tests.unit.fakes import FakeKubernetes
-from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpoint import Checkpoint, CheckpointStatus, OnCrash
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus
 from tryitnow.api.hooks import Parameter
 from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
@@ -37,7 +38,8 @@ class World:
         self.cluster = Cluster(listed=True)
         for name in ("node-a", "node-b"):
             add_node(self.cluster, make_agent(name, seen=now(), capacity=2))
-            self.cluster.copies.update(make_copy(name))
+            self.cluster.copies.update(make_node_checkpoint(name))
+        self.cluster.revisions.update(make_revision())
         self.cluster.checkpoints.update(make_checkpoint(serving=REVISION))
 
     def add(self, instance: DemoInstance) -> DemoInstance:
@@ -65,7 +67,7 @@ def ready_of(status: DemoInstanceStatus) -> Condition:
 
 
 async def test_an_instance_is_bound_to_a_node(world: World) -> None:
-    demo = world.add(make_instance())
+    demo = world.add(make_demo())
     assert await world.reconcile(demo) is None
     status = world.status(demo)
     assert status.node_name in {"node-a", "node-b"}
@@ -79,7 +81,7 @@ async def test_an_instance_is_bound_to_a_node(world: World) -> None:
 
 
 async def test_parameters_that_the_checkpoint_does_not_declare_are_refused(world: World) -> None:
-    instance = make_instance()
+    instance = make_demo()
     spec = instance.spec.model_copy(update={"parameters": {"titel": "x"}})
     demo = world.add(instance.model_copy(update={"spec": spec}))
     await world.reconcile(demo)
@@ -91,20 +93,34 @@ async def test_parameters_that_the_checkpoint_does_not_declare_are_refused(world
     assert ready.message.startswith("spec.parameters.titel is not declared")
     assert stalled
     assert stalled.status is ConditionStatus.TRUE
-    # It is the Checkpoint that was wrong.
+    # It is the Checkpoint that was wrong. Its next revision takes them, and is not built yet.
     declaring = make_checkpoint(serving=REVISION)
     spec_with = declaring.spec.model_copy(update={"parameters": (Parameter(name="titel"),)})
-    world.cluster.checkpoints.update(declaring.model_copy(update={"spec": spec_with}))
+    declaring = declaring.model_copy(update={"spec": spec_with})
+    world.cluster.checkpoints.update(declaring)
+    await world.reconcile(demo)
+    status = world.status(demo)
+    ready, stalled = ready_of(status), find_condition(status.conditions, "Stalled")
+    assert (ready.status, ready.reason) == (ConditionStatus.UNKNOWN, "RevisionPending")
+    assert "waits until that one is built" in ready.message
+    assert status.phase is Phase.PENDING
+    assert stalled
+    assert stalled.status is ConditionStatus.FALSE
+    newest = make_revision(definition=spec_with.definition(), number=2)
+    world.cluster.revisions.update(newest)
+    served = CheckpointStatus(current_revision=newest.spec.identity)
+    world.cluster.checkpoints.update(declaring.model_copy(update={"status": served}))
     await world.reconcile(demo)
     status = world.status(demo)
     assert status.phase is Phase.STARTING
+    assert status.revision == newest.spec.identity
     stalled = find_condition(status.conditions, "Stalled")
     assert stalled
     assert stalled.status is ConditionStatus.FALSE
 
 
 async def test_it_is_bound_once_in_its_life(world: World) -> None:
-    demo = world.add(make_instance())
+    demo = world.add(make_demo())
     await world.reconcile(demo)
     first = world.status(demo)
     world.cluster.agents.forget(make_agent(str(first.node_name)).key)
@@ -113,7 +129,7 @@ async def test_it_is_bound_once_in_its_life(world: World) -> None:
 
 
 async def test_one_that_somebody_touched_meanwhile_is_looked_at_anew(world: World) -> None:
-    demo = world.add(make_instance())
+    demo = world.add(make_demo())
     world.kubernetes.put(demo)  # a newer version than the one in the view
     with pytest.raises(ConflictError):
         await world.reconcile(demo)
@@ -123,7 +139,7 @@ async def test_one_that_somebody_touched_meanwhile_is_looked_at_anew(world: Worl
 
 
 async def test_ten_at_once_do_not_overfill_a_node(world: World) -> None:
-    demos = [world.add(make_instance(f"demo-{i}")) for i in range(10)]
+    demos = [world.add(make_demo(f"demo-{i}")) for i in range(10)]
     await asyncio.gather(*(world.reconcile(demo) for demo in demos))
     bound = [node for d in demos if (node := world.status(d).node_name)]
     assert sorted(bound) == ["node-a", "node-a", "node-b", "node-b"]
@@ -144,8 +160,8 @@ async def test_a_bind_that_is_still_being_written_counts_already() -> None:
 
 async def test_one_that_ends_makes_room_for_one_that_waits(world: World) -> None:
     nodes = ["node-a", "node-a", "node-b", "node-b"]
-    running = [world.add(make_instance(f"demo-{i}", node=n)) for i, n in enumerate(nodes)]
-    waiting = world.add(make_instance("waiting"))
+    running = [world.add(make_demo(f"demo-{i}", node=n)) for i, n in enumerate(nodes)]
+    waiting = world.add(make_demo("waiting"))
     assert await world.reconcile(waiting) == RESYNC_INTERVAL
     assert ready_of(world.status(waiting)).reason == "NoRoom"
     world.cluster.instances.forget(running[0].key)
@@ -157,7 +173,7 @@ async def test_one_that_ends_makes_room_for_one_that_waits(world: World) -> None
 
 
 async def test_a_checkpoint_that_does_not_exist_is_named(world: World) -> None:
-    demo = world.add(make_instance(checkpoint="shoop"))
+    demo = world.add(make_demo(checkpoint="shoop"))
     assert await world.reconcile(demo) == RESYNC_INTERVAL
     status = world.status(demo)
     ready = ready_of(status)
@@ -170,16 +186,18 @@ async def test_a_checkpoint_that_does_not_exist_is_named(world: World) -> None:
 async def test_a_checkpoint_whose_event_has_not_come_yet_is_asked_for(world: World) -> None:
     """Both were created at once, and each kind has a watch of its own."""
     world.kubernetes.put(make_checkpoint("late"))
-    demo = world.add(make_instance(checkpoint="late"))
+    uid = make_checkpoint().metadata.uid
+    world.cluster.revisions.update(make_revision("late", uid=uid))
+    demo = world.add(make_demo(checkpoint="late"))
     await world.reconcile(demo)
     status = world.status(demo)
     assert ready_of(status).reason == "Bound"
-    assert status.revision is None, "nothing of it is known yet: it starts cold"
+    assert status.revision == REVISION, "nothing serves yet: it starts cold"
 
 
 async def test_a_checkpoint_that_cannot_be_read_is_not_called_missing(world: World) -> None:
     world.kubernetes.put_body(Checkpoint, {**make_checkpoint("newer").to_api(), "spec": {}})
-    demo = world.add(make_instance(checkpoint="newer"))
+    demo = world.add(make_demo(checkpoint="newer"))
     assert await world.reconcile(demo) == RESYNC_INTERVAL
     ready = ready_of(world.status(demo))
     assert ready.reason == "CheckpointUnreadable"
@@ -187,7 +205,7 @@ async def test_a_checkpoint_that_cannot_be_read_is_not_called_missing(world: Wor
 
 
 async def test_a_checkpoint_in_another_namespace_is_another_one(world: World) -> None:
-    demo = world.add(make_instance(namespace="elsewhere"))
+    demo = world.add(make_demo(namespace="elsewhere"))
     await world.reconcile(demo)
     assert ready_of(world.status(demo)).reason == "CheckpointNotFound"
 
@@ -195,13 +213,13 @@ async def test_a_checkpoint_in_another_namespace_is_another_one(world: World) ->
 async def test_a_checkpoint_that_is_being_deleted_serves_nobody_new(world: World) -> None:
     world.cluster.checkpoints.update(make_checkpoint(uid="another", deleting=True))
     world.cluster.checkpoints.forget(make_checkpoint().key, "uid-of-shop")
-    demo = world.add(make_instance())
+    demo = world.add(make_demo())
     await world.reconcile(demo)
     assert ready_of(world.status(demo)).reason == "CheckpointNotFound"
 
 
 async def test_a_refusal_is_said_once(world: World) -> None:
-    demo = world.add(make_instance(checkpoint="shoop"))
+    demo = world.add(make_demo(checkpoint="shoop"))
     for _ in range(3):
         await world.reconcile(demo)
     assert world.kubernetes.reasons() == ["CheckpointNotFound"]
@@ -211,7 +229,7 @@ async def test_a_refusal_is_said_once(world: World) -> None:
 async def test_it_is_bound_as_soon_as_what_was_missing_is_there(world: World) -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     world.cluster.checkpoints.forget(checkpoint.key)
-    demo = world.add(make_instance())
+    demo = world.add(make_demo())
     await world.reconcile(demo)
     world.cluster.checkpoints.update(checkpoint)
     await world.reconcile(demo)
@@ -223,14 +241,14 @@ async def test_it_is_bound_as_soon_as_what_was_missing_is_there(world: World) ->
 
 
 async def test_an_instance_whose_time_is_over_is_deleted(world: World) -> None:
-    demo = world.add(make_instance(ttl=timedelta(minutes=5), created=now() - timedelta(minutes=5)))
+    demo = world.add(make_demo(ttl=timedelta(minutes=5), created=now() - timedelta(minutes=5)))
     assert await world.reconcile(demo) is None
     assert not world.kubernetes.has(demo)
     assert world.kubernetes.reasons() == ["Expired"]
 
 
 async def test_it_is_looked_at_again_when_its_time_is_over(world: World) -> None:
-    demo = world.add(make_instance(ttl=timedelta(minutes=5), created=now(), node="node-a"))
+    demo = world.add(make_demo(ttl=timedelta(minutes=5), created=now(), node="node-a"))
     look_again = await world.reconcile(demo)
     assert look_again is not None
     assert timedelta(minutes=4) < look_again <= timedelta(minutes=5)
@@ -238,7 +256,7 @@ async def test_it_is_looked_at_again_when_its_time_is_over(world: World) -> None
 
 
 async def test_one_that_waits_expires_as_well(world: World) -> None:
-    demo = world.add(make_instance(checkpoint="shoop", ttl=timedelta(seconds=3), created=now()))
+    demo = world.add(make_demo(checkpoint="shoop", ttl=timedelta(seconds=3), created=now()))
     look_again = await world.reconcile(demo)
     assert look_again is not None
     assert look_again <= timedelta(seconds=3)
@@ -247,9 +265,9 @@ async def test_one_that_waits_expires_as_well(world: World) -> None:
 @pytest.mark.parametrize("ttl", [timedelta(hours=2), timedelta(hours=3), None])
 async def test_a_changed_ttl_moves_the_end(world: World, ttl: timedelta | None) -> None:
     created = now().replace(microsecond=0)
-    demo = world.add(make_instance(ttl=timedelta(hours=1), created=created, node="node-a"))
+    demo = world.add(make_demo(ttl=timedelta(hours=1), created=created, node="node-a"))
     await world.reconcile(demo)
-    changed = make_instance(ttl=ttl, created=created, node="node-a").model_copy(
+    changed = make_demo(ttl=ttl, created=created, node="node-a").model_copy(
         update={"status": world.status(demo)}
     )
     world.add(changed)
@@ -258,15 +276,34 @@ async def test_a_changed_ttl_moves_the_end(world: World, ttl: timedelta | None) 
 
 
 async def test_the_end_is_written_once(world: World) -> None:
-    demo = world.add(make_instance(ttl=timedelta(hours=1), created=now(), node="node-a"))
+    demo = world.add(make_demo(ttl=timedelta(hours=1), created=now(), node="node-a"))
     for _ in range(3):
         await world.reconcile(demo)
     assert len(world.kubernetes.writes) == 1
 
 
+async def test_what_happens_at_a_crash_may_be_changed_as_long_as_it_lives(world: World) -> None:
+    demo = world.add(make_demo())
+    await world.reconcile(demo)
+    bound = world.kubernetes.find(demo)
+    assert bound.status.on_crash is OnCrash.KEEP
+    spec = bound.spec.model_copy(update={"on_crash": OnCrash.RESET})
+    world.add(bound.model_copy(update={"spec": spec}))
+    await world.reconcile(demo)
+    assert world.status(demo).on_crash is OnCrash.RESET
+    # The Checkpoint's default is looked at when a demo starts, and never again.
+    resetting = make_checkpoint(serving=REVISION)
+    spec_of = resetting.spec.model_copy(update={"on_crash": OnCrash.RESET})
+    other = world.add(make_demo("other"))
+    await world.reconcile(other)
+    world.cluster.checkpoints.update(resetting.model_copy(update={"spec": spec_of}))
+    await world.reconcile(other)
+    assert world.status(other).on_crash is OnCrash.KEEP
+
+
 async def test_what_the_agent_wrote_stays(world: World) -> None:
     demo = world.add(
-        make_instance(
+        make_demo(
             ttl=timedelta(hours=1),
             created=now(),
             node="node-a",
@@ -282,7 +319,7 @@ async def test_what_the_agent_wrote_stays(world: World) -> None:
 
 
 async def test_without_a_ttl_nothing_ends(world: World) -> None:
-    demo = world.add(make_instance(node="node-a", created=now() - timedelta(days=3000)))
+    demo = world.add(make_demo(node="node-a", created=now() - timedelta(days=3000)))
     assert await world.reconcile(demo) is None
     assert world.kubernetes.has(demo)
 
@@ -291,17 +328,17 @@ async def test_without_a_ttl_nothing_ends(world: World) -> None:
 
 
 async def test_one_that_is_being_deleted_is_left_to_its_node(world: World) -> None:
-    demo = world.add(make_instance(deleting=True, finalizer=True, ttl=timedelta(seconds=1)))
+    demo = world.add(make_demo(deleting=True, finalizer=True, ttl=timedelta(seconds=1)))
     assert await world.reconcile(demo) is None
     assert world.kubernetes.writes == []
 
 
 async def test_one_that_is_gone_needs_nothing(world: World) -> None:
-    assert await world.reconcile(make_instance("nobody")) is None
+    assert await world.reconcile(make_demo("nobody")) is None
 
 
 async def test_an_api_server_that_is_away_is_the_queues_affair(world: World) -> None:
-    demo = world.add(make_instance())
+    demo = world.add(make_demo())
     world.kubernetes.is_down = True
     with pytest.raises(KubernetesError):
         await world.reconcile(demo)

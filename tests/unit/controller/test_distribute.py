@@ -10,8 +10,8 @@ from tests.unit.builders import (
     make_agent,
     make_archive,
     make_checkpoint,
-    make_copy,
     make_node,
+    make_node_checkpoint,
     make_silent_agent,
     make_state,
 )
@@ -168,7 +168,7 @@ def sources(copies: list[NodeCheckpoint], *agents: NodeAgent, node: str = "node-
 
 def test_a_source_is_named_with_its_address_and_certificate() -> None:
     nodes = {"node-a": make_state(make_agent("node-a"))}
-    [source] = order_for("node-z", make_archive(), [make_copy("node-a")], nodes).sources
+    [source] = order_for("node-z", make_archive(), [make_node_checkpoint("node-a")], nodes).sources
     assert source.node_name == "node-a"
     assert source.url == "https://node-a.example:9443/archives"
     assert source.certificate == "certificate of node-a"
@@ -185,35 +185,35 @@ def test_a_source_is_named_with_its_address_and_certificate() -> None:
     ids=["silent", "without an address", "without a certificate", "of another node"],
 )
 def test_who_cannot_be_asked_is_not_named(agent: NodeAgent) -> None:
-    assert sources([make_copy("node-a")], agent) == []
+    assert sources([make_node_checkpoint("node-a")], agent) == []
 
 
 def test_nobody_is_sent_to_itself() -> None:
     agents = make_agent("node-a"), make_agent("node-b")
-    copies = [make_copy("node-a"), make_copy("node-b")]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b")]
     assert sources(copies, *agents, node="node-a") == ["node-b"]
 
 
 def test_who_holds_other_bytes_is_not_named() -> None:
-    other = make_copy("node-a", archive=make_archive(b"built again"))
-    none = make_copy("node-b", phase=NodeCheckpointPhase.PENDING)
+    other = make_node_checkpoint("node-a", archive=make_archive(b"built again"))
+    none = make_node_checkpoint("node-b", phase=NodeCheckpointPhase.PENDING)
     assert sources([other, none], make_agent("node-a"), make_agent("node-b")) == []
 
 
 def test_who_runs_nothing_may_give_all_the_same() -> None:
     agent = make_agent("node-a", criu=False, ready=False)
-    assert sources([make_copy("node-a")], agent) == ["node-a"]
+    assert sources([make_node_checkpoint("node-a")], agent) == ["node-a"]
 
 
 def test_not_more_sources_are_named_than_are_of_use() -> None:
     agents = [state.agent for state in many(30)]
-    copies = [make_copy(name) for name in names(many(30))]
+    copies = [make_node_checkpoint(name) for name in names(many(30))]
     assert len(sources(copies, *agents)) == MAX_SOURCES
 
 
 def test_those_who_fetch_do_not_all_ask_the_same() -> None:
     agents = [state.agent for state in many(5)]
-    copies = [make_copy(name) for name in names(many(5))]
+    copies = [make_node_checkpoint(name) for name in names(many(5))]
     first = {sources(copies, *agents, node=f"asks-{i}")[0] for i in range(50)}
     assert len(first) == 5
 
@@ -228,7 +228,9 @@ def shared(wanted: int, waiting: dict[str, int]) -> list[int]:
     checkpoint = checkpoint.model_copy(update={"spec": spec})
     ranked = sorted(NODES, key=lambda node: preference(checkpoint.metadata.uid, node))
     places = dict(zip(("first", "second", "third"), ranked, strict=True))
-    copies = [make_copy(places[place], warm_ready=ready) for place, ready in waiting.items()]
+    copies = [
+        make_node_checkpoint(places[place], warm_ready=ready) for place, ready in waiting.items()
+    ]
     nodes = {node: make_state(make_agent(node)) for node in NODES}
     found = shares(checkpoint, copies, nodes)
     return [found[places[place]].warm for place in waiting]

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.builders import NOW, Clock, make_instance
+from tests.unit.builders import NOW, Clock, make_demo
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.backoff import Backoff
@@ -32,7 +32,7 @@ class World:
         self.kubernetes.now = lambda: self.server
         self.kubernetes.monotonic = self.monotonic
         self.cluster = Cluster(listed=True)
-        self.demo = self.kubernetes.put(make_instance(ttl=HOUR, node="node-a", created=NOW))
+        self.demo = self.kubernetes.put(make_demo(ttl=HOUR, node="node-a", created=NOW))
         self.cluster.instances.update(self.demo)
 
     def passes(self, time: timedelta) -> None:
@@ -168,7 +168,7 @@ async def test_one_that_changes_all_the_time_is_looked_at_later(world: World) ->
 
 async def test_one_that_is_gone_or_has_a_namesake_by_now_is_gone(world: World) -> None:
     world.passes(HOUR + timedelta(seconds=5))
-    namesake = make_instance(uid="another", node="node-a", created=world.server)
+    namesake = make_demo(uid="another", node="node-a", created=world.server)
     namesake = world.kubernetes.put(namesake)
     await world.look()
     assert world.kubernetes.find(namesake) == namesake

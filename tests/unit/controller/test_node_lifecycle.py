@@ -12,9 +12,9 @@ from tests.unit.builders import (
     add_node,
     make_agent,
     make_condition,
-    make_copy,
-    make_instance,
+    make_demo,
     make_node,
+    make_node_checkpoint,
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
@@ -66,8 +66,8 @@ def test_a_node_that_cannot_be_read_has_not_left_the_cluster(kubernetes: FakeKub
 
 
 async def test_what_is_deleted_does_not_wait_for_a_lost_node(kubernetes: FakeKubernetes) -> None:
-    instance = make_instance(node="node-b", deleting=True, finalizer=True)
-    copy = make_copy("node-b", deleting=True)
+    instance = make_demo(node="node-b", deleting=True, finalizer=True)
+    copy = make_node_checkpoint("node-b", deleting=True)
     cluster = make_cluster(kubernetes, instance, copy)
     await release_lost_nodes(kubernetes, cluster)
     assert not kubernetes.has(instance)
@@ -76,8 +76,8 @@ async def test_what_is_deleted_does_not_wait_for_a_lost_node(kubernetes: FakeKub
 
 
 async def test_what_is_deleted_waits_for_a_living_node(kubernetes: FakeKubernetes) -> None:
-    instance = make_instance(node="node-a", deleting=True, finalizer=True)
-    copy = make_copy("node-a", deleting=True)
+    instance = make_demo(node="node-a", deleting=True, finalizer=True)
+    copy = make_node_checkpoint("node-a", deleting=True)
     cluster = make_cluster(kubernetes, instance, copy)
     await release_lost_nodes(kubernetes, cluster)
     assert kubernetes.has(instance)
@@ -88,13 +88,13 @@ async def test_what_is_deleted_waits_for_a_living_node(kubernetes: FakeKubernete
 async def test_copies_on_a_silent_node_stay_unless_they_are_deleted(
     kubernetes: FakeKubernetes,
 ) -> None:
-    copy = make_copy("node-b")
+    copy = make_node_checkpoint("node-b")
     await release_lost_nodes(kubernetes, make_cluster(kubernetes, copy))
     assert kubernetes.find(copy).has_finalizer
 
 
 async def test_a_demo_on_a_lost_node_is_said_to_be_cut_off(kubernetes: FakeKubernetes) -> None:
-    demo = make_instance(
+    demo = make_demo(
         node="node-b", phase=Phase.READY, conditions=(make_condition("Ready"),), url="http://b/"
     )
     await release_lost_nodes(kubernetes, make_cluster(kubernetes, demo))
@@ -107,7 +107,7 @@ async def test_a_demo_on_a_lost_node_is_said_to_be_cut_off(kubernetes: FakeKuber
 
 
 async def test_it_is_said_once(kubernetes: FakeKubernetes) -> None:
-    cluster = make_cluster(kubernetes, make_instance(node="node-b", phase=Phase.READY))
+    cluster = make_cluster(kubernetes, make_demo(node="node-b", phase=Phase.READY))
     for _ in range(3):
         await release_lost_nodes(kubernetes, cluster)
     assert kubernetes.reasons() == ["NodeLost"]
@@ -117,9 +117,9 @@ async def test_it_is_said_once(kubernetes: FakeKubernetes) -> None:
 @pytest.mark.parametrize(
     "instance",
     [
-        make_instance(node="node-a", phase=Phase.READY),
-        make_instance(node="node-b", phase=Phase.FAILED),
-        make_instance(node=None),
+        make_demo(node="node-a", phase=Phase.READY),
+        make_demo(node="node-b", phase=Phase.FAILED),
+        make_demo(node=None),
     ],
     ids=["on a living node", "given up before", "not bound"],
 )
@@ -134,7 +134,7 @@ async def test_about_others_nothing_is_said(
 async def test_what_somebody_changes_meanwhile_is_let_go_in_the_next_sweep(
     kubernetes: FakeKubernetes,
 ) -> None:
-    instance = make_instance(node="node-b", deleting=True, finalizer=True)
+    instance = make_demo(node="node-b", deleting=True, finalizer=True)
     cluster = make_cluster(kubernetes, instance)
     changed = kubernetes.put(instance)
     await release_lost_nodes(kubernetes, cluster)
@@ -145,7 +145,7 @@ async def test_what_somebody_changes_meanwhile_is_let_go_in_the_next_sweep(
 
 
 async def test_a_demo_that_is_gone_meanwhile_is_no_error(kubernetes: FakeKubernetes) -> None:
-    demo = make_instance(node="node-b", phase=Phase.READY)
+    demo = make_demo(node="node-b", phase=Phase.READY)
     cluster = make_cluster(kubernetes, demo)
     await kubernetes.delete(demo)
     await release_lost_nodes(kubernetes, cluster)
@@ -166,15 +166,15 @@ class Refusing(FakeKubernetes):
 
 async def test_one_object_that_is_refused_does_not_keep_the_others_waiting() -> None:
     kubernetes = Refusing()
-    strange = make_instance("a-strange-one", node="node-b", phase=Phase.READY)
-    deleted = make_instance("deleted", node="node-b", deleting=True, finalizer=True)
+    strange = make_demo("a-strange-one", node="node-b", phase=Phase.READY)
+    deleted = make_demo("deleted", node="node-b", deleting=True, finalizer=True)
     kubernetes.refused = strange.metadata.name
     await release_lost_nodes(kubernetes, make_cluster(kubernetes, strange, deleted))
     assert not kubernetes.has(deleted)
 
 
 async def test_an_api_server_that_is_away_ends_the_sweep(kubernetes: FakeKubernetes) -> None:
-    cluster = make_cluster(kubernetes, make_instance(node="node-b", phase=Phase.READY))
+    cluster = make_cluster(kubernetes, make_demo(node="node-b", phase=Phase.READY))
     kubernetes.is_down = True
     with pytest.raises(KubernetesError):
         await release_lost_nodes(kubernetes, cluster)
@@ -184,8 +184,8 @@ async def test_a_step_of_the_wall_clock_loses_no_node(
     kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An agent was heard of two seconds before somebody set the clock a minute ahead."""
-    demo = make_instance(node="node-a", phase=Phase.READY, deleting=False)
-    going = make_instance("going", node="node-a", deleting=True, finalizer=True)
+    demo = make_demo(node="node-a", phase=Phase.READY, deleting=False)
+    going = make_demo("going", node="node-a", deleting=True, finalizer=True)
     cluster = make_cluster(kubernetes, demo, going)
     await release_lost_nodes(kubernetes, cluster)
     CLOCK.seconds += 2
@@ -202,8 +202,8 @@ async def test_what_cannot_be_read_is_let_go_of_on_a_lost_node_as_well(
     cluster = make_cluster(kubernetes)
     strange = []
     for resource in (
-        make_instance("a", node="node-b", deleting=True, finalizer=True),
-        make_copy("node-b", deleting=True),
+        make_demo("a", node="node-b", deleting=True, finalizer=True),
+        make_node_checkpoint("node-b", deleting=True),
     ):
         body = resource.to_api()
         body["spec"] = {"nodeName": "node-b", "of": "a newer version"}
@@ -211,7 +211,7 @@ async def test_what_cannot_be_read_is_let_go_of_on_a_lost_node_as_well(
         store: Any = cluster.instances if isinstance(resource, DemoInstance) else cluster.copies
         store.ingest(body)
         strange.append(resource)
-    on_a_living_node = make_copy("node-a", deleting=True, checkpoint="other")
+    on_a_living_node = make_node_checkpoint("node-a", deleting=True, checkpoint="other")
     body = {**on_a_living_node.to_api(), "spec": {"nodeName": "node-a"}}
     kubernetes.put_body(NodeCheckpoint, body)
     cluster.copies.ingest(body)
@@ -224,7 +224,7 @@ async def test_what_cannot_be_read_is_let_go_of_on_a_lost_node_as_well(
 async def test_a_finalizer_that_may_not_be_removed_is_said_once(
     kubernetes: FakeKubernetes,
 ) -> None:
-    cluster = make_cluster(kubernetes, make_instance(node="node-b", deleting=True, finalizer=True))
+    cluster = make_cluster(kubernetes, make_demo(node="node-b", deleting=True, finalizer=True))
     kubernetes.refusals["PATCH", "demoinstances"] = RefusedError("a policy says no")
     for _ in range(3):
         await release_lost_nodes(kubernetes, cluster)
@@ -232,7 +232,7 @@ async def test_a_finalizer_that_may_not_be_removed_is_said_once(
 
 
 async def test_what_is_refused_on_one_lost_node_is_said_once(kubernetes: FakeKubernetes) -> None:
-    cluster = make_cluster(kubernetes, make_instance(node="node-b", phase=Phase.READY))
+    cluster = make_cluster(kubernetes, make_demo(node="node-b", phase=Phase.READY))
     kubernetes.refusals["PATCH", "demoinstances/status"] = RefusedError("a policy says no")
     for _ in range(3):
         await release_lost_nodes(kubernetes, cluster)

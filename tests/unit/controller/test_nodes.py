@@ -12,14 +12,17 @@ from tests.unit.builders import (
     make_agent,
     make_archive,
     make_checkpoint,
-    make_copy,
-    make_instance,
+    make_condition,
+    make_demo,
     make_node,
+    make_node_checkpoint,
+    make_revision,
     make_silent_agent,
     make_state,
 )
 from tryitnow.api.checkpoint import Checkpoint, Pool
 from tryitnow.api.node import Toleration
+from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.controller.bind import Binding, Unbound, bind
 from tryitnow.controller.build import choose_builder
@@ -41,9 +44,17 @@ def closed(**changes: Any) -> NodeState:
     return make_state(make_agent("node-b"), node=make_node("node-b", **changes))
 
 
+def with_other_storage(name: str) -> NodeAgent:
+    agent = make_agent(name, ready=False)
+    conditions = (*agent.status.conditions, make_condition("StorageChanged"))
+    status = agent.status.model_copy(update={"conditions": conditions})
+    return agent.model_copy(update={"status": status})
+
+
 CLOSED = {
     "is silent": make_state(make_silent_agent("node-b")),
     "is not ready": make_state(make_agent("node-b", ready=False)),
+    "waits until a person confirms its storage": make_state(with_other_storage("node-b")),
     "is cordoned": closed(cordoned=True),
     "is NotReady": closed(conditions={"Ready": "Unknown"}),
     "has DiskPressure": closed(conditions={"DiskPressure": "True"}),
@@ -57,6 +68,7 @@ def observe(checkpoint: Checkpoint, *copies: NodeCheckpoint, nodes: list[NodeSta
     return plan(
         Observed(
             checkpoint=checkpoint,
+            revisions={REVISION: make_revision()},
             copies=list(copies),
             selected=nodes,
             nodes={state.name: state for state in nodes},
@@ -69,14 +81,14 @@ def observe(checkpoint: Checkpoint, *copies: NodeCheckpoint, nodes: list[NodeSta
 
 def decide(*nodes: NodeState, copies: list[NodeCheckpoint] | None = None) -> Binding | Unbound:
     checkpoint = make_checkpoint(serving=REVISION)
-    return bind(make_instance(), checkpoint, copies or [], list(nodes), Usage())
+    return bind(make_demo(), checkpoint, REVISION, copies or [], list(nodes), Usage())
 
 
 @pytest.mark.parametrize("why", CLOSED)
 def test_a_closed_node_takes_no_demo_and_says_why(why: str) -> None:
     state = CLOSED[why]
     assert state.closed_reason(0) == why
-    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     assert decide(OPEN, state, copies=copies) == Binding("node-a", REVISION)
     found = decide(state, copies=copies)
     assert isinstance(found, Unbound)
@@ -97,11 +109,16 @@ def test_a_closed_node_builds_nothing_and_says_why(why: str) -> None:
 )
 def test_a_closed_node_gets_no_copy_keeps_the_one_it_has_and_says_why(why: str) -> None:
     checkpoint, nodes = make_checkpoint(serving=REVISION), [OPEN, CLOSED[why]]
-    result = observe(checkpoint, make_copy("node-a"), nodes=nodes)
+    result = observe(checkpoint, make_node_checkpoint("node-a"), nodes=nodes)
     assert result.create == ()
     assert result.distribution.nodes_desired == 1
     assert f"no copy goes to node-b ({why})" in result.message
-    held = observe(checkpoint, make_copy("node-a"), make_copy("node-b", fetch=FETCH), nodes=nodes)
+    held = observe(
+        checkpoint,
+        make_node_checkpoint("node-a"),
+        make_node_checkpoint("node-b", fetch=FETCH),
+        nodes=nodes,
+    )
     assert held.delete == ()
     assert held.distribution.nodes_desired == 2
 
@@ -111,7 +128,7 @@ def test_no_warm_copy_is_wanted_on_a_node_that_gets_no_demos(why: str) -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=2)})
     checkpoint = checkpoint.model_copy(update={"spec": spec})
-    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     result = observe(checkpoint, *copies, nodes=[OPEN, CLOSED[why]])
     shares = {copy.spec.node_name: pool.warm for copy, pool in result.pool.updates}
     if why != "has its agent stopped":  # for a moment: what waits there is of use right after
@@ -153,7 +170,10 @@ def test_what_is_promised_and_what_must_stay_free_is_no_room(
 def test_a_demo_needs_room_for_what_it_fills_when_it_starts() -> None:
     agents = make_agent("node-a", disk=2 * GIB, disk_reserve=GIB), make_agent("node-b")
     states = [make_state(agent) for agent in agents]
-    copies = [make_copy("node-a", disk_bytes=3 * GIB // 2), make_copy("node-b", fetch=FETCH)]
+    copies = [
+        make_node_checkpoint("node-a", disk_bytes=3 * GIB // 2),
+        make_node_checkpoint("node-b", fetch=FETCH),
+    ]
     assert decide(*states, copies=copies) == Binding("node-b", REVISION)
     found = decide(states[0], copies=copies)
     assert isinstance(found, Unbound)
@@ -162,11 +182,22 @@ def test_a_demo_needs_room_for_what_it_fills_when_it_starts() -> None:
 
 
 def test_what_waits_warm_has_its_files_already() -> None:
-    copy = make_copy("node-a", disk_bytes=3 * GIB, warm_ready=1)
+    copy = make_node_checkpoint("node-a", disk_bytes=3 * GIB, warm_ready=1)
     spec = copy.spec.model_copy(update={"pool": Pool(warm=1)})
     state = make_state(make_agent("node-a", disk=2 * GIB, disk_reserve=GIB))
     copies = [copy.model_copy(update={"spec": spec})]
     assert decide(state, copies=copies) == Binding("node-a", REVISION)
+
+
+def test_a_copy_needs_room_for_what_is_unpacked_from_it_as_well() -> None:
+    packed = make_archive(size_bytes=GIB, unpacked_bytes=25 * GIB)
+    checkpoint = make_checkpoint(serving=REVISION, archive=packed)
+    small = make_state(make_agent("node-b", disk=25 * GIB))
+    roomy = make_state(make_agent("node-c", disk=26 * GIB))
+    holder = make_node_checkpoint("node-a", archive=packed)
+    result = observe(checkpoint, holder, nodes=[OPEN, small, roomy])
+    assert [order.node_name for order in result.create] == ["node-c"]
+    assert "node-b (is short of disk: it needs 26624 MiB)" in result.message
 
 
 def test_a_copy_goes_where_its_archive_has_room() -> None:
@@ -174,7 +205,9 @@ def test_a_copy_goes_where_its_archive_has_room() -> None:
     checkpoint = make_checkpoint(serving=REVISION, archive=large)
     small = make_state(make_agent("node-b", disk=21 * GIB, disk_reserve=2 * GIB))
     roomy = make_state(make_agent("node-c", disk=22 * GIB, disk_reserve=2 * GIB))
-    result = observe(checkpoint, make_copy("node-a", archive=large), nodes=[OPEN, small, roomy])
+    result = observe(
+        checkpoint, make_node_checkpoint("node-a", archive=large), nodes=[OPEN, small, roomy]
+    )
     assert [order.node_name for order in result.create] == ["node-c"]
     assert (
         "node-b (is short of disk: it needs 20480 MiB and 2048 MiB of it must stay free)"
@@ -189,10 +222,10 @@ def test_a_copy_that_is_on_its_way_is_not_taken_back_for_the_room_that_it_takes(
     fetching = make_state(
         make_agent("node-b", disk=23 * GIB, disk_reserve=2 * GIB), reserved_disk_bytes=20 * GIB
     )
-    under_way = make_copy(
-        "node-b", phase=NodeCheckpointPhase.DOWNLOADING, fetch=Fetch(archive=large)
+    under_way = make_node_checkpoint(
+        "node-b", phase=NodeCheckpointPhase.FETCHING, fetch=Fetch(archive=large)
     )
-    good = make_copy("node-a", archive=large)
+    good = make_node_checkpoint("node-a", archive=large)
     result = observe(checkpoint, good, under_way, nodes=[OPEN, fetching])
     assert result.delete == ()
     assert result.distribution.is_copying

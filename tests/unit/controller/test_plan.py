@@ -10,17 +10,20 @@ import pytest
 from tests.unit.builders import (
     NOW,
     REVISION,
+    UID_OF_SHOP,
     make_agent,
     make_archive,
-    make_blueprint,
     make_checkpoint,
-    make_copy,
+    make_definition,
     make_node,
+    make_node_checkpoint,
+    make_revision,
     make_silent_agent,
     make_spec,
     make_state,
 )
 from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase, Pool
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.meta import CHECKPOINT_LABEL, NODE_FINALIZER, REVISION_LABEL
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
@@ -34,8 +37,8 @@ Phase = NodeCheckpointPhase
 
 AGENTS = (make_agent("node-a"), make_agent("node-b"), make_agent("node-c"))
 
-OLD_BLUEPRINT = make_blueprint(image="registry.example/shop:1.1")
-OLD = OLD_BLUEPRINT.revision()
+OLD_DEFINITION = make_definition(image="registry.example/shop:1.1")
+OLD = OLD_DEFINITION.identity(UID_OF_SHOP)
 """The revision of the image before ``REVISION``."""
 
 FETCH = Fetch(archive=make_archive())
@@ -54,6 +57,7 @@ def look(
     cordoned: Collection[str] = (),
     starting: Iterable[str] = (),
     refused: Mapping[Attempt, Refusal] | None = None,
+    revisions: Iterable[CheckpointRevision] | None = None,
     at: datetime = NOW,
 ) -> Plan:
     """Plan for a Checkpoint on three healthy, selected nodes, or on those that are told."""
@@ -67,10 +71,15 @@ def look(
         )
         for agent in agents
     }
+    checkpoint = checkpoint or make_checkpoint()
+    if revisions is None:
+        wanted = make_revision(definition=checkpoint.spec.definition(), number=2)
+        revisions = make_revision(definition=OLD_DEFINITION), wanted
     chosen = set(states) if selected is None else set(selected)
     return plan(
         Observed(
-            checkpoint=checkpoint or make_checkpoint(),
+            checkpoint=checkpoint,
+            revisions={revision.spec.identity: revision for revision in revisions},
             copies=list(copies),
             selected=[state for name, state in states.items() if name in chosen],
             nodes=states,
@@ -97,7 +106,9 @@ def nodes_of(copies: Iterable[NodeCheckpoint]) -> list[str]:
 def failed_build(
     node: str = "node-a", reason: str = "CheckpointFailed", uid: str = "uid-1"
 ) -> NodeCheckpoint:
-    return make_copy(node, phase=Phase.FAILED, reason=reason, message="it said no", uid=uid)
+    return make_node_checkpoint(
+        node, phase=Phase.FAILED, reason=reason, message="it said no", uid=uid
+    )
 
 
 # -- the first build ------------------------------------------------------------------------------
@@ -108,7 +119,6 @@ def test_a_new_checkpoint_is_built_on_one_node() -> None:
     [order] = result.create
     assert order.fetch is None
     assert order.revision == REVISION
-    assert order.blueprint == make_blueprint()
     assert result.phase is CheckpointPhase.BUILDING
     assert result.candidate == REVISION
     assert result.serving.revision is None
@@ -116,7 +126,7 @@ def test_a_new_checkpoint_is_built_on_one_node() -> None:
 
 
 def test_a_build_that_is_ordered_is_not_ordered_again() -> None:
-    result = look(None, make_copy(phase=Phase.PENDING))
+    result = look(None, make_node_checkpoint(phase=Phase.PENDING))
     assert not result.create
     assert not result.delete
     assert result.phase is CheckpointPhase.BUILDING
@@ -124,14 +134,16 @@ def test_a_build_that_is_ordered_is_not_ordered_again() -> None:
 
 
 def test_what_the_builder_is_doing_is_shown() -> None:
-    building = make_copy(phase=Phase.BUILDING, progress="warming up with 3 paths")
+    building = make_node_checkpoint(phase=Phase.BUILDING, progress="warming up with 3 paths")
     assert look(None, building).message == "on node-a: warming up with 3 paths"
-    verifying = look(None, make_copy(phase=Phase.VERIFYING, progress="test restore"))
+    verifying = look(None, make_node_checkpoint(phase=Phase.VERIFYING, progress="test restore"))
     assert verifying.phase is CheckpointPhase.VERIFYING
 
 
 def test_a_builders_silence_is_looked_for_more_often() -> None:
-    assert look(None, make_copy(phase=Phase.BUILDING)).requeue_after <= timedelta(seconds=5)
+    assert look(None, make_node_checkpoint(phase=Phase.BUILDING)).requeue_after <= timedelta(
+        seconds=5
+    )
 
 
 def test_without_a_selected_node_it_says_where_to_look() -> None:
@@ -208,7 +220,9 @@ def test_a_failed_build_is_counted_said_and_cleared_away() -> None:
 def test_while_it_is_tried_again_the_last_failure_stays_in_sight() -> None:
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build()))
-    trying = make_copy("node-b", phase=Phase.BUILDING, progress="freezing", uid="the-second")
+    trying = make_node_checkpoint(
+        "node-b", phase=Phase.BUILDING, progress="freezing", uid="the-second"
+    )
     message = look(checkpoint, trying).message
     assert message == "on node-b: freezing\nThe last try, on node-a, failed: it said no"
 
@@ -226,7 +240,7 @@ def test_the_next_build_waits_until_the_last_is_cleared_away_and_its_pause_over(
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build()))
     later = NOW + pause(1, "uid-1")
-    going = make_copy(phase=Phase.FAILED, uid="uid-1", deleting=True)
+    going = make_node_checkpoint(phase=Phase.FAILED, uid="uid-1", deleting=True)
     assert look(checkpoint, going, at=later).create == ()
     waiting = look(checkpoint, at=later - timedelta(seconds=2))
     assert waiting.create == ()
@@ -274,16 +288,68 @@ def test_an_application_that_fails_each_time_is_given_up_until_it_is_changed() -
     assert not anew.build.is_stalled
 
 
-@pytest.mark.parametrize("reason", ["ImagePullFailed", "NodeLost", "WriteFailed", "NoPort"])
+@pytest.mark.parametrize("reason", ["ImagePullFailed", "NodeLost", "DiskFull", "NoPort"])
 def test_what_the_world_may_mend_is_tried_for_ever(reason: str) -> None:
     _, result = fail_until_final(make_checkpoint(), reason, 2 * MAX_BUILDS)
     assert not result.build.is_stalled
     assert len(result.create) == 1
 
 
+def test_limits_of_nodes_do_not_count_against_the_application() -> None:
+    """Five full disks, and then one real failure: that is the first of three."""
+    checkpoint, _ = fail_until_final(make_checkpoint(), "DiskFull", 5)
+    result = look(checkpoint, failed_build(reason="CheckpointFailed", uid="real"))
+    failures = result.build.failures
+    assert (failures.attempts, failures.faults) == (6, 1)
+    assert not result.build.is_stalled
+    assert failures.retry_at is not None
+    assert status_from(checkpoint, result).build_faults == 1
+
+
+def test_real_failures_count_whatever_limits_come_between() -> None:
+    checkpoint, at = make_checkpoint(), NOW
+    for i, reason in enumerate(("CheckpointFailed", "MemoryExhausted", "CheckpointFailed")):
+        result = look(checkpoint, failed_build(reason=reason, uid=f"uid-{i}"), at=at)
+        assert not result.build.is_stalled
+        checkpoint = after(checkpoint, result)
+    assert look(checkpoint, failed_build(uid="the third")).build.is_stalled
+
+
+def test_a_node_with_a_limit_is_avoided_first() -> None:
+    checkpoint = make_checkpoint()
+    for node in ("node-a", "node-b", "node-c"):
+        limited = look(checkpoint, failed_build(node, reason="DiskFull"))
+        [order] = look(after(checkpoint, limited), at=AFTER_PAUSE).create
+        assert order.node_name != node
+
+
+def test_without_its_revision_nothing_is_ordered() -> None:
+    result = look(revisions=())
+    assert result.create == ()
+    assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "RevisionPending")
+    old = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), revisions=())
+    assert old.create == (), "an agent could not read what it is to restore"
+
+
+def test_a_node_that_unpacks_or_tests_a_revision_is_waited_for() -> None:
+    for phase in (Phase.FETCHING, Phase.PREPARING, Phase.VERIFYING):
+        copy = make_node_checkpoint("node-b", phase=phase, fetch=FETCH)
+        copies = make_node_checkpoint("node-a"), copy
+        result = look(
+            make_checkpoint(serving=REVISION),
+            *copies,
+            agents=[
+                make_agent("node-a"),
+                make_agent("node-b"),
+            ],
+        )
+        assert result.phase is CheckpointPhase.DISTRIBUTING
+        assert result.distribution.nodes_ready == 1, "no test restore answered there yet"
+
+
 def test_a_checkpoint_whose_build_node_falls_silent_is_built_elsewhere() -> None:
     agents = [make_silent_agent("node-a"), make_agent("node-b")]
-    building = make_copy("node-a", phase=Phase.BUILDING)
+    building = make_node_checkpoint("node-a", phase=Phase.BUILDING)
     checkpoint = make_checkpoint()
     result = look(checkpoint, building, agents=agents)
     assert result.delete == (building,)
@@ -298,7 +364,7 @@ def test_a_checkpoint_whose_build_node_falls_silent_is_built_elsewhere() -> None
 
 
 def test_a_verified_build_serves_and_is_copied_to_the_others() -> None:
-    built = make_copy("node-a", build_duration=timedelta(seconds=12.34))
+    built = make_node_checkpoint("node-a", build_duration=timedelta(seconds=12.34))
     result = look(None, built)
     assert result.serving.revision == REVISION
     assert result.candidate is None
@@ -317,12 +383,12 @@ def test_a_verified_build_serves_and_is_copied_to_the_others() -> None:
 
 def test_that_it_was_verified_is_said_once() -> None:
     checkpoint = make_checkpoint()
-    checkpoint = after(checkpoint, look(checkpoint, make_copy("node-a")))
-    assert look(checkpoint, make_copy("node-a")).events == ()
+    checkpoint = after(checkpoint, look(checkpoint, make_node_checkpoint("node-a")))
+    assert look(checkpoint, make_node_checkpoint("node-a")).events == ()
 
 
 def test_with_all_copies_it_is_ready() -> None:
-    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *copies, agents=AGENTS[:2])
     assert result.phase is CheckpointPhase.READY
     assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (2, 2)
@@ -335,7 +401,7 @@ def test_with_all_copies_it_is_ready() -> None:
 def test_earlier_failures_are_forgotten_once_it_works() -> None:
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build()))
-    result = look(checkpoint, make_copy("node-b"))
+    result = look(checkpoint, make_node_checkpoint("node-b"))
     assert (
         result.build.failures.attempts,
         result.build.failures.last,
@@ -344,20 +410,23 @@ def test_earlier_failures_are_forgotten_once_it_works() -> None:
 
 
 def test_as_many_nodes_hold_a_copy_as_the_spec_says() -> None:
-    result = look(make_checkpoint(copies=2, serving=REVISION), make_copy("node-c"))
+    result = look(make_checkpoint(copies=2, serving=REVISION), make_node_checkpoint("node-c"))
     assert result.distribution.nodes_desired == 2
     assert len(result.create) == 1
 
 
 def test_fewer_copies_give_their_space_back() -> None:
-    copies = [make_copy("node-a"), *(make_copy(f"node-{x}", fetch=FETCH) for x in "bc")]
+    copies = [
+        make_node_checkpoint("node-a"),
+        *(make_node_checkpoint(f"node-{x}", fetch=FETCH) for x in "bc"),
+    ]
     result = look(make_checkpoint(copies=1, serving=REVISION), *copies)
     assert len(result.delete) == 2
     assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (1, 1)
 
 
 def test_a_node_of_another_architecture_gets_no_copy() -> None:
-    built = make_copy("node-a")
+    built = make_node_checkpoint("node-a")
     architectures = {"node-a": "amd64", "node-b": "arm64", "node-c": "amd64"}
     result = look(make_checkpoint(serving=REVISION), built, architectures=architectures)
     assert [order.node_name for order in result.create] == ["node-c"]
@@ -365,7 +434,7 @@ def test_a_node_of_another_architecture_gets_no_copy() -> None:
 
 
 def test_the_builders_architecture_counts_where_copies_went_anywhere_before() -> None:
-    elsewhere, built = make_copy("node-b", fetch=FETCH), make_copy("node-a")
+    elsewhere, built = make_node_checkpoint("node-b", fetch=FETCH), make_node_checkpoint("node-a")
     architectures = {"node-a": "amd64", "node-b": "arm64", "node-c": "amd64"}
     result = look(make_checkpoint(serving=REVISION), elsewhere, built, architectures=architectures)
     assert nodes_of(result.delete) == ["node-b"]
@@ -373,35 +442,41 @@ def test_the_builders_architecture_counts_where_copies_went_anywhere_before() ->
 
 
 def test_a_cordoned_node_keeps_its_copy_and_gets_no_other() -> None:
-    result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), cordoned=["node-b"])
+    result = look(
+        make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), cordoned=["node-b"]
+    )
     assert [order.node_name for order in result.create] == ["node-c"]
     assert result.distribution.nodes_desired == 2
-    result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), cordoned=["node-a"])
+    result = look(
+        make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), cordoned=["node-a"]
+    )
     assert {order.node_name for order in result.create} == {"node-b", "node-c"}
     assert not result.delete
 
 
 def test_where_all_holders_are_cordoned_one_more_node_holds_a_copy() -> None:
     checkpoint = make_checkpoint(serving=REVISION, copies=1)
-    assert not look(checkpoint, make_copy("node-a")).create
-    result = look(checkpoint, make_copy("node-a"), cordoned=["node-a"])
+    assert not look(checkpoint, make_node_checkpoint("node-a")).create
+    result = look(checkpoint, make_node_checkpoint("node-a"), cordoned=["node-a"])
     assert len(result.create) == 1
     assert not result.delete
-    assert not look(checkpoint, make_copy("node-a"), cordoned=["node-a", "node-b", "node-c"]).create
+    assert not look(
+        checkpoint, make_node_checkpoint("node-a"), cordoned=["node-a", "node-b", "node-c"]
+    ).create
 
 
 def test_what_waits_on_a_cordoned_node_is_moved() -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=2)})
     checkpoint = checkpoint.model_copy(update={"spec": spec})
-    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     result = look(checkpoint, *copies, cordoned=["node-a"])
     assert [(c.spec.node_name, p.warm) for c, p in result.pool.updates] == [("node-b", 2)]
 
 
 def test_a_silent_node_is_not_sent_a_copy() -> None:
     agents = [make_agent("node-a"), make_silent_agent("node-b")]
-    result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), agents=agents)
+    result = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents)
     assert result.create == ()
     assert result.distribution.missing == ("node-b",)
     assert result.phase is CheckpointPhase.READY, "one dead node must not hold up the others"
@@ -410,7 +485,7 @@ def test_a_silent_node_is_not_sent_a_copy() -> None:
 
 def test_a_copy_where_nothing_can_be_thawed_does_not_count() -> None:
     agents = [make_agent("node-a"), make_agent("node-b", criu=False)]
-    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *copies, agents=agents)
     assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (1, 2)
     assert "silent or without CRIU: node-b" in result.message
@@ -418,20 +493,23 @@ def test_a_copy_where_nothing_can_be_thawed_does_not_count() -> None:
 
 def test_when_no_node_can_thaw_it_is_not_ready() -> None:
     agents = [make_agent("node-a", criu=False)]
-    result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), agents=agents)
-    assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "NoNodeCanThaw")
+    result = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents)
+    assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "NoNodeCanRestore")
 
 
 # -- copies on their way --------------------------------------------------------------------------
 
 
 def copying(node: str = "node-b", *, reason: str = "", fetch: Fetch = FETCH) -> NodeCheckpoint:
-    return make_copy(node, phase=Phase.DOWNLOADING, reason=reason, fetch=fetch)
+    return make_node_checkpoint(node, phase=Phase.FETCHING, reason=reason, fetch=fetch)
 
 
 def test_copies_under_way_are_waited_for() -> None:
     result = look(
-        make_checkpoint(serving=REVISION), make_copy("node-a"), copying(), agents=AGENTS[:2]
+        make_checkpoint(serving=REVISION),
+        make_node_checkpoint("node-a"),
+        copying(),
+        agents=AGENTS[:2],
     )
     assert result.distribution.is_copying
     assert result.phase is CheckpointPhase.DISTRIBUTING
@@ -439,17 +517,19 @@ def test_copies_under_way_are_waited_for() -> None:
 
 def test_a_node_that_cannot_fetch_does_not_hold_up_the_others() -> None:
     stuck = copying(reason="FetchFailed")
-    result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), stuck, agents=AGENTS[:2])
+    result = look(
+        make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), stuck, agents=AGENTS[:2]
+    )
     assert not result.distribution.is_copying
     assert result.phase is CheckpointPhase.READY
     assert result.distribution.missing == ("node-b",)
 
 
 def test_a_source_that_falls_silent_is_replaced_in_the_order() -> None:
-    order = look(None, make_copy("node-a"), agents=AGENTS[:2]).create[0].fetch
+    order = look(None, make_node_checkpoint("node-a"), agents=AGENTS[:2]).create[0].fetch
     assert order is not None
     agents = [make_silent_agent("node-a"), make_agent("node-b"), make_agent("node-c")]
-    good = [make_copy("node-a"), make_copy("node-c", fetch=FETCH)]
+    good = [make_node_checkpoint("node-a"), make_node_checkpoint("node-c", fetch=FETCH)]
     under_way = copying(fetch=order)
     result = look(make_checkpoint(serving=REVISION), *good, under_way, agents=agents)
     [(copy, new)] = result.distribution.fetch_updates
@@ -458,11 +538,11 @@ def test_a_source_that_falls_silent_is_replaced_in_the_order() -> None:
 
 
 def test_an_order_that_still_holds_is_not_given_again() -> None:
-    order = look(None, make_copy("node-a"), agents=AGENTS[:2]).create[0].fetch
+    order = look(None, make_node_checkpoint("node-a"), agents=AGENTS[:2]).create[0].fetch
     assert order is not None
     result = look(
         make_checkpoint(serving=REVISION),
-        make_copy("node-a"),
+        make_node_checkpoint("node-a"),
         copying(fetch=order),
         agents=AGENTS[:2],
     )
@@ -470,8 +550,8 @@ def test_an_order_that_still_holds_is_not_given_again() -> None:
 
 
 def test_a_damaged_copy_is_fetched_anew_from_a_good_one() -> None:
-    damaged = make_copy("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
-    good = make_copy("node-b", fetch=FETCH)
+    damaged = make_node_checkpoint("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
+    good = make_node_checkpoint("node-b", fetch=FETCH)
     result = look(make_checkpoint(serving=REVISION), damaged, good, agents=AGENTS[:2])
     [(copy, order)] = result.distribution.fetch_updates
     assert copy is damaged, "the builder's own copy as well"
@@ -483,7 +563,7 @@ def test_a_damaged_copy_is_fetched_anew_from_a_good_one() -> None:
 
 def test_when_the_last_copy_is_damaged_it_is_built_anew() -> None:
     checkpoint = make_checkpoint(serving=REVISION)
-    damaged = make_copy("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
+    damaged = make_node_checkpoint("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
     result = look(checkpoint, damaged)
     assert result.serving.revision is None
     assert result.serving.archive is None
@@ -505,39 +585,41 @@ def test_copies_that_nobody_can_feed_any_more_are_dropped_for_a_new_build() -> N
 
 
 def test_a_new_node_gets_a_copy() -> None:
-    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *copies)
     assert [order.node_name for order in result.create] == ["node-c"]
     assert result.delete == ()
 
 
 def test_a_node_that_is_not_selected_any_more_gives_its_space_back() -> None:
-    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *copies, selected=["node-b"])
     assert nodes_of(result.delete) == ["node-a"]
 
 
 def test_other_nodes_get_their_copy_before_the_old_ones_lose_theirs() -> None:
-    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     checkpoint = make_checkpoint(serving=REVISION)
     moving = look(checkpoint, *copies, selected=["node-c"])
     assert moving.delete == (), "or there would be nobody to fetch from"
     [order] = moving.create
     assert order.fetch is not None
     assert {source.node_name for source in order.fetch.sources} == {"node-a", "node-b"}
-    moved = look(checkpoint, *copies, make_copy("node-c", fetch=FETCH), selected=["node-c"])
+    moved = look(
+        checkpoint, *copies, make_node_checkpoint("node-c", fetch=FETCH), selected=["node-c"]
+    )
     assert nodes_of(moved.delete) == ["node-a", "node-b"]
 
 
 def test_a_copy_on_a_node_that_left_the_cluster_is_let_go() -> None:
-    copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
+    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *copies, agents=AGENTS[1:])
     assert nodes_of(result.delete) == ["node-a"]
     assert result.serving.revision == REVISION
 
 
 def test_when_the_only_holder_left_the_cluster_it_is_built_anew() -> None:
-    copy = make_copy("node-a")
+    copy = make_node_checkpoint("node-a")
     result = look(make_checkpoint(serving=REVISION), copy, agents=AGENTS[1:])
     assert result.delete == (copy,)
     assert result.serving.revision is None
@@ -548,14 +630,17 @@ def test_when_the_only_holder_left_the_cluster_it_is_built_anew() -> None:
 
 def test_a_holder_that_is_only_silent_keeps_its_copy() -> None:
     agents = [make_silent_agent("node-a"), make_agent("node-b")]
-    result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), agents=agents)
+    result = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents)
     assert result.serving.revision == REVISION
     assert result.delete == ()
 
 
 def test_an_agent_whose_report_was_deleted_keeps_its_copy() -> None:
     result = look(
-        make_checkpoint(serving=REVISION), make_copy("node-a"), agents=(), nodes=["node-a"]
+        make_checkpoint(serving=REVISION),
+        make_node_checkpoint("node-a"),
+        agents=(),
+        nodes=["node-a"],
     )
     assert result.delete == ()
     assert result.serving.revision == REVISION
@@ -565,7 +650,7 @@ def test_an_agent_whose_report_was_deleted_keeps_its_copy() -> None:
 
 
 def make_old_copy(node: str = "node-a", **changes: object) -> NodeCheckpoint:
-    return make_copy(node, blueprint=OLD_BLUEPRINT, **changes)  # type: ignore[arg-type]
+    return make_node_checkpoint(node, revision=OLD, **changes)  # type: ignore[arg-type]
 
 
 def test_the_old_revision_serves_until_the_new_one_is_verified() -> None:
@@ -593,14 +678,14 @@ def test_a_new_revision_that_fails_leaves_the_old_one_serving() -> None:
 
 def test_the_old_revision_is_dropped_once_the_new_one_serves() -> None:
     old = make_old_copy()
-    result = look(make_checkpoint(serving=OLD), old, make_copy("node-a"))
+    result = look(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a"))
     assert result.serving.revision == REVISION
     assert result.delete == (old,)
 
 
 def test_the_old_revision_stays_while_somebody_starts_from_it() -> None:
     old = make_old_copy()
-    result = look(make_checkpoint(serving=OLD), old, make_copy("node-a"), starting=[OLD])
+    result = look(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a"), starting=[OLD])
     assert result.delete == ()
 
 
@@ -613,11 +698,11 @@ def test_a_revision_that_was_overtaken_while_it_was_built_is_dropped() -> None:
 
 def test_what_is_on_its_way_out_is_not_deleted_again() -> None:
     old = make_old_copy(deleting=True)
-    assert look(make_checkpoint(serving=OLD), old, make_copy("node-a")).delete == ()
+    assert look(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a")).delete == ()
 
 
 def test_a_change_that_makes_no_new_revision_builds_nothing() -> None:
     checkpoint = make_checkpoint(generation=2, spec=make_spec(copies=1), serving=REVISION)
-    result = look(checkpoint, make_copy("node-a"))
+    result = look(checkpoint, make_node_checkpoint("node-a"))
     assert not result.create
     assert not result.delete

@@ -7,17 +7,20 @@ from datetime import timedelta
 import pytest
 
 from tests.unit.builders import (
+    OTHER_REVISION,
     REVISION,
     Clock,
     add_node,
     make_agent,
     make_archive,
     make_checkpoint,
-    make_copy,
-    make_instance,
+    make_demo,
+    make_node_checkpoint,
+    make_revision,
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase, CheckpointStatus, Pool
+from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Condition, ConditionStatus, Resource, find_condition, now
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint
@@ -49,6 +52,8 @@ class World:
                 self.cluster.copies.update(known)
             elif isinstance(known, DemoInstance):
                 self.cluster.instances.update(known)
+            elif isinstance(known, CheckpointRevision):
+                self.cluster.revisions.update(known)
 
     def refuse(self, method: str, about: str, error: RefusedError = QUOTA) -> None:
         self.kubernetes.refusals[method, about] = error
@@ -128,7 +133,7 @@ async def test_a_refusal_that_comes_back_is_said_again() -> None:
 
 
 async def test_copies_that_cannot_be_ordered_leave_the_checkpoint_ready() -> None:
-    world = World(make_checkpoint(serving=REVISION), make_copy("node-a"))
+    world = World(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"))
     world.refuse("POST", "nodecheckpoints")
     status = await world.plan(times=3)
     ready, distributed = condition(status, "Ready"), condition(status, "Distributed")
@@ -147,11 +152,11 @@ async def test_copies_that_cannot_be_ordered_leave_the_checkpoint_ready() -> Non
 
 
 async def test_a_change_or_a_removal_that_is_refused_is_said() -> None:
-    copy = make_copy("node-b", fetch=Fetch(archive=make_archive()))
+    copy = make_node_checkpoint("node-b", fetch=Fetch(archive=make_archive()))
     spec = copy.spec.model_copy(update={"pool": Pool(warm=3)})
     stale = copy.model_copy(update={"spec": spec})
-    old = make_copy("node-c", revision="0123456789")
-    world = World(make_checkpoint(serving=REVISION), make_copy("node-a"), stale, old)
+    old = make_node_checkpoint("node-c", revision=OTHER_REVISION)
+    world = World(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), stale, old)
     world.refuse("DELETE", "nodecheckpoints", RefusedError("a webhook keeps it"))
     world.refuse("PATCH", "nodecheckpoints", RefusedError("a policy says no"))
     message = condition(await world.plan(times=2), "Ready").message
@@ -176,12 +181,12 @@ async def test_what_is_refused_of_one_does_not_keep_the_others_waiting() -> None
                 raise RefusedError("a webhook keeps it")
             return await super().delete(object_, **options)  # type: ignore[arg-type]
 
-    stuck = make_copy("node-b", revision="0123456789")
-    other = make_copy("node-c", revision="0123456789")
+    stuck = make_node_checkpoint("node-b", revision=OTHER_REVISION)
+    other = make_node_checkpoint("node-c", revision=OTHER_REVISION)
     world = World(make_checkpoint(serving=REVISION))
     world.kubernetes = Picky()
     world.kubernetes.put(make_checkpoint(serving=REVISION))
-    for copy in (make_copy("node-a"), stuck, other):
+    for copy in (make_node_checkpoint("node-a"), stuck, other):
         world.cluster.copies.update(world.kubernetes.put(copy))
     await world.plan(times=2)
     assert world.kubernetes.find(other).is_deleting
@@ -192,13 +197,13 @@ async def test_a_namesake_that_cannot_be_read_is_said_with_its_remedy() -> None:
     """After a roll-back: the API server says that it exists, and we cannot read what it is."""
     world = World(make_checkpoint())
     for node in ("node-a", "node-b", "node-c"):
-        body = {**make_copy(node).to_api(), "spec": {"of": "a newer version"}}
+        body = {**make_node_checkpoint(node).to_api(), "spec": {"of": "a newer version"}}
         world.kubernetes.put_body(NodeCheckpoint, body)
         world.cluster.copies.ingest(body)
     ready = condition(await world.plan(), "Ready")
     assert (ready.status, ready.reason) == (FALSE, "CannotCreateNodeCheckpoint")
     assert "already exists" in ready.message
-    assert "spec.blueprint: Field required" in ready.message
+    assert "spec.revision: Field required" in ready.message
     assert "Bring the newer version back, or delete the NodeCheckpoint" in ready.message
 
 
@@ -223,8 +228,9 @@ async def test_a_checkpoint_that_is_gone_meanwhile_is_no_error() -> None:
 
 
 def bindable() -> tuple[World, DemoInstance]:
-    demo = make_instance()
-    return World(make_checkpoint(serving=REVISION), make_copy("node-a"), demo), demo
+    demo = make_demo()
+    known = make_checkpoint(serving=REVISION), make_revision(), make_node_checkpoint("node-a")
+    return World(*known, demo), demo
 
 
 async def test_a_bind_that_is_refused_takes_no_room_and_is_said() -> None:
@@ -271,7 +277,7 @@ async def test_what_the_api_server_takes_of_a_refusal_is_in_the_condition() -> N
 
 async def test_an_instance_whose_namesake_is_there_by_now_is_left_alone() -> None:
     world, demo = bindable()
-    namesake = world.kubernetes.put(make_instance(uid="another"))
+    namesake = world.kubernetes.put(make_demo(uid="another"))
     await reconcile_instance(world.kubernetes, world.cluster, demo.key)
     assert world.kubernetes.find(namesake) == namesake
     assert world.kubernetes.events == []

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.unit.builders import make_agent, make_checkpoint, make_copy, make_instance, make_node
+from tests.unit.builders import (
+    make_agent,
+    make_checkpoint,
+    make_demo,
+    make_node,
+    make_node_checkpoint,
+)
 from tests.unit.fakes import FakeKubernetes
 from tests.unit.kubernetes.test_watching import RecordingQueue
 from tryitnow.api.demoinstance import DemoInstance
@@ -53,12 +59,12 @@ async def test_a_list_does_not_undo_a_newer_cordon() -> None:
 
 async def test_what_a_watch_missed_is_known_and_queued() -> None:
     world = World()
-    known = world.cluster.instances.update(world.kubernetes.put(make_instance("known")))
-    gone = world.cluster.instances.update(world.kubernetes.put(make_instance("gone", node="x")))
-    bound = world.cluster.instances.update(world.kubernetes.put(make_instance("bound", node="x")))
+    known = world.cluster.instances.update(world.kubernetes.put(make_demo("known")))
+    gone = world.cluster.instances.update(world.kubernetes.put(make_demo("gone", node="x")))
+    bound = world.cluster.instances.update(world.kubernetes.put(make_demo("bound", node="x")))
     await world.kubernetes.delete(gone)
-    missed = world.kubernetes.put(make_instance("missed", node="x"))
-    for resource in (make_checkpoint(), make_agent(), make_copy(), make_node()):
+    missed = world.kubernetes.put(make_demo("missed", node="x"))
+    for resource in (make_checkpoint(), make_agent(), make_node_checkpoint(), make_node()):
         world.kubernetes.put(resource)
     await world.resync()
     cluster = world.cluster
@@ -74,12 +80,12 @@ async def test_what_a_watch_missed_is_known_and_queued() -> None:
 
 async def test_after_a_restore_from_a_backup_what_is_there_counts() -> None:
     world = World()
-    instance = world.kubernetes.put(make_instance(node="node-a"))
+    instance = world.kubernetes.put(make_demo(node="node-a"))
     backup = world.kubernetes.backup()
     await world.resync()
     newer = await world.kubernetes.patch_status_fields(instance, {"url": "http://later/"})
     world.cluster.instances.update(newer)
-    world.cluster.instances.update(world.kubernetes.put(make_instance("later")))
+    world.cluster.instances.update(world.kubernetes.put(make_demo("later")))
     await world.resync()
     world.kubernetes.restore(backup)
     await world.resync()
@@ -92,8 +98,8 @@ async def test_after_a_restore_from_a_backup_what_is_there_counts() -> None:
 
 async def test_one_object_that_cannot_be_read_hides_no_other() -> None:
     world = World()
-    world.kubernetes.put(make_instance("good"))
-    body = {**make_instance("strange").to_api(), "spec": {}}
+    world.kubernetes.put(make_demo("good"))
+    body = {**make_demo("strange").to_api(), "spec": {}}
     world.kubernetes.put_body(DemoInstance, body)
     await world.resync()
     assert [each.metadata.name for each in world.cluster.instances] == ["good"]

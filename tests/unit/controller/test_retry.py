@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from tryitnow.controller.retry import MAX_BUILDS, is_final, pause
+from tryitnow.api.limits import NODE_LIMITS
+from tryitnow.controller.retry import MAX_BUILDS, is_fault, is_final, pause
 
 
 def test_a_pause_grows_with_each_failure_up_to_five_minutes() -> None:
@@ -22,12 +23,15 @@ def test_one_failure_has_one_pause_however_often_it_is_looked_at() -> None:
 
 @pytest.mark.parametrize("reason", ["CheckpointFailed", "ApplicationNotReady", "WarmUpFailed"])
 def test_a_fault_of_the_application_is_final_after_three_builds(reason: str) -> None:
+    assert is_fault(reason)
     assert [is_final(reason, n) for n in range(1, 4)] == [False, False, True]
     assert MAX_BUILDS == 3
 
 
 @pytest.mark.parametrize(
-    "reason", ["ImagePullFailed", "NodeLost", "CopiesLost", "NoPort", "SourceMissing"]
+    "reason",
+    ["ImagePullFailed", "NodeLost", "CopiesLost", "RevisionMissing", "SourceMissing", *NODE_LIMITS],
 )
-def test_what_the_world_may_mend_is_never_final(reason: str) -> None:
+def test_no_limit_of_a_node_and_nothing_that_may_pass_is_a_fault(reason: str) -> None:
+    assert not is_fault(reason)
     assert not is_final(reason, 1000)

@@ -15,8 +15,9 @@ from tests.unit.builders import (
     add_node,
     make_agent,
     make_checkpoint,
-    make_copy,
-    make_instance,
+    make_demo,
+    make_node_checkpoint,
+    make_revision,
 )
 from tests.unit.fakes import FakeKubernetes
 from tests.unit.kubernetes.test_watching import RecordingQueue
@@ -24,8 +25,9 @@ from tryitnow.api.demoinstance import DemoInstancePhase, StartedBy
 from tryitnow.api.meta import CHECKPOINT_LABEL, Key, now
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
-from tryitnow.controller.handlers import on_nodecheckpoint
+from tryitnow.controller.handlers import on_demoinstance, on_nodecheckpoint
 from tryitnow.controller.node_lifecycle import release_lost_nodes
+from tryitnow.controller.revision_lifecycle import release_revisions
 
 SHOP = make_checkpoint().key
 NODES = ("node-a", "node-b")
@@ -36,19 +38,21 @@ def make_cluster(kubernetes: FakeKubernetes, demos: int) -> Cluster:
     cluster = Cluster(listed=True)
     for node in NODES:
         add_node(cluster, make_agent(node, seen=now(), capacity=10_000_000))
-        cluster.copies.update(make_copy(node, memory_bytes=1 << 20))
+        cluster.copies.update(make_node_checkpoint(node, memory_bytes=1 << 20))
     cluster.checkpoints.update(make_checkpoint(serving=REVISION))
+    cluster.revisions.update(make_revision())
     for number in range(demos):
         cluster.instances.update(
-            make_instance(
+            make_demo(
                 f"demo-{number}",
                 node=NODES[number % 2],
+                revision=REVISION,
                 phase=DemoInstancePhase.READY,
                 ready_at=NOW,
                 started_by=StartedBy.RESTORE,
             )
         )
-    cluster.instances.update(kubernetes.put(make_instance("waiting")))
+    cluster.instances.update(kubernetes.put(make_demo("waiting")))
     for node in NODES:
         # What runs for long is known to the agent; the first look finds that out.
         cluster.agents.update(make_agent(node, seen=now()))
@@ -76,7 +80,7 @@ class Work:
 
 
 def event_of_a_copy(version: int, memory_bytes: int) -> Any:
-    body = make_copy("node-a", memory_bytes=memory_bytes).to_api()
+    body = make_node_checkpoint("node-a", memory_bytes=memory_bytes).to_api()
     body["metadata"]["resourceVersion"] = str(version)
     return {"type": "MODIFIED", "object": body}
 
@@ -87,7 +91,9 @@ def work_of_a_nodecheckpoint_event(cluster: Cluster) -> int:
     return work.lines
 
 
-@pytest.mark.parametrize("what", ["bind", "node checkpoint", "lost nodes"])
+@pytest.mark.parametrize(
+    "what", ["bind", "node checkpoint", "lost nodes", "revisions", "end of a demo"]
+)
 async def test_an_event_costs_the_same_with_ten_times_the_demos(what: str) -> None:
     found = []
     for demos in (100, 1000):
@@ -97,7 +103,12 @@ async def test_an_event_costs_the_same_with_ten_times_the_demos(what: str) -> No
             found.append(work_of_a_nodecheckpoint_event(cluster))
             continue
         with Work() as work:
-            if what == "bind":
+            if what == "revisions":
+                await release_revisions(kubernetes, cluster, SHOP)
+            elif what == "end of a demo":
+                gone: Any = {"type": "DELETED", "object": make_demo("demo-1").to_api()}
+                on_demoinstance(gone, cluster, RecordingQueue(), RecordingQueue())
+            elif what == "bind":
                 await reconcile_instance(kubernetes, cluster, Key("default", "waiting"))
             else:
                 await release_lost_nodes(kubernetes, cluster)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kubernetes.aio import client as aio
 
-from tests.unit.builders import make_instance
+from tests.unit.builders import make_demo
 from tryitnow.kubernetes import events
 from tryitnow.kubernetes.events import EventRecorder
 
@@ -31,7 +31,7 @@ async def test_an_event_lets_the_work_go_first_and_a_flush_does_not_wait(
 ) -> None:
     monkeypatch.setattr(events, "PAUSE_SECONDS", 3600)
     recorder = EventRecorder(aio.ApiClient(), "agent")
-    recorder.record(make_instance(), "Ready", "thawed on node-a", warning=False)
+    recorder.record(make_demo(), "Ready", "thawed on node-a", warning=False)
     await asyncio.sleep(0.01)
     assert told == []
     await recorder.flush()
@@ -44,7 +44,7 @@ async def test_an_event_says_when_it_happened_not_when_it_was_told(
     told: list[aio.EventsV1Event],
 ) -> None:
     recorder = EventRecorder(aio.ApiClient(), "agent")
-    recorder.record(make_instance(), "Ready", "x" * 5000, warning=True)
+    recorder.record(make_demo(), "Ready", "x" * 5000, warning=True)
     await asyncio.sleep(0.01)
     flushing = time.time()
     await recorder.flush()

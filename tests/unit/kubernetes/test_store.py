@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.builders import make_instance
+from tests.unit.builders import make_demo
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.kubernetes.objects import Listing
@@ -18,7 +18,7 @@ _TIME = "2026-01-01T12:00:00Z"
 
 
 def seen(name: str = "demo", *, version: int, uid: str = "first", text: str = "") -> DemoInstance:
-    instance = make_instance(name, uid=uid, url=text)
+    instance = make_demo(name, uid=uid, url=text)
     metadata = instance.metadata.model_copy(update={"resource_version": str(version)})
     return instance.model_copy(update={"metadata": metadata})
 
@@ -59,7 +59,7 @@ def test_a_late_state_of_a_deleted_namesake_does_not_hide_the_new_object(
 
 
 def test_forgetting_what_is_unknown_is_fine(store: Store[DemoInstance]) -> None:
-    store.forget(make_instance("nobody").key)
+    store.forget(make_demo("nobody").key)
     known = store.update(seen(version=1))
     store.forget(known.key)
     assert len(store) == 0
@@ -189,7 +189,7 @@ def on(node: str, instance: DemoInstance) -> DemoInstance:
 def test_a_duration_beyond_all_calendars_makes_no_object_unreadable(
     store: Store[DemoInstance],
 ) -> None:
-    body = make_instance().to_api()
+    body = make_demo().to_api()
     body["spec"]["ttl"] = "9999999999d"
     found = store.ingest(body)
     assert found is not None

@@ -9,7 +9,7 @@ from typing import Any
 import kopf
 import pytest
 
-from tests.unit.builders import make_instance
+from tests.unit.builders import make_demo
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.kubernetes.store import Store
@@ -45,7 +45,7 @@ def event(type_: Any, instance: DemoInstance, **changes: Any) -> kopf.RawEvent:
     return {"type": type_, "object": body}
 
 
-DEMO = make_instance("demo")
+DEMO = make_demo("demo")
 
 
 @pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED"])
@@ -61,8 +61,8 @@ def test_a_deletion_interrupts_what_is_being_done(
     store: Store[DemoInstance], queue: RecordingQueue
 ) -> None:
     ingest(event("ADDED", DEMO), store, queue)
-    ingest(event("MODIFIED", make_instance("demo", deleting=True)), store, queue)
-    ingest(event("MODIFIED", make_instance("demo", deleting=True)), store, queue)
+    ingest(event("MODIFIED", make_demo("demo", deleting=True)), store, queue)
+    ingest(event("MODIFIED", make_demo("demo", deleting=True)), store, queue)
     assert queue.asked == [
         ("add", DEMO.key),
         ("interrupt", DEMO.key),
@@ -80,7 +80,7 @@ def test_what_is_gone_is_forgotten(store: Store[DemoInstance], queue: RecordingQ
 def test_a_removal_is_not_interrupted_by_its_own_success(
     store: Store[DemoInstance], queue: RecordingQueue
 ) -> None:
-    going = make_instance("demo", deleting=True)
+    going = make_demo("demo", deleting=True)
     ingest(event("ADDED", DEMO), store, queue)
     ingest(event("MODIFIED", going), store, queue)
     ingest(event("DELETED", going), store, queue)
@@ -105,9 +105,9 @@ def test_an_unreadable_object_that_is_deleted_is_looked_at(
     """Deleting it takes its metadata alone; else its deletion would hang on our finalizer."""
     strange = {"spec": {"ttl": "soon"}}
     ingest(event("ADDED", DEMO), store, queue)
-    ingest(event("MODIFIED", make_instance("demo", deleting=True), **strange), store, queue)
-    ingest(event("MODIFIED", make_instance("demo", deleting=True), **strange), store, queue)
-    ingest(event("DELETED", make_instance("demo", deleting=True), **strange), store, queue)
+    ingest(event("MODIFIED", make_demo("demo", deleting=True), **strange), store, queue)
+    ingest(event("MODIFIED", make_demo("demo", deleting=True), **strange), store, queue)
+    ingest(event("DELETED", make_demo("demo", deleting=True), **strange), store, queue)
     assert [asked for asked, _ in queue.asked] == ["add", "interrupt", "add", "add"]
     assert store.all_unreadable() == []
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.builders import make_condition, make_copy, make_instance
+from tests.unit.builders import make_condition, make_demo, make_node_checkpoint
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import NODE_FINALIZER
@@ -29,8 +29,8 @@ def ready(instance: DemoInstance, **changes: Any) -> dict[str, Any]:
 
 def replaced(kubernetes: FakeKubernetes, name: str = "demo") -> tuple[DemoInstance, DemoInstance]:
     """An object as it was last seen, and the namesake that somebody made since."""
-    seen = kubernetes.put(make_instance(name, uid="first", finalizer=True))
-    return seen, kubernetes.put(make_instance(name, uid="second", finalizer=True))
+    seen = kubernetes.put(make_demo(name, uid="first", finalizer=True))
+    return seen, kubernetes.put(make_demo(name, uid="second", finalizer=True))
 
 
 # -- namesakes ------------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ async def test_a_namesake_means_that_ours_is_gone(kubernetes: FakeKubernetes) ->
 
 
 async def test_a_status_write_to_what_is_gone_says_so(kubernetes: FakeKubernetes) -> None:
-    seen = make_instance()
+    seen = make_demo()
     with pytest.raises(NotFoundError):
         await kubernetes.patch_status(seen, ready(seen))
 
@@ -77,7 +77,7 @@ async def test_a_status_write_to_what_is_gone_says_so(kubernetes: FakeKubernetes
 
 
 async def test_what_another_writer_wrote_meanwhile_stays(kubernetes: FakeKubernetes) -> None:
-    seen = kubernetes.put(make_instance(node="node-a"))
+    seen = kubernetes.put(make_demo(node="node-a"))
     await kubernetes.patch_status_fields(seen, {"expiresAt": "2026-01-01T13:00:00Z"})
     written = await kubernetes.patch_status(seen, ready(seen))
     assert written.status.expires_at is not None
@@ -87,7 +87,7 @@ async def test_what_another_writer_wrote_meanwhile_stays(kubernetes: FakeKuberne
 async def test_a_status_that_may_not_have_changed_is_refused_when_it_did(
     kubernetes: FakeKubernetes,
 ) -> None:
-    seen = kubernetes.put(make_instance())
+    seen = kubernetes.put(make_demo())
     await kubernetes.patch_status_fields(seen, {"restarts": 1})
     with pytest.raises(ConflictError, match="the object has been modified"):
         await kubernetes.patch_status(seen, ready(seen), only_if_unchanged=True)
@@ -95,7 +95,7 @@ async def test_a_status_that_may_not_have_changed_is_refused_when_it_did(
 
 
 async def test_many_writers_of_one_object_lose_nothing(kubernetes: FakeKubernetes) -> None:
-    seen = kubernetes.put(make_copy())
+    seen = kubernetes.put(make_node_checkpoint())
     condition = make_condition("Ready").to_api()
     writes: list[dict[str, Any]] = [
         {"restoreFailures": 1},
@@ -109,13 +109,13 @@ async def test_many_writers_of_one_object_lose_nothing(kubernetes: FakeKubernete
 
 
 async def test_what_is_as_it_should_be_is_not_written(kubernetes: FakeKubernetes) -> None:
-    seen = kubernetes.put(make_instance(phase=READY, url="http://a/"))
+    seen = kubernetes.put(make_demo(phase=READY, url="http://a/"))
     assert await kubernetes.patch_status(seen, ready(seen)) is seen
     assert kubernetes.writes == []
 
 
 async def test_a_finalizer_leaves_those_of_others(kubernetes: FakeKubernetes) -> None:
-    seen = kubernetes.put(make_instance())
+    seen = kubernetes.put(make_demo())
     metadata = seen.metadata.model_copy(update={"finalizers": ("example.com/theirs",)})
     kubernetes.put(seen.model_copy(update={"metadata": metadata}))
     held = await kubernetes.add_finalizer(seen)
@@ -126,7 +126,7 @@ async def test_a_finalizer_leaves_those_of_others(kubernetes: FakeKubernetes) ->
 
 
 async def test_letting_go_of_what_changed_is_for_the_next_look(kubernetes: FakeKubernetes) -> None:
-    seen = kubernetes.put(make_instance(finalizer=True))
+    seen = kubernetes.put(make_demo(finalizer=True))
     await kubernetes.patch_status_fields(seen, {"restarts": 1})
     with pytest.raises(ConflictError):
         await kubernetes.remove_finalizer(seen)
@@ -138,7 +138,7 @@ async def test_letting_go_of_what_changed_is_for_the_next_look(kubernetes: FakeK
 async def test_what_changed_since_is_not_deleted_where_that_matters(
     kubernetes: FakeKubernetes,
 ) -> None:
-    seen = kubernetes.put(make_instance())
+    seen = kubernetes.put(make_demo())
     await kubernetes.patch_status_fields(seen, {"restarts": 1})
     with pytest.raises(ConflictError):
         await kubernetes.delete(seen, only_if_unchanged=True)
@@ -151,7 +151,7 @@ async def test_what_changed_since_is_not_deleted_where_that_matters(
 async def test_an_object_that_cannot_be_read_is_let_go_by_its_metadata(
     kubernetes: FakeKubernetes,
 ) -> None:
-    instance = make_instance(finalizer=True, deleting=True)
+    instance = make_demo(finalizer=True, deleting=True)
     body = {**instance.to_api(), "spec": {"of": "a newer version"}}
     kubernetes.put_body(DemoInstance, body)
     [strange] = (await kubernetes.list_all(DemoInstance)).unreadable_objects
@@ -162,7 +162,7 @@ async def test_an_object_that_cannot_be_read_is_let_go_by_its_metadata(
 
 
 async def test_what_is_created_has_no_status_and_no_namesake(kubernetes: FakeKubernetes) -> None:
-    body = make_instance(phase=READY).to_api()
+    body = make_demo(phase=READY).to_api()
     made = await kubernetes.create(DemoInstance, body)
     assert made.status.phase is DemoInstancePhase.PENDING
     with pytest.raises(ConflictError, match="already exists"):
@@ -172,7 +172,7 @@ async def test_what_is_created_has_no_status_and_no_namesake(kubernetes: FakeKub
 async def test_a_refusal_is_no_namesake(kubernetes: FakeKubernetes) -> None:
     kubernetes.refusals["PATCH", "demoinstances"] = RefusedError("no", fields=("spec.ttl",))
     with pytest.raises(RefusedError):
-        await kubernetes.patch(kubernetes.put(make_instance()), {"spec": {"ttl": "-1s"}})
+        await kubernetes.patch(kubernetes.put(make_demo()), {"spec": {"ttl": "-1s"}})
 
 
 # -- lists ----------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ async def test_a_long_list_comes_in_pages(
 ) -> None:
     monkeypatch.setattr("tryitnow.kubernetes.reading.PAGE_SIZE", 3)
     for number in range(10):
-        kubernetes.put(make_instance(f"demo-{number}", namespace="a" if number < 4 else "b"))
+        kubernetes.put(make_demo(f"demo-{number}", namespace="a" if number < 4 else "b"))
     found = await kubernetes.list_all(DemoInstance)
     assert len(found.items) == 10
     assert len((await kubernetes.list_all(DemoInstance, namespace="a")).items) == 4
@@ -194,7 +194,7 @@ async def test_a_list_whose_rest_was_forgotten_is_read_anew(
 ) -> None:
     monkeypatch.setattr("tryitnow.kubernetes.reading.PAGE_SIZE", 3)
     for number in range(10):
-        kubernetes.put(make_instance(f"demo-{number}"))
+        kubernetes.put(make_demo(f"demo-{number}"))
     listing = asyncio.create_task(kubernetes.list_all(DemoInstance))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -203,10 +203,10 @@ async def test_a_list_whose_rest_was_forgotten_is_read_anew(
 
 
 async def test_a_cluster_that_goes_back_was_restored(kubernetes: FakeKubernetes) -> None:
-    old = kubernetes.put(make_instance("old"))
+    old = kubernetes.put(make_demo("old"))
     backup = kubernetes.backup()
     assert not (await kubernetes.list_all(DemoInstance)).was_restored
-    kubernetes.put(make_instance("new"))
+    kubernetes.put(make_demo("new"))
     newest = await kubernetes.list_all(DemoInstance)
     assert not newest.was_restored
     kubernetes.restore(backup)

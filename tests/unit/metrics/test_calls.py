@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client as aio
 
-from tests.unit.builders import make_instance
+from tests.unit.builders import make_demo
 from tests.unit.conftest import ADDRESS
 from tests.unit.metrics.scrape import scrape
 from tryitnow.api.demoinstance import DemoInstance
@@ -54,7 +54,7 @@ def test_a_request_is_known_by_its_resource_not_by_names(path: str, resource: st
 @pytest.fixture
 async def api(metrics: Metrics) -> AsyncIterator[KubernetesApi]:
     """An API server that knows one instance, over real HTTP."""
-    known = make_instance("annas-demo").to_api()
+    known = make_demo("annas-demo").to_api()
 
     async def answer(request: web.Request) -> web.Response:
         if request.match_info["name"] == "slow":

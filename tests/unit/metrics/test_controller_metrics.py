@@ -15,8 +15,8 @@ from tests.unit.builders import (
     make_archive,
     make_checkpoint,
     make_condition,
-    make_copy,
-    make_instance,
+    make_demo,
+    make_node_checkpoint,
 )
 from tests.unit.fakes import FakeKubernetes
 from tests.unit.metrics.scrape import Scrape, scrape
@@ -71,10 +71,10 @@ def test_a_checkpoint_is_in_one_phase(cluster: Cluster) -> None:
 
 def test_copies_are_counted_by_phase(cluster: Cluster) -> None:
     cluster.checkpoints.update(make_checkpoint())
-    cluster.copies.update(make_copy("node-a"))
-    cluster.copies.update(make_copy("node-b", phase=NodeCheckpointPhase.QUARANTINED))
+    cluster.copies.update(make_node_checkpoint("node-a"))
+    cluster.copies.update(make_node_checkpoint("node-b", phase=NodeCheckpointPhase.QUARANTINED))
     found = look(cluster)
-    assert found.value("tryitnow_copies", **SHOP, phase="Prepared") == 1
+    assert found.value("tryitnow_copies", **SHOP, phase="Ready") == 1
     assert found.value("tryitnow_copies", **SHOP, phase="Quarantined") == 1
     assert found.value("tryitnow_copies", **SHOP, phase="Failed") == 0
 
@@ -89,8 +89,8 @@ def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_told(
         ("c", 5, DemoInstancePhase.STARTING),
     ):
         created = NOW - timedelta(minutes=minutes)
-        cluster.instances.update(make_instance(name, created=created, phase=phase))
-    cluster.instances.update(make_instance("d", deleting=True))
+        cluster.instances.update(make_demo(name, created=created, phase=phase))
+    cluster.instances.update(make_demo("d", deleting=True))
     found = look(cluster)
     assert found.value("tryitnow_instances", **SHOP, phase="Ready") == 1
     assert found.value("tryitnow_instances", **SHOP, phase="Terminating") == 1
@@ -100,7 +100,7 @@ def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_told(
 
 def test_a_demo_that_is_started_again_waits_since_its_end(cluster: Cluster) -> None:
     not_ready = make_condition("Ready", holds=False, at=NOW - timedelta(minutes=1))
-    instance = make_instance(
+    instance = make_demo(
         created=NOW - timedelta(days=1), phase=DemoInstancePhase.STARTING,
         ready_at=NOW - timedelta(hours=23), conditions=(not_ready,),
     )  # fmt: skip
@@ -117,7 +117,7 @@ def test_a_checkpoint_without_instances_has_nobody_waiting(cluster: Cluster) -> 
 
 
 def test_an_instance_of_a_checkpoint_that_is_not_there_is_told_as_well(cluster: Cluster) -> None:
-    cluster.instances.update(make_instance(checkpoint="shpo"))
+    cluster.instances.update(make_demo(checkpoint="shpo"))
     found = look(cluster)
     assert found.value("tryitnow_instances", checkpoint="shpo", phase="Pending") == 1
 
@@ -129,7 +129,7 @@ def test_a_silent_node_is_down_and_its_last_words_stay(cluster: Cluster) -> None
     add_node(cluster, agent.model_copy(update={"status": status}))
     CLOCK.seconds += LOST_AFTER.total_seconds() + 1
     add_node(cluster, make_agent("node-a"))
-    cluster.instances.update(make_instance(node="node-a"))
+    cluster.instances.update(make_demo(node="node-a"))
     found = look(cluster)
     for name in ("agent_up", "ready", "can_thaw"):
         assert found.value(f"tryitnow_node_{name}", node="node-a") == 1
@@ -145,7 +145,7 @@ def test_a_silent_node_is_down_and_its_last_words_stay(cluster: Cluster) -> None
 async def test_a_node_that_is_found_is_timed_and_one_that_is_not_is_counted(
     cluster: Cluster, kubernetes: FakeKubernetes
 ) -> None:
-    instance = cluster.instances.update(kubernetes.put(make_instance()))
+    instance = cluster.instances.update(kubernetes.put(make_demo()))
     await reconcile_instance(kubernetes, cluster, instance.key)
     found = look(cluster)
     assert found.value("tryitnow_bind_refusals_total", reason="CheckpointNotFound") == 1
@@ -155,7 +155,7 @@ async def test_a_node_that_is_found_is_timed_and_one_that_is_not_is_counted(
 async def test_an_instance_whose_time_has_come_is_counted(
     cluster: Cluster, kubernetes: FakeKubernetes
 ) -> None:
-    instance = make_instance(ttl=timedelta(seconds=1), created=NOW - timedelta(days=400))
+    instance = make_demo(ttl=timedelta(seconds=1), created=NOW - timedelta(days=400))
     instance = cluster.instances.update(kubernetes.put(instance))
     await reconcile_instance(kubernetes, cluster, instance.key)
     assert look(cluster).value("tryitnow_instances_expired_total") == 1

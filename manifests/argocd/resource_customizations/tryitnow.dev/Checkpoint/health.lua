@@ -22,7 +22,7 @@ end
 hs.message = ready.message
 
 -- A node or its CRIU has to come (back): nothing of ours is at work.
-local waits = { NoNode = true, CRIUNotAvailable = true, NoNodeCanThaw = true }
+local waits = { NoNode = true, CRIUNotAvailable = true, NoNodeCanRestore = true }
 if waits[ready.reason] then
   hs.status = "Suspended"
   if ready.status == "False" then
@@ -32,7 +32,8 @@ if waits[ready.reason] then
 end
 
 -- A quota or a policy refuses what the controller orders: somebody has to change it.
-if ready.reason == "CannotCreateNodeCheckpoint" then
+local refused = { CannotCreateCheckpointRevision = true, CannotCreateNodeCheckpoint = true }
+if refused[ready.reason] then
   hs.status = "Degraded"
   return hs
 end
@@ -50,7 +51,7 @@ end
 if ready.status == "True" and status.candidateRevision == nil then
   hs.status = "Healthy"
   if status.warmMessage ~= nil then
-    hs.message = hs.message .. "; fewer warm copies wait than are wanted: " .. status.warmMessage
+    hs.message = hs.message .. "; fewer warm sandboxes wait than are wanted: " .. status.warmMessage
   end
 end
 return hs

@@ -1,4 +1,4 @@
--- One copy on one node, as the resource tree shows it below its Checkpoint. Its generation also changes with
+-- One revision on one node, as the resource tree shows it below its Checkpoint. Its generation also changes with
 -- each new share of the pool, which the agent need not answer: observedGeneration tells nothing here.
 local hs = { status = "Progressing", message = "waiting for the node's agent" }
 local status = obj.status
@@ -17,7 +17,7 @@ if ready == nil then
 end
 hs.message = ready.message
 
-if ready.status == "True" and status.phase == "Prepared" then
+if ready.status == "True" and status.phase == "Ready" then
   hs.status = "Healthy"
 elseif status.phase == "Quarantined" or status.phase == "Failed" then
   hs.status = "Degraded"
