@@ -15,7 +15,7 @@ from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.nodes import selected
 from tryitnow.controller.observed import Observed
 from tryitnow.controller.plan import Plan, creation, plan
-from tryitnow.controller.refusals import Attempt
+from tryitnow.controller.refusals import Attempt, noting_refusal
 from tryitnow.controller.status import status_from
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
@@ -97,19 +97,15 @@ class _Writer:
 
     async def _try(self, attempt: Attempt, key: Key, write: Callable[[], Awaitable[None]]) -> None:
         checkpoint, refusals = self._checkpoint, self._cluster.refusals
-        uid = checkpoint.metadata.uid
-        if not refusals.may_try(uid, attempt, key.name):
+        if not refusals.may_try(checkpoint.metadata.uid, attempt, key.name):
             return
         try:
-            await write()
+            with noting_refusal(self._kubernetes, refusals, checkpoint, attempt, key.name):
+                await write()
         except NotFoundError:
             return  # gone meanwhile: its event has the Checkpoint planned anew
         except RefusedError as error:
             logger.warning("%s: %s", checkpoint.key, error)
-            if refusals.refused(uid, attempt, key.name, error):
-                self._kubernetes.event(checkpoint, str(attempt), str(error), warning=True)
-            return
-        refusals.succeeded(uid, attempt, key.name)
 
     async def _create(self, key: Key, body: dict[str, Any]) -> None:
         try:

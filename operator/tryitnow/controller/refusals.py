@@ -7,12 +7,17 @@ not taken for done meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from tryitnow.api.meta import Key, Resource
 from tryitnow.backoff import Backoff, Pauses
+from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.kubernetes.errors import RefusedError
+from tryitnow.kubernetes.objects import AnyObject
 
 PAUSES = Pauses(first=timedelta(seconds=5), last=timedelta(minutes=5))
 """As between failed builds: a person has to raise the quota or to change the policy."""
@@ -95,6 +100,33 @@ class Refusals:
         if after is None or after.metadata.uid != uid:
             for write in self._standing.pop(uid, {}):
                 self._backoff.forget(_id(uid, *write))
+
+
+@contextmanager
+def noting_refusal(
+    kubernetes: KubernetesApi, refusals: Refusals, about: AnyObject, attempt: Attempt, name: str
+) -> Iterator[None]:
+    """Make a write in the block: a refusal is remembered, and the first of its kind is an Event.
+
+    Args:
+        kubernetes: The API server.
+        refusals: The refusals that stand.
+        about: The object that a refusal is said on.
+        attempt: The kind of the write.
+        name: Name of the object that is written.
+
+    Raises:
+        RefusedError: the API server refused; the caller decides what that means.
+
+    """
+    uid = about.metadata.uid
+    try:
+        yield
+    except RefusedError as error:
+        if refusals.refused(uid, attempt, name, error):
+            kubernetes.event(about, str(attempt), str(error), warning=True)
+        raise
+    refusals.succeeded(uid, attempt, name)
 
 
 def _id(uid: str, attempt: Attempt, name: str) -> str:
