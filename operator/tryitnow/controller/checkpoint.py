@@ -31,9 +31,11 @@ async def reconcile_checkpoint(
     if checkpoint is None or checkpoint.is_deleting:
         return None  # its copies go with it: they are owned by it
     writer = _Writer(kubernetes, cluster, checkpoint)
-    await writer.carry_out(plan(observe(cluster, checkpoint, kubernetes.clock.now())))
-    # Planned anew: the status reports results, not intentions.
     result = plan(observe(cluster, checkpoint, kubernetes.clock.now()))
+    if result.has_writes:
+        await writer.carry_out(result)
+        # Planned anew: the status reports results, not intentions.
+        result = plan(observe(cluster, checkpoint, kubernetes.clock.now()))
     try:
         status = status_from(checkpoint, result)
         cluster.checkpoints.update(await kubernetes.patch_status(checkpoint, status.to_api()))
