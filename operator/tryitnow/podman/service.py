@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tryitnow.podman.calls import CALL_SECONDS, Calls
+from tryitnow.podman.calls import CALL_SECONDS, Calls, ask
 from tryitnow.podman.errors import (
     PodmanBusyError,
     PodmanError,
@@ -69,9 +69,7 @@ class Service(Calls):
         """Ask the service about itself. Slow: it takes the lock of each container."""
 
         def call(api: Any) -> ServiceInfo:  # noqa: ANN401
-            answer = api.get("/info", timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            said = answer.json()
+            said = ask(api, "/info")
             host, store = said["host"], said["store"]
             return ServiceInfo(
                 version=said["version"]["Version"],
