@@ -36,10 +36,13 @@ async def reconcile_checkpoint(
         return await release_revisions(kubernetes, cluster, key)
     writer = _Writer(kubernetes, cluster, checkpoint)
     await writer.make_revision()
-    await writer.carry_out(plan(observe(cluster, checkpoint, kubernetes.clock.now())))
-    # Planned anew: the status reports results, not intentions.
     observed = observe(cluster, checkpoint, kubernetes.clock.now())
     result = plan(observed)
+    if result.has_writes:
+        await writer.carry_out(result)
+        # Planned anew: the status reports results, not intentions.
+        observed = observe(cluster, checkpoint, kubernetes.clock.now())
+        result = plan(observed)
     # The revisions first: a Checkpoint that is Ready has one with its images.
     for revision, built in revision_statuses(observed, result):
         await writer.write_revision(revision, built)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.controller.cluster import Cluster
-from tryitnow.controller.refusals import Attempt
+from tryitnow.controller.refusals import Attempt, noting_refusal
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
 from tryitnow.metrics.cluster import EXPIRED
@@ -37,13 +37,14 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
         expires_at = instance.expires_at()
         if expires_at is None or not kubernetes.clock.has_passed(expires_at):
             return False
-        metadata = instance.metadata
-        if not cluster.refusals.may_try(metadata.uid, Attempt.EXPIRE, metadata.name):
+        name, refusals = instance.metadata.name, cluster.refusals
+        if not refusals.may_try(instance.metadata.uid, Attempt.EXPIRE, name):
             return True
         try:
-            is_ours = await kubernetes.delete(instance, only_if_unchanged=True)
+            with noting_refusal(kubernetes, refusals, instance, Attempt.EXPIRE, name):
+                is_ours = await kubernetes.delete(instance, only_if_unchanged=True)
         except RefusedError as error:
-            _report_refusal(kubernetes, cluster, instance, error)
+            logger.warning("%s: %s", instance.key, error)
             return True
         except ConflictError:
             try:
@@ -59,15 +60,6 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
         return True
     msg = f"{instance.key} changes faster than it can be deleted at the end of its ttl"
     raise ConflictError(msg)
-
-
-def _report_refusal(
-    kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance, error: RefusedError
-) -> None:
-    logger.warning("%s: %s", instance.key, error)
-    metadata = instance.metadata
-    if cluster.refusals.refused(metadata.uid, Attempt.EXPIRE, metadata.name, error):
-        kubernetes.event(instance, str(Attempt.EXPIRE), str(error), warning=True)
 
 
 def expiry_check(kubernetes: KubernetesApi, instance: DemoInstance) -> timedelta | None:

@@ -7,7 +7,7 @@ import logging
 from tryitnow.api.demoinstance import DemoInstance, DemoInstanceStatus
 from tryitnow.api.meta import ConditionStatus, find_condition
 from tryitnow.controller.cluster import Cluster
-from tryitnow.controller.refusals import Attempt
+from tryitnow.controller.refusals import Attempt, noting_refusal
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
 
@@ -39,20 +39,18 @@ async def write_status(
         NotFoundError: it is gone.
 
     """
-    uid, name, refusals = instance.metadata.uid, instance.metadata.name, cluster.refusals
-    if not refusals.may_try(uid, Attempt.STATUS, name):
+    name, refusals = instance.metadata.name, cluster.refusals
+    if not refusals.may_try(instance.metadata.uid, Attempt.STATUS, name):
         return None
     try:
-        written = await kubernetes.patch_status(
-            instance, status.to_api(), only_if_unchanged=exclusive
-        )
+        with noting_refusal(kubernetes, refusals, instance, Attempt.STATUS, name):
+            written = await kubernetes.patch_status(
+                instance, status.to_api(), only_if_unchanged=exclusive
+            )
     except RefusedError as error:
         logger.warning("%s: %s", instance.key, error)
-        if refusals.refused(uid, Attempt.STATUS, name, error):
-            kubernetes.event(instance, str(Attempt.STATUS), str(error), warning=True)
         await _report_refusal(kubernetes, cluster, instance, error)
         return None
-    refusals.succeeded(uid, Attempt.STATUS, name)
     return cluster.instances.update(written)
 
 

@@ -9,7 +9,7 @@ from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import ConditionStatus, find_condition
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.instance_status import write_status
-from tryitnow.controller.refusals import Attempt
+from tryitnow.controller.refusals import Attempt, noting_refusal
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
 from tryitnow.kubernetes.objects import AnyObject
@@ -47,16 +47,14 @@ async def _release(
     if not object_.has_finalizer or not refusals.may_try(uid, Attempt.RELEASE, name):
         return
     try:
-        await kubernetes.remove_finalizer(object_)
+        with noting_refusal(kubernetes, refusals, object_, Attempt.RELEASE, name):
+            await kubernetes.remove_finalizer(object_)
     except ConflictError:
         return  # changed meanwhile: the next time it is seen how
     except RefusedError as error:
         # It will be refused each time: that must not keep the others waiting.
         logger.error("%s on lost node %s: %s", object_.key, node, error)
-        if refusals.refused(uid, Attempt.RELEASE, name, error):
-            kubernetes.event(object_, str(Attempt.RELEASE), str(error), warning=True)
         return
-    refusals.succeeded(uid, Attempt.RELEASE, name)
     logger.warning("%s: let go without node %s, which is lost", object_.key, node)
     note = f"node {node} is lost: deleted without waiting for it"
     kubernetes.event(object_, NODE_LOST, note, warning=True)

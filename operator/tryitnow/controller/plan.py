@@ -48,6 +48,11 @@ class Plan:
         return (*build, *self.distribution.create)
 
     @property
+    def has_writes(self) -> bool:
+        """Whether NodeCheckpoints are to be created or changed."""
+        return bool(self.create or self.pool.updates or self.distribution.fetch_updates)
+
+    @property
     def events(self) -> tuple[PlannedEvent, ...]:
         """The Events to record once the status is written."""
         return (*self.serving.events, *self.build.events)

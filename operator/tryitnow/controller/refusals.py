@@ -8,7 +8,8 @@ not taken for done meanwhile.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -107,6 +108,33 @@ class Refusals:
                 self._backoff.forget(_id(uid, *write))
 
 
+@contextmanager
+def noting_refusal(
+    kubernetes: KubernetesApi, refusals: Refusals, about: AnyObject, attempt: Attempt, name: str
+) -> Iterator[None]:
+    """Make a write in the block: a refusal is remembered, and the first of its kind is an Event.
+
+    Args:
+        kubernetes: The API server.
+        refusals: The refusals that stand.
+        about: The object on which a refusal is reported.
+        attempt: The kind of the write.
+        name: Name of the object that is written.
+
+    Raises:
+        RefusedError: the API server refused; the caller decides what that means.
+
+    """
+    uid = about.metadata.uid
+    try:
+        yield
+    except RefusedError as error:
+        if refusals.refused(uid, attempt, name, error):
+            kubernetes.event(about, str(attempt), str(error), warning=True)
+        raise
+    refusals.succeeded(uid, attempt, name)
+
+
 async def try_write(
     kubernetes: KubernetesApi,
     refusals: Refusals,
@@ -117,8 +145,8 @@ async def try_write(
 ) -> None:
     """Make a write, unless it was refused a short while ago.
 
-    A refusal is remembered, and its first one is an Event. An object that is gone meanwhile is no
-    error: its watch event has the work done anew.
+    A refusal is reported (``noting_refusal``). An object that is gone meanwhile is no error: its
+    watch event has the work done anew.
 
     Args:
         kubernetes: The API server.
@@ -129,19 +157,15 @@ async def try_write(
         write: Makes the write.
 
     """
-    uid = about.metadata.uid
-    if not refusals.may_try(uid, attempt, name):
+    if not refusals.may_try(about.metadata.uid, attempt, name):
         return
     try:
-        await write()
+        with noting_refusal(kubernetes, refusals, about, attempt, name):
+            await write()
     except NotFoundError:
         return
     except RefusedError as error:
         logger.warning("%s: %s", about.key, error)
-        if refusals.refused(uid, attempt, name, error):
-            kubernetes.event(about, str(attempt), str(error), warning=True)
-        return
-    refusals.succeeded(uid, attempt, name)
 
 
 def _id(uid: str, attempt: Attempt, name: str) -> str:

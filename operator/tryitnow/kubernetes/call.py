@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import aiohttp
@@ -84,12 +85,12 @@ async def write_with_retry(write: Callable[[], Awaitable[T]]) -> T:
     return await on_retry_after_error(WRITE_BACKOFF, may_be_repeated, write)
 
 
+@dataclass(frozen=True)
 class _Said:
     """A Status, which the API server sends with each failure."""
 
-    def __init__(self, message: str, fields: tuple[str, ...] = ()) -> None:
-        self.message = message
-        self.fields = fields
+    message: str
+    fields: tuple[str, ...] = ()
 
 
 def _said(body: object) -> _Said:

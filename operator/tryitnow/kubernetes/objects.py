@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from tryitnow.api.meta import NODE_FINALIZER, Key, ObjectMeta, Resource
+from tryitnow.api.meta import Identified, Key, ObjectMeta, Resource
 
 R = TypeVar("R", bound=Resource)
 
@@ -22,7 +22,7 @@ class UnreadableObjectError(ValueError):
 
 
 @dataclass(frozen=True)
-class UnreadableObject(Generic[R]):
+class UnreadableObject(Identified, Generic[R]):
     """An object that does not fit our model, such as one that a newer version of us wrote.
 
     Its metadata is all that is needed to let it go.
@@ -35,21 +35,6 @@ class UnreadableObject(Generic[R]):
 
     problem: str
     """The fields that do not fit, and why."""
-
-    @property
-    def key(self) -> Key:
-        """Namespace and name."""
-        return Key(self.metadata.namespace, self.metadata.name)
-
-    @property
-    def is_deleting(self) -> bool:
-        """Whether somebody has asked for its deletion."""
-        return self.metadata.deletion_timestamp is not None
-
-    @property
-    def has_finalizer(self) -> bool:
-        """Whether a node is said to hold something for it."""
-        return NODE_FINALIZER in self.metadata.finalizers
 
     def text_at(self, *path: str) -> str | None:
         """Return the text at a path of the object, such as ``spec``, ``nodeName``; else None."""

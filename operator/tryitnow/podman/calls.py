@@ -167,11 +167,32 @@ def act(api: Any, container: str, verb: str, **params: Any) -> None:  # noqa: AN
     api.post(path, params=params, timeout=CALL_SECONDS).raise_for_status()
 
 
+def ask(api: Any, path: str, **params: object) -> Any:  # noqa: ANN401
+    """Return what Podman says at a path."""
+    answer = api.get(path, params=params, timeout=CALL_SECONDS)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def ask_if_there(api: Any, path: str) -> Any | None:  # noqa: ANN401
+    """Return what Podman says of one object; None when there is none of that name."""
+    answer = api.get(path, timeout=CALL_SECONDS)
+    if answer.status_code == requests.codes.not_found:
+        return None
+    answer.raise_for_status()
+    return answer.json()
+
+
+def delete_if_there(api: Any, path: str, **params: object) -> None:  # noqa: ANN401
+    """Have an object removed, which may have to wait for its lock; fine when there is none."""
+    answer = api.delete(path, params=params, timeout=FREEZE_SECONDS)
+    if answer.status_code != requests.codes.not_found:
+        answer.raise_for_status()
+
+
 def pid_of(api: Any, container: str) -> int:  # noqa: ANN401
     """Ask for a container's process ID on the node; 0 when it does not run."""
-    answer = api.get(f"/containers/{container}/json", timeout=CALL_SECONDS)
-    answer.raise_for_status()
-    return int(answer.json()["State"].get("Pid", 0))
+    return int(ask(api, f"/containers/{container}/json")["State"].get("Pid", 0))
 
 
 def is_answer(error: APIError) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from tryitnow.podman.calls import CALL_SECONDS, Calls
+from tryitnow.podman.calls import CALL_SECONDS, Calls, ask
 from tryitnow.podman.errors import ExecTimeoutError, NodeLimitError, PodmanError
 from tryitnow.podman.limits import OF_A_CONTAINER_TOO
 from tryitnow.podman.oom import let_go_first
@@ -103,9 +103,7 @@ class _Execution:
                 self._written += chunk
                 if len(self._written) > 2 * _OUTPUT_BYTES:
                     _keep_the_end(self._written)
-        found = api.get(f"/exec/{session}/json", timeout=CALL_SECONDS)
-        found.raise_for_status()
-        return int(found.json()["ExitCode"])
+        return int(ask(api, f"/exec/{session}/json")["ExitCode"])
 
     def _let_go_first(self, api: Any, session: str) -> None:  # noqa: ANN401
         found = api.get(f"/exec/{session}/json", timeout=CALL_SECONDS)

@@ -6,9 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import requests
-
-from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, LISTING, Calls, act, pid_of
+from tryitnow.podman.calls import (
+    CALL_SECONDS,
+    LISTING,
+    Calls,
+    act,
+    ask,
+    ask_if_there,
+    delete_if_there,
+    pid_of,
+)
 from tryitnow.podman.spec import NewContainer, container_spec
 from tryitnow.podman.state import ContainerState, demultiplex, from_inspect, from_list
 
@@ -61,9 +68,7 @@ class Containers(Calls):
             # Only what was initialized has the OCI configuration that a restore starts from.
             act(api, name, "init")
             act(api, name, "stop", timeout=0)
-            answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            return Path(answer.json()["StaticDir"])
+            return Path(ask(api, f"/containers/{name}/json")["StaticDir"])
 
         return await self._run_whole(call, on=name)
 
@@ -108,10 +113,7 @@ class Containers(Calls):
         """
 
         def call(api: Any) -> None:  # noqa: ANN401
-            params = {"force": True, "v": True, "timeout": 0, "ignore": True}
-            answer = api.delete(f"/containers/{name}", params=params, timeout=FREEZE_SECONDS)
-            if answer.status_code != requests.codes.not_found:
-                answer.raise_for_status()
+            delete_if_there(api, f"/containers/{name}", force=True, v=True, timeout=0, ignore=True)
 
         await self._run_removal(call, on=name)
 
@@ -119,11 +121,8 @@ class Containers(Calls):
         """Return a container's state; None when there is none of that name."""
 
         def call(api: Any) -> ContainerState | None:  # noqa: ANN401
-            answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
-            if answer.status_code == requests.codes.not_found:
-                return None
-            answer.raise_for_status()
-            return from_inspect(answer.json())
+            found = ask_if_there(api, f"/containers/{name}/json")
+            return None if found is None else from_inspect(found)
 
         return await self._run(call, on=name)
 
@@ -131,11 +130,10 @@ class Containers(Calls):
         """Return the environment that a container was made with; empty when there is none."""
 
         def call(api: Any) -> dict[str, str]:  # noqa: ANN401
-            answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
-            if answer.status_code == requests.codes.not_found:
+            found = ask_if_there(api, f"/containers/{name}/json")
+            if found is None:
                 return {}
-            answer.raise_for_status()
-            pairs = (entry.partition("=") for entry in answer.json()["Config"].get("Env") or ())
+            pairs = (entry.partition("=") for entry in found["Config"].get("Env") or ())
             return {key: value for key, _, value in pairs}
 
         return await self._run(call, on=name)
@@ -144,10 +142,9 @@ class Containers(Calls):
         """Return all containers, running or not, whose name starts with the prefix."""
 
         def call(api: Any) -> list[ContainerState]:  # noqa: ANN401
-            params = {"all": True, "filters": json.dumps({"name": [f"^{prefix}"]})}
-            answer = api.get("/containers/json", params=params, timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            return [from_list(item) for item in answer.json() or []]
+            filters = json.dumps({"name": [f"^{prefix}"]})
+            found = ask(api, "/containers/json", all=True, filters=filters)
+            return [from_list(item) for item in found or []]
 
         return await self._run(call, on=LISTING)
 
@@ -159,10 +156,8 @@ class Containers(Calls):
         """
 
         def call(api: Any) -> list[str]:  # noqa: ANN401
-            params = {"all": True, "external": True}
-            answer = api.get("/containers/json", params=params, timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            found = (c["Names"][0] for c in answer.json() or [] if c["State"] == "storage")
+            listed = ask(api, "/containers/json", all=True, external=True)
+            found = (c["Names"][0] for c in listed or [] if c["State"] == "storage")
             return [name for name in found if name.startswith(prefix)]
 
         return await self._run(call, on=LISTING)

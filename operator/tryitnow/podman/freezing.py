@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from podman.errors import APIError
 
 from tryitnow.api.definition import CRIUOptions, TCPPolicy
-from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS
+from tryitnow.podman.calls import FREEZE_SECONDS, ask
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.criu_log import CRIULog, read_log
 from tryitnow.podman.errors import CRIUError, PodmanFailure
@@ -157,9 +157,8 @@ class Freezing(Containers):
 
     async def _log_of(self, name: str, log: str) -> CRIULog:
         def call(api: Any) -> CRIULog:  # noqa: ANN401
-            answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            return read_log(f"{answer.json()['StaticDir']}/{log}.log")
+            static = ask(api, f"/containers/{name}/json")["StaticDir"]
+            return read_log(f"{static}/{log}.log")
 
         try:
             return await self._run(call, on=name)

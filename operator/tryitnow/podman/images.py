@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from podman.errors import APIError
 
-from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, is_answer
+from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, ask, is_answer
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.errors import ImagePullError, PodmanError
 from tryitnow.podman.layers import create, mounted
@@ -183,9 +183,7 @@ def _pull(api: Any, reference: str, policy: PullPolicy, headers: Mapping[str, st
             raise
         raise _not_pulled(reference, text_of(error)) from error
     quoted = urllib.parse.quote(last.get("id") or reference, safe="")
-    answer = api.get(f"/images/{quoted}/json", timeout=CALL_SECONDS)
-    answer.raise_for_status()
-    found = answer.json()
+    found = ask(api, f"/images/{quoted}/json")
     return Image(id=found["Id"], pinned=_pinned(reference, found))
 
 

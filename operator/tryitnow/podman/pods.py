@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import requests
-
-from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, Calls, act, pid_of
+from tryitnow.podman.calls import (
+    CALL_SECONDS,
+    Calls,
+    act,
+    ask,
+    ask_if_there,
+    delete_if_there,
+    pid_of,
+)
 from tryitnow.podman.errors import PodmanError
 from tryitnow.podman.spec import port_mappings
 from tryitnow.podman.state import PortMapping
@@ -109,11 +115,9 @@ class Pods(Calls):
         """Return a pod's state, by name or ID; None when there is none."""
 
         def call(api: Any) -> PodState | None:  # noqa: ANN401
-            answer = api.get(f"/pods/{name}/json", timeout=CALL_SECONDS)
-            if answer.status_code == requests.codes.not_found:
+            found = ask_if_there(api, f"/pods/{name}/json")
+            if found is None:
                 return None
-            answer.raise_for_status()
-            found = answer.json()
             codes = {}
             if any(container["State"] in _ENDED for container in found.get("Containers") or ()):
                 codes = _exit_codes(api, {"pod": [found["Id"]]})
@@ -125,10 +129,8 @@ class Pods(Calls):
         """Return all pods whose name starts with the prefix."""
 
         def call(api: Any) -> list[PodState]:  # noqa: ANN401
-            params = {"filters": json.dumps({"name": [f"^{prefix}"]})}
-            answer = api.get("/pods/json", params=params, timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            pods = answer.json() or []
+            filters = json.dumps({"name": [f"^{prefix}"]})
+            pods = ask(api, "/pods/json", filters=filters) or []
             members = (c for pod in pods for c in pod.get("Containers") or ())
             codes = {}
             if any(container["Status"] in _ENDED for container in members):
@@ -160,18 +162,13 @@ class Pods(Calls):
         """
 
         def call(api: Any) -> None:  # noqa: ANN401
-            params = {"force": True, "timeout": 0}
-            answer = api.delete(f"/pods/{name}", params=params, timeout=FREEZE_SECONDS)
-            if answer.status_code != requests.codes.not_found:
-                answer.raise_for_status()
+            delete_if_there(api, f"/pods/{name}", force=True, timeout=0)
 
         await self._run_removal(call, on=name)
 
 
 def _start_infra(api: Any, name: str) -> int:  # noqa: ANN401
-    answer = api.get(f"/pods/{name}/json", timeout=CALL_SECONDS)
-    answer.raise_for_status()
-    infra = answer.json().get("InfraContainerID", "")
+    infra = ask(api, f"/pods/{name}/json").get("InfraContainerID", "")
     if not infra:
         msg = f"pod {name} has lost the container that holds its namespaces: remove the pod"
         raise PodmanError(msg)
@@ -184,10 +181,8 @@ def _start_infra(api: Any, name: str) -> int:  # noqa: ANN401
 
 def _exit_codes(api: Any, filters: Mapping[str, list[str]]) -> dict[str, int]:  # noqa: ANN401
     """Return exit codes by container ID: Podman tells none where it tells of pods."""
-    params = {"all": True, "filters": json.dumps(filters)}
-    answer = api.get("/containers/json", params=params, timeout=CALL_SECONDS)
-    answer.raise_for_status()
-    return {found["Id"]: int(found.get("ExitCode", 0)) for found in answer.json() or ()}
+    listed = ask(api, "/containers/json", all=True, filters=json.dumps(filters))
+    return {found["Id"]: int(found.get("ExitCode", 0)) for found in listed or ()}
 
 
 def _from_inspect(found: Mapping[str, Any], codes: Mapping[str, int]) -> PodState:

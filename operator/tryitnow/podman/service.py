@@ -11,14 +11,12 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tryitnow.podman.calls import CALL_SECONDS, Calls
+from tryitnow.podman.calls import CALL_SECONDS, Calls, ask
 from tryitnow.podman.errors import (
     PodmanBusyError,
     PodmanError,
@@ -26,15 +24,10 @@ from tryitnow.podman.errors import (
     PodmanUnreachableError,
 )
 from tryitnow.podman.limits import as_node_limit
+from tryitnow.podman.listener import SYSTEM_PATH, listening_process
 
 RELOAD_SECONDS = 120.0
 """Podman works through the containers one after the other, some 50 ms each."""
-
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where a service without a PATH of its own, such as systemd, looks for commands."""
-
-_UCRED = struct.Struct("3i")
-"""The kernel's struct ucred (unix(7)): process, user, group."""
 
 _PROC = Path("/proc")
 
@@ -69,9 +62,7 @@ class Service(Calls):
         """Ask the service about itself. Slow: it takes the lock of each container."""
 
         def call(api: Any) -> ServiceInfo:  # noqa: ANN401
-            answer = api.get("/info", timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            said = answer.json()
+            said = ask(api, "/info")
             host, store = said["host"], said["store"]
             return ServiceInfo(
                 version=said["version"]["Version"],
@@ -130,21 +121,17 @@ class ServiceProcess:
 def _listener(path: str) -> int:
     """Return which process listens at a socket."""
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(CALL_SECONDS)
-            connection.connect(path)
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid = listening_process(path, CALL_SECONDS)
     except OSError as error:
         msg = f"Podman does not answer at {path}: {error}"
         raise PodmanUnreachableError(msg) from error
-    pid, _, _ = _UCRED.unpack(credentials)
     if not pid:
         msg = (
             f"the process that listens at {path} is not seen from here: the agent's Pod needs "
             "hostPID"
         )
         raise PodmanError(msg)
-    return int(pid)
+    return pid
 
 
 def read_process(pid: int, proc: Path = _PROC) -> ServiceProcess:
@@ -161,7 +148,7 @@ def read_process(pid: int, proc: Path = _PROC) -> ServiceProcess:
     except OSError as error:
         msg = f"Podman's service (process {pid}) cannot be looked into: {error}"
         raise PodmanError(msg) from error
-    env.setdefault("PATH", _PATH)
+    env.setdefault("PATH", SYSTEM_PATH)
     for end in range(1, len(words) - 1):
         if words[end : end + 2] == ["system", "service"]:
             return ServiceProcess(pid, words[:end], env)
