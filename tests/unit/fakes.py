@@ -547,6 +547,10 @@ class FakePodman(Podman):
         """Return the names of all containers."""
         return sorted(self._containers)
 
+    def state(self, name: str) -> ContainerState:
+        """Return how a container is, without asking Podman."""
+        return self._known(name).state
+
     def stop(self, name: str, exit_code: int = 137) -> None:
         """Have a container end."""
         running = self._containers[name]
