@@ -22,6 +22,7 @@ from tryitnow.agent.demos.status import (
 from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.errors import (
     ContainerDiedError,
+    FirewallError,
     HookError,
     NodeShortError,
     NotReadyError,
@@ -34,6 +35,7 @@ from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 from tryitnow.metrics.starts import RESTARTS
 from tryitnow.podman.client import PodState
 from tryitnow.podman.errors import NodeLimitError, PodmanError
@@ -73,16 +75,47 @@ async def keep_running(
     if sandbox is None:
         return await _of_older_version(tools, demo, alive=main.alive)
     pod = await tools.start.sandboxes.state_of(sandbox)
-    ended = None if pod is None else await _what_ended(tools, sandbox, pod)
-    if pod is None or ended is not None:
-        return await _ended(tools, demo, definition, sandbox, ended or "its pod is gone")
+    if (ended := await _what_ended(tools, demo, definition, sandbox, pod)) is not None:
+        return await _ended(tools, demo, definition, sandbox, ended)
+    uid = demo.metadata.uid
     if demo.status.phase is Phase.RESTARTING:
+        # Also a demo of which all containers run waits: its hook failed, say. What we write about
+        # that comes back as an event, and has the demo looked at at once.
+        if wait := tools.crashes.remaining(uid):
+            return wait
         return await _bring_back(tools, demo, definition, sandbox)
-    answer = tools.verdicts.of(demo.metadata.uid)
-    if answer is None:
+    answer = tools.verdicts.of(uid)
+    if answer is not None:
+        return await _not_answering(tools, demo, definition, sandbox, answer)
+    if tools.verdicts.answers(uid):
         await report_answering(tools, demo)
-        return None
-    return await _not_answering(tools, demo, definition, sandbox, answer)
+    return None
+
+
+async def keep_without_definition(
+    tools: DemoTools, demo: DemoInstance, reason: str, why: str
+) -> timedelta:
+    """Say how a demo is of which nobody knows how to start or to ask it; return when to look again.
+
+    Raises:
+        PodmanUnreachableError: Podman does not answer: nobody knows.
+
+    """
+    if await tools.start.sandboxes.is_running(demo_name(demo)):
+        message = f"{why}. Its containers run; whether it answers is not known. {_KEPT}"
+        await report_unknown(tools, demo, reason, message)
+    else:
+        message = f"{why}. Its containers do not all run, and are not started again. {_KEPT}"
+        await report_down(tools, demo, reason, message, Phase.NOT_ANSWERING)
+    return STORAGE_LOOK
+
+
+async def nobody_answers(tools: DemoTools, demo: DemoInstance, why: str) -> None:
+    """Say that a demo does not answer, when Podman cannot be asked about it either."""
+    answer = tools.verdicts.of(demo.metadata.uid)
+    if answer is not None and demo.status.phase in {Phase.READY, Phase.NOT_ANSWERING}:
+        message = f"{answer}\nNor does Podman say how its containers are: {why}. {_KEPT}"
+        await report_down(tools, demo, "NotAnswering", message, Phase.NOT_ANSWERING)
 
 
 async def _of_older_version(
@@ -98,12 +131,21 @@ async def _of_older_version(
     return None
 
 
-async def _what_ended(tools: DemoTools, sandbox: Sandbox, pod: PodState) -> str | None:
+async def _what_ended(
+    tools: DemoTools,
+    demo: DemoInstance,
+    definition: Definition,
+    sandbox: Sandbox,
+    pod: PodState | None,
+) -> str | None:
     """Return which container has ended, and how; None when all run or are paused."""
+    if pod is None:
+        return "its pod is gone"
     if not pod.infra_running:
         return "its pod had ended, as after a reboot of the node"
-    if not pod.members:
-        return "its containers are gone"
+    for container, own in sandbox.containers(demo_name(demo), definition).items():
+        if own not in pod.members:
+            return f"container {container} is gone: somebody removed it"
     for own, state in sorted(pod.members.items()):
         if state in {"running", "paused"}:
             continue
@@ -121,19 +163,36 @@ async def _ended(
     tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox, what: str
 ) -> timedelta | None:
     """Handle that a container ended: say so, wait its pause, and start it again."""
-    uid = demo.metadata.uid
-    if demo.status.phase is not Phase.RESTARTING:
-        count = tools.crashes.ended(uid)
-        count_demo(tools.start.metrics, RESTARTS, demo)
-        wait = tools.crashes.remaining(uid)
-        ahead = f" in {wait.total_seconds():.0f} s" if wait else ""
-        often = f", the {count}. time in a row" if count > 1 else ""
-        message = f"{what}{often}. It is started again{ahead}. {_KEPT}"
-        reason = "CrashLoop" if count > 1 else "Restarting"
-        demo = await report_down(tools, demo, reason, message, Phase.RESTARTING)
-    if wait := tools.crashes.remaining(uid):
+    demo = await note_end(tools, demo, what, "It is started again", _KEPT)
+    if wait := tools.crashes.remaining(demo.metadata.uid):
         return wait
     return await _bring_back(tools, demo, definition, sandbox)
+
+
+async def note_end(
+    tools: DemoTools, demo: DemoInstance, what: str, follows: str, data: str
+) -> DemoInstance:
+    """Count an end of a container once, and say so; ``crashes`` has the pause that follows."""
+    uid = demo.metadata.uid
+    # In a pause no container runs that could end: this one was counted, and could not be told.
+    if demo.status.phase is Phase.RESTARTING or tools.crashes.remaining(uid):
+        return demo
+    count = tools.crashes.ended(uid)
+    count_demo(tools.start.metrics, RESTARTS, demo)
+    wait = tools.crashes.remaining(uid)
+    ahead = f" in {wait.total_seconds():.0f} s" if wait else ""
+    often = f", the {count}. time in a row" if count > 1 else ""
+    message = f"{what}{often}. {follows}{ahead}. {data}"
+    reason = "CrashLoop" if count > 1 else "Restarting"
+    try:
+        return await report_down(tools, demo, reason, message, Phase.RESTARTING)
+    except NotFoundError:
+        raise
+    except KubernetesError as error:
+        # An API server that is away is no reason to keep the demo down. That it was ready once is
+        # written already, so nothing is thrown away whatever happens now.
+        logger.warning("%s: started again although nobody could be told: %s", demo.key, error)
+        return demo
 
 
 async def _bring_back(
@@ -164,6 +223,7 @@ async def _bring_back(
     timings = running.timings.model_copy(update={"hooks": hooks})
     started = Started(Running(running.sandbox, running.started_by, timings))
     took = timedelta(seconds=time.monotonic() - began)
+    tools.crashes.started(uid)
     tools.verdicts.forget(uid)
     timings = await report_ready(tools, demo, definition, started, took)
     demo_started(tools.start.metrics, demo, running.started_by, None, timings)
@@ -191,7 +251,7 @@ async def _not_answering(
     """Handle that clients get no answer although all containers run."""
     message = f"{answer}\nAll of its containers run. {_KEPT}"
     if await tools.start.prober.ask_inside(definition, sandbox) is None:
-        if not await tools.start.sandboxes.firewall.is_open(sandbox.pid):
+        if await _is_closed(tools, demo, sandbox):
             # An agent ended between the start of its containers and the opening of the firewall.
             return await _bring_back(tools, demo, definition, sandbox)
         await tools.network.repair()
@@ -203,7 +263,17 @@ async def _not_answering(
     return None
 
 
+async def _is_closed(tools: DemoTools, demo: DemoInstance, sandbox: Sandbox) -> bool:
+    try:
+        return not await tools.start.sandboxes.firewall.is_open(sandbox.pid)
+    except FirewallError as error:
+        # That it does not answer must be told all the same.
+        logger.warning("%s: its firewall cannot be looked at: %s", demo.key, error)
+        return False
+
+
 async def wait_for_storage(tools: DemoTools, demo: DemoInstance, problem: str) -> timedelta:
     """Say that nothing is started anew while the storage is not what it was."""
-    await report_unknown(tools, demo, "StorageChanged", f"{problem}\n{_KEPT}")
+    data = f"\n{_KEPT}" if demo.was_ready else ""
+    await report_unknown(tools, demo, "StorageChanged", f"{problem}{data}")
     return STORAGE_LOOK
