@@ -136,6 +136,9 @@ class FakeKubernetes(KubernetesApi):
         """What is answered to a method about a kind, such as "PATCH" of "demoinstances/status"."""
 
         self.is_down = False
+        self.on_request: Callable[[], None] = lambda: None
+        """Called before each request about an object of ours."""
+
         self.recorded: list[EventRecord] = []
         """Events that somebody else recorded, as they are read."""
 
@@ -214,6 +217,7 @@ class FakeKubernetes(KubernetesApi):
         body: Any = None,
     ) -> Any:
         await asyncio.sleep(0)  # others go on meanwhile
+        self.on_request()
         if self.is_down:
             msg = f"{what}: the API server does not answer"
             raise KubernetesError(msg)
@@ -492,6 +496,9 @@ class FakePodman(Podman):
         self.delay: dict[str, float] = {}
         """Seconds that a call takes before it is done, by its name."""
 
+        self.on_call: Callable[[], None] = lambda: None
+        """Called before each call."""
+
         self.disconnects: dict[str, int] = {}
         """How many of the next calls break off after they were done, by their name."""
 
@@ -561,6 +568,16 @@ class FakePodman(Podman):
         """Have a container that somebody else made; it does not listen."""
         self._containers[state.name] = _Running(state)
 
+    def lose_all(self) -> Callable[[], None]:
+        """List nothing any more, as with another storage; what is returned brings all back."""
+        before = self._containers, self._made_pods, self.pods
+
+        def bring_back() -> None:
+            self._containers, self._made_pods, self.pods = before
+
+        self._containers, self._made_pods, self.pods = {}, {}, {}
+        return bring_back
+
     def reboot(self) -> None:
         """End all processes; what was made stays."""
         for running in self._containers.values():
@@ -584,6 +601,7 @@ class FakePodman(Podman):
         self, call: str, name: str, work: Callable[[], Awaitable[T]], *, lets_go: bool = False
     ) -> T:
         """Do a call. One that does not let go is done to its end, as Podman's client does it."""
+        self.on_call()
         self.log.append(f"{call} {name}")
         if call in self.failures:
             raise self.failures[call]
@@ -820,17 +838,17 @@ class FakePodman(Podman):
         await self._do("unpause", name, work)
 
     async def remove(self, name: str) -> None:
-        async def work() -> None:
-            if name in self.ghosts:
-                self.ghosts.remove(name)
-            running = self._containers.pop(name, None)
-            if running is None:
-                return
-            if running.runner is not None:
-                await running.runner.cleanup()
-            self._tell(running.state, EventAction.REMOVED)
+        await self._do("remove", name, lambda: self._take_away(name))
 
-        await self._do("remove", name, work)
+    async def _take_away(self, name: str) -> None:
+        if name in self.ghosts:
+            self.ghosts.remove(name)
+        running = self._containers.pop(name, None)
+        if running is None:
+            return
+        if running.runner is not None:
+            await running.runner.cleanup()
+        self._tell(running.state, EventAction.REMOVED)
 
     async def inspect(self, name: str) -> ContainerState | None:
         async def work() -> ContainerState | None:
@@ -982,8 +1000,9 @@ class FakePodman(Podman):
         async def work() -> None:
             pod = self.pods.pop(name, None)
             self._made_pods.pop(name, None)
+            # One call for all of them: Podman goes on though nobody waits for it any more.
             for member in self._with_members(pod).members if pod else ():
-                await self.remove(member)
+                await self._take_away(member)
 
         await self._do("remove pod", name, work)
 
