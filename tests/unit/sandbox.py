@@ -48,6 +48,9 @@ class FakeFirewall(Firewall):
 
     async def is_open(self, pid: int) -> bool:
         assert pid
+        if self.fails:
+            msg = "nft: no such file"
+            raise FirewallError(msg)
         return bool(self.states) and self.states[-1] is State.OPEN
 
     def _set(self, pid: int, state: State) -> None:
