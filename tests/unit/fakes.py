@@ -176,6 +176,10 @@ class FakeKubernetes(KubernetesApi):
         """Whether the object is still there."""
         return (type(resource).plural, resource.key) in self._objects
 
+    def vanish(self, resource: Resource) -> None:
+        """Have an object go, whatever finalizers it has, as after a person took them off."""
+        self._drop(type(resource), resource.key)
+
     def reasons(self) -> list[str]:
         """Return the reasons of all Events, in order."""
         return [event.reason for event in self.events]

@@ -1,428 +1,440 @@
-"""What nobody owns is removed, what should run and does not is looked at, all else is left."""
+"""What nobody owns is removed, after a while and by way of the trash; all else is left."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.unit.builders import make_archive, make_copy, make_instance
+from tests.unit.agent.demos.shop import Clock, Shop
+from tests.unit.builders import REVISION, make_archive, make_demo, make_node_checkpoint
 from tests.unit.fakes import FakeKubernetes, FakePodman
-from tryitnow.agent.collect import collect, ended
-from tryitnow.agent.names import Role, demo_container, slot_container, work_container
 from tryitnow.agent.node import Node
-from tryitnow.agent.orphans import headless, orphaned_files, orphans
-from tryitnow.agent.pool import Slot
-from tryitnow.agent.prepared import REPOSITORY, Prepared, image_tag
-from tryitnow.agent.restore import archive_name
-from tryitnow.agent.sandbox import Sandbox
+from tryitnow.agent.sandbox.names import Role, demo_name, parse, stock_name, work_name
+from tryitnow.agent.storage.generations import REPOSITORY, image_tag
+from tryitnow.agent.upkeep.garbage import collect
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
-from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.kubernetes.errors import ForbiddenError, KubernetesError
 from tryitnow.podman.client import ContainerState, PodState, PortMapping
-from tryitnow.workqueue import WorkQueue
+from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
-Phase = NodeCheckpointPhase
+GRACE = timedelta(minutes=10)
 
-Look = Callable[[], Awaitable[None]]
+STEM = f"default_shop_{REVISION}"
+NOBODYS = "tryitnow_demo_default_nobody_12345678"
+POD = PodState(
+    f"tryitnow_pod_{'0' * 16}", "id-of-pod", "infra", members={"tryitnow_pod_x_db": "running"}
+)
 
-DEMO = make_instance(node="node-a", phase=DemoInstancePhase.READY)
-COPY = make_copy("node-a")
-STEM = archive_name(COPY).stem
 
-
-def container(
-    name: object, *, running: bool = True, ports: tuple[PortMapping, ...] = ()
-) -> ContainerState:
+def container(name: object, *, ports: tuple[PortMapping, ...] = ()) -> ContainerState:
     return ContainerState(
-        name=str(name),
-        id=f"id-of-{name}",
-        running=running,
-        exit_code=0,
-        pid=1,
-        image="shop",
-        ports=ports,
+        name=str(name), id=f"id-of-{name}", running=True, exit_code=0, pid=1, image="", ports=ports
     )
 
 
-# -- orphans --------------------------------------------------------------------------------------
+async def collect_twice(node: Node, clock: Clock) -> None:
+    """Look twice, with the grace period in between."""
+    await collect(node)
+    clock.wait(GRACE)
+    await collect(node)
 
 
-def _orphans(
-    containers: list[ContainerState], wanted: list[DemoInstance], held: list[NodeCheckpoint]
-) -> list[str]:
-    names = [container.name for container in containers]
-    return [str(name) for name in orphans(names, wanted, held)]
+def orphaned(kubernetes: FakeKubernetes, demo: DemoInstance) -> None:
+    """Have the object vanish, as by a person who took its finalizer off."""
+    kubernetes.vanish(demo)
 
 
-def test_a_demo_without_an_instance_is_an_orphan() -> None:
-    name = str(demo_container(DEMO))
-    assert _orphans([container(name)], [], []) == [name]
-    assert _orphans([container(name)], [DEMO], []) == []
+# -- sandboxes ------------------------------------------------------------------------------------
 
 
-def test_a_demo_of_an_earlier_namesake_is_an_orphan() -> None:
-    earlier = make_instance(uid="0123456789abcdef")
-    name = str(demo_container(earlier))
-    assert _orphans([container(name)], [DEMO], []) == [name]
-
-
-def test_a_demo_that_is_being_deleted_still_has_its_owner() -> None:
-    deleting = make_instance(deleting=True, finalizer=True)
-    assert _orphans([container(demo_container(deleting))], [deleting], []) == []
-
-
-@pytest.mark.parametrize("role", [Role.BUILD, Role.VERIFY])
-@pytest.mark.parametrize(
-    ("phase", "is_orphan"),
-    [
-        (Phase.PENDING, False),
-        (Phase.BUILDING, False),
-        (Phase.VERIFYING, False),
-        (Phase.QUARANTINED, False),  # a test restore may be under way
-        (Phase.PREPARED, True),
-    ],
-)
-def test_a_work_container_belongs_to_a_copy_that_is_not_finished(
-    role: Role, phase: NodeCheckpointPhase, *, is_orphan: bool
+async def test_nothing_is_removed_at_the_first_look(
+    node: Node, podman: FakePodman, clock: Clock
 ) -> None:
-    copy = make_copy(phase=phase)
-    name = str(work_container(role, copy))
-    assert _orphans([container(name)], [], [copy]) == ([name] if is_orphan else [])
+    podman.add(container(NOBODYS))
+    (node.archives.directory / f"{STEM}.md").touch()
+    await collect(node)
+    clock.wait(GRACE - timedelta(seconds=1))
+    await collect(node)
+    assert podman.containers() == [NOBODYS]
+    assert node.archives.names() == {f"{STEM}.md"}
 
 
-def test_a_work_container_of_no_copy_is_an_orphan() -> None:
-    name = str(work_container(Role.BUILD, make_copy(revision="0123456789")))
-    assert _orphans([container(name)], [], [make_copy(phase=Phase.BUILDING)]) == [name]
-
-
-@pytest.mark.parametrize(
-    "name", ["postgres", "tryitnow", "tryitnow_", "tryitnow_demo_default_anna", "my_demo_a_b_c",
-             "tryitnow_other_default_anna_12345678"],
-)  # fmt: skip
-def test_what_does_not_have_one_of_our_names_is_never_touched(name: str) -> None:
-    assert _orphans([container(name)], [], []) == []
-
-
-# -- orphaned_files -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "ending", [".md", ".tar", ".tar.zst"],
-)  # fmt: skip
-def test_archive_files_belong_to_their_copy(ending: str) -> None:
-    assert orphaned_files({f"{STEM}{ending}"}, [COPY]) == []
-    assert orphaned_files({f"{STEM}{ending}"}, []) == [f"{STEM}{ending}"]
-
-
-def test_a_partial_download_belongs_to_its_copy() -> None:
-    partial = f".{STEM}.tar.zst.0123456789abcdef.partial"
-    assert orphaned_files({partial}, [COPY]) == []
-    assert orphaned_files({partial}, []) == [partial]
-
-
-def test_files_of_another_revision_namespace_or_checkpoint_are_orphans() -> None:
-    others = {
-        archive_name(make_copy(revision="0123456789")).stem,
-        archive_name(make_copy(namespace="elsewhere")).stem,
-        archive_name(make_copy(checkpoint="blog")).stem,
-    }
-    files = {f"{stem}.tar.zst" for stem in others}
-    assert orphaned_files(files | {f"{STEM}.tar.zst"}, [COPY]) == sorted(files)
-
-
-@pytest.mark.parametrize(
-    "file", ["notes.md", "README", "backup_of_shop.tar", "default_shop_rev.tar.zst",
-             f"{STEM}.tar.zst.bak", f"{STEM}.tar.gz", f"copy of {STEM}.tar"],
-)  # fmt: skip
-def test_a_persons_own_files_are_never_touched(file: str) -> None:
-    assert orphaned_files({file}, []) == []
-
-
-# -- ended ----------------------------------------------------------------------------------------
-
-
-def test_a_ready_demo_whose_container_does_not_run_has_ended() -> None:
-    name = demo_container(DEMO)
-    assert ended([DEMO], []) == [DEMO.key]
-    assert ended([DEMO], [container(name, running=False)]) == [DEMO.key]
-    assert ended([DEMO], [container(name)]) == []
-
-
-@pytest.mark.parametrize(
-    "phase", [DemoInstancePhase.PENDING, DemoInstancePhase.STARTING, DemoInstancePhase.FAILED]
-)
-def test_one_that_is_not_ready_has_not_ended(phase: DemoInstancePhase) -> None:
-    assert ended([make_instance(phase=phase)], []) == []
-
-
-# -- everything with everything -------------------------------------------------------------------
-
-
-class Looked(WorkQueue):
-    """A queue that only remembers what was to be looked at."""
-
-    def __init__(self) -> None:
-        super().__init__("test", self._look, expected=())
-        self.keys: set[Key] = set()
-
-    async def _look(self, key: Key) -> timedelta | None:
-        raise NotImplementedError(key)
-
-    def add(self, key: Key) -> None:
-        self.keys.add(key)
-
-
-@pytest.fixture
-def instances() -> Looked:
-    return Looked()
-
-
-@pytest.fixture
-def copies() -> Looked:
-    return Looked()
-
-
-@pytest.fixture
-def look(node: Node, instances: Looked, copies: Looked) -> Look:
-    """Compare the node with the cluster once."""
-    return lambda: collect(node, instances, copies)
-
-
-async def test_what_nobody_owns_is_removed_and_its_ports_are_free(
-    node: Node, podman: FakePodman, look: Look
+async def test_a_demo_that_nobody_owns_goes_to_the_trash_with_its_files(
+    shop: Shop, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
 ) -> None:
-    mapping = PortMapping(node.settings.first_port, 8080)
-    orphan = container("tryitnow_demo_default_nobody_12345678", ports=(mapping,))
-    foreign = container("postgres")
-    podman.add(orphan)
-    podman.add(foreign)
-    node.ports.adopt([orphan])
-    (node.archives.directory / f"{STEM}.tar.zst").touch()
-    (node.archives.directory / "notes.md").touch()
-    node.data.path(STEM).mkdir()
-    podman.images = {f"{REPOSITORY}:{image_tag('0' * 64, 'shop')}"}
-    await look()
-    assert podman.containers() == ["postgres"]
-    assert node.ports.taken == 0
-    assert node.archives.names() == {"notes.md"}
-    assert node.data.stems() == set()
-    assert podman.images == set()
+    kept = await shop.ready("bens-demo")
+    demo = await shop.ready()
+    letter = shop.letter(demo)
+    orphaned(kubernetes, demo)
+    await collect_twice(shop.node, clock)
+    names = [name for c in podman.containers() if (name := parse(c)) is not None]
+    [thrown_away] = [name for name in names if name.role is Role.TRASH]
+    assert thrown_away.owner == demo.key
+    assert not podman.state(str(thrown_away)).alive, "it is stopped"
+    assert letter.exists(), "in case somebody misses it"
+    assert shop.node.ports.owners() == {shop.main(kept)}, "its port is for others"
+    assert podman.state(shop.main(kept)).alive
+    await collect(shop.node)
+    clock.wait(timedelta(hours=23))
+    await collect(shop.node)
+    assert letter.exists()
+    clock.wait(timedelta(hours=2))
+    await collect(shop.node)
+    assert not letter.exists()
+    assert str(thrown_away) not in podman.containers()
+    assert shop.is_kept(kept)
+
+
+async def test_a_full_disk_empties_the_trash_before_its_time(
+    shop: Shop, kubernetes: FakeKubernetes, clock: Clock
+) -> None:
+    demo = await shop.ready()
+    letter = shop.letter(demo)
+    orphaned(kubernetes, demo)
+    await collect_twice(shop.node, clock)
+    assert letter.exists()
+    with shop.node.disk.counted(shop.node.disk.available_bytes + (1 << 40)):
+        await collect(shop.node)
+    assert not letter.exists()
 
 
 async def test_what_somebody_owns_stays(
-    node: Node,
-    podman: FakePodman,
-    kubernetes: FakeKubernetes,
-    instances: Looked,
-    copies: Looked,
-    look: Look,
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, shop: Shop, clock: Clock
 ) -> None:
-    kubernetes.put(DEMO)
-    kubernetes.put(COPY)
-    podman.add(container(demo_container(DEMO)))
+    demo = await shop.ready()
+    held = kubernetes.put(make_node_checkpoint(phase=NodeCheckpointPhase.FAILED))
+    podman.add(container(work_name(Role.BUILD, held)))
+    foreign = container("postgres")
+    podman.add(foreign)
     (node.archives.directory / f"{STEM}.tar.zst").touch()
-    node.data.path(STEM).mkdir()
-    podman.images = {f"{REPOSITORY}:{image_tag(make_archive().sha256, 'shop')}"}
-    await look()
-    assert podman.containers() == [str(demo_container(DEMO))]
-    assert node.archives.names() == {f"{STEM}.tar.zst"}
-    assert node.data.stems() == {STEM}
-    assert podman.images
-    assert instances.keys == copies.keys == set(), "nor is it looked at"
+    (node.archives.directory / "notes.md").touch()
+    before = podman.containers()
+    for _ in range(3):
+        await collect_twice(node, clock)
+    assert shop.is_kept(demo)
+    assert podman.containers() == before
+    assert {"notes.md", f"{STEM}.tar.zst"} <= node.archives.names()
+    assert kubernetes.has(demo)
 
 
 async def test_objects_of_other_nodes_own_nothing_here(
-    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, look: Look
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
 ) -> None:
-    elsewhere = kubernetes.put(make_instance(node="node-b", phase=DemoInstancePhase.READY))
-    kubernetes.put(make_copy("node-b"))
-    podman.add(container(demo_container(elsewhere)))
+    elsewhere = kubernetes.put(make_demo(node="node-b", phase=DemoInstancePhase.READY))
+    kubernetes.put(make_node_checkpoint("node-b"))
+    podman.add(container(demo_name(elsewhere)))
     (node.archives.directory / f"{STEM}.md").touch()
-    await look()
+    await collect_twice(node, clock)
     assert podman.containers() == []
     assert node.archives.names() == set()
-    assert len(node.instances) == len(node.copies) == 0
+    assert len(node.demos) == len(node.node_checkpoints) == 0
+
+
+async def test_what_is_being_made_is_nobodys_garbage(
+    node: Node, podman: FakePodman, clock: Clock
+) -> None:
+    name = work_name(Role.BUILD, make_node_checkpoint())
+    podman.add(container(name))
+    async with node.sandboxes.in_work(name):
+        await collect_twice(node, clock)
+        assert podman.containers() == [str(name)]
+    await collect(node)
+    assert podman.containers() == []
+
+
+async def test_one_that_cannot_be_removed_keeps_no_other_here(
+    node: Node, podman: FakePodman, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    podman.add(container(NOBODYS))
+    podman.failures["remove"] = PodmanError("device or resource busy")
+    (node.archives.directory / f"{STEM}.md").touch()
+    await collect_twice(node, clock)
+    assert "device or resource busy" in caplog.text
+    assert node.archives.names() == set()
+
+
+async def test_every_demo_is_looked_at_whatever_is_removed(
+    shop: Shop, podman: FakePodman, clock: Clock
+) -> None:
+    demo = await shop.ready()
+    looked: list[Key] = []
+    shop.node.queue_demo = looked.append
+    podman.add(container(NOBODYS))
+    podman.failures["remove"] = PodmanUnreachableError("it broke off")
+    await collect(shop.node)
+    clock.wait(GRACE)
+    with pytest.raises(PodmanUnreachableError):
+        await collect(shop.node)
+    assert looked == [demo.key, demo.key]
+
+
+# -- warm and pre-created sandboxes ---------------------------------------------------------------
+
+
+async def test_one_that_is_being_restored_or_was_just_claimed_is_no_leftover(
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
+) -> None:
+    """Between the restore and the first answer nothing tells that somebody works on it."""
+    kubernetes.put(make_node_checkpoint(phase=NodeCheckpointPhase.FAILED))
+    await collect(node)
+    for actor in node.checkpoints:
+        actor.state.adopted = True
+    name = stock_name(Role.WARM, make_node_checkpoint())
+    podman.add(container(name))
+    for _ in range(3):
+        await collect(node)
+        clock.wait(30)
+    assert podman.containers() == [str(name)]
+    clock.wait(GRACE)
+    await collect(node)
+    assert podman.containers() == [], "what nobody knows for that long was interrupted"
+
+
+# -- objects that cannot be read ------------------------------------------------------------------
+
+
+def put_unreadable(
+    kubernetes: FakeKubernetes, resource: DemoInstance | NodeCheckpoint, **spec: Any
+) -> None:
+    body = resource.to_api()
+    body["spec"] |= spec
+    kubernetes.put_body(type(resource), body)
+
+
+async def test_one_object_that_cannot_be_read_switches_nothing_off_for_the_rest(
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock, shop: Shop
+) -> None:
+    """B17."""
+    demo = await shop.ready()
+    put_unreadable(kubernetes, shop.seen(demo), start="ByMagic")
+    put_unreadable(kubernetes, make_node_checkpoint(), pool="many")
+    podman.add(container(NOBODYS))
+    others = f"default_blog_{REVISION}"
+    for stem in (STEM, others):
+        (node.archives.directory / f"{stem}.md").touch()
+    await collect_twice(node, clock)
+    assert shop.is_kept(demo)
+    assert NOBODYS not in podman.containers()
+    assert node.archives.names() == {f"{STEM}.md"}
+
+
+async def test_archives_stay_where_an_object_does_not_even_tell_whose_it_is(
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
+) -> None:
+    put_unreadable(kubernetes, make_node_checkpoint(), revision={"of": "another kind"})
+    podman.add(container(NOBODYS))
+    (node.archives.directory / f"{STEM}.md").touch()
+    podman.images = {f"{REPOSITORY}:{image_tag('0' * 64, 1, 'shop')}"}
+    await collect_twice(node, clock)
+    assert node.archives.names() == {f"{STEM}.md"}
+    assert podman.images
+    assert podman.containers() == []
+
+
+async def test_a_node_checkpoint_that_cannot_be_read_can_be_deleted(
+    node: Node, kubernetes: FakeKubernetes, clock: Clock
+) -> None:
+    held = make_node_checkpoint(deleting=True)
+    put_unreadable(kubernetes, held, pool="many")
+    (node.archives.directory / f"{STEM}.md").touch()
+    await collect(node)
+    assert not kubernetes.has(held)
+    await collect_twice(node, clock)
+    assert node.archives.names() == set()
+
+
+async def test_one_that_may_not_be_let_go_switches_nothing_off(
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
+) -> None:
+    put_unreadable(kubernetes, make_node_checkpoint(deleting=True), pool="many")
+    kubernetes.refusals["PATCH", "nodecheckpoints"] = ForbiddenError("a policy says no")
+    podman.add(container(NOBODYS))
+    await collect_twice(node, clock)
+    assert podman.containers() == []
+
+
+async def test_a_demo_that_cannot_be_read_and_goes_is_looked_at(
+    shop: Shop, kubernetes: FakeKubernetes
+) -> None:
+    demo = await shop.ready()
+    await kubernetes.delete(demo)
+    put_unreadable(kubernetes, shop.seen(demo), start="ByMagic")
+    looked: list[Key] = []
+    shop.node.queue_demo = looked.append
+    await collect(shop.node)
+    assert looked == [demo.key]
+    await shop.look(demo)
+    assert not kubernetes.has(demo)
+
+
+# -- when nothing may be removed ------------------------------------------------------------------
 
 
 async def test_without_an_answer_of_the_cluster_nothing_is_removed(
-    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, look: Look
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
 ) -> None:
-    podman.add(container("tryitnow_demo_default_nobody_12345678"))
-    (node.archives.directory / f"{STEM}.md").touch()
+    podman.add(container(NOBODYS))
+    await collect(node)
+    clock.wait(GRACE)
     kubernetes.is_down = True
     with pytest.raises(KubernetesError):
-        await look()
+        await collect(node)
     assert podman.containers()
-    assert node.archives.names() == {f"{STEM}.md"}
 
 
-async def test_where_an_object_cannot_be_read_nothing_is_anybodys_to_remove(
-    node: Node,
-    podman: FakePodman,
+async def test_a_podman_that_lists_nothing_has_no_volume_removed(
+    shop: Shop, podman: FakePodman, clock: Clock
+) -> None:
+    """security.md 3."""
+    demo = await shop.ready()
+    letter = shop.letter(demo)
+    bring_back = podman.lose_all()
+    for _ in range(3):
+        await collect_twice(shop.node, clock)
+    assert letter.exists()
+    problem = shop.node.guard.problem
+    assert problem is not None
+    assert "lists none of this node's containers, though 1 demos were ready" in problem
+    bring_back()
+    await collect(shop.node)
+    assert shop.node.guard.problem is None
+    assert shop.is_kept(demo)
+
+
+async def test_what_was_suspected_before_the_storage_changed_is_not_removed_at_once_after(
+    shop: Shop, podman: FakePodman, clock: Clock
+) -> None:
+    await shop.ready()
+    podman.add(container(NOBODYS))
+    await collect(shop.node)
+    bring_back = podman.lose_all()
+    clock.wait(GRACE)
+    await collect(shop.node)
+    bring_back()
+    await collect(shop.node)
+    assert NOBODYS in podman.containers()
+    clock.wait(GRACE)
+    await collect(shop.node)
+    assert NOBODYS not in podman.containers()
+
+
+async def test_a_cluster_that_was_restored_from_a_snapshot_costs_no_file(
+    shop: Shop, kubernetes: FakeKubernetes, podman: FakePodman, clock: Clock
+) -> None:
+    """security.md 22: the demo is younger than the snapshot."""
+    yesterday = kubernetes.backup()
+    demo = await shop.ready()
+    await collect(shop.node)
+    kubernetes.restore(yesterday)
+    for _ in range(3):
+        await collect_twice(shop.node, clock)
+    assert shop.is_kept(demo)
+    assert podman.state(shop.main(demo)).alive
+    problem = shop.node.guard.problem
+    assert problem is not None
+    assert "went back in time" in problem
+
+
+async def test_an_agent_that_is_started_after_the_cluster_was_restored_knows_it_as_well(
+    shop: Shop,
     kubernetes: FakeKubernetes,
-    caplog: pytest.LogCaptureFixture,
-    look: Look,
+    next_agent: Any,
 ) -> None:
-    podman.add(container(demo_container(DEMO)))
-    (node.archives.directory / f"{STEM}.md").touch()
-    node.instances.take(DEMO)
-    kubernetes.unreadable = frozenset({DEMO.key})
-    await look()
-    assert podman.containers() == [str(demo_container(DEMO))]
-    assert node.archives.names() == {f"{STEM}.md"}
-    assert node.instances.get(DEMO.key) is not None, "it is there, whatever it says"
-    assert str(DEMO.key) in caplog.text
+    yesterday = kubernetes.backup()
+    demo = await shop.ready()
+    await collect(shop.node)
+    kubernetes.restore(yesterday)
+    await next_agent()
+    shop.node.suspects = type(shop.node.suspects).with_grace(timedelta(), timedelta(), Clock())
+    await collect(shop.node)
+    assert shop.node.guard.problem is not None, "at its first look"
+    assert shop.is_kept(demo)
 
 
-async def test_ports_of_what_was_to_wait_and_could_not_be_made_are_given_back(
-    node: Node, kubernetes: FakeKubernetes, look: Look
+async def test_the_first_demo_of_a_node_is_no_sign_of_a_lost_podman(
+    shop: Shop, podman: FakePodman, kubernetes: FakeKubernetes
 ) -> None:
-    kubernetes.put(COPY)
-    failed, being_made, waiting = (slot_container(COPY) for _ in range(3))
-    demo = str(demo_container(DEMO))
-    for owner in (failed, being_made, waiting, demo):
-        node.ports.take(str(owner), [8080])
-    node.filling.add(str(being_made))
-    node.slots.add(COPY.key, Slot(waiting, Sandbox(())))
-    await look()
-    assert node.ports.owners() == {str(being_made), str(waiting), demo}
+    """It becomes ready between the list of containers and the list of demos."""
+    demo = await shop.ready()
+    bring_back = podman.lose_all()
+    asked = 0
+
+    def back_when_the_cluster_is_asked() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            bring_back()
+
+    kubernetes.on_request = back_when_the_cluster_is_asked
+    await collect(shop.node)
+    assert shop.node.guard.problem is None
+    assert shop.is_kept(demo)
 
 
-async def test_what_waits_of_a_copy_whose_deletion_was_missed_goes_with_it(
-    node: Node, podman: FakePodman, look: Look
-) -> None:
-    node.copies.take(COPY)
-    slot = slot_container(COPY)
-    podman.add(container(slot))
-    node.slots.add(COPY.key, Slot(slot, Sandbox(())))
-    sha256 = make_archive().sha256
-    node.prepared[COPY.key] = Prepared(Path("nowhere"), sha256, {}, "seal")
-    podman.images = {f"{REPOSITORY}:{image_tag(sha256, 'shop')}"}
-    changed: list[Key] = []
-    node.pool.changed = changed.append
-    await look()
-    assert podman.containers() == []
-    assert not podman.images
-    assert not node.prepared
-    assert changed == [COPY.key], "its pool is looked at"
-
-
-async def test_what_a_killed_podman_left_half_made_is_removed(
-    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, look: Look
-) -> None:
-    kubernetes.put(COPY)
-    podman.pods[POD.name] = replace(POD, members={str(slot_container(COPY)): "created"})
-    making = [str(slot_container(COPY)), f"{POD.name}_db", str(demo_container(DEMO))]
-    kubernetes.put(DEMO)
-    node.filling.add(making[0])
-    left = [str(slot_container(COPY)), f"tryitnow_pod_{'1' * 16}_db"]
-    foreign = ["postgres", "tryitnow_pod_of_mine", "tryitnow_pod_of_mine_db"]
-    podman.ghosts = [*making, *left, *foreign]
-    await look()
-    assert podman.ghosts == [*making, *foreign]
-
-
-async def test_an_image_that_was_just_made_stays_before_its_copy_says_so(
-    node: Node, podman: FakePodman, look: Look
-) -> None:
-    sha256 = "0" * 64
-    podman.images = {f"{REPOSITORY}:{image_tag(sha256, 'shop')}"}
-    node.prepared[COPY.key] = Prepared(Path("nowhere"), sha256, {}, "seal")
-    await look()
-    assert podman.images
-    node.prepared.clear()
-    await look()
-    assert not podman.images
-
-
-async def test_a_container_in_which_an_image_is_being_made_stays(
-    node: Node, podman: FakePodman, look: Look
-) -> None:
-    name = str(work_container(Role.PREPARE, COPY))
-    podman.add(container(name))
-    node.preparing.add(name)
-    await look()
-    assert podman.containers() == [name]
-    node.preparing.clear()
-    await look()
-    assert podman.containers() == []
-
-
-async def test_what_should_go_on_is_looked_at(
-    kubernetes: FakeKubernetes, instances: Looked, copies: Looked, look: Look
-) -> None:
-    phase = DemoInstancePhase
-    wanted = [
-        make_instance("ended", node="node-a", phase=phase.READY),
-        make_instance("starting", node="node-a", phase=phase.STARTING),
-        make_instance("going", node="node-a", phase=phase.FAILED, deleting=True, finalizer=True),
-    ]
-    held = [
-        make_copy(checkpoint="building", phase=Phase.BUILDING),
-        make_copy(checkpoint="going", deleting=True),
-    ]
-    for resource in (*wanted, *held):
-        kubernetes.put(resource)
-    kubernetes.put(make_instance("failed", node="node-a", phase=phase.FAILED))
-    kubernetes.put(make_copy(checkpoint="good"))
-    await look()
-    assert {key.name for key in instances.keys} == {"ended", "starting", "going"}
-    assert copies.keys == {copy.key for copy in held}
-
-
-# -- pods -----------------------------------------------------------------------------------------
-
-POD = PodState(f"tryitnow_pod_{'0' * 16}", "id-of-pod", "infra", {"tryitnow_pod_x_db": "running"})
-
-
-def test_a_pod_without_its_main_container_is_headless() -> None:
-    assert [str(pod) for pod in headless([POD])] == [POD.name]
-    whole = replace(POD, members={str(demo_container(DEMO)): "running"})
-    assert headless([whole]) == []
-    assert headless([replace(POD, name="tryitnow_pod_of_mine")]) == []
-
-
-async def test_a_pod_that_was_made_whole_since_all_were_listed_stays_with_its_volumes(
-    node: Node, podman: FakePodman, monkeypatch: pytest.MonkeyPatch, look: Look
-) -> None:
-    """A slot that was being made when Podman was asked, and is ready when the cluster answers."""
-    slot = slot_container(COPY)
-    listed, unlisted = POD, replace(POD, name=f"tryitnow_pod_{'1' * 16}", id="another")
-    podman.pods[POD.name] = replace(listed, members={str(slot): "created"})
-    podman.pods[unlisted.name] = replace(unlisted, members={str(slot_container(COPY)): "created"})
-
-    async def as_they_were(_: str) -> list[PodState]:
-        return [listed]
-
-    monkeypatch.setattr(podman, "list_pods", as_they_were)
-    for tag in ("0" * 16, "1" * 16):
-        (node.volumes.directory / tag).mkdir()
-    await look()
-    assert podman.pods.keys() == {POD.name, unlisted.name}
-    assert node.volumes.tags() == {"0" * 16, "1" * 16}
-
-
-def test_a_demo_of_which_one_container_ended_is_looked_at() -> None:
-    ready = make_instance(node="node-a", phase=DemoInstancePhase.READY)
-    main = replace(container(demo_container(ready)), pod="1")
-    other = replace(container("tryitnow_pod_x_db"), pod="1")
-    assert ended([ready], [main, other]) == []
-    assert ended([ready], [main, replace(other, running=False)]) == [ready.key]
-    assert ended([ready], [main, replace(other, running=False, pod="2")]) == []
+# -- pods, volumes, images, files -----------------------------------------------------------------
 
 
 async def test_volumes_and_pods_of_nobody_are_removed(
-    node: Node, podman: FakePodman, look: Look
+    node: Node, podman: FakePodman, clock: Clock
 ) -> None:
     podman.pods[POD.name] = POD
-    for tag in ("0" * 16, "1" * 16, "2" * 16):
+    busy = replace(POD, name=f"tryitnow_pod_{'2' * 16}", id="busy")
+    for tag in ("1" * 16, "2" * 16):
         (node.volumes.directory / tag).mkdir()
-    node.pods_in_work.add(f"tryitnow_pod_{'2' * 16}")
-    await look()
-    assert podman.pods == {}
+    (node.volumes.directory / ("1" * 16) / "letter.txt").write_text("dear Ben")
+    main = {str(demo_name(make_demo("new"))): "running"}
+    await collect(node)
+    podman.pods[busy.name] = replace(busy, members=main)
+    clock.wait(GRACE)
+    await collect(node)
+    assert podman.pods.keys() == {busy.name}
     assert node.volumes.tags() == {"2" * 16}
+    [kept] = node.trash.entries()
+    assert (node.trash.directory / kept / "letter.txt").read_text() == "dear Ben"
+
+
+async def test_what_a_killed_podman_left_half_made_is_removed(
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
+) -> None:
+    demo = kubernetes.put(make_demo(node="node-a"))
+    podman.pods[POD.name] = replace(POD, members={str(demo_name(demo)): "created"})
+    owned = [f"{POD.name}_db", str(demo_name(demo))]
+    left = [NOBODYS, f"tryitnow_pod_{'1' * 16}_db"]
+    foreign = ["postgres", "tryitnow_pod_of_mine", "tryitnow_pod_of_mine_db"]
+    podman.ghosts = [*owned, *left, *foreign]
+    await collect_twice(node, clock)
+    assert podman.ghosts == [*owned, *foreign]
+
+
+async def test_files_of_nobody_go_to_the_trash_and_a_persons_own_stay(
+    node: Node, clock: Clock
+) -> None:
+    (node.archives.directory / f"{STEM}.tar.zst").write_bytes(b"memory")
+    (node.archives.directory / "notes.md").touch()
+    (node.generations.directory / STEM / "1").mkdir(parents=True)
+    await collect_twice(node, clock)
+    assert node.archives.names() == {"notes.md"}
+    assert node.generations.stems() == set()
+    [entry] = node.trash.entries()
+    assert entry.endswith(f"_{STEM}.tar.zst")
+    clock.wait(timedelta(hours=24))
+    await collect(node)
+    clock.wait(timedelta(hours=24))
+    await collect(node)
+    assert node.trash.entries() == set()
+
+
+async def test_images_of_no_archive_are_removed(
+    node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
+) -> None:
+    archive = make_archive()
+    kubernetes.put(make_node_checkpoint(fetch=Fetch(archive=archive)))
+    mine = f"{REPOSITORY}:{image_tag(archive.sha256, 1, 'shop')}"
+    podman.images = {mine, f"{REPOSITORY}:{image_tag('0' * 64, 1, 'shop')}"}
+    await collect_twice(node, clock)
+    assert podman.images == {mine}
