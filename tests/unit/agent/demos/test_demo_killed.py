@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.unit.agent.demos.shop import DROP, RENAME, Shop
+from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, State
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
@@ -131,7 +132,7 @@ async def test_in_a_first_start(shop: Shop, killer: Killer, podman: FakePodman) 
         await killer.settle(demo)
         assert shop.says(demo)[0] is TRUE, moment
         assert shop.seen(demo).has_finalizer
-        url = f"http://127.77.0.1:{podman.state(shop.main(demo)).ports[0].host_port}"
+        url = f"http://{ADDRESS}:{podman.state(shop.main(demo)).ports[0].host_port}"
         assert shop.seen(demo).status.url == url, moment
         if not killed:
             break

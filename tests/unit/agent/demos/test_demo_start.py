@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.agent.demos.shop import RENAME, Shop, shop_definition
 from tests.unit.builders import PINNED, make_archive, make_demo, make_node_checkpoint
+from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, State
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
@@ -129,7 +130,7 @@ async def test_it_is_restored_and_clients_come_in_after_its_hooks(
     assert demo.status.started_by is StartedBy.RESTORE
     assert shop.says(demo) == (TRUE, "Restore")
     assert demo.status.phase is DemoInstancePhase.READY
-    assert demo.status.url == f"http://127.77.0.1:{demo.status.host_port}"
+    assert demo.status.url == f"http://{ADDRESS}:{demo.status.host_port}"
     assert demo.status.fallback_reason is None
     assert demo.has_finalizer
     assert shop.commands() == [RENAME]

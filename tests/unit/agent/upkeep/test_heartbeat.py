@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.health import Health
 from tryitnow.agent.node import Node
@@ -24,7 +25,7 @@ from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 from tryitnow.settings import AgentSettings
 
-URL = "https://127.77.0.1:9443/archives"
+URL = f"https://{ADDRESS}:9443/archives"
 GIB = 1 << 30
 
 GOOD = tuple(Check(name=name, verdict=Verdict.PASS, found="good") for name in CheckName)
@@ -51,7 +52,7 @@ class Doctor:
 
 @pytest.fixture(scope="module")
 def certificate() -> ServerCertificate:
-    return make_certificate("127.77.0.1")
+    return make_certificate(ADDRESS)
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ async def test_a_report_says_all_that_others_decide_by(
     agent = await reported(kubernetes)
     status = agent.status
     assert agent.can_restore(now())
-    assert status.address == "127.77.0.1"
+    assert status.address == ADDRESS
     assert (status.transfer_url, status.transfer_certificate) == (URL, certificate.pem)
     assert status.capacity == node.settings.capacity
     assert status.disk_available_bytes > 0
