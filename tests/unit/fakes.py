@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import copy
 import itertools
+import shutil
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -796,6 +797,8 @@ class FakePodman(Podman):
         async def work() -> Path:
             self._make(name, new).began = True
             directory = self.directory / name
+            # A container that was removed leaves nothing to one of the same name.
+            shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
             return directory
 
