@@ -85,8 +85,8 @@ def hosts() -> FakeHosts:
     return FakeHosts()
 
 
-@pytest.fixture
-async def node(
+@asynccontextmanager
+async def healthy_node(
     settings: AgentSettings,
     kubernetes: FakeKubernetes,
     podman: FakePodman,
@@ -110,3 +110,15 @@ async def node(
         await made.guard.examine(anything_at_stake=False)
         yield made
         await made.checkpoints.stop()
+
+
+@pytest.fixture
+async def node(
+    settings: AgentSettings,
+    kubernetes: FakeKubernetes,
+    podman: FakePodman,
+    firewall: FakeFirewall,
+    hosts: FakeHosts,
+) -> AsyncIterator[Node]:
+    async with healthy_node(settings, kubernetes, podman, firewall, hosts) as made:
+        yield made

@@ -145,6 +145,9 @@ class FakeKubernetes(KubernetesApi):
         """What is answered to a method about a kind, such as "PATCH" of "demoinstances/status"."""
 
         self.is_down = False
+        self.on_request: Callable[[], None] = lambda: None
+        """Called before each request about an object of ours."""
+
         self.recorded: list[EventRecord] = []
         """Events that somebody else recorded, as they are read."""
 
@@ -181,6 +184,10 @@ class FakeKubernetes(KubernetesApi):
     def has(self, resource: Resource) -> bool:
         """Whether the object is still there."""
         return (type(resource).plural, resource.key) in self._objects
+
+    def vanish(self, resource: Resource) -> None:
+        """Have an object go, whatever finalizers it has, as after a person took them off."""
+        self._drop(type(resource), resource.key)
 
     def reasons(self) -> list[str]:
         """Return the reasons of all Events, in order."""
@@ -226,6 +233,7 @@ class FakeKubernetes(KubernetesApi):
         body: Any = None,
     ) -> Any:
         await asyncio.sleep(0)  # others go on meanwhile
+        self.on_request()
         if self.is_down:
             msg = f"{what}: the API server does not answer"
             raise KubernetesError(msg)
@@ -508,6 +516,9 @@ class FakePodman(Podman):
         self.delay: dict[str, float] = {}
         """Seconds that a call takes before it is done, by its name."""
 
+        self.on_call: Callable[[], None] = lambda: None
+        """Called before each call."""
+
         self.disconnects: dict[str, int] = {}
         """How many of the next calls break off after they were done, by their name."""
 
@@ -566,6 +577,10 @@ class FakePodman(Podman):
         """Return the names of all containers."""
         return sorted(self._containers)
 
+    def state(self, name: str) -> ContainerState:
+        """Return how a container is, without asking Podman."""
+        return self._known(name).state
+
     def stop(self, name: str, exit_code: int = 137) -> None:
         """Have a container end."""
         running = self._containers[name]
@@ -575,6 +590,16 @@ class FakePodman(Podman):
     def add(self, state: ContainerState) -> None:
         """Have a container that somebody else made; it does not listen."""
         self._containers[state.name] = _Running(state)
+
+    def lose_all(self) -> Callable[[], None]:
+        """List nothing any more, as with another storage; what is returned brings all back."""
+        before = self._containers, self._made_pods, self.pods
+
+        def bring_back() -> None:
+            self._containers, self._made_pods, self.pods = before
+
+        self._containers, self._made_pods, self.pods = {}, {}, {}
+        return bring_back
 
     def reboot(self) -> None:
         """End all processes; what was made stays."""
@@ -599,6 +624,7 @@ class FakePodman(Podman):
         self, call: str, name: str, work: Callable[[], Awaitable[T]], *, lets_go: bool = False
     ) -> T:
         """Do a call. One that does not let go is done to its end, as Podman's client does it."""
+        self.on_call()
         self.log.append(f"{call} {name}")
         if call in self.failures:
             raise self.failures[call]
@@ -814,6 +840,8 @@ class FakePodman(Podman):
             running = self._make(name, new)
             running.began = True
             running.home = self.directory / name
+            # A container that was removed leaves nothing to one of the same name.
+            shutil.rmtree(running.home, ignore_errors=True)
             running.home.mkdir(parents=True)
             return running.home
 
@@ -863,19 +891,19 @@ class FakePodman(Podman):
         await self._do("unpause", name, work)
 
     async def remove(self, name: str) -> None:
-        async def work() -> None:
-            if name in self.ghosts:
-                self.ghosts.remove(name)
-            running = self._containers.pop(name, None)
-            if running is None:
-                return
-            if running.runner is not None:
-                await running.runner.cleanup()
-            if running.home is not None:
-                shutil.rmtree(running.home)
-            self._tell(running.state, EventAction.REMOVED)
+        await self._do("remove", name, lambda: self._take_away(name))
 
-        await self._do("remove", name, work)
+    async def _take_away(self, name: str) -> None:
+        if name in self.ghosts:
+            self.ghosts.remove(name)
+        running = self._containers.pop(name, None)
+        if running is None:
+            return
+        if running.runner is not None:
+            await running.runner.cleanup()
+        if running.home is not None:
+            shutil.rmtree(running.home)
+        self._tell(running.state, EventAction.REMOVED)
 
     async def inspect(self, name: str) -> ContainerState | None:
         async def work() -> ContainerState | None:
@@ -1027,8 +1055,9 @@ class FakePodman(Podman):
         async def work() -> None:
             pod = self.pods.pop(name, None)
             self._made_pods.pop(name, None)
+            # One call for all of them: Podman goes on though nobody waits for it any more.
             for member in self._with_members(pod).members if pod else ():
-                await self.remove(member)
+                await self._take_away(member)
 
         await self._do("remove pod", name, work)
 

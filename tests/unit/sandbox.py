@@ -5,7 +5,7 @@ Containers of ``FakePodman`` have none. What reaches into them is faked here, an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -36,6 +36,8 @@ class FakeFirewall(Firewall):
     """In the order in which they were set."""
 
     fails: bool = False
+    on_call: Callable[[], None] = lambda: None
+    """Called before each change."""
 
     async def close(self, pid: int, *, tcp_blocked: bool = False) -> None:
         self._set(pid, State.BLOCKED if tcp_blocked else State.CLOSED)
@@ -46,10 +48,14 @@ class FakeFirewall(Firewall):
 
     async def is_open(self, pid: int) -> bool:
         assert pid
+        if self.fails:
+            msg = "nft: no such file"
+            raise FirewallError(msg)
         return bool(self.states) and self.states[-1] is State.OPEN
 
     def _set(self, pid: int, state: State) -> None:
         assert pid, "a firewall is set in a sandbox that runs"
+        self.on_call()
         if self.fails:
             msg = "nft: no such file"
             raise FirewallError(msg)

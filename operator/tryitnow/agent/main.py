@@ -164,6 +164,14 @@ def build_node(
         free_capacity=free_capacity,
     )
     checkpoints = CheckpointRegistry(settings, checkpoint_tools, lambda: guard.problem is None)
+
+    async def examine_storage() -> str | None:
+        containers = await podman.list_containers(PREFIX)
+        ready = sum(demo.was_ready and not demo.is_deleting for demo in demos)
+        guard.seen_containers(listed=len(containers), ready_demos=ready)
+        await guard.examine(anything_at_stake=True)
+        return guard.problem
+
     demo_tools = DemoTools(
         settings=settings,
         kubernetes=kubernetes,
@@ -174,6 +182,7 @@ def build_node(
         demos=demos,
         network=NetworkRepair(podman),
         storage_problem=lambda: guard.problem,
+        examine_storage=examine_storage,
     )
     return Node(
         settings=settings,

@@ -6,6 +6,7 @@ object that they need.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -44,11 +45,16 @@ class AllSuspects:
     trash: Suspects
 
     @classmethod
-    def with_grace(cls, grace: timedelta, trash_retention: timedelta) -> AllSuspects:
+    def with_grace(
+        cls,
+        grace: timedelta,
+        trash_retention: timedelta,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> AllSuspects:
         """Suspect nothing yet."""
 
         def suspects(period: timedelta) -> Suspects:
-            return Suspects(period.total_seconds())
+            return Suspects(period.total_seconds(), clock)
 
         return cls(
             sandboxes=suspects(grace),
@@ -58,6 +64,11 @@ class AllSuspects:
             processes=suspects(timedelta()),
             trash=suspects(trash_retention),
         )
+
+    def forget(self) -> None:
+        """Suspect nothing any more."""
+        for suspects in (self.sandboxes, self.pods, self.files, self.images, self.trash):
+            suspects.forget()
 
 
 @dataclass

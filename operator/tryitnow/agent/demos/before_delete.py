@@ -34,7 +34,7 @@ async def run_before_delete(tools: DemoTools, demo: DemoInstance) -> timedelta |
         return wait
     try:
         skipped = await _run(tools, demo)
-    except (HookError, PodmanError) as error:
+    except (HookError, PodmanError, OSError) as error:
         failures = tools.crashes.failed(tries)
         if failures < TRIES:
             logger.warning("%s: %s; trying again", demo.key, error)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tryitnow.backoff import Pauses
@@ -17,14 +18,17 @@ LIMIT_PAUSES = Pauses(timedelta(seconds=2), timedelta(seconds=15))
 little."""
 
 FORGIVEN_AFTER = timedelta(minutes=10)
-"""Without a failure; the kubelet resets its crash loop back-off so."""
+"""Of running without an end; the kubelet resets its crash loop back-off so."""
+
+_ENDED, _FAILED, _WAITED, _LIMITED = "ended", "failed", "waited", "limited"
 
 
 @dataclass
 class _Failures:
-    count: int
-    last: float
-    not_before: float
+    counts: Counter[str] = field(default_factory=Counter)
+    """Apart by kind: a full disk must not use up the tries that an application has."""
+
+    not_before: float = float("-inf")
 
 
 class Crashes:
@@ -42,22 +46,30 @@ class Crashes:
         After the first one the demo is started again at once. The end is pending until ``settled``.
         """
         self._pending.add(uid)
-        return self._count(uid, lambda count: PAUSES.after(count - 1) if count > 1 else timedelta())
+        known = self._failures.get(uid)
+        if known is not None and self._clock() - known.not_before > FORGIVEN_AFTER.total_seconds():
+            known.counts[_ENDED] = 0
+        return self._count(
+            uid, _ENDED, lambda count: PAUSES.after(count - 1) if count > 1 else timedelta()
+        )
 
     def failed(self, uid: str) -> int:
         """Count a start that failed, and return how many there were in a row."""
-        return self._count(uid, PAUSES.after)
+        return self._count(uid, _FAILED, PAUSES.after)
+
+    def waited(self, uid: str) -> int:
+        """Count a start that something outside of the demo prevented, such as a registry."""
+        return self._count(uid, _WAITED, PAUSES.after)
 
     def limited(self, uid: str) -> int:
         """Count a start that a limit of the node prevented."""
-        return self._count(uid, LIMIT_PAUSES.after)
+        return self._count(uid, _LIMITED, LIMIT_PAUSES.after)
 
-    def _count(self, uid: str, pause: Callable[[int], timedelta]) -> int:
-        now = self._clock()
-        known = self._failures.get(uid)
-        forgiven = known is None or now - known.last > FORGIVEN_AFTER.total_seconds()
-        count = 1 if forgiven or known is None else known.count + 1
-        self._failures[uid] = _Failures(count, now, now + pause(count).total_seconds())
+    def _count(self, uid: str, kind: str, pause: Callable[[int], timedelta]) -> int:
+        known = self._failures.setdefault(uid, _Failures())
+        known.counts[kind] += 1
+        count = known.counts[kind]
+        known.not_before = self._clock() + pause(count).total_seconds()
         return count
 
     def remaining(self, uid: str) -> timedelta | None:
@@ -71,9 +83,17 @@ class Crashes:
         """Whether an end was counted and the demo has not come back since."""
         return uid in self._pending
 
-    def settled(self, uid: str) -> None:
-        """Note that the demo is back. How often it failed is remembered for a while."""
+    def started(self, uid: str) -> None:
+        """Note that a start succeeded: only ends of containers count on, which show a loop."""
         self._pending.discard(uid)
+        known = self._failures.get(uid)
+        if known is None:
+            return
+        if known.counts[_ENDED]:
+            known.counts = Counter({_ENDED: known.counts[_ENDED]})
+            known.not_before = self._clock()
+        else:
+            self.forget(uid)
 
     def forget(self, uid: str) -> None:
         """Start anew: it is gone, or a fresh one."""

@@ -23,6 +23,7 @@ from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.demos.verdicts import Verdict
 from tryitnow.agent.errors import (
     ContainerDiedError,
+    FirewallError,
     HookError,
     NodeShortError,
     NotReadyError,
@@ -77,20 +78,51 @@ async def keep_running(
     if sandbox is None:
         return await _of_older_version(tools, demo, alive=main.alive)
     pod = await tools.start.sandboxes.state_of(sandbox)
-    ended = None if pod is None else await _what_ended(tools, sandbox, pod)
-    if pod is None or ended is not None:
-        return await _ended(tools, demo, definition, sandbox, ended or "its pod is gone")
+    if (ended := await _what_ended(tools, demo, definition, sandbox, pod)) is not None:
+        return await _ended(tools, demo, definition, sandbox, ended)
+    uid = demo.metadata.uid
     if _is_coming_back(tools, demo):
+        # Also a demo of which all containers run waits: its hook failed, say. What we write about
+        # that comes back as an event, and has the demo looked at at once.
+        if wait := tools.crashes.remaining(uid):
+            return wait
         return await _bring_back(tools, demo, definition, sandbox)
-    match tools.verdicts.of(demo.metadata.uid):
+    match tools.verdicts.of(uid):
         case Verdict.ANSWERS:
             await report_answering(tools, demo)
         case Verdict.SILENT:
-            answer = tools.verdicts.answer_of(demo.metadata.uid)
+            answer = tools.verdicts.answer_of(uid)
             return await _not_answering(tools, demo, definition, sandbox, answer)
         case Verdict.UNKNOWN:
             pass  # what was said of it stays until it is known better
     return None
+
+
+async def keep_without_definition(
+    tools: DemoTools, demo: DemoInstance, reason: str, why: str
+) -> timedelta:
+    """Say how a demo is of which nobody knows how to start or to ask it; return when to look again.
+
+    Raises:
+        PodmanUnreachableError: Podman does not answer: nobody knows.
+
+    """
+    if await tools.start.sandboxes.is_running(demo_name(demo)):
+        message = f"{why}. Its containers run; whether it answers is not known. {_KEPT}"
+        await report_unknown(tools, demo, reason, message)
+    else:
+        message = f"{why}. Its containers do not all run, and are not started again. {_KEPT}"
+        await report_down(tools, demo, reason, message, Phase.NOT_ANSWERING)
+    return STORAGE_LOOK
+
+
+async def nobody_answers(tools: DemoTools, demo: DemoInstance, why: str) -> None:
+    """Say that a demo does not answer, when Podman cannot be asked about it either."""
+    uid = demo.metadata.uid
+    is_silent = tools.verdicts.of(uid) is Verdict.SILENT
+    if is_silent and demo.status.phase in {Phase.READY, Phase.NOT_ANSWERING}:
+        message = f"{tools.verdicts.answer_of(uid)}\nNor does Podman say how its containers are: {why}. {_KEPT}"
+        await report_down(tools, demo, "NotAnswering", message, Phase.NOT_ANSWERING)
 
 
 async def _of_older_version(
@@ -106,12 +138,21 @@ async def _of_older_version(
     return None
 
 
-async def _what_ended(tools: DemoTools, sandbox: Sandbox, pod: PodState) -> str | None:
+async def _what_ended(
+    tools: DemoTools,
+    demo: DemoInstance,
+    definition: Definition,
+    sandbox: Sandbox,
+    pod: PodState | None,
+) -> str | None:
     """Return which container has ended, and how; None when all run or are paused."""
+    if pod is None:
+        return "its pod is gone"
     if not pod.infra_running:
         return "its pod had ended, as after a reboot of the node"
-    if not pod.members:
-        return "its containers are gone"
+    for container, own in sandbox.containers(demo_name(demo), definition).items():
+        if own not in pod.members:
+            return f"container {container} is gone: somebody removed it"
     for own, state in sorted(pod.members.items()):
         if state in {"running", "paused"}:
             continue
@@ -131,19 +172,27 @@ async def _ended(
     tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox, what: str
 ) -> timedelta | None:
     """Handle that a container ended: say so, wait its pause, and start it again."""
-    uid = demo.metadata.uid
-    if not _is_coming_back(tools, demo):
-        count = tools.crashes.ended(uid)
-        count_demo(tools.start.metrics, RESTARTS, demo)
-        wait = tools.crashes.remaining(uid)
-        ahead = f" in {wait.total_seconds():.0f} s" if wait else ""
-        often = f", the {count}. time in a row" if count > 1 else ""
-        message = f"{what}{often}. It is started again{ahead}. {_KEPT}"
-        reason = "CrashLoop" if count > 1 else "Restarting"
-        demo = await report_down(tools, demo, reason, message, Phase.RESTARTING)
-    if wait := tools.crashes.remaining(uid):
+    demo = await note_end(tools, demo, what, "It is started again", _KEPT)
+    if wait := tools.crashes.remaining(demo.metadata.uid):
         return wait
     return await _bring_back(tools, demo, definition, sandbox)
+
+
+async def note_end(
+    tools: DemoTools, demo: DemoInstance, what: str, follows: str, data: str
+) -> DemoInstance:
+    """Count an end of a container once, and say so; ``crashes`` has the pause that follows."""
+    if _is_coming_back(tools, demo):
+        return demo
+    uid = demo.metadata.uid
+    count = tools.crashes.ended(uid)
+    count_demo(tools.start.metrics, RESTARTS, demo)
+    wait = tools.crashes.remaining(uid)
+    ahead = f" in {wait.total_seconds():.0f} s" if wait else ""
+    often = f", the {count}. time in a row" if count > 1 else ""
+    message = f"{what}{often}. {follows}{ahead}. {data}"
+    reason = "CrashLoop" if count > 1 else "Restarting"
+    return await report_down(tools, demo, reason, message, Phase.RESTARTING)
 
 
 def _is_coming_back(tools: DemoTools, demo: DemoInstance) -> bool:
@@ -180,8 +229,8 @@ async def _bring_back(
     timings = running.timings.model_copy(update={"hooks": hooks})
     started = Started(Running(running.sandbox, running.started_by, timings))
     took = timedelta(seconds=time.monotonic() - began)
+    tools.crashes.started(uid)
     tools.verdicts.forget(uid)
-    tools.crashes.settled(uid)
     timings = await report_ready(tools, demo, definition, started, took)
     demo_started(tools.start.metrics, demo, running.started_by, None, timings)
     return None
@@ -208,7 +257,7 @@ async def _not_answering(
     """Handle that clients get no answer although all containers run."""
     message = f"{answer}\nAll of its containers run. {_KEPT}"
     if await tools.start.prober.ask_inside(definition, sandbox) is None:
-        if not await tools.start.sandboxes.firewall.is_open(sandbox.pid):
+        if await _is_closed(tools, demo, sandbox):
             # An agent ended between the start of its containers and the opening of the firewall.
             return await _bring_back(tools, demo, definition, sandbox)
         await tools.network.repair()
@@ -220,7 +269,17 @@ async def _not_answering(
     return None
 
 
+async def _is_closed(tools: DemoTools, demo: DemoInstance, sandbox: Sandbox) -> bool:
+    try:
+        return not await tools.start.sandboxes.firewall.is_open(sandbox.pid)
+    except FirewallError as error:
+        # That it does not answer must be told all the same.
+        logger.warning("%s: its firewall cannot be looked at: %s", demo.key, error)
+        return False
+
+
 async def wait_for_storage(tools: DemoTools, demo: DemoInstance, problem: str) -> timedelta:
     """Say that nothing is started anew while the storage is not what it was."""
-    await report_unknown(tools, demo, "StorageChanged", f"{problem}\n{_KEPT}")
+    data = f"\n{_KEPT}" if demo.was_ready else ""
+    await report_unknown(tools, demo, "StorageChanged", f"{problem}{data}")
     return STORAGE_LOOK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 from tryitnow.podman.client import Podman
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
@@ -20,11 +21,50 @@ PAUSE_SECONDS = 20.0
 _SECONDS = 10.0
 
 
+async def nft_tables() -> str | None:
+    """Return what ``nft list tables`` says on the node; None where it cannot be asked."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "nft",
+            "list",
+            "tables",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return None  # doctor says that nft is missing
+    try:
+        async with asyncio.timeout(_SECONDS):
+            output, _ = await process.communicate()
+    except BaseException as error:
+        process.kill()
+        await process.wait()
+        if isinstance(error, TimeoutError):
+            return None
+        raise
+    return output.decode() if process.returncode == 0 else None
+
+
 class NetworkRepair:
     """Sets Podman's rules again."""
 
-    def __init__(self, podman: Podman) -> None:
+    def __init__(
+        self,
+        podman: Podman,
+        list_tables: Callable[[], Awaitable[str | None]] = nft_tables,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Know of no repair yet.
+
+        Args:
+            podman: Podman of this node.
+            list_tables: Lists the node's tables, as ``nft_tables`` does.
+            clock: Counts seconds and is never set back.
+
+        """
         self._podman = podman
+        self._list_tables = list_tables
+        self._clock = clock
         self._lock = asyncio.Lock()
         self._repaired_at = float("-inf")
         self._had_table = False
@@ -35,9 +75,9 @@ class NetworkRepair:
         Not more often than every ``PAUSE_SECONDS``.
         """
         async with self._lock:
-            if time.monotonic() - self._repaired_at < PAUSE_SECONDS:
+            if self._clock() - self._repaired_at < PAUSE_SECONDS:
                 return False
-            self._repaired_at = time.monotonic()
+            self._repaired_at = self._clock()
             logger.warning("setting the rules of Podman's network again")
             try:
                 await self._podman.reload_network()
@@ -48,33 +88,10 @@ class NetworkRepair:
 
     async def look(self) -> None:
         """Set the rules again if their table is gone."""
-        listed = await self._tables()
+        listed = await self._list_tables()
         if listed is None:
             return
         if TABLE in listed.split():
             self._had_table = True
         elif self._had_table:
             await self.repair()
-
-    @staticmethod
-    async def _tables() -> str | None:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                "nft",
-                "list",
-                "tables",
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
-        except OSError:
-            return None  # doctor says that nft is missing
-        try:
-            async with asyncio.timeout(_SECONDS):
-                output, _ = await process.communicate()
-        except BaseException as error:
-            process.kill()
-            await process.wait()
-            if isinstance(error, TimeoutError):
-                return None
-            raise
-        return output.decode() if process.returncode == 0 else None

@@ -8,13 +8,21 @@ from datetime import timedelta
 
 from tryitnow.agent.counters import count_demo, demo_seen, demo_started, start_failed
 from tryitnow.agent.demos.before_delete import run_before_delete
-from tryitnow.agent.demos.keep import SandboxGoneError, keep_running, wait_for_storage
+from tryitnow.agent.demos.keep import (
+    SandboxGoneError,
+    keep_running,
+    keep_without_definition,
+    nobody_answers,
+    note_end,
+    wait_for_storage,
+)
 from tryitnow.agent.demos.start import RestoreImpossibleError, start
 from tryitnow.agent.demos.status import (
     report_down,
     report_fresh,
     report_given_up,
     report_ready,
+    report_removing,
 )
 from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.errors import (
@@ -29,10 +37,11 @@ from tryitnow.agent.sandbox.names import POD_PREFIX, demo_name
 from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.api.checkpoint import OnCrash
 from tryitnow.api.checkpointrevision import CheckpointRevision
-from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, FallbackReason
 from tryitnow.api.meta import Key
 from tryitnow.background import together
 from tryitnow.kubernetes.errors import NotFoundError
+from tryitnow.kubernetes.objects import UnreadableObject
 from tryitnow.metrics.starts import DATA_LOST
 from tryitnow.podman.client import PortMapping
 from tryitnow.podman.errors import (
@@ -50,18 +59,31 @@ MAX_STARTS = 3
 """Failed starts after which a demo that never was ready is given up: an application that never
 answered three times will not the fourth time, and each try takes a place on the node."""
 
+_PASSING = frozenset(
+    {
+        FallbackReason.ARCHIVE_DAMAGED,
+        FallbackReason.CRIU_NOT_AVAILABLE,
+        FallbackReason.NOT_READY_HERE,
+    }
+)
+"""Why no restore is possible yet: the node comes to be able to, or a person makes it so. Who asks
+for a restore only waits for that."""
+
 
 async def reconcile_demo(tools: DemoTools, key: Key) -> timedelta | None:
     """Bring one demo to where it shall be; return when to look again."""
     demo = tools.demos.get(key)
     if demo is None:
+        unreadable = tools.demos.unreadable(key)
+        if unreadable is not None and unreadable.is_deleting:
+            await _let_go(tools, unreadable)
         return None
     if demo.is_deleting:
         return await _remove(tools, demo)
     if demo.status.node_name != tools.settings.node_name:
         return None
-    if demo.wants_reset:
-        return await _reset(tools, demo, "Reset", "a person asked for a fresh demo")
+    if demo.wants_reset and not _must_wait(tools, demo):
+        return await _reset_by_person(tools, demo)
     if demo.status.phase is Phase.FAILED:
         return None
     if demo.was_ready:
@@ -73,16 +95,36 @@ async def reconcile_demo(tools: DemoTools, key: Key) -> timedelta | None:
     return await _start(tools, demo)
 
 
+def _must_wait(tools: DemoTools, demo: DemoInstance) -> bool:
+    """Whether a reset must wait: its fresh demo could not be started now."""
+    problem = tools.storage_problem()
+    if problem is not None:
+        note = f"the reset waits: {problem}"
+        tools.kubernetes.event(demo, "StorageChanged", note, warning=True)
+    return problem is not None
+
+
 async def _keep(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
-    revision = await _revision_of(tools, demo)
-    if demo.status.on_crash is OnCrash.RESET and await _has_crashed(tools, demo):
-        return await _reset(tools, demo, "Reset", "a container ended, and onCrash is Reset")
     try:
+        revision = await _revision_of(tools, demo)
+    except NotFoundError:
+        why = "the CheckpointRevision that it was started from is gone"
+        return await keep_without_definition(tools, demo, "RevisionGone", why)
+    except RevisionError as error:
+        return await keep_without_definition(tools, demo, "RevisionChanged", str(error))
+    try:
+        wants_reset = demo.status.on_crash is OnCrash.RESET and tools.storage_problem() is None
+        if wants_reset and await _has_crashed(tools, demo):
+            return await _reset_after_crash(tools, demo)
         return await keep_running(tools, demo, revision.definition)
     except SandboxGoneError:
-        if problem := tools.storage_problem():
+        # Only a fresh look tells one demo that is lost from a storage that is away.
+        if problem := await tools.examine_storage():
             return await wait_for_storage(tools, demo, problem)
         return await _data_lost(tools, demo)
+    except (PodmanError, PodmanUnreachableError) as error:
+        await nobody_answers(tools, demo, str(error))
+        raise
 
 
 async def _has_crashed(tools: DemoTools, demo: DemoInstance) -> bool:
@@ -118,16 +160,29 @@ async def _free_ports(tools: DemoTools, demo: DemoInstance) -> None:
         await tools.start.podman.stop_pod(pod)
 
 
-async def _reset(
-    tools: DemoTools, demo: DemoInstance, reason: str, message: str
-) -> timedelta | None:
+async def _reset_by_person(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
+    wait = await _reset(tools, demo, "a person asked for a fresh demo")
+    if not wait:
+        tools.crashes.forget(demo.metadata.uid)
+    return wait
+
+
+async def _reset_after_crash(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
+    """Replace a demo of which a container ended, after the pauses of a crash loop."""
+    follows, data = "It is replaced by a fresh demo", "Its data goes: onCrash is Reset."
+    demo = await note_end(tools, demo, "a container ended", follows, data)
+    if wait := tools.crashes.remaining(demo.metadata.uid):
+        return wait
+    return await _reset(tools, demo, "a container ended, and onCrash is Reset")
+
+
+async def _reset(tools: DemoTools, demo: DemoInstance, message: str) -> timedelta | None:
     """Replace a demo by a fresh one of the same name and URL."""
     if wait := await run_before_delete(tools, demo):
         return wait
     # First the status: from then on the demo has no data that anybody wants.
-    demo = await report_fresh(tools, demo, reason, message, lost=False)
+    demo = await report_fresh(tools, demo, "Reset", message, lost=False)
     await tools.start.sandboxes.remove(demo_name(demo))
-    tools.crashes.forget(demo.metadata.uid)
     tools.verdicts.forget(demo.metadata.uid)
     return timedelta()
 
@@ -172,9 +227,10 @@ async def _start(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
         started, _ = await together(
             start(tools, demo, revision, _former_ports(demo)), _hold(tools, demo)
         )
-        # What it looks like by now, the finalizer included.
-        demo = tools.demos.get(demo.key) or demo
+        demo = _present(tools, demo)
     except _GoneError:
+        # Not left to the garbage: its ports and its memory are for others.
+        await tools.start.sandboxes.remove(demo_name(demo))
         return None
     except PodmanUnreachableError as error:
         start_failed(metrics, demo, "PodmanUnreachable")
@@ -195,7 +251,10 @@ async def _start(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
     except RevisionError as error:
         return await _retry(tools, demo, "RevisionChanged", str(error))
     except RestoreImpossibleError as error:
-        return await _retry(tools, demo, str(error.reason), str(error), most=MAX_STARTS)
+        if error.reason is FallbackReason.NODE_LIMIT:
+            return await _limited(tools, demo, error.limit or str(error.reason), str(error))
+        most = None if error.reason in _PASSING else MAX_STARTS
+        return await _retry(tools, demo, str(error.reason), str(error), most=most)
     except NotReadyError as error:
         return await _retry(tools, demo, "ApplicationNotReady", str(error), most=MAX_STARTS)
     except HookError as error:
@@ -205,13 +264,26 @@ async def _start(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
         return await _retry(tools, demo, "SourceMissing", str(error))
     except (PodmanError, SandboxError) as error:
         return await _retry(tools, demo, "StartFailed", str(error), most=MAX_STARTS)
-    tools.crashes.forget(demo.metadata.uid)
+    tools.crashes.started(demo.metadata.uid)
     tools.verdicts.forget(demo.metadata.uid)
     took = timedelta(seconds=time.monotonic() - began)
     timings = await report_ready(tools, demo, revision.definition, started, took)
     fallback = started.fallback.reason if started.fallback else None
     demo_started(metrics, demo, started.running.started_by, fallback, timings)
     return None
+
+
+def _present(tools: DemoTools, demo: DemoInstance) -> DemoInstance:
+    """Return what a demo looks like by now, its finalizer included.
+
+    Raises:
+        _GoneError: it was deleted meanwhile; another one may have its name.
+
+    """
+    present = tools.demos.get(demo.key)
+    if present is None or present.metadata.uid != demo.metadata.uid:
+        raise _GoneError
+    return present
 
 
 async def _limited(
@@ -232,7 +304,7 @@ async def _retry(
     """Say what failed, and when it is tried again; after ``most`` failures it is given up."""
     uid = demo.metadata.uid
     start_failed(tools.start.metrics, demo, reason)
-    failures = tools.crashes.failed(uid)
+    failures = tools.crashes.waited(uid) if most is None else tools.crashes.failed(uid)
     if most is not None and failures >= most:
         tools.crashes.forget(uid)
         await report_given_up(tools, demo, reason, f"{message}\nGiven up after {failures} tries.")
@@ -246,8 +318,13 @@ async def _retry(
 
 
 async def _remove(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
-    if wait := await run_before_delete(tools, demo):
-        return wait
+    if demo.status.phase is not Phase.TERMINATING:
+        if wait := await run_before_delete(tools, demo):
+            return wait
+        if demo.was_ready:
+            # Written before anything is removed: an agent that ends meanwhile, or an API server
+            # that is away, must not have it look as if the hooks had not run.
+            demo = await report_removing(tools, demo)
     await tools.start.sandboxes.remove(demo_name(demo))
     tools.crashes.forget(demo.metadata.uid)
     tools.verdicts.forget(demo.metadata.uid)
@@ -255,3 +332,21 @@ async def _remove(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
     tools.demos.forget(demo.key, demo.metadata.uid)
     logger.info("%s: removed", demo.key)
     return None
+
+
+async def _let_go(tools: DemoTools, demo: UnreadableObject[DemoInstance]) -> None:
+    """Remove what is here of a demo that is being deleted and does not fit our model."""
+    name = demo_name(demo)
+    if demo.text_at("status", "readyAt") and await tools.start.sandboxes.find(name) is not None:
+        note = (
+            f"its beforeDelete hooks did not run: the object cannot be read: {demo.problem}; "
+            "what it has outside is left"
+        )
+        tools.kubernetes.event(demo, "BeforeDeleteSkipped", note, warning=True)
+        logger.warning("%s: %s", demo.key, note)
+    await tools.start.sandboxes.remove(name)
+    tools.crashes.forget(demo.metadata.uid)
+    tools.verdicts.forget(demo.metadata.uid)
+    await tools.kubernetes.remove_finalizer(demo)
+    tools.demos.forget(demo.key, demo.metadata.uid)
+    logger.info("%s: removed, although it cannot be read", demo.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from tryitnow.agent.restore.cold_start import cold_start
 from tryitnow.agent.restore.fill import restore
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.sandbox.names import demo_name
+from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, FallbackReason, StartedBy, StartPolicy
 from tryitnow.podman.client import PortMapping
@@ -30,12 +32,14 @@ class RestoreImpossibleError(Exception):
 
     Attributes:
         reason: Why, for programs.
+        limit: The limit of the node that is reached, where that is why.
 
     """
 
-    def __init__(self, reason: FallbackReason, message: str) -> None:
+    def __init__(self, reason: FallbackReason, message: str, *, limit: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.limit = limit
 
 
 @dataclass(frozen=True)
@@ -190,18 +194,20 @@ async def _restore(
     generation = actor.generation if actor is not None else None
     if actor is None or generation is None:
         raise _not_ready_here(demo, actor, node)
-    ready_made = None if ports else actor.take_precreated(generation)
     try:
-        with tools.start.memory.counted(generation.memory_bytes()):
-            running = await restore(
-                tools.start,
-                demo_name(demo),
-                revision.definition,
-                generation,
-                ready_made,
-                checkpoint=demo.checkpoint_key,
-                ports=ports,
-            )
+        with generation.leased():
+            memory_bytes = await asyncio.to_thread(generation.memory_bytes)
+            ready_made = None if ports else actor.take_precreated(generation)
+            with tools.start.memory.counted(memory_bytes):
+                running = await restore(
+                    tools.start,
+                    demo_name(demo),
+                    revision.definition,
+                    generation,
+                    ready_made,
+                    checkpoint=demo.checkpoint_key,
+                    ports=ports,
+                )
     except NotReadyError as error:
         actor.restore_failed(generation, error)
         msg = (
@@ -213,7 +219,8 @@ async def _restore(
         # A limit of the node, or a Secret that is missing: the archive is not to blame.
         raise _impossible(error) from error
     except OSError as error:
-        raise _impossible(error) from error
+        path = tools.settings.checkpoint_path
+        raise _impossible(short_of_disk(error, "cannot restore it", path)) from error
     except PodmanError as error:
         actor.restore_failed(generation, error)
         raise _impossible(error) from error
@@ -223,7 +230,8 @@ async def _restore(
 
 def _impossible(error: Exception) -> RestoreImpossibleError:
     if isinstance(error, (NodeShortError, NodeLimitError)):
-        return RestoreImpossibleError(FallbackReason.NODE_LIMIT, f"{error.limit}: {error}")
+        limit, message = error.limit, f"{error.limit}: {error}"
+        return RestoreImpossibleError(FallbackReason.NODE_LIMIT, message, limit=limit)
     return RestoreImpossibleError(FallbackReason.RESTORE_FAILED, str(error))
 
 

@@ -181,5 +181,14 @@ async def report_fresh(
     return await _write(tools, demo, status.model_copy(update=update))
 
 
+async def report_removing(tools: DemoTools, demo: DemoInstance) -> DemoInstance:
+    """Say that a demo is being removed: its beforeDelete hooks have run, or never will."""
+    message = "its beforeDelete hooks are over; its containers and its data are being removed"
+    status = demo.status.with_condition(
+        demo, "Ready", ConditionStatus.FALSE, "Terminating", message
+    )
+    return await _write(tools, demo, status.model_copy(update={"phase": Phase.TERMINATING}))
+
+
 async def _write(tools: DemoTools, demo: DemoInstance, status: DemoInstanceStatus) -> DemoInstance:
     return tools.demos.update(await tools.kubernetes.patch_status(demo, status.to_api()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
@@ -34,6 +34,9 @@ class DemoTools:
     network: NetworkRepair
     storage_problem: Callable[[], str | None]
     """Tells why nothing may be removed or started anew; None when the storage is what it was."""
+
+    examine_storage: Callable[[], Awaitable[str | None]]
+    """Has the storage examined now, and tells the same."""
 
     crashes: Crashes = field(default_factory=Crashes)
     verdicts: Verdicts = field(default_factory=Verdicts)

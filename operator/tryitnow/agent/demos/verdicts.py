@@ -62,7 +62,8 @@ class Verdicts:
 
     def due(self, uid: str) -> float:
         """Return when the next probe is due, in monotonic seconds."""
-        return self._probed.setdefault(uid, _Probed()).due
+        probed = self._probed.get(uid)
+        return probed.due if probed is not None else 0.0
 
     def put_off(self, uid: str, until: float) -> None:
         """Have the next probe at that time."""

@@ -28,8 +28,9 @@ PROBE_TIMEOUT = aiohttp.ClientTimeout(total=8)
 """For one answer. Three that time out in a row, and the pauses between them, are less than the
 minute after which nothing dead may be called ready."""
 
-_AT_ONCE = 16
-"""Probes at once: a node with many demos that hang must not have a socket for each."""
+_AT_ONCE = 128
+"""Probes at once: all demos of a node (a kubelet has 110 Pods), or those that hang together would
+wait for each other's time limits, and be called ready for longer than a minute."""
 
 _WATCHED = frozenset({DemoInstancePhase.READY, DemoInstancePhase.NOT_ANSWERING})
 
@@ -37,16 +38,22 @@ _WATCHED = frozenset({DemoInstancePhase.READY, DemoInstancePhase.NOT_ANSWERING})
 class Watch:
     """Probes all demos of the node that were ready."""
 
-    def __init__(self, tools: DemoTools, changed: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        tools: DemoTools,
+        changed: Callable[[Key], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Begin; ``changed`` is called with each demo whose verdict changed."""
         self._tools = tools
+        self._clock = clock
         self._changed = changed
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._probes: dict[str, asyncio.Task[None]] = {}
 
     async def tick(self) -> None:
         """Begin the probes that are due."""
-        now = time.monotonic()
+        now = self._clock()
         for demo in self._tools.demos:
             uid = demo.metadata.uid
             is_watched = demo.status.phase in _WATCHED and not demo.is_deleting
@@ -68,7 +75,7 @@ class Watch:
             except (KubernetesError, RevisionError) as error:
                 # Without the definition nobody knows what to ask: the next probe tries again.
                 logger.debug("%s cannot be probed: %s", demo.key, error)
-                verdicts.put_off(uid, time.monotonic() + SUSPECT_SECONDS)
+                verdicts.put_off(uid, self._clock() + SUSPECT_SECONDS)
                 return
         present = self._tools.demos.get(demo.key)
         if present is None or present.metadata.uid != uid or present.status.phase not in _WATCHED:
@@ -76,7 +83,7 @@ class Watch:
         has_changed = verdicts.note(uid, answer)
         interval = self._tools.settings.probe_interval.total_seconds()
         suspect = verdicts.is_suspect(uid)
-        verdicts.put_off(uid, time.monotonic() + (SUSPECT_SECONDS if suspect else interval))
+        verdicts.put_off(uid, self._clock() + (SUSPECT_SECONDS if suspect else interval))
         if has_changed:
             self._changed(demo.key)
 

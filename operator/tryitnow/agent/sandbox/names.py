@@ -11,9 +11,9 @@ import secrets
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.kubernetes.objects import AnyObject
 
 PREFIX = "tryitnow_"
 """All our containers begin so; nothing else on the node is ever touched."""
@@ -81,8 +81,8 @@ def parse_pod(name: str) -> PodName | None:
     return PodName(found[1]) if found else None
 
 
-def demo_name(demo: DemoInstance) -> ContainerName:
-    """Return the name of a demo's sandbox."""
+def demo_name(demo: AnyObject) -> ContainerName:
+    """Return the name of a demo's sandbox; its metadata is enough."""
     return ContainerName(Role.DEMO, demo.key, demo.metadata.uid[:8])
 
 

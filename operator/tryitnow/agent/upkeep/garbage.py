@@ -2,7 +2,7 @@
 
 Sandboxes and files of ours that nobody owns are removed: after two looks and a grace period, and
 by way of the trash where a person may miss them. Nothing is removed while the node is not what it
-was, or while an object cannot be read. Nothing outside our own names is ever touched.
+was, nor what an object may own that cannot be read. Nothing outside our own names is ever touched.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
+from tryitnow.agent.errors import SandboxError
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.leftovers import Conmon, end_conmon, find_conmons
 from tryitnow.agent.sandbox.names import (
@@ -23,21 +25,22 @@ from tryitnow.agent.sandbox.names import (
     parse,
     parse_pod,
 )
-from tryitnow.agent.storage.archives import ArchiveName
 from tryitnow.agent.storage.generations import REPOSITORY
 from tryitnow.agent.upkeep.orphans import (
+    Owners,
     members_of_no_pod,
     orphaned_files,
     orphans,
     unneeded_images,
     without_main_container,
 )
-from tryitnow.api.definition import Compression
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import in_thread
+from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.kubernetes.objects import Listing
 from tryitnow.podman.client import ContainerState, PodState
+from tryitnow.podman.errors import PodmanError
 
 logger = logging.getLogger(__name__)
 
@@ -65,16 +68,6 @@ class _Found:
     conmons: list[Conmon]
 
 
-@dataclass(frozen=True)
-class _Owners:
-    """What the cluster wants on the node."""
-
-    demos: list[DemoInstance]
-    node_checkpoints: list[NodeCheckpoint]
-    unreadable: frozenset[Key]
-    """Objects whose wishes are not known."""
-
-
 async def collect(node: Node) -> None:
     """Compare everything with everything, and remove what is nobody's.
 
@@ -87,23 +80,46 @@ async def collect(node: Node) -> None:
     # The order matters: what is found first can only have been made for an object that the later
     # list of objects contains, unless that object is gone.
     found = await _find(node)
-    owners = await _list_owners(node)
-    ready = [demo for demo in owners.demos if demo.was_ready and not demo.is_deleting]
-    node.guard.seen_containers(listed=len(found.containers), ready_demos=len(ready))
-    at_stake = bool(ready or found.containers or found.files or found.volumes)
-    await node.guard.examine(anything_at_stake=at_stake)
+    demos, node_checkpoints = await _list_owners(node)
+    await _examine(node, found, demos)
+    for key in {demo.key for demo in demos.items} | demos.unreadable:
+        node.queue_demo(key)
+    node.checkpoints.turn_all()
+    await _let_go(node, node_checkpoints)
     if (problem := node.guard.problem) is not None:
         logger.error("nothing is removed: %s", problem)
-    elif owners.unreadable:
-        # After a roll back, say. What they own cannot be told from what nobody owns.
-        names = ", ".join(sorted(map(str, owners.unreadable)))
-        logger.error("nothing is removed, as these objects cannot be read: %s", names)
-    else:
-        await _remove(node, found, owners)
-        await _empty_trash(node, found)
-    for demo in owners.demos:
-        node.queue_demo(demo.key)
-    node.checkpoints.turn_all()
+        # What is nobody's is found out anew when all is as it was.
+        node.suspects.forget()
+        return
+    await _remove(node, found, Owners.of(demos, node_checkpoints))
+    await _empty_trash(node, found)
+
+
+async def _let_go(node: Node, node_checkpoints: Listing[NodeCheckpoint]) -> None:
+    """Let go of NodeCheckpoints that are being deleted and do not fit our model.
+
+    What they owned here is found as what nobody owns, as soon as they are gone.
+    """
+    for strange in node_checkpoints.unreadable_objects:
+        if not strange.is_deleting:
+            continue
+        try:
+            await node.kubernetes.remove_finalizer(strange)
+        except KubernetesError as error:
+            logger.error("%s cannot be let go: %s", strange.key, error)
+
+
+async def _examine(node: Node, found: _Found, demos: Listing[DemoInstance]) -> None:
+    """Have the guard compare what is here with what was here."""
+    ready = sum(demo.was_ready and not demo.is_deleting for demo in demos.items)
+    ready += sum(bool(strange.text_at("status", "readyAt")) for strange in demos.unreadable_objects)
+    listed = len(found.containers)
+    if ready and not listed:
+        # The first demo of a node may have been started since.
+        listed = len(await node.podman.list_containers(PREFIX))
+    node.guard.seen_containers(listed=listed, ready_demos=ready)
+    at_stake = bool(ready or found.containers or found.files or found.volumes)
+    await node.guard.examine(anything_at_stake=at_stake)
 
 
 async def _find(node: Node) -> _Found:
@@ -120,7 +136,7 @@ async def _find(node: Node) -> _Found:
     )
 
 
-async def _list_owners(node: Node) -> _Owners:
+async def _list_owners(node: Node) -> tuple[Listing[DemoInstance], Listing[NodeCheckpoint]]:
     demos = await node.kubernetes.list_all(
         DemoInstance, field_selector=f"status.nodeName={node.name}"
     )
@@ -134,46 +150,52 @@ async def _list_owners(node: Node) -> _Owners:
         node.checkpoints.gone_key(key)
     for resource in held.items:
         node.checkpoints.seen(resource)
-    return _Owners(demos.items, held.items, demos.unreadable | held.unreadable)
+    return demos, held
 
 
-async def _remove(node: Node, found: _Found, owners: _Owners) -> None:
+async def _remove(node: Node, found: _Found, owners: Owners) -> None:
     await _remove_sandboxes(node, found, owners)
     await _remove_pods(node, found)
     await _remove_files(node, found, owners)
-    await _remove_images(node, found)
+    if owners.all_digests_known:
+        await _remove_images(node, found)
     await _end_processes(node, found)
 
 
-async def _remove_sandboxes(node: Node, found: _Found, owners: _Owners) -> None:
-    needed = node.checkpoints.stock_names | node.sandboxes.names_in_work
+async def _try(what: str, removal: Awaitable[object]) -> None:
+    """Remove one thing; one that cannot be removed must not keep all others here."""
+    try:
+        await removal
+    except (PodmanError, SandboxError, OSError) as error:
+        logger.error("%s cannot be removed: %s", what, error)
+
+
+async def _remove_sandboxes(node: Node, found: _Found, owners: Owners) -> None:
     names = {c.name for c in found.containers} | set(found.storage_only)
-    suspects = [
-        name
-        for name in orphans(sorted(names), owners.demos, owners.node_checkpoints)
-        if str(name) not in needed
-    ]
+    suspects = [*orphans(sorted(names), owners), *_lost_work(node, names)]
     proven = node.suspects.sandboxes.proven(map(str, suspects))
     for name in suspects:
-        if str(name) in proven and str(name) not in node.sandboxes.names_in_work:
-            await _remove_sandbox(node, name)
-    for name in _lost_work(node, names):
-        logger.warning("removing sandbox %s: its work was interrupted", name)
-        await node.sandboxes.remove(name)
+        # Asked anew before each: the removal of the others took its time.
+        if str(name) in proven and str(name) not in _needed(node):
+            await _try(f"sandbox {name}", _remove_sandbox(node, name))
+
+
+def _needed(node: Node) -> set[str]:
+    return node.checkpoints.stock_names | node.sandboxes.names_in_work
 
 
 def _lost_work(node: Node, names: set[str]) -> list[ContainerName]:
     """Return warm and pre-created sandboxes that their actor does not know.
 
-    A Podman that was killed, or an agent, left them half made.
+    A Podman that was killed, or an agent, left them half made. One that is being restored, or was
+    just handed to a demo, looks the same for a moment: so these are suspects like all others.
     """
-    needed = node.checkpoints.stock_names | node.sandboxes.names_in_work
     parsed = [name for name in map(parse, sorted(names)) if name is not None]
     return [
         name
         for name in parsed
         if name.role in {Role.WARM, Role.PRECREATED}
-        and str(name) not in needed
+        and str(name) not in _needed(node)
         and node.checkpoints.has_adopted(name)
     ]
 
@@ -190,8 +212,10 @@ async def _remove_sandbox(node: Node, name: ContainerName) -> None:
         await node.sandboxes.remove(name)
         return
     await node.podman.stop_pod(str(found.pod))
-    await node.sandboxes.rename(name, name.in_trash(int(time.time())))
-    node.ports.release(str(name))
+    thrown_away = name.in_trash(int(time.time()))
+    await node.sandboxes.rename(name, thrown_away)
+    # A rename hands the ports over, and what does not run needs none.
+    node.ports.release(str(thrown_away))
 
 
 async def _empty_trash(node: Node, found: _Found) -> None:
@@ -207,10 +231,10 @@ async def _empty_trash(node: Node, found: _Found) -> None:
         name = parse(text)
         if name is None:
             logger.info("removing %s from the trash for good", text)
-            await in_thread(node.trash.delete, text)
+            await _try(text, in_thread(node.trash.delete, text))
         else:
             logger.info("removing sandbox %s from the trash for good", name)
-            await node.sandboxes.remove(name)
+            await _try(f"sandbox {name}", node.sandboxes.remove(name))
 
 
 async def _remove_pods(node: Node, found: _Found) -> None:
@@ -224,15 +248,16 @@ async def _remove_pods(node: Node, found: _Found) -> None:
     for pod in mainless:
         if str(pod) in proven and not await _is_needed(node, pod):
             logger.warning("removing pod %s: its main container is gone", pod)
-            await node.podman.remove_pod(str(pod))
+            await _try(f"pod {pod}", node.podman.remove_pod(str(pod)))
     for member, pod in members:
         if not await _is_needed(node, pod):
             logger.warning("removing container %s, which Podman never finished", member)
-            await node.podman.remove(member)
+            await _try(f"container {member}", node.podman.remove(member))
     for pod in volumes:
         if f"volumes {pod}" in proven and not await _is_needed(node, pod):
             logger.warning("moving the volumes of pod %s to the trash: their pod is gone", pod)
-            await in_thread(node.trash.put, node.volumes.directory / pod.tag)
+            directory = node.volumes.directory / pod.tag
+            await _try(f"the volumes of {pod}", in_thread(node.trash.put, directory))
 
 
 async def _is_needed(node: Node, pod: PodName) -> bool:
@@ -247,24 +272,21 @@ async def _is_needed(node: Node, pod: PodName) -> bool:
     return found is not None and not without_main_container([found])
 
 
-async def _remove_files(node: Node, found: _Found, owners: _Owners) -> None:
-    stems = {_stem(held) for held in owners.node_checkpoints}
-    files = orphaned_files(found.files, stems)
-    unpacked = sorted(found.unpacked - stems)
+async def _remove_files(node: Node, found: _Found, owners: Owners) -> None:
+    if not owners.all_revisions_known:
+        return
+    files = orphaned_files(found.files, owners.stems)
+    unpacked = sorted(found.unpacked - owners.stems)
     proven = node.suspects.files.proven([*files, *(f"data/{stem}" for stem in unpacked)])
     for file in files:
         if file in proven:
             logger.warning("moving %s to the trash: no NodeCheckpoint owns it", file)
-            await in_thread(node.trash.put, node.archives.directory / file)
+            await _try(file, in_thread(node.trash.put, node.archives.directory / file))
     for stem in unpacked:
         if f"data/{stem}" in proven:
             # It can be made again from the archive.
             logger.warning("removing the unpacked archive %s: no NodeCheckpoint owns it", stem)
-            await in_thread(node.generations.remove_all, stem)
-
-
-def _stem(held: NodeCheckpoint) -> str:
-    return ArchiveName(held.checkpoint_key, held.spec.revision, Compression.NONE).stem
+            await _try(stem, in_thread(node.generations.remove_all, stem))
 
 
 async def _remove_images(node: Node, found: _Found) -> None:
@@ -272,8 +294,9 @@ async def _remove_images(node: Node, found: _Found) -> None:
     unneeded = unneeded_images(found.image_tags, digests)
     proven = node.suspects.images.proven(unneeded)
     for tag in unneeded:
-        if tag in proven and await node.podman.remove_image(f"{REPOSITORY}:{tag}"):
-            logger.info("removed the image %s:%s: no archive needs it", REPOSITORY, tag)
+        if tag in proven:
+            logger.info("removing the image %s:%s: no archive needs it", REPOSITORY, tag)
+            await _try(f"image {tag}", node.podman.remove_image(f"{REPOSITORY}:{tag}"))
 
 
 async def _end_processes(node: Node, found: _Found) -> None:

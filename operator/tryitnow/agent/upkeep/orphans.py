@@ -19,10 +19,13 @@ from tryitnow.agent.sandbox.names import (
     parse,
     parse_pod,
 )
+from tryitnow.agent.storage.archives import ArchiveName
 from tryitnow.agent.storage.generations import belongs_to
+from tryitnow.api.definition import Compression
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.kubernetes.objects import AnyObject, Listing
 from tryitnow.podman.client import PodState
 
 _ARCHIVE_FILE = re.compile(
@@ -44,6 +47,10 @@ class Suspects:
     clock: Callable[[], float] = time.monotonic
     _since: dict[str, float] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """Suspect nothing any more: what was seen before proves nothing."""
+        self._since = {}
+
     def proven(self, found: Iterable[str]) -> set[str]:
         """Take in all that one look found; return the part that was found for long enough."""
         now = self.clock()
@@ -55,26 +62,69 @@ class Suspects:
         }
 
 
-def orphans(
-    names: Iterable[str],
-    demos: Iterable[DemoInstance],
-    node_checkpoints: Iterable[NodeCheckpoint],
-) -> list[ContainerName]:
+@dataclass(frozen=True)
+class Owners:
+    """Who owns what on the node.
+
+    An object that does not fit our model, as after a roll back, owns what its metadata and the
+    readable part of it may stand for; all else is judged as ever.
+    """
+
+    demos: frozenset[ContainerName] = frozenset()
+    """Sandboxes of demos."""
+
+    revisions: frozenset[tuple[Key, str]] = frozenset()
+    """Checkpoints and identities of the revisions that are to be here."""
+
+    all_revisions_known: bool = True
+    """Whether each NodeCheckpoint tells its revision: otherwise any may be wanted."""
+
+    all_digests_known: bool = True
+    """Whether each NodeCheckpoint tells its archives: otherwise any image may be of one."""
+
+    @classmethod
+    def of(cls, demos: Listing[DemoInstance], node_checkpoints: Listing[NodeCheckpoint]) -> Owners:
+        """Read the owners from fresh lists."""
+        revisions = {(one.checkpoint_key, one.spec.revision) for one in node_checkpoints.items}
+        all_known = True
+        owning: list[AnyObject] = [*demos.items, *demos.unreadable_objects]
+        for strange in node_checkpoints.unreadable_objects:
+            checkpoint = strange.text_at("spec", "checkpoint")
+            revision = strange.text_at("spec", "revision")
+            if checkpoint and revision:
+                revisions.add((Key(strange.key.namespace, checkpoint), revision))
+            else:
+                all_known = False
+        return cls(
+            demos=frozenset(demo_name(demo) for demo in owning),
+            revisions=frozenset(revisions),
+            all_revisions_known=all_known,
+            all_digests_known=not node_checkpoints.unreadable_objects,
+        )
+
+    @property
+    def stems(self) -> set[str]:
+        """Stems of the archives that are to be here."""
+        return {
+            ArchiveName(key, revision, Compression.NONE).stem for key, revision in self.revisions
+        }
+
+
+def orphans(names: Iterable[str], owners: Owners) -> list[ContainerName]:
     """Return those of these names, of main containers of ours, that no object accounts for.
 
     Warm and pre-created sandboxes are their actor's: it says which it needs.
     """
-    owned = {demo_name(demo) for demo in demos}
-    revisions = {(held.checkpoint_key, held.spec.revision) for held in node_checkpoints}
     found = [name for name in map(parse, names) if name is not None]
-    return [name for name in found if name not in owned and not _is_work(name, revisions)]
+    return [name for name in found if name not in owners.demos and not _is_work(name, owners)]
 
 
-def _is_work(name: ContainerName, revisions: set[tuple[Key, str]]) -> bool:
+def _is_work(name: ContainerName, owners: Owners) -> bool:
     """Whether a sandbox may be an actor's: it knows itself when it does not need it any more."""
     if name.role in {Role.DEMO, Role.TRASH}:
         return name.role is Role.TRASH
-    return (name.owner, name.tag.partition("-")[0]) in revisions
+    of = (name.owner, name.tag.partition("-")[0])
+    return not owners.all_revisions_known or of in owners.revisions
 
 
 def without_main_container(pods: Iterable[PodState]) -> list[PodName]:

@@ -55,6 +55,8 @@ class StorageGuard:
         self._rewound: str | None = None
         self._storage = Storage()
         self._highest = 0
+        self._empty_is_confirmed = False
+        self._lock = asyncio.Lock()
 
     @property
     def problem(self) -> str | None:
@@ -85,18 +87,24 @@ class StorageGuard:
             OSError: the disk is broken.
 
         """
+        async with self._lock:
+            await self._examine(anything_at_stake=anything_at_stake)
+
+    async def _examine(self, *, anything_at_stake: bool) -> None:
         agent = await self._find_agent()
         cluster_uid = await self._kubernetes.namespace_uid("kube-system")
         graph_root = await self._podman.storage_root()
         marks = Marks(
             data=await asyncio.to_thread(read_mark, self._directory),
             podman=await asyncio.to_thread(read_mark, graph_root),
-            cluster=(agent.status.storage.id or None) if agent else None,
+            # What this process wrote stands in the NodeAgent's status after the next report only.
+            cluster=self._storage.id or (agent.status.storage.id if agent else "") or None,
         )
         changed = what_changed(marks) or self._other_cluster(cluster_uid)
         found = changed or self._rewound or self._podman_lost
         if found is not None and (self._is_confirmed(agent, marks) or not anything_at_stake):
             logger.warning("taking on the storage and the cluster as they are: %s", found)
+            self._empty_is_confirmed = self._podman_lost is not None
             changed = self._rewound = self._podman_lost = None
             self._highest = 0
             # A new identity: a confirmation holds for one change.
@@ -150,6 +158,9 @@ class StorageGuard:
 
         Comparing versions as numbers is sanctioned since Kubernetes 1.35 (KEP-5504).
         """
+        if not self._highest:
+            # An agent that was just started knows what the one before it saw.
+            _, self._highest = await asyncio.to_thread(self._recall)
         if resource_version < self._highest:
             self._rewound = (
                 "the cluster went back in time (was its etcd restored from a snapshot?): its "
@@ -165,8 +176,8 @@ class StorageGuard:
     def seen_containers(self, *, listed: int, ready_demos: int) -> None:
         """Note what Podman lists: nothing at all, where demos are known to run, is no answer."""
         if listed or not ready_demos:
-            self._podman_lost = None
-        else:
+            self._podman_lost, self._empty_is_confirmed = None, False
+        elif not self._empty_is_confirmed:
             self._podman_lost = (
                 f"Podman lists none of this node's containers, though {ready_demos} demos were "
                 "ready here (was its storage reset, or its database lost?)"

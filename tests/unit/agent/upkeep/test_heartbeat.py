@@ -8,22 +8,24 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tryitnow.agent.certificate import ServerCertificate, make_certificate
-from tryitnow.agent.memory import available_memory_bytes
-from tryitnow.agent.report import Reporter, examine_node
 
+from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
-from tryitnow.agent.node import Health, Node
-from tryitnow.api.checkpoint import Versions
+from tryitnow.agent.health import Health
+from tryitnow.agent.node import Node
+from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate
+from tryitnow.agent.upkeep.heartbeat import Reporter, examine_node
+from tryitnow.api.archive import Versions
 from tryitnow.api.meta import Condition, ConditionStatus, Key, find_condition, now
-from tryitnow.api.nodeagent import Check, NodeAgent, Verdict
+from tryitnow.api.nodeagent import STORAGE_CHANGED, Check, NodeAgent, Verdict
 from tryitnow.doctor import Examination
 from tryitnow.doctor.checks import CheckName
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
-from tryitnow.podman.errors import PodmanUnreachableError
+from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 from tryitnow.settings import AgentSettings
 
-URL = "https://127.77.0.1:9443/archives"
+URL = f"https://{ADDRESS}:9443/archives"
 GIB = 1 << 30
 
 GOOD = tuple(Check(name=name, verdict=Verdict.PASS, found="good") for name in CheckName)
@@ -50,13 +52,13 @@ class Doctor:
 
 @pytest.fixture(scope="module")
 def certificate() -> ServerCertificate:
-    return make_certificate("127.77.0.1")
+    return make_certificate(ADDRESS)
 
 
 @pytest.fixture
 def doctor(monkeypatch: pytest.MonkeyPatch) -> Doctor:
     doctor = Doctor()
-    monkeypatch.setattr("tryitnow.agent.report.examine", doctor.examine)
+    monkeypatch.setattr("tryitnow.agent.upkeep.heartbeat.examine", doctor.examine)
     return doctor
 
 
@@ -91,18 +93,20 @@ async def test_the_first_report_makes_the_object_and_it_goes_with_its_node(
 async def test_a_report_says_all_that_others_decide_by(
     node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: ServerCertificate
 ) -> None:
-    node.health.versions = Versions(criu="4.2.1")
-    node.health.checks = GOOD
+    node.health.current = replace(node.health.current, versions=Versions(criu="4.2.1"), checks=GOOD)
     await reporter.report()
     agent = await reported(kubernetes)
     status = agent.status
-    assert agent.can_thaw(now())
-    assert status.address == "127.77.0.1"
+    assert agent.can_restore(now())
+    assert status.address == ADDRESS
     assert (status.transfer_url, status.transfer_certificate) == (URL, certificate.pem)
     assert status.capacity == node.settings.capacity
     assert status.disk_available_bytes > 0
     assert status.versions.criu == "4.2.1"
     assert status.checks == GOOD
+    assert status.storage == node.guard.storage
+    assert status.storage.id
+    assert condition(agent, STORAGE_CHANGED).status is ConditionStatus.FALSE
 
 
 async def test_a_report_is_a_sign_of_life(reporter: Reporter, kubernetes: FakeKubernetes) -> None:
@@ -126,17 +130,27 @@ async def test_an_agent_that_starts_again_goes_on_with_its_object(
     )
 
 
+@pytest.mark.parametrize("namesake", [False, True])
 async def test_an_object_that_somebody_deleted_is_made_anew(
-    reporter: Reporter, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+    node: Node,
+    reporter: Reporter,
+    kubernetes: FakeKubernetes,
+    certificate: ServerCertificate,
+    *,
+    namesake: bool,
 ) -> None:
     await reporter.report()
-    await kubernetes.delete(await reported(kubernetes))
-    # A report of the same second would say nothing new, and so would not be sent.
-    monkeypatch.setattr("tryitnow.agent.report.now", lambda: now() + timedelta(seconds=10))
+    before = await reported(kubernetes)
+    await kubernetes.delete(before)
+    node.health.current = replace(node.health.current, versions=Versions(criu="4.3"))
+    if namesake:
+        await Reporter(node, URL, certificate).report()
+        node.health.current = replace(node.health.current, versions=Versions(criu="4.4"))
     with pytest.raises(NotFoundError):
         await reporter.report()
     await reporter.report()
     assert (await reported(kubernetes)).can_run(now())
+    assert (await reported(kubernetes)).metadata.uid != before.metadata.uid
 
 
 async def test_an_api_server_that_is_away_is_told_later(
@@ -150,10 +164,11 @@ async def test_an_api_server_that_is_away_is_told_later(
     assert (await reported(kubernetes)).can_run(now())
 
 
-async def test_the_reserve_is_not_offered(
+async def test_the_reserve_of_memory_is_not_offered(
     node: Node, reporter: Reporter, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tryitnow.agent.report.available_memory_bytes", lambda: 3 * GIB)
+    free = "tryitnow.agent.upkeep.heartbeat.available_memory_bytes"
+    monkeypatch.setattr(free, lambda: 3 * GIB)
     node.settings = replace(node.settings, memory_reserve_bytes=GIB)
     await reporter.report()
     assert (await reported(kubernetes)).status.memory_available_bytes == 2 * GIB
@@ -162,23 +177,45 @@ async def test_the_reserve_is_not_offered(
     assert (await reported(kubernetes)).status.memory_available_bytes == 0
 
 
-def test_this_machine_has_memory() -> None:
-    assert 1 << 20 < available_memory_bytes() < 1 << 50
+async def test_neither_the_reserve_nor_what_is_promised_of_the_disk_is_offered(
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes
+) -> None:
+    node.disk = Ledger("DiskFull", "disk", lambda: 9 * GIB, 2 * GIB)
+    with node.disk.reserved(3 * GIB, "an unpacking"):
+        await reporter.report()
+    assert (await reported(kubernetes)).status.disk_available_bytes == 4 * GIB
 
 
 # -- what is wrong --------------------------------------------------------------------------------
 
 
-async def test_while_podman_is_away_nothing_can_run(
-    reporter: Reporter, podman: FakePodman, kubernetes: FakeKubernetes, doctor: Doctor
+async def test_a_storage_that_changed_is_told_with_the_way_out(
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes
 ) -> None:
-    podman.failures["ping"] = PodmanUnreachableError("Podman does not answer")
+    node.guard.seen_containers(listed=0, ready_demos=1)
+    await reporter.report()
+    told = condition(await reported(kubernetes), STORAGE_CHANGED)
+    assert (told.status, told.reason) == (ConditionStatus.TRUE, "StorageChanged")
+    assert "kubectl tryitnow confirm-storage node-a" in told.message
+
+
+@pytest.mark.parametrize(
+    "error", [PodmanUnreachableError("Podman does not answer"), PodmanError("a broken database")]
+)
+async def test_while_podman_is_away_nothing_can_run(
+    reporter: Reporter,
+    podman: FakePodman,
+    kubernetes: FakeKubernetes,
+    doctor: Doctor,
+    error: Exception,
+) -> None:
+    podman.failures["ping"] = error
     await reporter.ask_podman()
     await reporter.report()
     agent = await reported(kubernetes)
     assert not agent.can_run(now())
     ready = condition(agent, "Ready")
-    assert (ready.status, ready.message) == (ConditionStatus.FALSE, "Podman does not answer")
+    assert (ready.status, ready.message) == (ConditionStatus.FALSE, str(error))
     assert doctor.visits == 0
 
 
@@ -188,11 +225,8 @@ async def test_a_podman_that_hangs_does_not_make_the_node_silent(
     kubernetes: FakeKubernetes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def hangs() -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(podman, "ping", hangs)
-    monkeypatch.setattr("tryitnow.agent.report.SILENCE_SECONDS", 0.01)
+    podman.delay["ping"] = 60
+    monkeypatch.setattr("tryitnow.agent.upkeep.heartbeat.SILENCE_SECONDS", 0.01)
     asking = asyncio.create_task(reporter.ask_podman())
     await asyncio.sleep(0.02)
     await reporter.report()
@@ -209,7 +243,7 @@ async def test_an_agent_that_ends_gets_nothing_new_until_the_next_one_reports(
     await reporter.report()
     await reporter.say_goodbye()
     agent = await reported(kubernetes)
-    assert agent.can_thaw(now()), "what is there stays as it is"
+    assert agent.can_restore(now()), "what is there stays as it is"
     assert not agent.can_take(now())
     await Reporter(node, URL, certificate).report()
     assert (await reported(kubernetes)).can_take(now())
@@ -237,7 +271,7 @@ async def test_as_soon_as_podman_is_back_the_node_is_examined_and_runs(
     assert (await reported(kubernetes)).can_run(now())
 
 
-async def test_without_criu_it_runs_but_does_not_thaw(
+async def test_without_criu_it_runs_but_does_not_restore(
     node: Node, reporter: Reporter, kubernetes: FakeKubernetes, doctor: Doctor
 ) -> None:
     doctor.checks = WITHOUT_CRIU
@@ -245,7 +279,7 @@ async def test_without_criu_it_runs_but_does_not_thaw(
     await reporter.report()
     agent = await reported(kubernetes)
     assert agent.can_run(now())
-    assert not agent.can_thaw(now())
+    assert not agent.can_restore(now())
     available = condition(agent, "CRIUAvailable")
     assert available.reason == "CRIUNotAvailable"
     assert "criu is not installed" in available.message
@@ -255,7 +289,7 @@ async def test_what_is_missing_is_logged_once_and_again_after_it_had_worked(
     node: Node, doctor: Doctor, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    node.health = Health()
+    node.health.current = Health()
     said = "CRIU not available - will use cold start"
     doctor.checks = WITHOUT_CRIU
     for _ in range(3):
@@ -264,7 +298,7 @@ async def test_what_is_missing_is_logged_once_and_again_after_it_had_worked(
     assert "criu is not installed" in caplog.text
     doctor.checks = GOOD
     await examine_node(node)
-    assert node.health.criu_available
+    assert node.health.current.criu_available
     doctor.checks = WITHOUT_CRIU
     await examine_node(node)
     assert caplog.text.count(said) == 2
