@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tryitnow.agent.archive import ArchiveName
 from tryitnow.agent.fetch import fetch
+
 from tryitnow.agent.main import open_node
 from tryitnow.api.checkpoint import Blueprint, Compression
 from tryitnow.api.meta import Key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -197,6 +198,11 @@ def test_lost_rules_of_the_nodes_firewall_are_set_again(
     wait_until(answers_again, "the demo to answer again", TOLD_WITHIN)
 
 
+def is_back_after(restarts: int, demo: DemoInstance) -> bool:
+    """Whether a demo is ready after it was started again so many times."""
+    return demo.status.restarts >= restarts and demo.status.phase is DemoInstancePhase.READY
+
+
 def test_twelve_at_once_and_a_reboot(
     checkpoint: Checkpoint, cluster: Cluster, module_objects: Objects, nodes: LabNodes
 ) -> None:
@@ -211,14 +217,7 @@ def test_twelve_at_once_and_a_reboot(
     nodes.podman(NODE, "kill", *mains)
     for restarts, cause in ((1, "the kill"), (2, "the reboot")):
         for name, demo in demos.items():
-            again = objects.wait(
-                DemoInstance,
-                name,
-                lambda d, n=restarts: (
-                    d.status.restarts >= n and d.status.phase is DemoInstancePhase.READY
-                ),
-                180,
-            )
+            again = objects.wait(DemoInstance, name, partial(is_back_after, restarts), 180)
             assert again.status.url == demo.status.url, cause
             assert visit(again).notes() == [name], cause
         if restarts == 1:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
-
-from podman.errors import APIError
 
 from tryitnow.api.definition import CRIUOptions, TCPPolicy
 from tryitnow.podman.calls import FREEZE_SECONDS, ask
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.criu_log import CRIULog, read_log
 from tryitnow.podman.errors import CRIUError, PodmanFailure
-from tryitnow.podman.state import PortMapping
 from tryitnow.podman.translate import explained
 
 logger = logging.getLogger(__name__)
@@ -73,74 +70,20 @@ class Freezing(Containers):
         """
 
         def call(api: Any) -> timedelta:  # noqa: ANN401
-            params = _restore_options(options) | {"keep": True}
+            is_established = options.tcp is TCPPolicy.ESTABLISHED
+            params = {
+                "printStats": True,
+                "keep": True,
+                "fileLocks": options.file_locks,
+                "tcpClose": not is_established,
+                "tcpEstablished": is_established,
+            }
             path = f"/containers/{name}/restore"
             answer = api.post(path, params=params, timeout=FREEZE_SECONDS)
             answer.raise_for_status()
             return _criu_time(answer)
 
         return await self._explained(name, "restore", self._run_slow(call, on=name))
-
-    async def restore_import(
-        self,
-        name: str,
-        options: CRIUOptions,
-        ports: Sequence[PortMapping],
-        produce: Callable[[], Iterator[bytes]],
-        *,
-        pod: str | None = None,
-    ) -> timedelta:
-        """Thaw a new container from an exported archive; returns what CRIU itself took of it.
-
-        In a pod it has the pod's ports, and ``ports`` is empty.
-
-        ``produce`` gives the archive's bytes; when it raises, Podman has not seen a whole
-        archive and thaws nothing.
-
-        Raises:
-            CRIUError: the thaw failed; what was left of the container is removed.
-            OSError: ``produce`` raised it; so with any other exception of its own.
-
-        """
-
-        def call(api: Any) -> timedelta:  # noqa: ANN401
-            params = _restore_options(options) | {
-                "import": True,
-                "name": name,
-                # Many copies of one archive live side by side: each has its own address.
-                "ignoreStaticIP": True,
-                "ignoreStaticMAC": True,
-            }
-            if ports:
-                publish = " ".join(f"{p.host_port}:{p.container_port}" for p in ports)
-                params["publishPorts"] = publish
-            if pod is not None:
-                params["pod"] = pod
-            headers = {"Content-Type": "application/x-tar"}
-            archive = _Upload(produce())
-            try:
-                # The endpoint wants a name in its path, and ignores it for an import.
-                answer = api.post(
-                    f"/containers/{name}/restore",
-                    params=params,
-                    data=iter(archive),
-                    headers=headers,
-                    timeout=FREEZE_SECONDS,
-                )
-            except APIError:
-                if archive.error is not None:
-                    raise archive.error from None
-                raise
-            answer.raise_for_status()
-            return _criu_time(answer)
-
-        try:
-            return await self._explained(name, "restore", self._run_whole(call, on=name))
-        except PodmanFailure:
-            # podman leaves the container of a failed restore behind.
-            with contextlib.suppress(PodmanFailure):
-                await self.remove(name)
-            raise
 
     async def _explained(self, name: str, log: str, work: Coroutine[Any, Any, T]) -> T:
         """Have CRIU at work, and let what it wrote explain a failure.
@@ -167,36 +110,6 @@ class Freezing(Containers):
             return CRIULog()
 
 
-def _restore_options(options: CRIUOptions) -> dict[str, Any]:
-    return {
-        "printStats": True,
-        "fileLocks": options.file_locks,
-        "tcpClose": options.tcp is not TCPPolicy.ESTABLISHED,
-        "tcpEstablished": options.tcp is TCPPolicy.ESTABLISHED,
-    }
-
-
 def _criu_time(answer: Any) -> timedelta:  # noqa: ANN401
     statistics = answer.json().get("criu_statistics") or {}
     return timedelta(microseconds=statistics.get("restore_time", 0))
-
-
-class _Upload:
-    """An archive on its way to Podman.
-
-    Attributes:
-        error: Why it could not be read here. The HTTP client takes any OSError for one of the
-            connection's.
-
-    """
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self.error: OSError | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._chunks
-        except OSError as error:
-            self.error = error
-            raise

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import requests
+
 from tryitnow.podman.calls import (
     CALL_SECONDS,
     Calls,

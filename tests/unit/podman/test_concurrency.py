@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from tests.unit.podman.libpod import FakeLibpod, no_content
-from tryitnow.api.checkpoint import CRIUOptions
+from tryitnow.api.definition import CRIUOptions
 from tryitnow.podman.client import Podman
 from tryitnow.podman.errors import PodmanBusyError, PodmanUnreachableError
 
@@ -54,10 +54,6 @@ def checkpoint(podman: Podman, number: int) -> Coroutine[Any, Any, object]:
     return podman.checkpoint(f"{NAME}{number}", CRIUOptions(), b"".join)
 
 
-def restore_import(podman: Podman, number: int) -> Coroutine[Any, Any, object]:
-    return podman.restore_import(f"{NAME}{number}", CRIUOptions(), [], lambda: iter([b"archive"]))
-
-
 def roots(podman: Podman, number: int) -> Coroutine[Any, Any, object]:
     return podman.with_roots(f"{NAME}{number}", f"helper{number}", lambda *_: None)
 
@@ -82,7 +78,6 @@ SLOW: dict[str, tuple[Callable[[Podman, int], Coroutine[Any, Any, object]], str]
 }
 
 WHOLE: dict[str, tuple[Callable[[Podman, int], Coroutine[Any, Any, object]], str, str]] = {
-    "import": (restore_import, "POST", "/containers/{name}/restore"),
     "roots": (roots, "POST", "/containers/{name}/mount"),
     "build": (build, "POST", "/containers/{name}/mount"),
 }

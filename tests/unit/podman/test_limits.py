@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.podman.libpod import FakeLibpod
-from tryitnow.api.checkpoint import CRIUOptions
+from tryitnow.api.definition import CRIUOptions
 from tryitnow.podman import limits
 from tryitnow.podman.client import Podman
 from tryitnow.podman.errors import (

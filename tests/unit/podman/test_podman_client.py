@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,6 @@ from aiohttp import web
 
 from tests.unit.builders import make_template
 from tests.unit.podman.libpod import FakeLibpod, no_content, not_modified
-from tryitnow.agent.archive import DigestMismatchError
-from tryitnow.api.checkpoint import CRIUOptions
 from tryitnow.api.template import ResourceLimits
 from tryitnow.podman.client import (
     MemoryMount,
@@ -111,28 +107,6 @@ async def test_a_call_that_is_cancelled_ends_before_its_caller_does(
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert ended == [NAME]
-
-
-async def test_a_cancelled_thaw_is_cancelled_even_when_its_archive_was_damaged(
-    libpod: FakeLibpod, podman: Podman
-) -> None:
-    # Or the archive's error took the place of the cancellation, and the interrupted start went on
-    # with a cold start.
-    del libpod
-    loop, reading = asyncio.get_running_loop(), asyncio.Event()
-
-    def damaged() -> Iterator[bytes]:
-        yield b"first"
-        loop.call_soon_threadsafe(reading.set)
-        time.sleep(0.1)
-        msg = "not what was frozen"
-        raise DigestMismatchError(msg)
-
-    thawing = asyncio.create_task(podman.restore_import(NAME, CRIUOptions(), PORTS, damaged))
-    await reading.wait()
-    thawing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await thawing
 
 
 async def test_a_cold_start_says_all_of_the_template(libpod: FakeLibpod, podman: Podman) -> None:

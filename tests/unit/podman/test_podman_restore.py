@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -11,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.builders import make_archive, make_template
+from tests.unit.builders import make_template
 from tests.unit.podman.libpod import FakeLibpod
-from tryitnow.agent.archive import ArchiveName, ArchiveStore, DigestMismatchError
-from tryitnow.api.checkpoint import Compression, CRIUOptions, TCPPolicy
-from tryitnow.api.meta import Key
+from tryitnow.api.definition import CRIUOptions, TCPPolicy
 from tryitnow.podman.client import (
     NewContainer,
     Podman,
@@ -158,14 +155,12 @@ async def test_no_other_file_is_read_whatever_an_error_names(
         assert str(caught.value) == message
 
 
-async def test_a_service_that_dies_during_a_freeze_leaves_no_archive(
-    libpod: FakeLibpod, podman: Podman, tmp_path: Path
+async def test_a_service_that_dies_during_a_checkpoint_gives_no_whole_export(
+    libpod: FakeLibpod, podman: Podman
 ) -> None:
-    store, name = _store(tmp_path)
     libpod.on_stream("POST", f"/containers/{NAME}/checkpoint", b"half of an archive", breaks=True)
     with pytest.raises(PodmanUnreachableError):
-        await podman.checkpoint(NAME, CRIUOptions(), lambda chunks: store.write(name, chunks))
-    assert store.names() == set()
+        await podman.checkpoint(NAME, CRIUOptions(), b"".join)
 
 
 async def test_a_full_disk_is_not_blamed_on_podman(libpod: FakeLibpod, podman: Podman) -> None:
@@ -180,50 +175,20 @@ async def test_a_full_disk_is_not_blamed_on_podman(libpod: FakeLibpod, podman: P
         await podman.checkpoint(NAME, CRIUOptions(), full)
 
 
-async def test_a_broken_disk_under_an_archive_is_not_blamed_on_podman(
-    libpod: FakeLibpod, podman: Podman
-) -> None:
-    libpod.on_json("POST", f"/containers/{NAME}/restore", {"Id": "c0ffee"})
-
-    def broken() -> Iterator[bytes]:
-        yield b"first"
-        raise OSError(5, "Input/output error")
-
-    with pytest.raises(OSError, match="Input/output error") as caught:
-        await podman.restore_import(NAME, CRIUOptions(), PORTS, broken)
-    assert caught.value.errno == 5
-
-
 @pytest.mark.parametrize(
     ("tcp", "close", "established"),
     [(TCPPolicy.CLOSE, "True", "False"), (TCPPolicy.ESTABLISHED, "False", "True")],
 )
-async def test_a_thaw_gives_each_copy_its_own_name_address_and_ports(
+async def test_a_restore_into_a_container_that_waits_keeps_the_pages_that_others_share(
     libpod: FakeLibpod, podman: Podman, tcp: TCPPolicy, close: str, established: str
 ) -> None:
     answer = {"Id": "c0ffee", "criu_statistics": {"restore_time": 150_000}}
     libpod.on_json("POST", f"/containers/{NAME}/restore", answer)
-    took = await podman.restore_import(
-        NAME, CRIUOptions(tcp=tcp), PORTS, lambda: iter([b"one", b"two"])
-    )
+    took = await podman.restore(NAME, CRIUOptions(tcp=tcp))
     assert took == timedelta(milliseconds=150)
     [asked] = libpod.asked
-    assert asked.body == b"onetwo"
-    assert asked.query["name"] == NAME
-    assert asked.query["publishPorts"] == "20001:8080 20002:8443"
-    assert (asked.query["tcpClose"], asked.query["tcpEstablished"]) == (close, established)
-    assert asked.query["ignoreStaticIP"] == asked.query["ignoreStaticMAC"] == "True"
-
-
-async def test_a_thaw_into_a_container_that_waits_keeps_the_images_that_others_share(
-    libpod: FakeLibpod, podman: Podman
-) -> None:
-    answer = {"Id": "c0ffee", "criu_statistics": {"restore_time": 150_000}}
-    libpod.on_json("POST", f"/containers/{NAME}/restore", answer)
-    assert await podman.restore(NAME, CRIUOptions()) == timedelta(milliseconds=150)
-    [asked] = libpod.asked
     assert asked.query["keep"] == "True"
-    assert asked.query["tcpClose"] == "True"
+    assert (asked.query["tcpClose"], asked.query["tcpEstablished"]) == (close, established)
     assert "import" not in asked.query
 
 
@@ -240,44 +205,3 @@ async def test_a_container_that_waits_was_initialized_and_has_never_run(
     assert directory == Path("/storage/c0ffee/userdata")
     assert [a.path.rpartition("/")[2] for a in libpod.asked] == ["create", "init", "stop", "json"]
     assert json.loads(libpod.asked[0].body)["image"] == "prepared:1"
-
-
-async def test_a_failed_thaw_removes_what_podman_left_of_it(
-    libpod: FakeLibpod, podman: Podman, tmp_path: Path
-) -> None:
-    log = make_log(tmp_path / USERDATA / "restore.log", "Error (criu/mount.c:1): no mount")
-    libpod.on_error("POST", f"/containers/{NAME}/restore", f"CRIU restoring failed -52. Log: {log}")
-    libpod.on_json("DELETE", f"/containers/{NAME}", [])
-    with pytest.raises(CRIUError, match="no mount"):
-        await podman.restore_import(NAME, CRIUOptions(), PORTS, lambda: iter([b"archive"]))
-    assert [a.method for a in libpod.asked] == ["POST", "DELETE"]
-
-
-async def test_that_it_could_not_be_removed_does_not_hide_why_the_thaw_failed(
-    libpod: FakeLibpod, podman: Podman
-) -> None:
-    libpod.on_error("POST", f"/containers/{NAME}/restore", "crun: cgroup is gone")
-    libpod.on_error("DELETE", f"/containers/{NAME}", "container is busy")
-    with pytest.raises(PodmanError, match="cgroup is gone"):
-        await podman.restore_import(NAME, CRIUOptions(), PORTS, lambda: iter([b"archive"]))
-
-
-async def test_podman_never_sees_a_whole_damaged_archive(
-    libpod: FakeLibpod, podman: Podman, tmp_path: Path
-) -> None:
-    store, name = _store(tmp_path)
-    content = b"frozen" * 500_000
-    store.path(name).write_bytes(content[:-1] + b"?")
-    libpod.on_json("POST", f"/containers/{NAME}/restore", {"Id": "c0ffee"})
-    with pytest.raises(DigestMismatchError):
-        await podman.restore_import(
-            NAME, CRIUOptions(), PORTS, lambda: store.read(name, make_archive(content))
-        )
-    await asyncio.sleep(0.02)
-    assert all(a.body == b"(broken off)" for a in libpod.asked)
-
-
-def _store(tmp_path: Path) -> tuple[ArchiveStore, ArchiveName]:
-    store = ArchiveStore(tmp_path / "checkpoints")
-    store.open()
-    return store, ArchiveName(Key("default", "shop"), "0123456789", Compression.NONE)

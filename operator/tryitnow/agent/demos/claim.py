@@ -82,5 +82,4 @@ async def _take_over(
 
 async def _remove_both(tools: DemoTools, warm: Warm, name: ContainerName) -> None:
     # The rename may or may not have happened.
-    await tools.start.sandboxes.remove(warm.name)
-    await tools.start.sandboxes.remove(name)
+    await tools.start.sandboxes.remove_failed(warm.sandbox.pod, warm.name, name)

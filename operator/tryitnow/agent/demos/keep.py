@@ -121,7 +121,8 @@ async def nobody_answers(tools: DemoTools, demo: DemoInstance, why: str) -> None
     uid = demo.metadata.uid
     is_silent = tools.verdicts.of(uid) is Verdict.SILENT
     if is_silent and demo.status.phase in {Phase.READY, Phase.NOT_ANSWERING}:
-        message = f"{tools.verdicts.answer_of(uid)}\nNor does Podman say how its containers are: {why}. {_KEPT}"
+        answer = tools.verdicts.answer_of(uid)
+        message = f"{answer}\nNor does Podman say how its containers are: {why}. {_KEPT}"
         await report_down(tools, demo, "NotAnswering", message, Phase.NOT_ANSWERING)
 
 

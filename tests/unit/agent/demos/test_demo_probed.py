@@ -11,7 +11,7 @@ from tests.unit.agent.demos.shop import Clock, Shop
 from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, State
-from tryitnow.agent.demos.verdicts import THRESHOLD, Verdicts
+from tryitnow.agent.demos.verdicts import THRESHOLD, Verdict, Verdicts
 from tryitnow.agent.demos.watch import PROBE_TIMEOUT, SUSPECT_SECONDS, TICK_SECONDS, Watch
 from tryitnow.api.demoinstance import DemoInstancePhase
 from tryitnow.api.meta import ConditionStatus, Key

@@ -97,7 +97,7 @@ class Kept:
         found = [name for name in names if name is not None and name.role is role]
         if role is Role.WARM:
             found = [n for n in found if self.shop.podman.state(str(n)).alive]
-            known = {name for actor in self.shop.node.checkpoints for name in actor.stock.names}
+            known = {name for actor in self.shop.node.checkpoints for name in actor.stock_names}
             found = [n for n in found if str(n) in known]
         return len(found)
 
