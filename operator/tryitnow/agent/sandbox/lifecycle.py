@@ -34,8 +34,11 @@ class Sandboxes:
     firewall: Firewall
     _pods_in_work: set[str] = field(default_factory=set)
     _names_in_work: set[str] = field(default_factory=set)
-    _may_exist: set[str] = field(default_factory=set)
-    """Names that some container of ours may have: made here, or found when the agent began."""
+    _found: set[str] | None = None
+    """Names of the containers that were there when the agent began; None before it has looked."""
+
+    _made: set[str] = field(default_factory=set)
+    """Names that sandboxes were given since."""
 
     @asynccontextmanager
     async def create(
@@ -77,7 +80,7 @@ class Sandboxes:
         # Until its main container is there, nothing else tells that somebody needs it.
         self._pods_in_work.add(str(pod))
         self._names_in_work.add(str(name))
-        self._may_exist.add(str(name))
+        self._made.add(str(name))
         try:
             await in_thread(self.volumes.make, pod.tag, definition.template)
             pid = await self.podman.create_pod(str(pod), wanted)
@@ -132,11 +135,11 @@ class Sandboxes:
 
     def adopt(self, names: Iterable[str]) -> None:
         """Take note of all containers that were there when the agent began."""
-        self._may_exist.update(names)
+        self._found = set(names)
 
     def may_exist(self, name: ContainerName) -> bool:
         """Whether a sandbox of that name may be there. Asks nobody."""
-        return str(name) in self._may_exist
+        return self._found is None or str(name) in self._found or str(name) in self._made
 
     async def state_of(self, sandbox: Sandbox) -> PodState | None:
         """Return how a sandbox's pod and its members are; None when it is gone."""
@@ -161,7 +164,9 @@ class Sandboxes:
         async def all_of_it() -> None:
             await self._remove_container(str(name))
             self.ports.release(str(name))
-            self._may_exist.discard(str(name))
+            self._made.discard(str(name))
+            if self._found is not None:
+                self._found.discard(str(name))
 
         await to_its_end(all_of_it())
 
@@ -197,7 +202,7 @@ class Sandboxes:
 
         """
         self._names_in_work.add(str(sandbox))
-        self._may_exist.add(str(name))
+        self._made.add(str(name))
         try:
             await self.podman.rename(str(sandbox), str(name))
             self.ports.hand_over(str(sandbox), str(name))
