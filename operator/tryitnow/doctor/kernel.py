@@ -122,9 +122,9 @@ def _files(host: Host) -> Usage | None:
 
 def _open_files(host: Host) -> int | None:
     # Where systemd listens for Podman, the limits of systemd say nothing of Podman's.
-    if host.read(f"/proc/{host.pid}/comm").strip() != "podman":
+    if host.read_of_podman("comm").strip() != "podman":
         return None
-    limits = host.read(f"/proc/{host.pid}/limits")
+    limits = host.read_of_podman("limits")
     found = re.search(r"^Max open files +\S+ +(\d+) ", limits, re.MULTILINE)
     return int(found[1]) if found else None
 

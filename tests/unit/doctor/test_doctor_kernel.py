@@ -42,7 +42,7 @@ def host(tmp_path: Path) -> Host:
     """A node whose kernel says what FILES says."""
     for name, text in FILES.items():
         write(tmp_path, name, text)
-    return Host(root=tmp_path, pid=4321)
+    return Host(root=tmp_path, pid=4321, proc=tmp_path / "proc")
 
 
 def write(root: Path, name: str, text: str) -> None:
@@ -70,7 +70,7 @@ def test_the_lower_of_two_limits_counts(host: Host, tmp_path: Path) -> None:
 
 
 def test_a_kernel_without_these_files_has_no_such_limits(tmp_path: Path) -> None:
-    found = look_at_kernel(Host(root=tmp_path))
+    found = look_at_kernel(Host(root=tmp_path, proc=tmp_path / "proc"))
     assert {found.memory, found.tasks, found.files, found.aio, found.conntrack} == {None}
     assert {found.inotify_instances, found.local_ports, found.open_files} == {None}
     assert found.reserved_ports == ()
