@@ -6,11 +6,12 @@ failure, where no demo starts without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from tryitnow.api.nodeagent import Check
+from tryitnow.api.nodeagent import Check, Verdict
 from tryitnow.doctor.facts import NodeFacts
-from tryitnow.doctor.kernel import Usage
+from tryitnow.doctor.kernel import Group, KernelFacts, Usage
 from tryitnow.doctor.names import CheckName
 from tryitnow.doctor.podman import PodmanFacts
 from tryitnow.doctor.verdicts import FEWER_DEMOS, failed, passed, sysctl, warned
@@ -20,6 +21,9 @@ CONTAINERS = 3
 
 TASKS = 128
 """Processes and threads of a demo, an estimate: a JVM and its threads."""
+
+TASKS_OF_CONMONS = 2 * CONTAINERS
+"""Of a demo, where Podman's own service is: a conmon for each container, and commands in them."""
 
 TASKS_OF_THE_NODE = 2048
 """The kernel's own, those of the kubelet, of the runtime and of other Pods: an estimate."""
@@ -32,6 +36,10 @@ OPEN_FILES = 2048
 
 COUNTLESS_FILES = 1 << 62
 """systemd sets fs.file-max to the largest number that there is."""
+
+OPEN_FILES_OF_ANY = 1 << 20
+"""The kernel's own default of nr_open, and what Podman allows a container. CRIU gives processes the
+limits that they had; the kernel refuses one above nr_open."""
 
 OPEN_FILES_OF_ONE = 65_536
 """Of one process: Elasticsearch does not start below 65,535."""
@@ -57,14 +65,16 @@ LOCKS = CONTAINERS + 1
 PRE_CREATED = 4
 """Sandboxes that wait for demos, for each Checkpoint."""
 
+_SEVERITY = (Verdict.PASS, Verdict.WARN, Verdict.FAIL)
+
 
 def limits(facts: NodeFacts) -> Iterator[Check]:
     """Judge the limits; those that the kernel does not have are left out."""
     known, demos = facts.limits, facts.wanted.demos
     if known.tasks is not None:
-        yield _processes(known.tasks, demos)
+        yield _processes(known.tasks, known.groups, demos)
     if known.files is not None:
-        yield _files(known.files, known.open_files, demos)
+        yield _files(known.files, known, demos)
     if known.inotify_instances is not None and known.inotify_watches is not None:
         yield _inotify(
             known.inotify_instances,
@@ -80,20 +90,52 @@ def limits(facts: NodeFacts) -> Iterator[Check]:
         yield _locks(facts.podman, facts.podman.free_locks, demos, facts.directory.archives)
 
 
-def _processes(tasks: Usage, demos: int) -> Check:
-    name, needed = CheckName.PROCESSES, TASKS_OF_THE_NODE + demos * TASKS
+def _processes(tasks: Usage, groups: Sequence[Group], demos: int) -> Check:
+    needed = TASKS_OF_THE_NODE + demos * TASKS
     value = min(PIDS_AT_MOST, _more(needed, tasks.limit))
-    remedy = f"{sysctl({'kernel.pid_max': value, 'kernel.threads-max': value})}; or {FEWER_DEMOS}"
-    found = f"{tasks.used} of {tasks.limit} processes and threads"
-    if tasks.left < TASKS:
+    checks = [
+        _tasks(
+            tasks,
+            f"{tasks.used} of {tasks.limit} processes and threads",
+            _Need(of_others=TASKS_OF_THE_NODE, of_a_demo=TASKS, demos=demos),
+            sysctl({"kernel.pid_max": value, "kernel.threads-max": value}),
+        ),
+        *(_tasks_of(group, demos) for group in groups),
+    ]
+    return max(checks, key=lambda check: _SEVERITY.index(check.verdict))
+
+
+def _tasks_of(group: Group, demos: int) -> Check:
+    unit = group.path.name
+    return _tasks(
+        group.tasks,
+        f"{group.tasks.used} of {group.tasks.limit} processes and threads in cgroup {group.path}",
+        _Need(of_others=0, of_a_demo=TASKS if group.has_demos else TASKS_OF_CONMONS, demos=demos),
+        f"on the node itself `systemctl set-property {unit} TasksMax=infinity`"
+        if group.path.suffix in {".slice", ".service", ".scope"}
+        else f"on the node itself `echo max > /sys/fs/cgroup{group.path}/pids.max`",
+    )
+
+
+@dataclass(frozen=True)
+class _Need:
+    of_others: int
+    of_a_demo: int
+    demos: int
+
+
+def _tasks(tasks: Usage, found: str, need: _Need, more: str) -> Check:
+    name, remedy = CheckName.PROCESSES, f"{more}; or {FEWER_DEMOS}"
+    if tasks.left < need.of_a_demo:
         return failed(name, f"{found}: none left for another demo", remedy)
-    held = _held(tasks.limit - TASKS_OF_THE_NODE, TASKS)
-    if held < demos:
-        return warned(name, f"{found}: it holds {held} of {demos} demos", remedy)
-    return passed(name, f"{found}; {demos} demos need {needed}")
+    held = _held(tasks.limit - need.of_others, need.of_a_demo)
+    if held < need.demos:
+        return warned(name, f"{found}: it holds {held} of {need.demos} demos", remedy)
+    total = need.of_others + need.demos * need.of_a_demo
+    return passed(name, f"{found}; {need.demos} demos need {total}")
 
 
-def _files(files: Usage, of_one: int | None, demos: int) -> Check:
+def _files(files: Usage, known: KernelFacts, demos: int) -> Check:
     name, needed = CheckName.FILES, demos * OPEN_FILES
     remedy = f"{sysctl({'fs.file-max': _more(needed, files.limit)})}; or {FEWER_DEMOS}"
     limit = "any number" if files.limit > COUNTLESS_FILES else files.limit
@@ -103,6 +145,14 @@ def _files(files: Usage, of_one: int | None, demos: int) -> Check:
     held = _held(files.limit, OPEN_FILES)
     if held < demos:
         return warned(name, f"{found}: it holds {held} of {demos} demos", remedy)
+    of_one, of_any = known.open_files, known.most_open_files
+    if of_any is not None and of_any < OPEN_FILES_OF_ANY:
+        return warned(
+            name,
+            f"{found}, but at most {of_any} for a process: what was checkpointed where a process "
+            f"may have {OPEN_FILES_OF_ANY} cannot be restored here",
+            sysctl({"fs.nr_open": OPEN_FILES_OF_ANY}),
+        )
     if of_one is not None and of_one < OPEN_FILES_OF_ONE:
         return warned(
             name,

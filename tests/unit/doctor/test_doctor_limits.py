@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.unit.doctor.conftest import GIB, Node
 from tryitnow.api.nodeagent import Verdict
 from tryitnow.doctor.checks import CheckName
-from tryitnow.doctor.kernel import Usage
+from tryitnow.doctor.kernel import Group, Usage
 from tryitnow.doctor.limits import AIO_EVENTS, INOTIFY_INSTANCES, LOCKS, TASKS
 from tryitnow.doctor.report import can_run, can_take, criu_available, exit_status
 
@@ -129,6 +130,44 @@ def test_more_processes_than_linux_can_have_are_not_asked_for(node: Node) -> Non
     assert "kernel.pid_max=2097152" in check.remedy
     check = node.wanting(demos=100_000).with_limits(tasks=Usage(32768, 1)).check("processes")
     assert "kernel.pid_max=4194304" in check.remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("/libpod_parent", "`echo max > /sys/fs/cgroup/libpod_parent/pids.max`"),
+        ("/machine.slice", "`systemctl set-property machine.slice TasksMax=infinity`"),
+    ],
+)
+def test_the_cgroup_of_demos_can_hold_fewer(node: Node, path: str, remedy: str) -> None:
+    group = Group(PurePosixPath(path), Usage(8192, 300), has_demos=True)
+    check = node.with_limits(groups=(group,)).check("processes")
+    assert check.verdict is WARN
+    assert check.found == (
+        f"300 of 8192 processes and threads in cgroup {path}: it holds 64 of 110 demos"
+    )
+    assert remedy in check.remedy
+
+
+def test_the_cgroup_of_podman_holds_only_those_who_watch_demos(node: Node) -> None:
+    usual = Group(PurePosixPath("/system.slice/podman.service"), Usage(4915, 11), has_demos=False)
+    assert node.with_limits(groups=(usual,)).check("processes").verdict is PASS
+
+
+def test_of_several_limits_of_processes_the_worst_is_told(node: Node) -> None:
+    full = Group(PurePosixPath("/libpod_parent"), Usage(1000, 990), has_demos=True)
+    both = node.with_limits(tasks=Usage(8192, 900), groups=(full,))
+    assert both.check("processes").verdict is FAIL
+    assert "in cgroup /libpod_parent: none left" in both.check("processes").found
+
+
+def test_a_node_that_allows_fewer_open_files_than_podman_cannot_restore_from_others(
+    node: Node,
+) -> None:
+    check = node.with_limits(most_open_files=65_536).check("open files")
+    assert check.verdict is WARN
+    assert "at most 65536 for a process" in check.found
+    assert "`sysctl -w fs.nr_open=1048576`" in check.remedy
 
 
 @pytest.mark.parametrize(
