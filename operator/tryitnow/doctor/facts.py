@@ -70,8 +70,9 @@ class NodeFacts:
     runtime_checkpoint: Outcome
     """``RUNTIME checkpoint --help``: what Podman itself asks, to know that a runtime can do it."""
 
-    libcriu: bool
-    """The runtime has libcriu, linked or to be loaded; True where that cannot be found out."""
+    libcriu: bool | None
+    """The runtime has libcriu, linked or to be loaded; True where that cannot be found out, None
+    where the answer did not come in time."""
 
     criu_enabled: bool
     criu: Outcome
@@ -203,12 +204,15 @@ def _look_at_storage(host: Host, podman: PodmanFacts | None) -> DiskFacts | None
     return look_at_disk(Path(podman.storage_path), host.root)
 
 
-def _has_libcriu(host: Host, runtime: str, limit: timedelta) -> bool:
+def _has_libcriu(host: Host, runtime: str, limit: timedelta) -> bool | None:
     libraries = host.run("ldconfig", "-p", limit=limit)
+    if libraries.timed_out:
+        return None
     if not libraries.ok or "libcriu.so.2" in libraries.output:
         return True
     # A static build holds the library itself, and ldd refuses it.
-    return not host.run("ldd", runtime, limit=limit).ok
+    linked = host.run("ldd", runtime, limit=limit)
+    return None if linked.timed_out else not linked.ok
 
 
 def _distribution(os_release: str) -> tuple[str, ...]:

@@ -305,6 +305,18 @@ async def test_criu_check_has_more_time_than_a_version(
     assert facts.criu_check.ok
 
 
+async def test_a_podman_that_too_many_wait_for_is_busy(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "podman.sock")
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as waiting:
+        listening.bind(path)
+        listening.listen(0)  # which leaves room for one
+        waiting.connect(path)
+        facts = await gather(settings(), bare_host)
+    assert facts.podman_timed_out
+
+
 async def test_a_socket_that_nobody_listens_at_is_told_from_none(
     settings: MakeSettings, bare_host: Host, tmp_path: Path
 ) -> None:
@@ -373,6 +385,9 @@ async def test_a_path_below_a_file_is_a_problem_and_no_crash(
         ("echo '  libc.so.6 => /usr/lib/libc.so.6'", "exit 1", True),
         # musl's ldconfig cannot tell: then nothing is claimed to be missing.
         ("exit 1", "exit 0", True),
+        # A busy node tells nothing.
+        ("exec /bin/sleep 30", "exit 0", None),
+        ("echo '  libc.so.6 => /usr/lib/libc.so.6'", "exec /bin/sleep 30", None),
     ],
 )
 async def test_whether_the_runtime_has_libcriu(
@@ -383,12 +398,14 @@ async def test_whether_the_runtime_has_libcriu(
     ldconfig: str,
     ldd: str,
     *,
-    has_it: bool,
+    has_it: bool | None,
 ) -> None:
     podman_service()
     program("ldconfig", ldconfig)
     program("ldd", ldd)
-    assert (await gather(settings(), bare_host)).libcriu is has_it
+    command = timedelta(seconds=5 if has_it is not None else 0.3)
+    waits = Patience(command=command, podman=LIMIT, criu_check=LIMIT)
+    assert (await gather(settings(), bare_host, waits)).libcriu is has_it
 
 
 # -- running programs of the node ------------------------------------------------------------------
