@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from tryitnow.api.duration import LONGEST, format_duration, parse_duration
+from tryitnow.api.node import Toleration
 from tryitnow.api.quantity import parse_quantity
 
 TRANSFER_AUDIENCE = "tryitnow-agent-transfer"
@@ -52,6 +55,9 @@ class ControllerSettings:
 
     metrics_port: int
     """Port of /metrics, /healthz and /readyz, on all addresses of the Pod."""
+
+    agent_tolerations: tuple[Toleration, ...] = ()
+    """Taints that the agents bear: they keep nodes for demos, and do not close them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +252,21 @@ def _bytes(env: Mapping[str, str], name: str, default: str) -> int:
     return int(value)
 
 
+_TOLERATIONS = TypeAdapter(tuple[Toleration, ...])
+
+
+def _tolerations(env: Mapping[str, str], name: str) -> tuple[Toleration, ...]:
+    text = env.get(name) or "[]"
+    try:
+        return _TOLERATIONS.validate_json(text)
+    except ValidationError as error:
+        msg = (
+            f"{name}={text!r} is no list of tolerations; write it as the tolerations of a Pod in "
+            'JSON, such as [{"key": "demos", "operator": "Exists"}]'
+        )
+        raise InvalidSettingError(msg) from error
+
+
 def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettings:
     """Read the controller's settings.
 
@@ -258,6 +279,7 @@ def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettin
         # Outside of a Pod, several may run on one machine.
         identity=env.get("POD_NAME") or f"{os.uname().nodename}_{uuid.uuid4()}",
         metrics_port=_number(env, "METRICS_PORT", 8080, 1, 65535),
+        agent_tolerations=_tolerations(env, "AGENT_TOLERATIONS"),
     )
 
 

@@ -1,8 +1,8 @@
 """A queue of object keys, as Kubernetes controllers use it: level-triggered, one at a time per key.
 
 Kopf tells that something changed; what to do about it is always found anew from the latest state.
-Retries live here and nowhere else. Delays after failures double, as in client-go's
-``ItemExponentialFailureRateLimiter``.
+A reconcile that fails is retried here. Delays after failures double, as in client-go's
+``ItemExponentialFailureRateLimiter``, with jitter; an API server that asks for more time gets it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.api.meta import Key
+from tryitnow.backoff import Pauses
 from tryitnow.metrics.instruments import Metrics, Reading
 from tryitnow.metrics.program import QUEUE_KEYS, QUEUE_RETRIES, QUEUE_WAIT, QUEUE_WORK
 
 logger = logging.getLogger(__name__)
 
-FIRST_RETRY = timedelta(milliseconds=200)
-LAST_RETRY = timedelta(seconds=60)
+RETRIES = Pauses(first=timedelta(milliseconds=200), last=timedelta(seconds=60))
 
 Reconcile = Callable[[Key], Awaitable[timedelta | None]]
 """Bring one object to its desired state; returns after what time to look again, if at all."""
@@ -73,7 +73,7 @@ class WorkQueue:
         self._name = name
         self._reconcile = reconcile
         self._expected = expected
-        self._slots = asyncio.Semaphore(concurrency)
+        self._semaphore = asyncio.Semaphore(concurrency)
         self._entries: dict[Key, _Entry] = {}
         self._metrics = metrics or Metrics()
         self._metrics.read_from(self._states)
@@ -129,18 +129,18 @@ class WorkQueue:
     async def _work(self, key: Key, entry: _Entry) -> None:
         due = time.monotonic()
         try:
-            async with self._slots:
+            async with self._semaphore:
                 with self._measured(entry, due):
                     entry.again = await self._reconcile(key)
             entry.failures = 0
         except self._expected as error:
             self._metrics.count(QUEUE_RETRIES, queue=self._name, cause="expected")
-            entry.again = self._next_retry(entry)
+            entry.again = self._next_retry(entry, error)
             logger.warning("%s %s: %s (again in %s)", self._name, key, error, entry.again)
-        except Exception:
+        except Exception as error:
             # Not swallowed: logged as the bug that it is, and tried again with back-off.
             self._metrics.count(QUEUE_RETRIES, queue=self._name, cause="unexpected")
-            entry.again = self._next_retry(entry)
+            entry.again = self._next_retry(entry, error)
             logger.exception("%s %s: unexpected error (again in %s)", self._name, key, entry.again)
 
     @contextmanager
@@ -172,10 +172,9 @@ class WorkQueue:
             del self._entries[key]
 
     @staticmethod
-    def _next_retry(entry: _Entry) -> timedelta:
-        delay: timedelta = min(FIRST_RETRY * (1 << min(entry.failures, 20)), LAST_RETRY)
+    def _next_retry(entry: _Entry, error: Exception) -> timedelta:
         entry.failures += 1
-        return delay
+        return RETRIES.after_error(entry.failures, error)
 
     async def close(self) -> None:
         """Cancel all work and wait until it has cleaned up after itself."""

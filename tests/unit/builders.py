@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
 from tryitnow.api.checkpoint import (
     Archive,
     Blueprint,
@@ -29,6 +27,7 @@ from tryitnow.api.demoinstance import (
     StartPolicy,
 )
 from tryitnow.api.meta import NODE_FINALIZER, Condition, ConditionStatus, ObjectMeta
+from tryitnow.api.node import ClusterNode
 from tryitnow.api.nodeagent import NodeAgent, NodeAgentSpec, NodeAgentStatus
 from tryitnow.api.nodecheckpoint import (
     Fetch,
@@ -39,8 +38,8 @@ from tryitnow.api.nodecheckpoint import (
     node_checkpoint_name,
 )
 from tryitnow.api.template import Container, ContainerPort, Template
-from tryitnow.controller import agents
 from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.nodes import NodeState
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -138,6 +137,8 @@ def make_agent(
     seen: datetime | None = NOW,
     capacity: int = 10,
     memory: int = 8 << 30,
+    disk: int = 100 << 30,
+    disk_reserve: int = 0,
     transfer_url: str | None = None,
     certificate: str | None = None,
     stopping: bool = False,
@@ -161,6 +162,8 @@ def make_agent(
             transfer_certificate=(f"certificate of {name}" if certificate is None else certificate),
             capacity=capacity,
             memory_available_bytes=memory,
+            disk_available_bytes=disk,
+            disk_reserve_bytes=disk_reserve,
         ),
     )
 
@@ -170,12 +173,55 @@ def make_silent_agent(name: str = "node-a", **changes: Any) -> NodeAgent:
     return make_agent(name, seen=NOW - timedelta(hours=1), **changes)
 
 
-def report(cluster: Cluster, *reporting: NodeAgent) -> None:
-    """Have agents report to a controller that is there when each of them does."""
-    for agent in reporting:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(agents, "now", lambda seen=agent.status.heartbeat: seen)
-            cluster.agents.take(agent)
+def make_node(
+    name: str = "node-a",
+    *,
+    labels: Mapping[str, str] | None = None,
+    cordoned: bool = False,
+    taints: Iterable[Mapping[str, str]] = (),
+    conditions: Mapping[str, str] | None = None,
+) -> ClusterNode:
+    """Make a Node of the cluster, as its kubelet reports it."""
+    held = {"Ready": "True", **(conditions or {})}
+    return ClusterNode.model_validate(
+        {
+            "metadata": _meta(name, "", f"uid-of-node-{name}").model_copy(
+                update={"labels": dict(labels or {})}
+            ),
+            "spec": {"unschedulable": cordoned, "taints": list(taints)},
+            "status": {"conditions": [{"type": t, "status": s} for t, s in held.items()]},
+        }
+    )
+
+
+def make_state(
+    agent: NodeAgent, *, at: datetime = NOW, node: ClusterNode | None = None, **changes: Any
+) -> NodeState:
+    """Describe the node of an agent, which is silent when its heartbeat is old."""
+    return NodeState(
+        agent=agent,
+        node=node or make_node(agent.metadata.name),
+        is_lost=agent.is_lost(at),
+        **changes,
+    )
+
+
+class Clock:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def add_node(cluster: Cluster, node: NodeAgent | str, **changes: Any) -> None:
+    """Have a node in the cluster; with an agent that reports, unless only its name is given."""
+    name = node if isinstance(node, str) else node.metadata.name
+    cluster.nodes.update(make_node(name, **changes))
+    if isinstance(node, NodeAgent):
+        cluster.agents.update(node)
 
 
 def make_copy(

@@ -14,7 +14,7 @@ from tryitnow.api.nodecheckpoint import (
     NodeCheckpointPhase,
     NodeCheckpointStatus,
 )
-from tryitnow.kubernetes.patience import until_written
+from tryitnow.kubernetes.call import write_with_retry
 from tryitnow.metrics.node import QUARANTINES
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ Phase = NodeCheckpointPhase
 
 async def _write(node: Node, copy: NodeCheckpoint, status: NodeCheckpointStatus) -> NodeCheckpoint:
     status = status.model_copy(update={"observed_generation": copy.metadata.generation})
-    return node.copies.take(await node.kubernetes.patch_status(copy, status.to_api()))
+    return node.copies.update(await node.kubernetes.patch_status(copy, status.to_api()))
 
 
 async def report_progress(
@@ -53,7 +53,7 @@ async def report_prepared(
         "build_duration": took or copy.status.build_duration,
     }
     prepared = status.model_copy(update=update)
-    await until_written(lambda: _write(node, copy, prepared))
+    await write_with_retry(lambda: _write(node, copy, prepared))
     node.kubernetes.event(copy, "Prepared", message)
 
 

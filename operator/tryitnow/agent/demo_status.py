@@ -17,7 +17,7 @@ from tryitnow.api.demoinstance import (
     Timings,
 )
 from tryitnow.api.meta import ConditionStatus, find_condition, now
-from tryitnow.kubernetes.patience import until_written
+from tryitnow.kubernetes.call import write_with_retry
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ async def report_ready(
         "ready_at": now(),
     }
     ready = status.model_copy(update=update)
-    await until_written(lambda: _write(node, instance, ready))
+    await write_with_retry(lambda: _write(node, instance, ready))
     logger.info("%s: %s%s, %s", instance.key, message, why, url)
     if outcome.fallback is not None:
         note = f"{outcome.fallback.reason}: {outcome.fallback}"
@@ -128,4 +128,4 @@ async def report_not_ready(
 
 
 async def _write(node: Node, instance: DemoInstance, status: DemoInstanceStatus) -> DemoInstance:
-    return node.instances.take(await node.kubernetes.patch_status(instance, status.to_api()))
+    return node.instances.update(await node.kubernetes.patch_status(instance, status.to_api()))

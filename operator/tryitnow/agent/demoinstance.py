@@ -100,10 +100,10 @@ async def _hold(node: Node, instance: DemoInstance) -> None:
     """
     for _ in range(HOLD_TRIES):
         try:
-            node.instances.take(await node.kubernetes.add_finalizer(instance))
+            node.instances.update(await node.kubernetes.add_finalizer(instance))
         except ConflictError:
             # The controller wrote in between; what we hold must not be lost for that.
-            instance = node.instances.take(await node.kubernetes.get(DemoInstance, instance.key))
+            instance = node.instances.update(await node.kubernetes.get(DemoInstance, instance.key))
         except NotFoundError as error:
             raise _GoneError from error
         else:

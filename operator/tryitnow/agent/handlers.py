@@ -15,7 +15,7 @@ from tryitnow.agent.node import Node
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import GROUP, VERSION
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.kubernetes.watching import take
+from tryitnow.kubernetes.watching import ingest
 from tryitnow.workqueue import WorkQueue
 
 
@@ -38,24 +38,24 @@ def register(
     @kopf.index(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def known_instances(body: kopf.Body, **_: Any) -> None:
         if not node.listed:
-            node.instances.observe(dict(body))
+            node.instances.ingest(dict(body))
 
     @kopf.index(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def known_copies(body: kopf.Body, **_: Any) -> None:
         if not node.listed:
-            node.copies.observe(dict(body))
+            node.copies.ingest(dict(body))
 
     @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:
         node.listed = True
-        take(event, node.instances, instances)
+        ingest(event, node.instances, instances)
 
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
         node.listed = True
         key = NodeCheckpoint.key_of(event["object"]["metadata"])
         before = node.copies.get(key)
-        take(event, node.copies, copies)
+        ingest(event, node.copies, copies)
         after = node.copies.get(key)
         if before is not None and not before.is_deleting and (after is None or after.is_deleting):
             # Nothing is thawed ahead of time any more from what is being removed.

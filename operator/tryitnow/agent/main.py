@@ -34,13 +34,13 @@ from tryitnow.metrics.endpoint import serving
 from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.client import Podman
-from tryitnow.podman.errors import PodmanError
+from tryitnow.podman.errors import PodmanCallError
 from tryitnow.settings import AgentSettings
 from tryitnow.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-_EXPECTED = (KubernetesError, PodmanError, OSError)
+_EXPECTED = (KubernetesError, PodmanCallError, OSError)
 
 
 FIRST_AGAIN_SECONDS = 1.0
@@ -159,7 +159,7 @@ async def _adopt_running(node: Node) -> None:
             found = await node.podman.list_containers(PREFIX)
             # All containers of a pod show its ports: they are its main container's.
             node.ports.adopt(state for state in found if parse(state.name) is not None)
-        except PodmanError as error:
+        except PodmanCallError as error:
             logger.warning("waiting for Podman: %s", error)
             await asyncio.sleep(1)
         else:
@@ -198,7 +198,7 @@ async def _keep_watching_podman(node: Node, instances: WorkQueue, pools: WorkQue
         "look at the containers",
         look,
         pause_seconds=lambda: PODMAN_EVERY_SECONDS,
-        expected=(PodmanError,),
+        expected=(PodmanCallError,),
     )
 
 

@@ -23,7 +23,7 @@ from tryitnow.api.nodeagent import Check
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.api.template import ResourceLimits
 from tryitnow.kubernetes.client import KubernetesApi
-from tryitnow.kubernetes.view import View
+from tryitnow.kubernetes.store import Store
 from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.client import Podman
@@ -77,8 +77,8 @@ class Node:
     http: aiohttp.ClientSession
     metrics: Metrics = field(default_factory=lambda: Metrics(Program.AGENT))
     health: Health = field(default_factory=Health)
-    instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
-    copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
+    instances: Store[DemoInstance] = field(default_factory=lambda: Store(DemoInstance))
+    copies: Store[NodeCheckpoint] = field(default_factory=lambda: Store(NodeCheckpoint))
     listed: bool = False
     """Whether both kinds have been listed once."""
 

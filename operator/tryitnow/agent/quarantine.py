@@ -34,7 +34,7 @@ async def note_restore_success(node: Node, copy: NodeCheckpoint) -> None:
 
 async def _count_failures(node: Node, copy: NodeCheckpoint, failures: int) -> None:
     fields = {"restoreFailures": failures}
-    node.copies.take(await node.kubernetes.patch_status_fields(copy, fields))
+    node.copies.update(await node.kubernetes.patch_status_fields(copy, fields))
 
 
 async def quarantine_if_damaged(node: Node, copy: NodeCheckpoint, message: str) -> None:

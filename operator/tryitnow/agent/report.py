@@ -16,7 +16,7 @@ from tryitnow.background import keep_doing
 from tryitnow.doctor import examine
 from tryitnow.doctor.report import can_run, criu_available
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
-from tryitnow.podman.errors import PodmanError
+from tryitnow.podman.errors import PodmanCallError
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class Reporter:
         health = self._node.health
         try:
             await self._node.podman.ping()
-        except PodmanError as error:
+        except PodmanCallError as error:
             health.can_run, health.can_run_message = False, str(error)
             return
         finally:

@@ -26,7 +26,7 @@ from tryitnow.api.demoinstance import RestoredFrom
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import all_together, in_thread, together
-from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
+from tryitnow.podman.errors import PodmanCallError, PodmanError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +208,6 @@ async def _gather_one(node: Node, container: str) -> int:
             pid = state.pid
             moved = await in_thread(gather, state.id, pid)
             logger.debug("%s: %d processes brought into its cgroup", container, moved)
-    except (CgroupError, PodmanError) as error:
+    except (CgroupError, PodmanCallError) as error:
         logger.warning("%s: its limits and a pause may miss processes: %s", container, error)
     return pid

@@ -18,7 +18,12 @@ from tryitnow.api.checkpoint import Blueprint
 from tryitnow.api.template import Container, InitContainer, StartupProbe
 from tryitnow.background import all_together
 from tryitnow.podman.client import NewContainer
-from tryitnow.podman.errors import ExecTimeoutError, PodmanError, PodmanUnreachableError
+from tryitnow.podman.errors import (
+    ExecTimeoutError,
+    PodmanCallError,
+    PodmanError,
+    PodmanUnreachableError,
+)
 
 _SHOWN = 300
 """Characters of a command's output that a message shows, from its end."""
@@ -202,6 +207,6 @@ async def last_words(node: Node, own: str, container: str) -> str:
     """Return what a container last wrote, as a part of a message."""
     try:
         lines = await node.podman.log_tail(own)
-    except PodmanError:
+    except PodmanCallError:
         return ""  # what else is known must do
     return f"\nThe last lines of container {container}:\n{lines}" if lines else ""

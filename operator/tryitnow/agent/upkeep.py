@@ -133,7 +133,7 @@ async def _report_size(node: Node, copy: NodeCheckpoint, prepared: Prepared) -> 
     if seen.status.memory_bytes != size_bytes:
         try:
             fields = {"memoryBytes": size_bytes}
-            node.copies.take(await node.kubernetes.patch_status_fields(seen, fields))
+            node.copies.update(await node.kubernetes.patch_status_fields(seen, fields))
         except KubernetesError as error:
             # The next look says it: what was built or fetched must not be lost for that.
             logger.warning("%s: cannot say how large it is: %s", copy.key, error)

@@ -33,7 +33,7 @@ from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import all_together, outcomes, together
-from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
+from tryitnow.podman.errors import PodmanCallError, PodmanUnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +48,12 @@ QUIET = timedelta(milliseconds=300)
 came too late for a warm copy should not share the cores with its replacement. About the time that
 a restore takes."""
 
-PATIENCE_SECONDS = 8.0
+CLAIM_TIMEOUT_SECONDS = 8.0
 """For one answer of a copy that waits: it has nothing left to do first, but a node that starts many
 demos leaves it little time. Less than what ends a request, so that silence is no wrong answer."""
 
 _EXPECTED = (
-    PodmanError,
+    PodmanCallError,
     NotReadyError,
     ArchiveError,
     UnpackError,
@@ -101,7 +101,7 @@ async def claim(node: Node, instance: DemoInstance, copy: NodeCheckpoint) -> Cla
                 node.podman.rename(str(warm.name), str(name)), _answers(node, copy, warm)
             )
             node.ports.hand_over(str(warm.name), str(name))
-        except (PodmanError, NotReadyError, _SilentError) as error:
+        except (PodmanCallError, NotReadyError, _SilentError) as error:
             if isinstance(error, PodmanUnreachableError):
                 raise
             note = f"the warm copy {warm.name} was not fit and is replaced: {error}"
@@ -149,7 +149,7 @@ async def _answers(node: Node, copy: NodeCheckpoint, warm: WarmCopy) -> None:
     """
     # A thaw in its stead would have that long at most, on a node that is no less busy.
     allowed = copy.spec.blueprint.readiness.restore_timeout.total_seconds()
-    patience = min(PATIENCE_SECONDS, allowed)
+    patience = min(CLAIM_TIMEOUT_SECONDS, allowed)
     try:
         async with (
             asyncio.timeout(patience),
@@ -332,7 +332,7 @@ async def _report(node: Node, key: Key, message: str | None) -> None:
         return
     # These two only: the life of the copy itself is written by another hand at the same time.
     fields = {"warmReady": len(node.pool.of(key)), "warmMessage": message}
-    node.copies.take(await node.kubernetes.patch_status_fields(copy, fields))
+    node.copies.update(await node.kubernetes.patch_status_fields(copy, fields))
 
 
 def _pool_id(copy: NodeCheckpoint) -> str:

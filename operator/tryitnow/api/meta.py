@@ -204,12 +204,8 @@ class Key(tuple[str, str]):
         return f"{self[0]}/{self[1]}" if self[0] else self[1]
 
 
-class Resource(Model):
-    """A whole object of one of our kinds."""
-
-    kind_name: ClassVar[str]
-    plural: ClassVar[str]
-    namespaced: ClassVar[bool] = True
+class Identified:
+    """What metadata alone tells of an object, whether or not the rest of it can be read."""
 
     metadata: ObjectMeta
 
@@ -217,11 +213,6 @@ class Resource(Model):
     def key(self) -> Key:
         """Namespace and name."""
         return Key(self.metadata.namespace, self.metadata.name)
-
-    @staticmethod
-    def key_of(metadata: Mapping[str, Any]) -> Key:
-        """Return namespace and name from raw metadata."""
-        return Key(metadata.get("namespace") or "", metadata["name"])
 
     @property
     def is_deleting(self) -> bool:
@@ -232,6 +223,23 @@ class Resource(Model):
     def has_finalizer(self) -> bool:
         """Whether a node is said to hold something for it."""
         return NODE_FINALIZER in self.metadata.finalizers
+
+
+class Resource(Identified, Model):
+    """A whole object of one of our kinds."""
+
+    kind_name: ClassVar[str]
+    plural: ClassVar[str]
+    namespaced: ClassVar[bool] = True
+    api_path: ClassVar[str] = f"/apis/{API_VERSION}"
+    """Where the API server has its kind."""
+
+    metadata: ObjectMeta
+
+    @staticmethod
+    def key_of(metadata: Mapping[str, Any]) -> Key:
+        """Return namespace and name from raw metadata."""
+        return Key(metadata.get("namespace") or "", metadata["name"])
 
     def owner_reference(self) -> OwnerReference:
         """Return the reference that makes another object die with this one."""

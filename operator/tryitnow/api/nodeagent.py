@@ -83,6 +83,10 @@ class NodeAgentStatus(ConditionedStatus):
     disk_available_bytes: int = 0
     """Free space of the checkpoint directory."""
 
+    disk_reserve_bytes: int = 0
+    """Space of the checkpoint directory that must stay free. Below it the node takes nothing new;
+    running demos may still write."""
+
     checks: tuple[Check, ...] = ()
     """The outcome of `tryitnow doctor` on the node."""
 
@@ -105,18 +109,36 @@ class NodeAgent(Resource):
     def _holds(self, condition: str) -> bool:
         return any(c.type == condition and c.status == "True" for c in self.status.conditions)
 
+    @property
+    def is_fit(self) -> bool:
+        """Whether instances can run on the node, by the agent's last report."""
+        return self._holds("Ready") and not self.is_deleting
+
+    @property
+    def has_criu(self) -> bool:
+        """Whether the node can checkpoint and restore, by the agent's last report."""
+        return self._holds("CRIUAvailable")
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the agent was told to end."""
+        return self._holds(STOPPING)
+
+    # For people: these compare the node's clock with the caller's, and the two may differ. The
+    # controller measures the silence of an agent itself (controller/agents.py).
+
     def is_lost(self, at: datetime) -> bool:
         """Whether the agent has been silent for too long."""
         return self.status.heartbeat is None or at - self.status.heartbeat > LOST_AFTER
 
     def can_run(self, at: datetime) -> bool:
         """Whether instances can run on the node."""
-        return self._holds("Ready") and not self.is_lost(at) and not self.is_deleting
+        return self.is_fit and not self.is_lost(at)
 
     def can_take(self, at: datetime) -> bool:
         """Whether the agent can be given something new to do."""
-        return self.can_run(at) and not self._holds(STOPPING)
+        return self.can_run(at) and not self.is_stopping
 
     def can_thaw(self, at: datetime) -> bool:
         """Whether the node can freeze and thaw."""
-        return self.can_run(at) and self._holds("CRIUAvailable")
+        return self.can_run(at) and self.has_criu

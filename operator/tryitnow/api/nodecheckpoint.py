@@ -121,6 +121,9 @@ class NodeCheckpointStatus(ConditionedStatus):
     memory_bytes: int = 0
     """Memory that a copy of it fills when it is thawed, as the node found on preparing it."""
 
+    disk_bytes: int = 0
+    """Disk that a demo of it fills when it starts, as the node found on preparing it."""
+
     progress: str = ""
     """What is being done right now, for people."""
 

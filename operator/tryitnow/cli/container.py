@@ -142,13 +142,13 @@ def _found(key: Key, member: str | None) -> str:
 
 async def _our_containers() -> list[ContainerState]:
     from tryitnow.podman.client import Podman
-    from tryitnow.podman.errors import PodmanError
+    from tryitnow.podman.errors import PodmanFailure
     from tryitnow.settings import podman_settings
 
     podman = Podman(podman_settings())
     try:
         return await podman.list_containers(PREFIX)
-    except PodmanError as error:
+    except PodmanFailure as error:
         raise CommandFailedError(str(error), FAILED) from error
     finally:
         podman.close()

@@ -14,7 +14,7 @@ from datetime import timedelta
 import click
 
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import Key, Resource
+from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.durations import DURATION
 from tryitnow.cli.failures import told_to_people
@@ -23,6 +23,7 @@ from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection
 from tryitnow.kubernetes.errors import ConflictError
 from tryitnow.kubernetes.lease import CONTROLLER_LEASE
+from tryitnow.kubernetes.objects import AnyObject, model_of
 from tryitnow.settings import ControllerSettings, controller_settings
 
 logger = logging.getLogger(__name__)
@@ -52,13 +53,13 @@ def end_demos(*, timeout: timedelta) -> None:
     with told_to_people():
         remaining = asyncio.run(_end(controller_settings(), timeout))
     for resource in remaining:
-        kind = type(resource).kind_name
+        kind = model_of(resource).kind_name
         click.echo(f"{kind} {resource.key} is still there: look at its finalizers")
     sys.exit(1 if remaining else 0)
 
 
-async def _end(settings: ControllerSettings, timeout: timedelta) -> list[Resource]:
-    remaining: list[Resource] = []
+async def _end(settings: ControllerSettings, timeout: timedelta) -> list[AnyObject]:
+    remaining: list[AnyObject] = []
     async with connect("uninstall") as kubernetes:
         # The controller goes first: it would have the copies made anew.
         await kubernetes.delete_deployment(Key(settings.namespace, CONTROLLER))
@@ -72,7 +73,7 @@ async def _end(settings: ControllerSettings, timeout: timedelta) -> list[Resourc
     return remaining
 
 
-async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[Resource]:
+async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[AnyObject]:
     """Delete all demos and copies, and wait for the agents; returns what is left in the end.
 
     What is there after the timeout belongs to nodes that do not answer, and is let go without them.
@@ -92,14 +93,20 @@ async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[Resourc
     return remaining
 
 
-async def _all(kubernetes: KubernetesApi) -> list[Resource]:
+async def _all(kubernetes: KubernetesApi) -> list[AnyObject]:
     demos = await kubernetes.list_all(DemoInstance)
     copies = await kubernetes.list_all(NodeCheckpoint)
-    return [*demos.items, *copies.items]
+    # One that does not fit our model is deleted and let go by its metadata.
+    return [
+        *demos.items,
+        *copies.items,
+        *demos.unreadable_objects,
+        *copies.unreadable_objects,
+    ]
 
 
-async def _let_go(kubernetes: KubernetesApi, resource: Resource) -> None:
-    logger.warning("%s %s: its node does not answer", type(resource).kind_name, resource.key)
+async def _let_go(kubernetes: KubernetesApi, resource: AnyObject) -> None:
+    logger.warning("%s %s: its node does not answer", model_of(resource).kind_name, resource.key)
     try:
         await kubernetes.remove_finalizer(resource)
     except ConflictError:

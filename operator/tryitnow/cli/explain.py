@@ -25,7 +25,7 @@ from tryitnow.cli.steps import MEANING, Step, steps
 from tryitnow.cli.table import seconds, table
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ForbiddenError, NotFoundError
-from tryitnow.kubernetes.recorded import RecordedEvent
+from tryitnow.kubernetes.event_list import EventRecord
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ async def _facts(kubernetes: KubernetesApi, key: Key, prometheus_url: str | None
         raise CommandFailedError(msg, FAILED)
     owner = demo.checkpoint_key
     copy: NodeCheckpoint | None = None
-    events: list[RecordedEvent] = []
+    events: list[EventRecord] = []
     if status.revision and status.node_name:
         copy_name = node_checkpoint_name(owner.name, status.revision, status.node_name)
         copy = await _allowed(kubernetes.get(NodeCheckpoint, Key(key.namespace, copy_name)))

@@ -9,7 +9,7 @@ import click
 
 from tryitnow.client import errors as client
 from tryitnow.kubernetes import errors as kubernetes
-from tryitnow.kubernetes.view import UnreadableObjectError
+from tryitnow.kubernetes.objects import UnreadableObjectError
 
 REFUSED = 3
 NOT_FOUND = 4

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 if TYPE_CHECKING:
     from tryitnow.api.meta import Resource
 
-PATIENCE_SECONDS = 2.0
+COMPLETION_TIMEOUT_SECONDS = 2.0
 """Whoever pressed Tab waits no longer."""
 
 
@@ -87,7 +87,7 @@ async def _listed(
     from tryitnow.kubernetes.access import find_access
     from tryitnow.kubernetes.client import connect
 
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(COMPLETION_TIMEOUT_SECONDS):
         access = await find_access(context)
         within = "" if everywhere else namespace or access.namespace
         async with connect("cli", access=access) as kubernetes:

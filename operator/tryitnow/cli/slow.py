@@ -23,7 +23,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.distribution import Distribution
 from tryitnow.cli.steps import Step, steps
 from tryitnow.cli.table import first_line, seconds, size
-from tryitnow.kubernetes.recorded import RecordedEvent
+from tryitnow.kubernetes.event_list import EventRecord
 
 DOMINATES = 0.25
 """Share of the total from which on a step is worth a word."""
@@ -54,7 +54,7 @@ class Facts:
 
     checkpoint: Checkpoint | None = None
     copy: NodeCheckpoint | None = None
-    copy_events: list[RecordedEvent] = field(default_factory=list)
+    copy_events: list[EventRecord] = field(default_factory=list)
     agent: NodeAgent | None = None
 
     @property

@@ -19,7 +19,7 @@ from tryitnow.cli.table import age, first_line, seconds, size, table
 from tryitnow.doctor.report import render_text
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import ForbiddenError, NotFoundError
-from tryitnow.kubernetes.recorded import RecordedEvent
+from tryitnow.kubernetes.event_list import EventRecord
 
 _WIDTH = 100
 
@@ -30,7 +30,7 @@ class Story:
 
     at: datetime
     resource: Resource
-    events: list[RecordedEvent] | None
+    events: list[EventRecord] | None
     """None where they may not be read."""
 
 

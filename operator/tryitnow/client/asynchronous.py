@@ -21,7 +21,7 @@ from tryitnow.client.starting import Observer, create, told_to_callers, unobserv
 from tryitnow.kubernetes.access import find_access
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.errors import KubernetesError, NoClusterError
-from tryitnow.kubernetes.view import UnreadableObjectError
+from tryitnow.kubernetes.objects import UnreadableObjectError
 
 TIMEOUT = timedelta(minutes=5)
 """How long a demo may take: a cold start may take as long (spec.readiness.timeout's default)."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, StartPolicy
-from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.controller.nodes import NodeState
+from tryitnow.controller.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Binding:
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Unbound:
     """The instance cannot run anywhere right now."""
 
     reason: str
@@ -30,30 +29,20 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What of the nodes is given away, or is not to be given; by node name."""
+class _Needs:
+    """Memory and disk of a node that a copy fills."""
 
-    instances: Mapping[str, int] = field(default_factory=dict)
-    """Instances that are bound there."""
-
-    claiming: Mapping[str, int] = field(default_factory=dict)
-    """Those of the Checkpoint in question that are on their way to a warm copy."""
-
-    promised_bytes: Mapping[str, int] = field(default_factory=dict)
-    """Memory that instances will fill of which the agent's last report does not know."""
-
-    cordoned: Set[str] = frozenset()
-    """Nodes that somebody has cordoned, as `kubectl drain` does first."""
+    memory_bytes: int
+    disk_bytes: int
 
 
 def bind(
     instance: DemoInstance,
     checkpoint: Checkpoint,
     copies: list[NodeCheckpoint],
-    candidates: list[NodeAgent],
-    taken: Taken,
-    at: datetime,
-) -> Binding | Refusal:
+    candidates: list[NodeState],
+    usage: Usage,
+) -> Binding | Unbound:
     """Choose a node: one with a warm copy, a good copy and room, the least loaded first.
 
     Without such a node the instance starts cold on any node with room, unless it must be thawed.
@@ -62,85 +51,79 @@ def bind(
         instance: Who needs a node.
         checkpoint: What it is a copy of.
         copies: All copies of that Checkpoint.
-        candidates: Agents of the nodes that the Checkpoint selects.
-        taken: What of the nodes is given away already.
-        at: The present.
+        candidates: The nodes that the Checkpoint selects.
+        usage: How much of the nodes is given away already.
 
     """
-    alive = [a for a in candidates if a.can_take(at) and a.metadata.name not in taken.cordoned]
-    if not alive:
-        return _no_node(candidates, taken.cordoned, at)
+    open_ = [state for state in candidates if not state.closed_reason()]
+    if not open_:
+        return _no_node(candidates)
     revision = checkpoint.status.current_revision
     good = [copy for copy in copies if copy.is_prepared and copy.spec.revision == revision]
     holding = {copy.spec.node_name for copy in good}
     warm = {
         copy.spec.node_name
         for copy in good
-        if copy.claimable > taken.claiming.get(copy.spec.node_name, 0)
+        if copy.claimable > usage.claiming.get(copy.spec.node_name, 0)
     }
-    needed_bytes = max((copy.status.memory_bytes for copy in good), default=0)
+    needs = _Needs(
+        max((copy.status.memory_bytes for copy in good), default=0),
+        max((copy.status.disk_bytes for copy in good), default=0),
+    )
     claims = instance.spec.start is not StartPolicy.COLD_START
-    full = {
-        agent.metadata.name: why
-        for agent in alive
-        if (why := _full(agent, taken, needed_bytes, warm=claims and agent.metadata.name in warm))
+    unfit = {
+        state.name: why
+        for state in open_
+        if (why := unfit_reason(state, usage, needs, warm=claims and state.name in warm))
     }
-    roomy = [agent for agent in alive if agent.metadata.name not in full]
-    if not roomy:
-        said = ", ".join(f"{node} {why}" for node, why in full.items())
-        return Refusal("NoRoom", f"no selected node has room ({said}); waiting for one to end")
+    feasible = [state for state in open_ if state.name not in unfit]
+    if not feasible:
+        said = ", ".join(f"{node} {why}" for node, why in unfit.items())
+        return Unbound("NoRoom", f"no selected node has room ({said}); waiting for one to end")
     builders = {copy.spec.node_name for copy in copies if copy.spec.fetch is None}
 
-    def rank(agent: NodeAgent) -> tuple[bool, int, bool, str]:
-        name = agent.metadata.name
+    def rank(state: NodeState) -> tuple[bool, int, bool, str]:
         # At equal load the builder comes last: the next build will be its work again.
-        return name not in warm, taken.instances.get(name, 0), name in builders, name
+        load = usage.instances.get(state.name, 0)
+        return state.name not in warm, load, state.name in builders, state.name
 
-    thawing = [a for a in roomy if a.metadata.name in holding and a.can_thaw(at)]
-    if thawing and instance.spec.start is not StartPolicy.COLD_START:
-        return Binding(min(thawing, key=rank).metadata.name, revision)
+    restoring = [state for state in feasible if state.name in holding and state.can_restore]
+    if restoring and instance.spec.start is not StartPolicy.COLD_START:
+        return Binding(min(restoring, key=rank).name, revision)
     if instance.spec.start is StartPolicy.RESTORE_ONLY:
-        return Refusal(
+        return Unbound(
             "NoCopy",
             f"no node with room holds a verified copy of {checkpoint.metadata.name} and can thaw; "
             "spec.start is RestoreOnly, so it waits for one",
         )
-    return Binding(min(roomy, key=rank).metadata.name, revision)
+    return Binding(min(feasible, key=rank).name, revision)
 
 
-def _full(agent: NodeAgent, taken: Taken, needed_bytes: int, *, warm: bool) -> str:
-    """Say why an agent's node has no room for a copy of that size; empty where it has.
+def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -> str:
+    """Say why a node has no room for a copy; empty where it has.
 
-    A warm one fills no more memory than it does already.
+    A warm one fills no more memory and disk than it does already.
     """
-    status, node = agent.status, agent.metadata.name
+    status = state.agent.status
     # Nothing that changes from moment to moment: each waiting demo's status says it.
-    if taken.instances.get(node, 0) >= status.capacity:
+    if usage.instances.get(state.name, 0) >= status.capacity:
         return f"runs {status.capacity}, its most"
-    free = status.memory_available_bytes
+    free_bytes = status.memory_available_bytes
     if not warm:
-        free -= taken.promised_bytes.get(node, 0)
-    if free <= 0 or (free < needed_bytes and not warm):
-        needed = f": it needs {needed_bytes / 2**20:.0f} MiB" if needed_bytes else ""
+        free_bytes -= usage.reserved_bytes.get(state.name, 0)
+    if free_bytes <= 0 or (free_bytes < needs.memory_bytes and not warm):
+        needed = f": it needs {needs.memory_bytes / 2**20:.0f} MiB" if needs.memory_bytes else ""
         return f"is short of memory{needed}"
-    return ""
+    return state.disk_shortage(0 if warm else needs.disk_bytes)
 
 
-def _no_node(candidates: list[NodeAgent], cordoned: Set[str], at: datetime) -> Refusal:
+def _no_node(candidates: list[NodeState]) -> Unbound:
     if not candidates:
         message = (
             "no node runs an agent and matches the Checkpoint's spec.distribution.nodeSelector; "
             "see `kubectl get nodeagents`"
         )
     else:
-        names = ", ".join(f"{a.metadata.name} {_why_not(a, cordoned, at)}" for a in candidates)
+        names = ", ".join(f"{state.name} {state.closed_reason()}" for state in candidates)
         message = f"no selected node can run it ({names}); see `kubectl get nodeagents -o wide`"
-    return Refusal("NoNode", message)
-
-
-def _why_not(agent: NodeAgent, cordoned: Set[str], at: datetime) -> str:
-    if agent.is_lost(at):
-        return "is silent"
-    if not agent.can_run(at):
-        return "is not ready"
-    return "is cordoned" if agent.metadata.name in cordoned else "has its agent stopped"
+    return Unbound("NoNode", message)

@@ -1,31 +1,26 @@
-"""Carrying out the plan for a Checkpoint, and writing its status."""
+"""A Checkpoint: planned, carried out, and told of in its status."""
 
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
-from tryitnow.api.checkpoint import Checkpoint, CheckpointStatus
-from tryitnow.api.meta import (
-    CHECKPOINT_LABEL,
-    Condition,
-    ConditionStatus,
-    Key,
-    find_condition,
-    now,
-    set_condition,
-)
+from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.meta import Key, Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.controller.cluster import UNDER_WAY, Cluster
-from tryitnow.controller.distribute import selected
-from tryitnow.controller.plan import Observed, Plan, creation, plan
+from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.nodes import selected
+from tryitnow.controller.observed import Observed
+from tryitnow.controller.plan import Plan, creation, plan
+from tryitnow.controller.refusals import Attempt, noting_refusal
+from tryitnow.controller.status import status_from
 from tryitnow.kubernetes.client import KubernetesApi
-from tryitnow.kubernetes.errors import ConflictError
+from tryitnow.kubernetes.errors import ConflictError, NotFoundError, RefusedError
 
 logger = logging.getLogger(__name__)
-
-ARCHITECTURE = "kubernetes.io/arch"
-"""Label that the kubelet puts on its Node (Kubernetes' well-known labels)."""
 
 
 async def reconcile_checkpoint(
@@ -35,118 +30,108 @@ async def reconcile_checkpoint(
     checkpoint = cluster.checkpoints.get(key)
     if checkpoint is None or checkpoint.is_deleting:
         return None  # its copies go with it: they are owned by it
-    result = plan(observe(cluster, checkpoint))
-    # The pool before the status: who reads there that a copy waits may count on it.
-    for copy, pool in result.repool:
-        change = {"spec": {"pool": pool.to_api()}}
-        cluster.copies.take(await kubernetes.patch(NodeCheckpoint, copy.key, change))
+    writer = _Writer(kubernetes, cluster, checkpoint)
+    result = plan(observe(cluster, checkpoint, kubernetes.clock.now()))
+    if result.has_writes:
+        await writer.carry_out(result)
+        # Planned anew: the status reports results, not intentions.
+        result = plan(observe(cluster, checkpoint, kubernetes.clock.now()))
+    try:
+        status = status_from(checkpoint, result)
+        cluster.checkpoints.update(await kubernetes.patch_status(checkpoint, status.to_api()))
+    except NotFoundError:
+        return None
+    for event in result.events:
+        kubernetes.event(checkpoint, event.reason, event.note, warning=event.is_warning)
     # The status before what is removed: a failure is counted in there, and then cleared away.
-    status = status_from(checkpoint, result)
-    cluster.checkpoints.take(await kubernetes.patch_status(checkpoint, status.to_api()))
-    for reason, note, is_warning in result.events:
-        kubernetes.event(checkpoint, reason, note, warning=is_warning)
-    for spec in result.create:
-        try:
-            created = await kubernetes.create(NodeCheckpoint, creation(checkpoint, spec))
-        except ConflictError:
-            # Made by a plan whose event has not come back yet, or a namesake is going away.
-            continue
-        cluster.copies.take(created)
-        logger.info("%s: ordered %s", key, created.metadata.name)
-    for copy, order in result.reorder:
-        patch = {"spec": {"fetch": order.to_api()}}
-        cluster.copies.take(await kubernetes.patch(NodeCheckpoint, copy.key, patch))
-    for copy in result.delete:
-        await kubernetes.delete(copy)
-        logger.info("%s: dropped %s", key, copy.metadata.name)
-    return result.look_again
+    await writer.remove(result)
+    due = [result.requeue_after]
+    if (next_try := cluster.refusals.next_try(checkpoint.metadata.uid)) is not None:
+        due.append(next_try)
+    return min(due)
 
 
-def observe(cluster: Cluster, checkpoint: Checkpoint) -> Observed:
+def observe(cluster: Cluster, checkpoint: Checkpoint, at: datetime) -> Observed:
     """Gather what the plan is made from."""
-    agents = {agent.metadata.name: agent for agent in cluster.agents}
+    states = cluster.node_states()
     return Observed(
         checkpoint=checkpoint,
         copies=cluster.copies_of(checkpoint.key),
-        selected=selected(checkpoint.spec.distribution, agents.values(), cluster.node_labels),
-        agents=agents,
-        nodes={name: labels.get(ARCHITECTURE) for name, labels in cluster.node_labels.items()},
-        cordoned=cluster.cordoned,
+        selected=selected(checkpoint.spec.distribution, states),
+        nodes={state.name: state for state in states},
+        architectures=cluster.architectures(),
         starting=frozenset(
-            i.status.revision
-            for i in cluster.instances_of(checkpoint.key)
-            if i.status.revision and i.status.phase in UNDER_WAY and not i.is_deleting
+            each.status.revision
+            for each in cluster.under_way_of(checkpoint.key)
+            if each.status.revision and not each.is_deleting
         ),
-        at=now(),
+        at=at,
+        refused=cluster.refusals.paused(checkpoint.metadata.uid),
     )
 
 
-def status_from(checkpoint: Checkpoint, result: Plan) -> CheckpointStatus:
-    """Return the status that a plan amounts to."""
-    before, pool = checkpoint.status, checkpoint.spec.pool
-    conditions = _conditions(checkpoint, result)
-    ready = find_condition(conditions, "Ready")
-    return CheckpointStatus(
-        observed_generation=checkpoint.metadata.generation,
-        phase=result.phase,
-        conditions=tuple(conditions),
-        current_revision=result.serving,
-        candidate_revision=result.candidate,
-        archive=result.archive,
-        nodes_ready=result.nodes_ready,
-        nodes_desired=result.nodes_desired,
-        nodes=f"{result.nodes_ready}/{result.nodes_desired}",
-        warm_ready=result.warm_ready,
-        warm=f"{result.warm_ready}/{pool.warm}" if pool.warm or result.warm_ready else None,
-        warm_message=result.warm_message,
-        selector=f"{CHECKPOINT_LABEL}={checkpoint.metadata.name}",
-        build_attempts=result.attempts,
-        last_failure=result.failure,
-        retry_at=result.retry_at,
-        build_duration=result.build_duration if result.serving else before.build_duration,
-        ready_since=(
-            ready.last_transition_time if ready and ready.status is ConditionStatus.TRUE else None
-        ),
-    )
+class _Writer:
+    """Carries out the plan for one Checkpoint; reports refused writes and puts them off."""
 
+    def __init__(self, kubernetes: KubernetesApi, cluster: Cluster, checkpoint: Checkpoint) -> None:
+        self._kubernetes = kubernetes
+        self._cluster = cluster
+        self._checkpoint = checkpoint
 
-def _conditions(checkpoint: Checkpoint, result: Plan) -> list[Condition]:
-    generation = checkpoint.metadata.generation
-    was_ready = find_condition(checkpoint.status.conditions, "Ready")
-    conditions = [c for c in checkpoint.status.conditions if c.type != "Stalled" or result.stalled]
+    async def carry_out(self, result: Plan) -> None:
+        """Create and change NodeCheckpoints."""
+        # The pool first: a copy that the status counts as waiting is then really kept.
+        for copy, pool in result.pool.updates:
+            change = {"pool": pool.to_api()}
+            await self._try(Attempt.UPDATE, copy.key, partial(self._change, copy, change))
+        for spec in result.create:
+            body = creation(self._checkpoint, spec)
+            key = Resource.key_of(body["metadata"])
+            await self._try(Attempt.CREATE, key, partial(self._create, key, body))
+        for copy, order in result.distribution.fetch_updates:
+            change = {"fetch": order.to_api()}
+            await self._try(Attempt.UPDATE, copy.key, partial(self._change, copy, change))
 
-    def say(type_: str, status: ConditionStatus, reason: str, message: str) -> None:
-        nonlocal conditions
-        conditions = set_condition(
-            conditions, type_, status, reason, message, generation=generation
-        )
+    async def remove(self, result: Plan) -> None:
+        """Delete NodeCheckpoints."""
+        for copy in result.delete:
+            await self._try(Attempt.DELETE, copy.key, partial(self._delete, copy))
 
-    if result.serving is None:
-        never = was_ready is None or was_ready.status is ConditionStatus.UNKNOWN
-        under_way = never and result.failure is None
-        ready = ConditionStatus.UNKNOWN if under_way else ConditionStatus.FALSE
-    elif result.copying and not (was_ready and was_ready.status is ConditionStatus.TRUE):
-        # The first copies are still on their way; from then on a missing one changes nothing.
-        ready = ConditionStatus.FALSE
-    else:
-        ready = ConditionStatus.TRUE if result.nodes_ready else ConditionStatus.FALSE
-    say("Ready", ready, result.reason or "Pending", result.message)
-    verified = result.serving is not None
-    say(
-        "Verified",
-        ConditionStatus.TRUE if verified else ConditionStatus.FALSE,
-        "TestRestoreAnswered" if verified else "NotBuilt",
-        f"a test restore of revision {result.serving} answered" if verified else "",
-    )
-    complete = verified and not result.missing
-    held = result.nodes_desired - len(result.missing) if verified else 0
-    say(
-        "Distributed",
-        ConditionStatus.TRUE if complete else ConditionStatus.FALSE,
-        "AllCopies" if complete else "CopiesMissing",
-        f"{held} of {result.nodes_desired} nodes hold a copy"
-        + (f"; missing: {', '.join(result.missing)}" if result.missing else ""),
-    )
-    if result.stalled:
-        say("Stalled", ConditionStatus.TRUE, result.reason, result.message)
-    return conditions
+    async def _try(self, attempt: Attempt, key: Key, write: Callable[[], Awaitable[None]]) -> None:
+        checkpoint, refusals = self._checkpoint, self._cluster.refusals
+        if not refusals.may_try(checkpoint.metadata.uid, attempt, key.name):
+            return
+        try:
+            with noting_refusal(self._kubernetes, refusals, checkpoint, attempt, key.name):
+                await write()
+        except NotFoundError:
+            return  # gone meanwhile: its event has the Checkpoint planned anew
+        except RefusedError as error:
+            logger.warning("%s: %s", checkpoint.key, error)
+
+    async def _create(self, key: Key, body: dict[str, Any]) -> None:
+        try:
+            created = await self._kubernetes.create(NodeCheckpoint, body)
+        except ConflictError as error:
+            unreadable = self._cluster.copies.unreadable(key)
+            if unreadable is None:
+                # Made by a plan whose event has not come back yet, or a namesake is going away.
+                return
+            msg = (
+                f"{error}, and does not fit this version of the operator ({unreadable.problem}). "
+                "Was the operator rolled back? Bring the newer version back, or delete the "
+                f"NodeCheckpoint {key}"
+            )
+            raise RefusedError(msg) from error
+        self._cluster.copies.update(created)
+        logger.info("%s: ordered %s", self._checkpoint.key, created.metadata.name)
+        if created.spec.fetch is None:
+            note = f"building revision {created.spec.revision} on {created.spec.node_name}"
+            self._kubernetes.event(self._checkpoint, "Building", note)
+
+    async def _change(self, copy: NodeCheckpoint, spec: dict[str, Any]) -> None:
+        self._cluster.copies.update(await self._kubernetes.patch(copy, {"spec": spec}))
+
+    async def _delete(self, copy: NodeCheckpoint) -> None:
+        await self._kubernetes.delete(copy)
+        logger.info("%s: dropped %s", self._checkpoint.key, copy.metadata.name)

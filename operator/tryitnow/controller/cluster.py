@@ -1,122 +1,234 @@
-"""What the controller knows of the cluster: the views that every decision is made from."""
+"""What the controller knows of the cluster: the stores that every decision is made from."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
-from tryitnow.api.meta import Key, find_condition
-from tryitnow.api.nodeagent import NodeAgent
-from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.controller.agents import AgentView
-from tryitnow.controller.bind import Taken
-from tryitnow.kubernetes.view import View
+from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.meta import Key
+from tryitnow.api.node import ClusterNode, Toleration
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
+from tryitnow.controller.agents import AgentStore
+from tryitnow.controller.nodes import ARCHITECTURE, NodeState
+from tryitnow.controller.refusals import Refusals
+from tryitnow.controller.usage import UNDER_WAY, Largest, Settling, Usage, is_starting
+from tryitnow.kubernetes.objects import UnreadableObject
+from tryitnow.kubernetes.store import Index, Store
 from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
 
-BOUND = "Bound"
-"""Reason of the condition Ready from the bind until the agent has something to say."""
+_ON_ITS_WAY = frozenset({NodeCheckpointPhase.PENDING, NodeCheckpointPhase.DOWNLOADING})
 
-UNDER_WAY = frozenset({DemoInstancePhase.PENDING, DemoInstancePhase.STARTING})
-"""Phases of an instance that is still to be started."""
+
+@dataclass(frozen=True)
+class _Assumed:
+    node: str
+    checkpoint: Key
 
 
 @dataclass
 class Cluster:
-    """All objects that matter, as last seen."""
+    """All objects that matter, as last seen, with their counts."""
 
-    checkpoints: View[Checkpoint] = field(default_factory=lambda: View(Checkpoint))
-    instances: View[DemoInstance] = field(default_factory=lambda: View(DemoInstance))
-    copies: View[NodeCheckpoint] = field(default_factory=lambda: View(NodeCheckpoint))
-    agents: AgentView = field(default_factory=AgentView)
-    node_labels: dict[str, dict[str, str]] = field(default_factory=dict)
-    cordoned: frozenset[str] = frozenset()
-    """Names of the nodes that get nothing new (``spec.unschedulable``)."""
+    checkpoints: Store[Checkpoint] = field(default_factory=lambda: Store(Checkpoint))
+    instances: Store[DemoInstance] = field(default_factory=lambda: Store(DemoInstance))
+    copies: Store[NodeCheckpoint] = field(default_factory=lambda: Store(NodeCheckpoint))
+    agents: AgentStore = field(default_factory=AgentStore)
+    nodes: Store[ClusterNode] = field(default_factory=lambda: Store(ClusterNode))
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints that the agents bear."""
 
     listed: bool = False
     """Whether every kind has been listed once."""
 
-    assumed: dict[str, str] = field(default_factory=dict)
-    """Node names by instance UID, of binds that are being written: they count already."""
+    refusals: Refusals = field(default_factory=Refusals)
+    """Writes that the API server refused."""
 
     metrics: Metrics = field(default_factory=lambda: Metrics(Program.CONTROLLER))
     """What is counted about all of it."""
 
-    def agent(self, node_name: str) -> NodeAgent | None:
-        """Return the agent of a node."""
-        return self.agents.get(Key("", node_name))
+    def __post_init__(self) -> None:
+        """Keep the indices that decisions ask for."""
+        self._copies_of: Index[NodeCheckpoint, Key] = self.copies.followed_by(
+            Index(lambda copy: [copy.checkpoint_key])
+        )
+        self._copies_on: Index[NodeCheckpoint, str] = self.copies.followed_by(
+            Index(lambda copy: [copy.spec.node_name])
+        )
+        self._copies_at: Index[NodeCheckpoint, tuple[str, Key]] = self.copies.followed_by(
+            Index(lambda copy: [(copy.spec.node_name, copy.checkpoint_key)])
+        )
+        self._memory_bytes: Largest[NodeCheckpoint, Key] = self.copies.followed_by(
+            Largest(lambda copy: copy.checkpoint_key, lambda copy: copy.status.memory_bytes)
+        )
+        self._disk_bytes: Largest[NodeCheckpoint, Key] = self.copies.followed_by(
+            Largest(lambda copy: copy.checkpoint_key, lambda copy: copy.status.disk_bytes)
+        )
+        self._instances_on: Index[DemoInstance, str] = self.instances.followed_by(
+            Index(lambda each: [each.status.node_name] if each.status.node_name else [])
+        )
+        self._under_way_on: Index[DemoInstance, str] = self.instances.followed_by(
+            Index(lambda each: [each.status.node_name or ""] if _is_under_way(each) else [])
+        )
+        self._under_way_of: Index[DemoInstance, Key] = self.instances.followed_by(
+            Index(lambda each: [each.checkpoint_key] if _is_under_way(each) else [])
+        )
+        self._waiting_for: Index[DemoInstance, Key] = self.instances.followed_by(
+            Index(lambda each: [each.checkpoint_key] if each.status.node_name is None else [])
+        )
+        self._settling: Settling = self.instances.followed_by(Settling(self.agents))
+        self._assumed: dict[Key, _Assumed] = {}
+        self.checkpoints.followed_by(self.refusals)
+        self.instances.followed_by(self.refusals)
+        self.copies.followed_by(self.refusals)
+
+    # -- nodes ------------------------------------------------------------------------------------
+
+    def node_states(self) -> list[NodeState]:
+        """Return all nodes that have an agent, as they are at this moment."""
+        return [self._state_of(agent.metadata.name) for agent in self.agents]
+
+    def _state_of(self, node: str) -> NodeState:
+        key = Key("", node)
+        agent = self.agents.get(key)
+        assert agent is not None
+        return NodeState(
+            agent=agent,
+            node=self.nodes.get(key),
+            is_lost=self.agents.is_lost(key),
+            reserved_disk_bytes=self._reserved_disk_bytes(node),
+            tolerations=self.tolerations,
+        )
+
+    def is_lost(self, node: str) -> bool:
+        """Whether nobody on that node can be expected to act."""
+        key = Key("", node)
+        is_there = self.nodes.get(key) is not None or self.nodes.unreadable(key) is not None
+        return not is_there or self.agents.is_lost(key)
+
+    def architectures(self) -> dict[str, str | None]:
+        """Return all nodes of the cluster, and the architecture of each, as far as it is known."""
+        known = {node.metadata.name: node.metadata.labels.get(ARCHITECTURE) for node in self.nodes}
+        unreadable = {each.metadata.name: None for each in self.nodes.all_unreadable()}
+        return {**unreadable, **known}
+
+    def holding_nodes(self) -> set[str]:
+        """Return the names of the nodes that are to hold or to run something."""
+        unreadable = [node for _, node in self._unreadable()]
+        return {*self._copies_on.entries(), *self._instances_on.entries(), *unreadable}
+
+    def unreadable_on(self, node: str) -> list[UnreadableObject[Any]]:
+        """Return the objects of a node that do not fit our models."""
+        return [each for each, its_node in self._unreadable() if its_node == node]
+
+    def _unreadable(self) -> Iterator[tuple[UnreadableObject[Any], str]]:
+        for instance in self.instances.all_unreadable():
+            if node := instance.text_at("status", "nodeName"):
+                yield instance, node
+        for copy in self.copies.all_unreadable():
+            if node := copy.text_at("spec", "nodeName"):
+                yield copy, node
+
+    # -- NodeCheckpoints --------------------------------------------------------------------------
 
     def copies_of(self, checkpoint: Key) -> list[NodeCheckpoint]:
         """Return all copies of a Checkpoint, of all revisions."""
-        return [copy for copy in self.copies if copy.checkpoint_key == checkpoint]
+        return self._copies_of.get(checkpoint)
 
-    def instances_of(self, checkpoint: Key) -> list[DemoInstance]:
-        """Return all instances of a Checkpoint."""
-        return [each for each in self.instances if each.checkpoint_key == checkpoint]
+    def copies_on(self, node: str) -> list[NodeCheckpoint]:
+        """Return all copies on a node."""
+        return self._copies_on.get(node)
 
-    def node_of(self, instance: DemoInstance) -> str | None:
-        """Return the node that an instance is bound to, or is being bound to."""
-        return instance.status.node_name or self.assumed.get(instance.metadata.uid)
+    # -- instances --------------------------------------------------------------------------------
 
-    def load(self) -> Counter[str]:
-        """Return the number of instances by node."""
-        return Counter(node for each in self.instances if (node := self.node_of(each)) is not None)
+    def instances_on(self, node: str) -> list[DemoInstance]:
+        """Return all instances that are bound to a node."""
+        return self._instances_on.get(node)
 
-    def taken(self, checkpoint: Key) -> Taken:
-        """Return what of the nodes is given away before an instance of this Checkpoint comes."""
-        starting: Counter[tuple[str, Key]] = Counter()
-        claiming: Counter[str] = Counter()
-        promised: Counter[str] = Counter()
-        size, warm = self._memory_bytes(), self._warm()
-        for instance in self.instances:
-            node = self.node_of(instance)
-            if node is None:
-                continue
-            owner = instance.checkpoint_key
-            under_way = instance.status.phase in UNDER_WAY
-            if under_way and owner == checkpoint:
-                claiming[node] += 1
-            if under_way and not _waits(instance):
-                starting[node, owner] += 1
-            elif self._is_unknown(node, instance):
-                promised[node] += size.get(owner, 0)
-        for (node, owner), number in starting.items():
-            # Those that find a warm copy fill no more than that does.
-            thawing = max(0, number - warm[node, owner])
-            promised[node] += thawing * size.get(owner, 0)
-        return Taken(self.load(), claiming, promised, self.cordoned)
+    def waiting_for(self, checkpoint: Key) -> list[DemoInstance]:
+        """Return the instances of a Checkpoint that are not bound yet."""
+        return self._waiting_for.get(checkpoint)
 
-    def _memory_bytes(self) -> dict[Key, int]:
-        """Return what a copy of each Checkpoint fills of a node's memory."""
-        size: dict[Key, int] = {}
-        for copy in self.copies:
-            owner = copy.checkpoint_key
-            size[owner] = max(size.get(owner, 0), copy.status.memory_bytes)
-        return size
+    def under_way_of(self, checkpoint: Key) -> list[DemoInstance]:
+        """Return the instances of a Checkpoint that are bound and still to be started."""
+        return self._under_way_of.get(checkpoint)
 
-    def _warm(self) -> Counter[tuple[str, Key]]:
-        """Return how many warm copies wait, by node and Checkpoint."""
-        warm: Counter[tuple[str, Key]] = Counter()
-        for copy in self.copies:
-            owner = copy.checkpoint_key
-            warm[copy.spec.node_name, owner] += copy.status.warm_ready
-        return warm
+    def assume(self, instance: DemoInstance, node: str) -> None:
+        """Count an instance as bound while that is being written."""
+        self._assumed[instance.key] = _Assumed(node, instance.checkpoint_key)
 
-    def _is_unknown(self, node: str, instance: DemoInstance) -> bool:
-        """Whether the memory that an agent last reported free was measured before this filled it.
+    def settle(self, instance: DemoInstance) -> None:
+        """Count an instance as it is stored again: its bind was written, or was not."""
+        self._assumed.pop(instance.key, None)
 
-        A copy that had been waiting filled it long before.
+    # -- usage of the nodes -----------------------------------------------------------------------
+
+    def load(self, node: str) -> int:
+        """Return the number of instances that are bound to a node, or are being bound."""
+        return self._instances_on.count(node) + len(self._assumed_on(node))
+
+    def usage(self, checkpoint: Key, nodes: Iterable[str]) -> Usage:
+        """Return how much of these nodes is given away, as an instance of a Checkpoint sees it."""
+        instances, claiming, reserved = {}, {}, {}
+        for node in nodes:
+            assumed = self._assumed_on(node)
+            instances[node] = self._instances_on.count(node) + len(assumed)
+            under_way = [each.checkpoint_key for each in self._under_way_on.get(node)]
+            claiming[node] = [*under_way, *assumed].count(checkpoint)
+            reserved[node] = self._reserved_bytes(node)
+        return Usage(instances, claiming, reserved)
+
+    def _assumed_on(self, node: str) -> list[Key]:
+        return [
+            assumed.checkpoint
+            for key, assumed in self._assumed.items()
+            if assumed.node == node and not self._is_bound(key)
+        ]
+
+    def _is_bound(self, key: Key) -> bool:
+        # The watch may tell of a bind before the answer to its writing comes.
+        known = self.instances.get(key)
+        return known is None or known.status.node_name is not None
+
+    def _restoring(self, node: str) -> Counter[Key]:
+        """Return how many instances of each Checkpoint are being started that no warm one serves.
+
+        Those that find a warm copy fill no more than that does already.
         """
-        status, told = instance.status, self.agents.told(Key("", node))
-        if status.ready_at is None or status.started_by is StartedBy.WARM:
-            return False
-        # Both by the clock of the node.
-        return told is None or told <= status.ready_at
+        starting = Counter(
+            each.checkpoint_key for each in self._under_way_on.get(node) if is_starting(each)
+        )
+        starting.update(self._assumed_on(node))
+        for owner in starting:
+            copies = self._copies_at.get((node, owner))
+            starting[owner] -= sum(copy.status.warm_ready for copy in copies)
+        return +starting
+
+    def _filling(self, node: str) -> Counter[Key]:
+        """Return how many of each Checkpoint fill the node without its agent's knowing yet."""
+        filling = self._restoring(node)
+        filling.update(self._settling.on(node))
+        return filling
+
+    def _reserved_bytes(self, node: str) -> int:
+        filling = self._filling(node)
+        return sum(number * self._memory_bytes.get(owner) for owner, number in filling.items())
+
+    def _reserved_disk_bytes(self, node: str) -> int:
+        fetching = sum(
+            copy.spec.fetch.archive.size_bytes
+            for copy in self._copies_on.get(node)
+            if copy.spec.fetch is not None and copy.status.phase in _ON_ITS_WAY
+        )
+        filling = self._filling(node)
+        return fetching + sum(
+            number * self._disk_bytes.get(owner) for owner, number in filling.items()
+        )
 
 
-def _waits(instance: DemoInstance) -> bool:
-    """Whether an instance that is bound is not being started: its agent waits for something."""
-    ready = find_condition(instance.status.conditions, "Ready")
-    return instance.status.node_name is not None and ready is not None and ready.reason != BOUND
+def _is_under_way(instance: DemoInstance) -> bool:
+    return instance.status.node_name is not None and instance.status.phase in UNDER_WAY

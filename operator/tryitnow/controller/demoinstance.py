@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from datetime import timedelta
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus, Timings
 from tryitnow.api.hooks import parameter_problems
-from tryitnow.api.meta import ConditionStatus, Key, find_condition, now
-from tryitnow.controller.bind import Binding, Refusal, bind
-from tryitnow.controller.cluster import BOUND, Cluster
-from tryitnow.controller.distribute import selected
+from tryitnow.api.meta import ConditionStatus, Key, find_condition
+from tryitnow.controller.bind import Binding, Unbound, bind
+from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.expire import expire, expiry_check
+from tryitnow.controller.instance_status import write_status
+from tryitnow.controller.nodes import selected
+from tryitnow.controller.usage import BOUND
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import NotFoundError
-from tryitnow.kubernetes.view import UnreadableObjectError
-from tryitnow.metrics.cluster import BIND_DURATION, BIND_REFUSALS, EXPIRED
-
-logger = logging.getLogger(__name__)
+from tryitnow.kubernetes.objects import UnreadableObjectError
+from tryitnow.metrics.cluster import BIND_DURATION, BIND_REFUSALS
 
 Phase = DemoInstancePhase
 
 INVALID_PARAMETERS = "InvalidParameters"
 _MISTAKES = {"CheckpointNotFound", INVALID_PARAMETERS}
-"""What somebody has to mend, other than what time brings."""
+"""Reasons that a person has to fix: time alone does not."""
 
-LOOK_AGAIN = timedelta(seconds=10)
+RESYNC_INTERVAL = timedelta(seconds=10)
 """For an instance that waits: whatever it waits for also queues it, but nodes fall silent
 without saying so."""
 
@@ -39,22 +39,26 @@ async def reconcile_instance(
     instance = cluster.instances.get(key)
     if instance is None or instance.is_deleting:
         return None
-    expires_at = instance.expires_at()
-    if expires_at is not None and expires_at <= now():
-        kubernetes.event(instance, "Expired", f"its ttl ended at {expires_at:%H:%M:%S} UTC")
-        logger.info("%s: expired", key)
-        await kubernetes.delete(instance)
-        cluster.metrics.count(EXPIRED)
+    if await expire(kubernetes, cluster, instance):
+        return cluster.refusals.next_try(instance.metadata.uid)
+    # It may have changed meanwhile.
+    instance = cluster.instances.get(key) or instance
+    try:
+        if instance.status.node_name is None:
+            await _bind(kubernetes, cluster, instance, began)
+        elif _expiry_changed(instance):
+            await write_status(kubernetes, cluster, instance, _base(instance))
+    except NotFoundError:
         return None
-    if instance.status.node_name is None:
-        instance = await _bind(kubernetes, cluster, instance, began)
-    elif _expiry_changed(instance):
-        instance = await _write(kubernetes, cluster, instance, _base(instance))
-    waits = instance.status.node_name is None
-    due = [LOOK_AGAIN] if waits else []
-    if expires_at is not None:
-        due.append(max(expires_at - now(), timedelta()))
-    return min(due, default=None)
+    instance = cluster.instances.get(key)
+    if instance is None:
+        return None
+    due = [
+        RESYNC_INTERVAL if instance.status.node_name is None else None,
+        expiry_check(kubernetes, instance),
+        cluster.refusals.next_try(instance.metadata.uid),
+    ]
+    return min((after for after in due if after is not None), default=None)
 
 
 def _base(instance: DemoInstance) -> DemoInstanceStatus:
@@ -77,9 +81,9 @@ def _expiry_changed(instance: DemoInstance) -> bool:
 
 async def _bind(
     kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance, began: float
-) -> DemoInstance:
+) -> None:
     decision = await _decide(kubernetes, cluster, instance)
-    if isinstance(decision, Refusal):
+    if isinstance(decision, Unbound):
         cluster.metrics.count(BIND_REFUSALS, reason=decision.reason)
         is_mistake = decision.reason in _MISTAKES
         ready = ConditionStatus.FALSE if is_mistake else ConditionStatus.UNKNOWN
@@ -90,7 +94,8 @@ async def _bind(
             status = _stalled(instance, status, ConditionStatus.TRUE, decision)
         if status.conditions != instance.status.conditions:
             kubernetes.event(instance, decision.reason, decision.message, warning=True)
-        return await _write(kubernetes, cluster, instance, status)
+        await write_status(kubernetes, cluster, instance, status)
+        return
     status = _base(instance).with_condition(
         instance,
         "Ready",
@@ -99,7 +104,7 @@ async def _bind(
         f"bound to {decision.node_name}; starting",
     )
     if find_condition(status.conditions, "Stalled") is not None:
-        cause = Refusal(BOUND, "what kept it from starting is mended")
+        cause = Unbound(BOUND, "the cause is fixed")
         status = _stalled(instance, status, ConditionStatus.FALSE, cause)
     update = {
         "phase": Phase.STARTING,
@@ -107,33 +112,34 @@ async def _bind(
         "revision": decision.revision,
         "timings": Timings(bind=timedelta(seconds=time.monotonic() - began)),
     }
-    cluster.assumed[instance.metadata.uid] = decision.node_name
+    cluster.assume(instance, decision.node_name)
     try:
         # Only if nobody touched it: an instance is bound once in its life.
-        bound = await _write(
+        bound = await write_status(
             kubernetes, cluster, instance, status.model_copy(update=update), exclusive=True
         )
     finally:
-        del cluster.assumed[instance.metadata.uid]
+        cluster.settle(instance)
+    if bound is None:
+        return
     cluster.metrics.observe(BIND_DURATION, time.monotonic() - began)
     kubernetes.event(instance, BOUND, f"bound to node {decision.node_name}")
-    return bound
 
 
 async def _decide(
     kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance
-) -> Binding | Refusal:
+) -> Binding | Unbound:
     name = instance.spec.checkpoint_ref.name
     try:
         checkpoint = await _checkpoint_of(kubernetes, cluster, instance)
     except UnreadableObjectError as error:
-        return Refusal(
+        return Unbound(
             "CheckpointUnreadable",
             f"Checkpoint {name!r} does not fit this version of the operator: {error}. Was the "
             "operator rolled back? Then bring the newer one back, or apply the Checkpoint anew",
         )
     if checkpoint is None or checkpoint.is_deleting:
-        return Refusal(
+        return Unbound(
             "CheckpointNotFound",
             f"spec.checkpointRef.name: there is no Checkpoint {name!r} in namespace "
             f"{instance.metadata.namespace}; create it, or delete this DemoInstance and create "
@@ -141,18 +147,17 @@ async def _decide(
         )
     problems = parameter_problems(checkpoint.spec.parameters, instance.spec.parameters)
     if problems:
-        return Refusal(
+        return Unbound(
             INVALID_PARAMETERS,
             f"{'; '.join(problems)}. Create another DemoInstance with the right parameters",
         )
-    distribution = checkpoint.spec.distribution
+    candidates = selected(checkpoint.spec.distribution, cluster.node_states())
     return bind(
         instance,
         checkpoint,
         cluster.copies_of(checkpoint.key),
-        selected(distribution, cluster.agents, cluster.node_labels),
-        cluster.taken(checkpoint.key),
-        now(),
+        candidates,
+        cluster.usage(checkpoint.key, [state.name for state in candidates]),
     )
 
 
@@ -175,20 +180,8 @@ def _stalled(
     instance: DemoInstance,
     status: DemoInstanceStatus,
     stalled: ConditionStatus,
-    cause: Refusal,
+    cause: Unbound,
 ) -> DemoInstanceStatus:
     marked = status.with_condition(instance, "Stalled", stalled, cause.reason, cause.message)
     phase = Phase.FAILED if stalled is ConditionStatus.TRUE else Phase.PENDING
     return marked.model_copy(update={"phase": phase})
-
-
-async def _write(
-    kubernetes: KubernetesApi,
-    cluster: Cluster,
-    instance: DemoInstance,
-    status: DemoInstanceStatus,
-    *,
-    exclusive: bool = False,
-) -> DemoInstance:
-    written = await kubernetes.patch_status(instance, status.to_api(), only_if_unchanged=exclusive)
-    return cluster.instances.take(written)

@@ -1,24 +1,24 @@
 """All Kopf registrations of the controller. Thin: take the object in, and queue whom it concerns.
 
 Every kind is indexed as well: Kopf calls no event handler before all indexed kinds are listed, so
-no decision is ever made from half of the cluster. The index functions fill the views until then.
+no decision is ever made from half of the cluster. The index functions fill the stores until then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import kopf
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import GROUP, VERSION, Key
+from tryitnow.api.meta import CHECKPOINT_LABEL, GROUP, VERSION, Key, Resource
+from tryitnow.api.node import ClusterNode
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.cluster import Cluster
-from tryitnow.kubernetes.view import View
-from tryitnow.kubernetes.watching import take
+from tryitnow.kubernetes.store import Store
+from tryitnow.kubernetes.watching import ingest
 from tryitnow.workqueue import WorkQueue
 
 
@@ -29,6 +29,10 @@ def register(
     instances: WorkQueue,
 ) -> None:
     """Watch all kinds, in all namespaces."""
+
+    def fill(body: kopf.Body, store: Store[Any]) -> None:
+        if not cluster.listed:
+            store.ingest(dict(body))
 
     @kopf.index(GROUP, VERSION, Checkpoint.plural, registry=registry)
     async def known_checkpoints(body: kopf.Body, **_: Any) -> None:
@@ -46,80 +50,103 @@ def register(
     async def known_agents(body: kopf.Body, **_: Any) -> None:
         fill(body, cluster.agents)
 
-    @kopf.index("", "v1", "nodes", registry=registry)
+    @kopf.index("", "v1", ClusterNode.plural, registry=registry)
     async def known_nodes(body: kopf.Body, **_: Any) -> None:
-        if not cluster.listed:
-            take_node(body, cluster)
-
-    def fill(body: kopf.Body, view: View[Any]) -> None:
-        if not cluster.listed:
-            view.observe(dict(body))
+        fill(body, cluster.nodes)
 
     @kopf.on.event(GROUP, VERSION, Checkpoint.plural, registry=registry)
     async def checkpoint(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        take(event, cluster.checkpoints, checkpoints)
-        metadata = event["object"]["metadata"]
-        queue_waiting(Key(metadata["namespace"], metadata["name"]))
+        ingest(event, cluster.checkpoints, checkpoints)
+        queue_waiting(cluster, instances, Resource.key_of(event["object"]["metadata"]))
 
     @kopf.on.event(GROUP, VERSION, DemoInstance.plural, registry=registry)
     async def demoinstance(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        take(event, cluster.instances, instances)
+        ingest(event, cluster.instances, instances)
 
     @kopf.on.event(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
     async def nodecheckpoint(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        take(event, cluster.copies, None)
-        metadata = event["object"]["metadata"]
-        owner = Key(metadata["namespace"], event["object"]["spec"]["checkpoint"])
-        checkpoints.add(owner)
-        queue_waiting(owner)
+        on_nodecheckpoint(event, cluster, checkpoints, instances)
 
     @kopf.on.event(GROUP, VERSION, NodeAgent.plural, registry=registry)
     async def nodeagent(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        name = event["object"]["metadata"]["name"]
-        before = cluster.agent(name)
-        take(event, cluster.agents, None)
-        after = cluster.agent(name)
+        key = Resource.key_of(event["object"]["metadata"])
+        before = cluster.agents.get(key)
+        ingest(event, cluster.agents, None)
         # Most reports only say that the agent lives.
-        if before is None or after is None or _abilities(before) != _abilities(after):
-            queue_all()
+        if _abilities(before) != _abilities(cluster.agents.get(key)):
+            queue_all(cluster, checkpoints, instances)
 
-    @kopf.on.event("", "v1", "nodes", registry=registry)
+    @kopf.on.event("", "v1", ClusterNode.plural, registry=registry)
     async def node(event: kopf.RawEvent, **_: Any) -> None:
         cluster.listed = True
-        before = dict(cluster.node_labels), cluster.cordoned
-        if event["type"] == "DELETED":
-            name = event["object"]["metadata"]["name"]
-            cluster.node_labels.pop(name, None)
-            cluster.cordoned -= {name}
-        else:
-            take_node(event["object"], cluster)
-        if before != (cluster.node_labels, cluster.cordoned):
-            queue_all()
-
-    def queue_waiting(owner: Key) -> None:
-        for instance in cluster.instances_of(owner):
-            if instance.status.node_name is None:
-                instances.add(instance.key)
-
-    def queue_all() -> None:
-        for each in cluster.checkpoints:
-            checkpoints.add(each.key)
-            queue_waiting(each.key)
+        key = Resource.key_of(event["object"]["metadata"])
+        before = cluster.nodes.get(key)
+        ingest(event, cluster.nodes, None)
+        # A kubelet reports again and again that nothing changed.
+        if _qualities(before) != _qualities(cluster.nodes.get(key)):
+            queue_all(cluster, checkpoints, instances)
 
 
-def _abilities(agent: NodeAgent) -> tuple[object, ...]:
+def on_nodecheckpoint(
+    event: kopf.RawEvent, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
+) -> None:
+    """Take in a NodeCheckpoint; queue its Checkpoint, and the instances that wait for it."""
+    metadata = event["object"]["metadata"]
+    key = Resource.key_of(metadata)
+    before = cluster.copies.get(key)
+    ingest(event, cluster.copies, None)
+    after = cluster.copies.get(key)
+    readable = after or before
+    if readable is not None:
+        owner = readable.checkpoint_key
+    else:
+        # One that does not fit our model has a Checkpoint as well.
+        owner = Key(key.namespace, (metadata.get("labels") or {}).get(CHECKPOINT_LABEL, ""))
+    checkpoints.add(owner)
+    if _offer(before) != _offer(after):
+        queue_waiting(cluster, instances, owner)
+
+
+def queue_waiting(cluster: Cluster, instances: WorkQueue, checkpoint: Key) -> None:
+    """Queue the instances of a Checkpoint that wait for a node."""
+    for instance in cluster.waiting_for(checkpoint):
+        instances.add(instance.key)
+
+
+def queue_all(cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue) -> None:
+    """Queue all objects whose plan depends on the nodes."""
+    for checkpoint in cluster.checkpoints:
+        checkpoints.add(checkpoint.key)
+        queue_waiting(cluster, instances, checkpoint.key)
+
+
+def _offer(copy: NodeCheckpoint | None) -> tuple[object, ...]:
+    """Return the properties of a copy that a waiting instance may wait for."""
+    if copy is None or not copy.is_prepared:
+        return ()
+    status = copy.status
+    return copy.spec.revision, copy.claimable, status.memory_bytes, status.disk_bytes
+
+
+def _abilities(agent: NodeAgent | None) -> tuple[object, ...]:
+    if agent is None:
+        return ()
     status = agent.status
-    conditions = sorted((c.type, c.status, c.message) for c in status.conditions)
-    return conditions, status.capacity, status.transfer_url, status.transfer_certificate
+    return (
+        sorted((c.type, c.status, c.message) for c in status.conditions),
+        status.capacity,
+        status.transfer_url,
+        status.transfer_certificate,
+        status.disk_reserve_bytes,
+        status.disk_available_bytes >= status.disk_reserve_bytes,
+    )
 
 
-def take_node(node: Mapping[str, Any], cluster: Cluster) -> None:
-    """Remember that there is a node, its labels, and whether it is cordoned."""
-    name = node["metadata"]["name"]
-    cluster.node_labels[name] = dict(node["metadata"].get("labels") or {})
-    is_cordoned = bool(node.get("spec", {}).get("unschedulable"))
-    cluster.cordoned = cluster.cordoned | {name} if is_cordoned else cluster.cordoned - {name}
+def _qualities(node: ClusterNode | None) -> tuple[object, ...]:
+    if node is None:
+        return ()
+    return node.metadata.labels, node.spec, node.status

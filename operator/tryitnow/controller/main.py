@@ -8,23 +8,21 @@ import logging
 import os
 import signal
 
-from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.demoinstance import DemoInstance
-from tryitnow.api.meta import Key, now
-from tryitnow.api.nodeagent import NodeAgent
-from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.api.meta import Key
 from tryitnow.background import keep_doing
 from tryitnow.controller.checkpoint import reconcile_checkpoint
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
 from tryitnow.controller.handlers import register
-from tryitnow.controller.lost import sweep
+from tryitnow.controller.node_lifecycle import release_lost_nodes
+from tryitnow.controller.resync import resync
 from tryitnow.controller.states import states
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection, LeadershipLostError
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.kubernetes.lease import CONTROLLER_LEASE
 from tryitnow.kubernetes.watching import new_registry, watch
+from tryitnow.metrics.cluster import CLOCK_CERTAIN
 from tryitnow.metrics.endpoint import serving
 from tryitnow.metrics.instruments import Reading
 from tryitnow.metrics.program import LEADER
@@ -33,8 +31,8 @@ from tryitnow.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-SWEEP_EVERY_SECONDS = 10.0
-RESYNC_EVERY_SWEEPS = 6
+LOST_NODES_INTERVAL_SECONDS = 10.0
+RESYNC_EVERY_ROUNDS = 6
 """A watch that broke off may have missed a deletion; a fresh list each minute makes up for it."""
 
 
@@ -46,17 +44,18 @@ when it is there, and only then asks the leader to stop."""
 
 async def run(settings: ControllerSettings) -> None:
     """Run the controller until the process is asked to stop."""
-    cluster = Cluster()
+    cluster = Cluster(tolerations=settings.agent_tolerations)
     metrics = cluster.metrics
-    metrics.read_from(lambda: states(cluster, now()))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         # While the controller leads, Kopf listens to them in our place.
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connect("controller", metrics) as kubernetes:
+        metrics.read_from(lambda: states(cluster, kubernetes.clock.now()))
         lease = kubernetes.lease(Key(settings.namespace, CONTROLLER_LEASE))
         election = LeaderElection(lease, settings.identity)
         metrics.read_from(lambda: [Reading(LEADER, election.is_leader, ())])
+        metrics.read_from(lambda: [Reading(CLOCK_CERTAIN, kubernetes.clock.is_certain)])
         async with serving(
             metrics,
             lambda: _missing(election, cluster),
@@ -95,47 +94,33 @@ async def _act(kubernetes: KubernetesApi, cluster: Cluster, stop: asyncio.Event)
     )
     registry = new_registry()
     register(registry, cluster, checkpoints, instances)
-    sweeping = asyncio.create_task(_keep_sweeping(kubernetes, cluster, checkpoints, instances))
+    keeping_up = asyncio.create_task(_keep_up(kubernetes, cluster, checkpoints, instances))
     try:
         await watch(registry, stop)
     finally:
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
+        keeping_up.cancel()
+        await asyncio.gather(keeping_up, return_exceptions=True)
         await checkpoints.close()
         await instances.close()
 
 
-async def _keep_sweeping(
+async def _keep_up(
     kubernetes: KubernetesApi, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
 ) -> None:
+    """Notice changes without events: silent nodes, and changes that a broken watch missed."""
     rounds = itertools.count(1)
 
-    async def look_round() -> None:
+    async def step() -> None:
         if not cluster.listed:
             return  # a node whose agent is not known yet would count as lost
-        if next(rounds) % RESYNC_EVERY_SWEEPS == 0:
-            await _resync(kubernetes, cluster, checkpoints, instances)
-        await sweep(kubernetes, cluster, now())
+        if next(rounds) % RESYNC_EVERY_ROUNDS == 0:
+            await resync(kubernetes, cluster, checkpoints, instances)
+        await release_lost_nodes(kubernetes, cluster)
 
     await keep_doing(
         "look after lost nodes",
-        look_round,
-        pause_seconds=lambda: SWEEP_EVERY_SECONDS,
+        step,
+        pause_seconds=lambda: LOST_NODES_INTERVAL_SECONDS,
         expected=(KubernetesError,),
         at_once=False,
     )
-
-
-async def _resync(
-    kubernetes: KubernetesApi, cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue
-) -> None:
-    cluster.agents.replace(await kubernetes.list_all(NodeAgent))
-    cluster.copies.replace(await kubernetes.list_all(NodeCheckpoint))
-    cluster.checkpoints.replace(await kubernetes.list_all(Checkpoint))
-    cluster.instances.replace(await kubernetes.list_all(DemoInstance))
-    cluster.node_labels = await kubernetes.node_labels()
-    cluster.cordoned = frozenset(await kubernetes.node_labels(cordoned=True))
-    for checkpoint in cluster.checkpoints:
-        checkpoints.add(checkpoint.key)
-    for instance in cluster.instances:
-        instances.add(instance.key)

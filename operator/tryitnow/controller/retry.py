@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from tryitnow.backoff import Pauses
+
 MAX_BUILDS = 3
 """Builds of one revision that may fail for a reason of its own, before somebody has to act."""
 
-FIRST_PAUSE = timedelta(seconds=5)
-LAST_PAUSE = timedelta(minutes=5)
-"""The kubelet's cap for its image pull back-off."""
+PAUSES = Pauses(first=timedelta(seconds=5), last=timedelta(minutes=5))
+"""The last is the kubelet's cap for its image pull back-off."""
 
 TRANSIENT = frozenset(
     {
@@ -24,7 +25,7 @@ TRANSIENT = frozenset(
         "WriteFailed",
     }
 )
-"""Reasons that the world may mend without any change to the Checkpoint: tried for ever."""
+"""Reasons that may pass without any change to the Checkpoint: tried for ever."""
 
 
 def is_final(reason: str, attempts: int) -> bool:
@@ -32,7 +33,9 @@ def is_final(reason: str, attempts: int) -> bool:
     return reason not in TRANSIENT and attempts >= MAX_BUILDS
 
 
-def pause(attempts: int) -> timedelta:
-    """Return how long to wait after so many failures."""
-    doubled: timedelta = FIRST_PAUSE * (1 << min(max(attempts - 1, 0), 10))
-    return min(doubled, LAST_PAUSE)
+def pause(attempts: int, failed_uid: str) -> timedelta:
+    """Return how long to wait after so many failures, of which that NodeCheckpoint's is the last.
+
+    The plan is made anew from the same facts again and again: the same failure has the same pause.
+    """
+    return PAUSES.after(attempts, seed=failed_uid)

@@ -9,9 +9,11 @@ from datetime import datetime
 from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key, find_condition
-from tryitnow.api.nodeagent import NodeAgent, Verdict
+from tryitnow.api.nodeagent import Verdict
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
-from tryitnow.controller.cluster import UNDER_WAY, Cluster
+from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.nodes import NodeState
+from tryitnow.controller.usage import UNDER_WAY
 from tryitnow.metrics.cluster import (
     CHECKPOINT_ARCHIVE_BYTES,
     CHECKPOINT_FAILED_BUILDS,
@@ -45,9 +47,8 @@ def states(cluster: Cluster, at: datetime) -> Iterator[Reading]:
         yield from _checkpoint(checkpoint)
     yield from _copies(cluster)
     yield from _instances(cluster, at)
-    load = cluster.load()
-    for agent in cluster.agents:
-        yield from _node(agent, load.get(agent.metadata.name, 0), at)
+    for state in cluster.node_states():
+        yield from _node(state, cluster.load(state.name))
 
 
 def _checkpoint(checkpoint: Checkpoint) -> Iterator[Reading]:
@@ -101,12 +102,12 @@ def _waits_since(instance: DemoInstance) -> datetime | None:
     return instance.metadata.creation_timestamp
 
 
-def _node(agent: NodeAgent, instances: int, at: datetime) -> Iterator[Reading]:
-    node = (agent.metadata.name,)
-    status = agent.status
-    yield Reading(NODE_UP, not agent.is_lost(at), node)
-    yield Reading(NODE_READY, agent.can_run(at), node)
-    yield Reading(NODE_CAN_THAW, agent.can_thaw(at), node)
+def _node(state: NodeState, instances: int) -> Iterator[Reading]:
+    node = (state.name,)
+    status = state.agent.status
+    yield Reading(NODE_UP, not state.is_lost, node)
+    yield Reading(NODE_READY, state.can_run, node)
+    yield Reading(NODE_CAN_THAW, state.can_restore, node)
     yield Reading(NODE_INSTANCES, instances, node)
     yield Reading(NODE_CAPACITY, status.capacity, node)
     yield Reading(NODE_MEMORY_BYTES, status.memory_available_bytes, node)

@@ -9,17 +9,13 @@ runs, there is nothing to cross.
 from __future__ import annotations
 
 import itertools
-import socket
-import struct
 import subprocess
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-# Not the caller's PATH: a user's has no sbin on Debian, where iptables is, and inside a container
-# it is the image's.
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from tryitnow.podman.listener import SYSTEM_PATH, listening_process
 
 _SOCKET_SECONDS = 10.0
 """To connect to Podman's socket: immediate, unless it is overrun."""
@@ -79,7 +75,10 @@ class Host:
     enter: tuple[str, ...] = ()
     """Command that runs another one in Podman's namespaces; empty where this already is."""
 
-    path: str = _PATH
+    path: str = SYSTEM_PATH
+    """Where its programs are. Not the caller's PATH: a user's has no sbin on Debian, where iptables
+    is, and inside a container it is the image's."""
+
     pid: int = 0
     """Process that listens at Podman's socket; 0 when there is none that can be seen."""
 
@@ -243,12 +242,6 @@ def podmans_host(url: str, proc: Path = Path("/proc")) -> Host:
 def _listener(url: str) -> int:
     """Return the process that listens at a UNIX socket; 0 when there is none that can be seen."""
     try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(_SOCKET_SECONDS)
-            probe.connect(url.removeprefix("unix://"))
-            # unix(7): who had the other end when it began to listen, as pid, uid and gid.
-            raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return listening_process(url.removeprefix("unix://"), _SOCKET_SECONDS)
     except OSError:
         return 0
-    pid: int = struct.unpack("3i", raw)[0]
-    return pid

@@ -1,14 +1,23 @@
-"""One request to the API server: how long it may take, and what its failure means to the caller."""
+"""One request to the API server: its time limit, the meaning of its failure, and its retries.
+
+Most requests are made once: the next look at the object makes them again. ``write_with_retry`` is
+for results that took long to find out. ``retry_on_conflict`` of the client is for changes beside
+those of other writers.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
-from typing import TypeVar
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import aiohttp
 from kubernetes.aio import client as aio
+from kubernetes.aio.utils import Backoff, on_retry_after_error
 
+from tryitnow.backoff import JITTER
 from tryitnow.kubernetes.errors import (
     ConflictError,
     ForbiddenError,
@@ -18,11 +27,20 @@ from tryitnow.kubernetes.errors import (
     TooOldError,
 )
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 15
 """For one request. The API server itself gives up on a mutating request after 34 s (etcd's
 client default); nothing that we send should come near it."""
+
+WRITE_BACKOFF = Backoff(steps=8, duration=0.5, factor=2.0, jitter=JITTER)
+"""A minute of pauses in all, besides the tries, each of which may take ``TIMEOUT_SECONDS`` itself:
+a new API server leads, or an overwhelmed one has recovered, in that time."""
+
+_ANSWERS = (ConflictError, NotFoundError, RefusedError)
+"""Answers that stay the same however often the request is made."""
 
 
 async def call_api(what: str, call: Awaitable[T]) -> T:
@@ -40,35 +58,74 @@ async def call_api(what: str, call: Awaitable[T]) -> T:
     try:
         return await call
     except aio.ApiException as error:
-        message = f"{what}: {error.status} {error.reason}: {_said(error.body)}"
-        raise error_of(error.status, message) from error
+        said = _said(error.body)
+        message = f"{what}: {error.status} {error.reason}: {said.message}"
+        raise error_of(error.status, message, headers=error.headers, fields=said.fields) from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         msg = f"{what}: the API server does not answer: {type(error).__name__} {error}"
         raise KubernetesError(msg) from error
 
 
-def _said(body: object) -> str:
-    """Return the message of a Status, which the API server sends with each failure."""
+async def write_with_retry(write: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a write until the API server answers.
+
+    For results that took long to find out: a short outage of the API server must not lose them.
+
+    Raises:
+        KubernetesError: it refused, or did not answer in all these tries.
+
+    """
+
+    def may_be_repeated(error: Exception) -> bool:
+        if not isinstance(error, KubernetesError) or isinstance(error, _ANSWERS):
+            return False
+        logger.warning("%s; it will be written again", error)
+        return True
+
+    return await on_retry_after_error(WRITE_BACKOFF, may_be_repeated, write)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A Status, which the API server sends with each failure."""
+
+    message: str
+    fields: tuple[str, ...] = ()
+
+
+def _said(body: object) -> _Said:
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
     try:
-        status = json.loads(text)
+        status: Any = json.loads(text)
     except ValueError:
-        return text.strip()  # a proxy in between says it in its own way
-    return str(status.get("message") or text) if isinstance(status, dict) else text
+        return _Said(text.strip())  # a proxy in between says it in its own way
+    if not isinstance(status, dict):
+        return _Said(text)
+    causes = (status.get("details") or {}).get("causes") or ()
+    fields = tuple(cause.get("field", "") for cause in causes)
+    return _Said(str(status.get("message") or text), fields)
 
 
-def error_of(status: int | None, message: str) -> KubernetesError:
+def error_of(
+    status: int | None,
+    message: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    fields: tuple[str, ...] = (),
+) -> KubernetesError:
     """Return what a status code means to the caller."""
+    kind: type[KubernetesError]
     match status:
         case 404:
-            return NotFoundError(message)
+            kind = NotFoundError
         case 409:
-            return ConflictError(message)
+            kind = ConflictError
         case 410:
-            return TooOldError(message)
+            kind = TooOldError
         case 401 | 403:
-            return ForbiddenError(message)
+            kind = ForbiddenError
         case 400 | 422:
-            return RefusedError(message)
+            kind = RefusedError
         case _:
-            return KubernetesError(message)
+            kind = KubernetesError
+    return kind(message, status=status, headers=headers, fields=fields)

@@ -10,9 +10,10 @@ import os
 
 from kubernetes.aio import client as aio
 
-from tryitnow.api.meta import API_VERSION, GROUP, Resource, now
+from tryitnow.api.meta import API_VERSION, GROUP, now
 from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
 from tryitnow.kubernetes.errors import ConflictError, KubernetesError
+from tryitnow.kubernetes.objects import AnyObject, model_of
 
 PAUSE_SECONDS = 0.1
 """Between what happened and its Event: a warm demo is ready after 40 ms."""
@@ -29,7 +30,7 @@ class EventRecorder:
         self._flushing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def record(self, regarding: Resource, reason: str, note: str, *, warning: bool) -> None:
+    def record(self, regarding: AnyObject, reason: str, note: str, *, warning: bool) -> None:
         """Record an Event about an object, in the background."""
         task = asyncio.create_task(self._record(regarding, reason, note, warning=warning))
         self._tasks.add(task)
@@ -46,7 +47,7 @@ class EventRecorder:
             async with asyncio.timeout(PAUSE_SECONDS):
                 await self._flushing.wait()
 
-    async def _record(self, regarding: Resource, reason: str, note: str, *, warning: bool) -> None:
+    async def _record(self, regarding: AnyObject, reason: str, note: str, *, warning: bool) -> None:
         at = now()
         await self._wait_out()
         # One Event per object, reason and second: a retry loop cannot flood etcd faster.
@@ -62,7 +63,7 @@ class EventRecorder:
             reason=reason,
             regarding=aio.V1ObjectReference(
                 api_version=API_VERSION,
-                kind=type(regarding).kind_name,
+                kind=model_of(regarding).kind_name,
                 name=regarding.metadata.name,
                 namespace=regarding.metadata.namespace or None,
                 uid=regarding.metadata.uid,

@@ -1,4 +1,7 @@
-"""The API client, with a stopwatch: each request by its verb and the resource it was about."""
+"""The API client, with a stopwatch: each request by its verb and the resource it was about.
+
+Each answer also tells the time of the API server.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import aiohttp
 from kubernetes.aio import client as aio
 from kubernetes.aio.client import rest
 
+from tryitnow.kubernetes.clock import ServerClock
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.metrics.program import KUBERNETES_REQUEST_DURATION, KUBERNETES_REQUEST_ERRORS
 
@@ -18,9 +22,12 @@ _NO_ANSWER = 0
 class MeasuredApiClient(aio.ApiClient):
     """Measures where all calls of all APIs come through."""
 
-    def __init__(self, configuration: aio.Configuration, metrics: Metrics) -> None:
+    def __init__(
+        self, configuration: aio.Configuration, metrics: Metrics, clock: ServerClock | None = None
+    ) -> None:
         super().__init__(configuration)
         self._metrics = metrics
+        self._clock = clock or ServerClock()
 
     async def call_api(
         self, method: str, url: str, *arguments: Any, **options: Any
@@ -36,6 +43,7 @@ class MeasuredApiClient(aio.ApiClient):
         try:
             response = await super().call_api(method, url, *arguments, **options)
             code = response.status
+            self._clock.observe(response.headers.get("Date"), began)
         except (aiohttp.ClientError, TimeoutError, OSError, aio.ApiException) as error:
             code = getattr(error, "status", None) or _NO_ANSWER
             raise

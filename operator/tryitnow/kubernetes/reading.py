@@ -1,4 +1,4 @@
-"""What is read beside whole objects: their changes and Events, Nodes, Pods, Secrets' content."""
+"""Reads: objects of our kinds, their changes and Events, Nodes, Pods, the content of Secrets."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from urllib.parse import quote
 from kubernetes.aio import client as aio
 
 from tryitnow.api.meta import API_VERSION, Key, Resource
-from tryitnow.kubernetes.raw import get_json, watch_json
-from tryitnow.kubernetes.recorded import RecordedEvent, events_about, events_in
-from tryitnow.kubernetes.view import read
+from tryitnow.kubernetes.errors import TooOldError
+from tryitnow.kubernetes.event_list import EventRecord, events_about, events_in
+from tryitnow.kubernetes.objects import Listing, UnreadableObject, read, read_any
+from tryitnow.kubernetes.raw import JSON, get_json, request_json, watch_json
 
 R = TypeVar("R", bound=Resource)
+
+
+_MERGE_PATCH = "application/merge-patch+json"
+
+PAGE_SIZE = 500
+"""Objects in one answer to a list; client-go's pager asks for as many."""
 
 
 class Reading:
@@ -23,15 +30,81 @@ class Reading:
 
     def __init__(self, api: aio.ApiClient) -> None:
         self._api = api
+        self._listed: dict[type[Resource], int] = {}
+        """Newest version that each kind was listed at."""
 
-    async def node_labels(self, *, cordoned: bool = False) -> dict[str, dict[str, str]]:
-        """Return the labels of all nodes, or only of those that are cordoned, by node name."""
-        query = {"fieldSelector": "spec.unschedulable=true"} if cordoned else {}
-        kind = "PartialObjectMetadataList"
-        nodes = await self._metadata("list nodes", "/api/v1/nodes", kind, query)
-        # Of none, the API server says null.
-        found = (node["metadata"] for node in nodes["items"] or ())
-        return {metadata["name"]: metadata.get("labels") or {} for metadata in found}
+    async def _request(
+        self,
+        what: str,
+        method: str,
+        model: type[Resource],
+        key: Key,
+        *,
+        subresource: str = "",
+        query: dict[str, str] | None = None,
+        body: object = None,
+    ) -> Any:  # noqa: ANN401 - JSON
+        """Make a request about one object, or about all of its kind where the key has no name."""
+        name = "" if method == "POST" else key.name
+        within = f"/namespaces/{quote(key.namespace, safe='')}" if key.namespace else ""
+        parts = [f"{model.api_path}{within}", model.plural, quote(name, safe=""), subresource]
+        about = f" {key}" if key.name else ""
+        return await request_json(
+            self._api,
+            f"{what} {model.plural}{about}",
+            method,
+            "/".join(part for part in parts if part),
+            query=query,
+            body=body,
+            content_type=_MERGE_PATCH if method == "PATCH" else JSON,
+        )
+
+    async def get(self, model: type[R], key: Key) -> R:
+        """Read an object.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            UnreadableObjectError: it does not fit our model.
+            KubernetesError: the API server refused or did not answer.
+
+        """
+        return read(model, await self._request("get", "GET", model, key))
+
+    async def list_all(
+        self, model: type[R], *, namespace: str = "", field_selector: str = ""
+    ) -> Listing[R]:
+        """Read all objects of a kind that the field selector picks, in one namespace or in all."""
+        known = self._listed.get(model, 0)
+        try:
+            bodies, version = await self._list(model, namespace, field_selector, PAGE_SIZE)
+        except TooOldError:
+            # The pages took so long that the API server forgot the moment that they are of.
+            bodies, version = await self._list(model, namespace, field_selector, 0)
+        was_restored = version < known
+        self._listed[model] = version if was_restored else max(version, self._listed.get(model, 0))
+        found = [read_any(model, body) for body in bodies]
+        return Listing(
+            items=[each for each in found if not isinstance(each, UnreadableObject)],
+            resource_version=version,
+            # One strange object must not hide all others.
+            unreadable_objects=tuple(each for each in found if isinstance(each, UnreadableObject)),
+            was_restored=was_restored,
+        )
+
+    async def _list(
+        self, model: type[R], namespace: str, field_selector: str, page_size: int
+    ) -> tuple[list[Any], int]:
+        query = {"fieldSelector": field_selector} if field_selector else {}
+        if page_size:
+            query["limit"] = str(page_size)
+        bodies: list[Any] = []
+        while True:
+            page = await self._request("list", "GET", model, Key(namespace, ""), query=query)
+            bodies += page["items"] or ()
+            metadata = page["metadata"]
+            if not (more := metadata.get("continue")):
+                return bodies, int(metadata["resourceVersion"])
+            query["continue"] = more
 
     async def node_uid(self, name: str) -> str:
         """Return the UID of a node.
@@ -84,11 +157,11 @@ class Reading:
             async for change, body in changes:
                 yield change != "DELETED", read(model, body)
 
-    async def events_about(self, resource: Resource) -> list[RecordedEvent]:
+    async def events_about(self, resource: Resource) -> list[EventRecord]:
         """Return the Events about an object, the oldest first."""
         return await events_about(self._api, resource)
 
-    async def events_in(self, namespace: str) -> list[RecordedEvent]:
+    async def events_in(self, namespace: str) -> list[EventRecord]:
         """Return the Events of a namespace ("" for all), the oldest first."""
         return await events_in(self._api, namespace)
 

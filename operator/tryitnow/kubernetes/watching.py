@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import kopf
 
 from tryitnow.api.meta import Resource
-from tryitnow.kubernetes.view import UnreadableObjectError, View
+from tryitnow.backoff import Pauses
+from tryitnow.kubernetes.store import Store
 from tryitnow.workqueue import WorkQueue
-
-logger = logging.getLogger(__name__)
 
 
 def new_registry() -> kopf.OperatorRegistry:
@@ -37,7 +36,11 @@ def new_registry() -> kopf.OperatorRegistry:
     return registry
 
 
-class _ForEver:
+_RECONNECT = Pauses(first=timedelta(seconds=1), last=timedelta(seconds=8))
+"""With jitter: the agents of a thousand nodes lose the API server in the same moment."""
+
+
+class ReconnectPauses:
     """Pauses between tries to reach an API server that is away.
 
     Kopf gives up after 54 s by default, and would take what is being built or started along. Each
@@ -45,7 +48,7 @@ class _ForEver:
     """
 
     def __iter__(self) -> Iterator[float]:
-        return itertools.chain((1, 1, 2, 3, 5, 8), itertools.repeat(5))
+        return (_RECONNECT.after(failures).total_seconds() for failures in itertools.count(1))
 
 
 def _configure(settings: kopf.OperatorSettings) -> None:
@@ -58,33 +61,34 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     # A dead connection is noticed after this time; 70 s is Kopf's default for quiet clusters.
     settings.watching.inactivity_timeout = 70
     settings.watching.reconnect_backoff = 0.1
-    settings.networking.error_backoffs = _ForEver()
+    settings.networking.error_backoffs = ReconnectPauses()
 
 
-def take(event: kopf.RawEvent, view: View[Any], queue: WorkQueue | None) -> None:
-    """Feed one watch event into the view of its kind, and have its object looked at.
+def ingest(event: kopf.RawEvent, store: Store[Any], queue: WorkQueue | None) -> None:
+    """Feed one watch event into the store of its kind, and have its object looked at.
 
-    Work that a deletion makes pointless is interrupted.
+    Work that a deletion makes pointless is interrupted. That an object is being deleted is read
+    from its metadata alone, so one that does not fit our model can be deleted as well.
     """
     metadata = event["object"]["metadata"]
     key = Resource.key_of(metadata)
-    before = view.get(key)
+    known = store.get(key) or store.unreadable(key)
+    was_deleting = known is not None and known.is_deleting
     if event["type"] == "DELETED":
-        view.forget(key, metadata["uid"])
-        if queue is not None and before is not None and before.is_deleting:
+        store.forget(key, metadata["uid"])
+        if queue is None:
+            return
+        if was_deleting:
             # What is being done is its removal, which may have a last step to do.
             queue.add(key)
-        elif queue is not None:
+        else:
             queue.interrupt(key)
         return
-    try:
-        after = view.observe(event["object"])
-    except UnreadableObjectError as error:
-        logger.error("%s %s cannot be read: %s", event["object"]["kind"], key, error)
+    is_readable = store.ingest(event["object"]) is not None
+    is_deleting = metadata.get("deletionTimestamp") is not None
+    if queue is None or not (is_readable or is_deleting):
         return
-    if queue is None:
-        return
-    if after.is_deleting and before is not None and not before.is_deleting:
+    if is_deleting and known is not None and not was_deleting:
         queue.interrupt(key)
     else:
         queue.add(key)

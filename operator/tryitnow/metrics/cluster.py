@@ -41,6 +41,13 @@ EXPIRED = Counted(
     programs=(Program.CONTROLLER,),
 )
 
+CLOCK_CERTAIN = State(
+    name="tryitnow_clock_certain",
+    help="1 while the controller is certain of the API server's time; while it is 0, no demo "
+    "ends because its ttl is over.",
+    programs=(Program.CONTROLLER,),
+)
+
 CHECKPOINT_PHASE = State(
     name="tryitnow_checkpoint_phase",
     help="1 for the phase that a Checkpoint is in, 0 for all others.",

@@ -5,34 +5,42 @@ from __future__ import annotations
 from typing import Any
 
 from tryitnow.podman.calls import CALL_SECONDS
-from tryitnow.podman.containers import Executed
+from tryitnow.podman.commands import Commands, Executed
+from tryitnow.podman.events import ContainerEvent, ContainerEvents, EventAction, Events
 from tryitnow.podman.freezing import Freezing
-from tryitnow.podman.images import Image, Images
+from tryitnow.podman.images import Image, Images, PullPolicy
 from tryitnow.podman.layers import Layers
 from tryitnow.podman.pods import Pods, PodState
-from tryitnow.podman.spec import Mount, NewContainer
+from tryitnow.podman.service import Service, ServiceInfo
+from tryitnow.podman.spec import MemoryMount, Mount, NewContainer
 from tryitnow.podman.state import ContainerState, PortMapping
 
 __all__ = [
+    "ContainerEvent",
+    "ContainerEvents",
     "ContainerState",
+    "EventAction",
     "Executed",
     "Image",
+    "MemoryMount",
     "Mount",
     "NewContainer",
     "PodState",
     "Podman",
     "PortMapping",
+    "PullPolicy",
+    "ServiceInfo",
 ]
 
 
-class Podman(Images, Freezing, Layers, Pods):
+class Podman(Images, Freezing, Layers, Pods, Commands, Events, Service):
     """Podman's service on this node."""
 
     async def ping(self) -> None:
         """Ask whether it lives; no container that is being frozen keeps it from answering.
 
         Raises:
-            PodmanError: it does not, or refuses.
+            PodmanFailure: it does not, or refuses.
 
         """
 

@@ -1,37 +1,23 @@
-"""Containers: made, started, asked, paused, removed, and commands run in them."""
+"""Containers: made, started, asked, paused, removed."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import requests
-from podman.errors import APIError
-from urllib3.exceptions import HTTPError
-
-from tryitnow.podman.calls import CALL_SECONDS, Calls, act, is_answer, pid_of
-from tryitnow.podman.errors import ExecTimeoutError
+from tryitnow.podman.calls import (
+    CALL_SECONDS,
+    LISTING,
+    Calls,
+    act,
+    ask,
+    ask_if_there,
+    delete_if_there,
+    pid_of,
+)
 from tryitnow.podman.spec import NewContainer, container_spec
 from tryitnow.podman.state import ContainerState, demultiplex, from_inspect, from_list
-
-_OUTPUT_BYTES = 64 << 10
-"""What is kept of a command's output: its end, which says what went wrong."""
-
-
-@dataclass(frozen=True)
-class Executed:
-    """What became of a command."""
-
-    exit_code: int
-    output: str
-    """What it wrote, both streams, from the end."""
 
 
 class Containers(Calls):
@@ -44,7 +30,32 @@ class Containers(Calls):
             _create(api, name, new)
             act(api, name, "start")
 
-        await self._run(call)
+        await self._run_whole(call, on=name)
+
+    async def create_container(self, name: str, new: NewContainer) -> None:
+        """Make a container, and start nothing.
+
+        Raises:
+            NameTakenError: another one has the name.
+            NoSuchImageError: the image is not on the node.
+
+        """
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            _create(api, name, new)
+
+        await self._run_whole(call, on=name)
+
+    async def init(self, name: str) -> None:
+        """Make everything that a container's process needs, mounts included, and let it wait.
+
+        ``start`` lets it go. Fine when it waits or runs already.
+        """
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            act(api, name, "init")
+
+        await self._run_whole(call, on=name)
 
     async def create_stopped(self, name: str, new: NewContainer) -> Path:
         """Make a container as it is after its process has ended, without ever running one.
@@ -57,27 +68,25 @@ class Containers(Calls):
             # Only what was initialized has the OCI configuration that a restore starts from.
             act(api, name, "init")
             act(api, name, "stop", timeout=0)
-            answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            return Path(answer.json()["StaticDir"])
+            return Path(ask(api, f"/containers/{name}/json")["StaticDir"])
 
-        return await self._run(call)
+        return await self._run_whole(call, on=name)
 
     async def start(self, name: str) -> None:
         """Start a stopped container again, with the files that it had."""
 
-        await self._run(lambda api: act(api, name, "start"))
+        await self._run(lambda api: act(api, name, "start"), on=name)
 
     async def rename(self, name: str, new_name: str) -> None:
         """Give a container another name, at one stroke.
 
         Raises:
             NoSuchContainerError: there is none.
-            PodmanError: the new name is taken.
+            NameTakenError: another one has the new name.
 
         """
 
-        await self._run(lambda api: act(api, name, "rename", name=new_name))
+        await self._run(lambda api: act(api, name, "rename", name=new_name), on=name)
 
     async def pid_of(self, name: str) -> int:
         """Return the process ID of a container on the node; 0 when it does not run."""
@@ -85,64 +94,59 @@ class Containers(Calls):
         def call(api: Any) -> int:  # noqa: ANN401
             return pid_of(api, name)
 
-        return await self._run(call)
+        return await self._run(call, on=name)
 
     async def pause(self, name: str) -> None:
         """Stop all processes of a container where they are (the cgroup freezer)."""
 
-        await self._run(lambda api: act(api, name, "pause"))
+        await self._run(lambda api: act(api, name, "pause"), on=name)
 
     async def unpause(self, name: str) -> None:
         """Let a paused container go on."""
 
-        await self._run(lambda api: act(api, name, "unpause"))
+        await self._run(lambda api: act(api, name, "unpause"), on=name)
 
     async def remove(self, name: str) -> None:
-        """Kill and remove a container, be it half made; fine when there is none."""
+        """Kill and remove a container, be it half made; fine when there is none.
+
+        It waits for what Podman does with the container, as a restore that was cancelled.
+        """
 
         def call(api: Any) -> None:  # noqa: ANN401
-            params = {"force": True, "v": True, "timeout": 0, "ignore": True}
-            answer = api.delete(f"/containers/{name}", params=params, timeout=CALL_SECONDS)
-            if answer.status_code != requests.codes.not_found:
-                answer.raise_for_status()
+            delete_if_there(api, f"/containers/{name}", force=True, v=True, timeout=0, ignore=True)
 
-        await self._run(call)
+        await self._run_removal(call, on=name)
 
     async def inspect(self, name: str) -> ContainerState | None:
         """Return a container's state; None when there is none of that name."""
 
         def call(api: Any) -> ContainerState | None:  # noqa: ANN401
-            answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
-            if answer.status_code == requests.codes.not_found:
-                return None
-            answer.raise_for_status()
-            return from_inspect(answer.json())
+            found = ask_if_there(api, f"/containers/{name}/json")
+            return None if found is None else from_inspect(found)
 
-        return await self._run(call)
+        return await self._run(call, on=name)
 
     async def environment_of(self, name: str) -> dict[str, str]:
         """Return the environment that a container was made with; empty when there is none."""
 
         def call(api: Any) -> dict[str, str]:  # noqa: ANN401
-            answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
-            if answer.status_code == requests.codes.not_found:
+            found = ask_if_there(api, f"/containers/{name}/json")
+            if found is None:
                 return {}
-            answer.raise_for_status()
-            pairs = (entry.partition("=") for entry in answer.json()["Config"].get("Env") or ())
+            pairs = (entry.partition("=") for entry in found["Config"].get("Env") or ())
             return {key: value for key, _, value in pairs}
 
-        return await self._run(call)
+        return await self._run(call, on=name)
 
     async def list_containers(self, prefix: str) -> list[ContainerState]:
         """Return all containers, running or not, whose name starts with the prefix."""
 
         def call(api: Any) -> list[ContainerState]:  # noqa: ANN401
-            params = {"all": True, "filters": json.dumps({"name": [f"^{prefix}"]})}
-            answer = api.get("/containers/json", params=params, timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            return [from_list(item) for item in answer.json() or []]
+            filters = json.dumps({"name": [f"^{prefix}"]})
+            found = ask(api, "/containers/json", all=True, filters=filters)
+            return [from_list(item) for item in found or []]
 
-        return await self._run(call)
+        return await self._run(call, on=LISTING)
 
     async def half_made(self, prefix: str) -> list[str]:
         """Return names, with that prefix, of what lies in the storage and Podman does not know.
@@ -152,13 +156,11 @@ class Containers(Calls):
         """
 
         def call(api: Any) -> list[str]:  # noqa: ANN401
-            params = {"all": True, "external": True}
-            answer = api.get("/containers/json", params=params, timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            found = (c["Names"][0] for c in answer.json() or [] if c["State"] == "storage")
+            listed = ask(api, "/containers/json", all=True, external=True)
+            found = (c["Names"][0] for c in listed or [] if c["State"] == "storage")
             return [name for name in found if name.startswith(prefix)]
 
-        return await self._run(call)
+        return await self._run(call, on=LISTING)
 
     async def log_tail(self, name: str, lines: int = 10) -> str:
         """Return the last lines that a container wrote; empty when there are none."""
@@ -169,117 +171,9 @@ class Containers(Calls):
             answer.raise_for_status()
             return demultiplex(answer.content)
 
-        return await self._run(call)
-
-    async def execute(
-        self, name: str, command: Sequence[str], env: Mapping[str, str], timeout: timedelta
-    ) -> Executed:
-        """Run a command in a running container, and wait for its end.
-
-        Raises:
-            ExecTimeoutError: it still runs; whoever removes the container ends it. It carries
-                what the command wrote until then.
-            PodmanError: it cannot be started: no such program, or the container does not run.
-
-        """
-        execution = _Execution(name, command, env, timeout)
-
-        def call(api: Any) -> int:  # noqa: ANN401
-            return execution.run(api)
-
-        future = asyncio.ensure_future(self._run(call))
-        try:
-            done, _ = await asyncio.wait({future}, timeout=timeout.total_seconds())
-        except asyncio.CancelledError:
-            execution.give_up(future)
-            raise
-        if not done:
-            execution.give_up(future)
-            raise ExecTimeoutError(timeout, execution.output)
-        try:
-            exit_code = future.result()
-        except TimeoutError as error:
-            raise ExecTimeoutError(timeout, execution.output) from error
-        return Executed(exit_code, execution.output)
+        return await self._run(call, on=name)
 
 
 def _create(api: Any, name: str, new: NewContainer) -> None:  # noqa: ANN401
     spec = json.dumps(container_spec(name, new))
     api.post("/containers/create", data=spec, timeout=CALL_SECONDS).raise_for_status()
-
-
-class _Execution:
-    """A command that is being run. Nothing but the container's end ends it before its own."""
-
-    def __init__(
-        self, name: str, command: Sequence[str], env: Mapping[str, str], timeout: timedelta
-    ) -> None:
-        self._name = name
-        self._order = {
-            "Cmd": list(command),
-            "Env": [f"{key}={value}" for key, value in env.items()],
-            "AttachStdout": True,
-            "AttachStderr": True,
-        }
-        self._deadline = time.monotonic() + timeout.total_seconds()
-        self._written = bytearray()
-        self._answer: Any = None
-
-    @property
-    def output(self) -> str:
-        """What it wrote so far, from the end."""
-        return demultiplex(bytes(self._written))
-
-    def run(self, api: Any) -> int:  # noqa: ANN401
-        """Run it, and return its exit status. Blocking.
-
-        Raises:
-            TimeoutError: it did not end in its time.
-
-        """
-        order = json.dumps(self._order)
-        made = api.post(f"/containers/{self._name}/exec", data=order, timeout=CALL_SECONDS)
-        made.raise_for_status()
-        session = made.json()["Id"]
-        start = json.dumps({"Detach": False, "Tty": False})
-        left = max(self._deadline - time.monotonic(), 0.001)
-        try:
-            with contextlib.closing(
-                api.post(f"/exec/{session}/start", data=start, stream=True, timeout=left)
-            ) as answer:
-                answer.raise_for_status()
-                self._answer = answer
-                # As it comes: a command that hangs may have said why.
-                while chunk := answer.raw.read1(_OUTPUT_BYTES):
-                    self._written += chunk
-                    if len(self._written) > 2 * _OUTPUT_BYTES:
-                        _keep_the_end(self._written)
-        except (APIError, requests.RequestException, HTTPError) as error:
-            if isinstance(error, APIError) and is_answer(error):
-                raise
-            if time.monotonic() >= self._deadline:
-                raise TimeoutError from error
-            raise
-        found = api.get(f"/exec/{session}/json", timeout=CALL_SECONDS)
-        found.raise_for_status()
-        return int(found.json()["ExitCode"])
-
-    def give_up(self, future: asyncio.Future[int]) -> None:
-        """Let go of it: the thread that reads its output is free, and what it says is ignored."""
-        future.add_done_callback(_ignore)
-        if self._answer is not None:
-            with contextlib.suppress(ValueError):  # it has ended meanwhile
-                self._answer.raw.shutdown()
-
-
-def _keep_the_end(written: bytearray) -> None:
-    """Drop whole frames from the front: a part of one could not be read any more."""
-    offset = 0
-    while len(written) - offset > _OUTPUT_BYTES and offset + 8 <= len(written):
-        offset += 8 + int.from_bytes(written[offset + 4 : offset + 8], "big")
-    del written[:offset]
-
-
-def _ignore(future: asyncio.Future[int]) -> None:
-    if not future.cancelled():
-        future.exception()

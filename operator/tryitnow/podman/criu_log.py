@@ -1,4 +1,4 @@
-"""CRIU's own log: Podman's error names the file, the reason stands in its last lines.
+"""CRIU's own log: Podman's error names the file, the reason stands in its lines.
 
 What stands in an error is partly the application's, such as the path of a command that is missing.
 So only what can be a log of Podman's is read: one directory of its storage has that form, and no
@@ -11,7 +11,12 @@ import contextlib
 import os
 import re
 import stat
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from tryitnow.podman.remedies import remedy_for
 
 _USERDATA = r"(/\S+)/([a-z]+-containers)/([0-9a-f]{64})/userdata"
 """A container's own directory in Podman's storage (containers/storage, ``ContainerDirectory``)."""
@@ -20,80 +25,88 @@ _LOG_FILE = re.compile(_USERDATA + r"/(dump|restore)\.log")
 _RUNTIME_CALL = re.compile(r"`\S+ (checkpoint|restore) .*?--work-path " + _USERDATA)
 """Podman quotes the OCI runtime's command line where the runtime itself said nothing."""
 
-_TIMESTAMP = re.compile(r"^\(\d+\.\d+\)\s*")
+_PREFIX = re.compile(r"^\(\d+\.\d+\)\s*(?:pie:\s*)?(?:\d+:\s*)?")
+"""The time; in lines of a task that is being restored also the PID that it has, and "pie" where
+they come from CRIU's code inside of it."""
 
-TAIL_LINES = 8
-"""Enough for CRIU's chain of causes, short enough for a condition."""
+FIRST_LINES, LAST_LINES = 5, 3
+"""Of CRIU's errors: the cause comes first, what CRIU was doing last. Short enough for a
+condition."""
 
-_TAIL_BYTES = 65536
+_LOG_BYTES = 64 << 20
+"""Of a log; the largest that was seen had 12 MiB (14 processes of 1.9 GB)."""
 
-# From CRIU's message to what a user does about it. Each was met on real applications.
-_REMEDIES = (
-    ("file locks are hold", "set spec.criu.fileLocks: true"),
-    (
-        "infect",
-        "a mapping cannot be taken over, as PHP's JIT buffer is: set opcache.jit_buffer_size=0",
-    ),
-    (
-        "ghost file",
-        "close the deleted file before the freeze, or raise ghost-limit in /etc/criu/crun.conf",
-    ),
-    ("Connected TCP socket", "close the connection before the freeze, or set spec.criu.tcp"),
-    ("io_uring", "switch io_uring off in the application (MariaDB: innodb_use_native_aio=0)"),
-    (
-        "Can't lookup mount",
-        "remove the bind mount, or keep the data inside the container; POSIX message queues "
-        "(/dev/mqueue) cannot be frozen",
-    ),
-    (
-        "Can't dump that handle",
-        "a file is watched (inotify) that lies where CRIU does not look for it: name its directory "
-        "in /etc/criu/crun.conf of the agents' Podman, as irmap-scan-path=/DIRECTORY",
-    ),
-    (
-        "Can't get rlimit",
-        "CRIU may not read the limits of another user's process: Podman needs CAP_SYS_RESOURCE on "
-        "this node, as the agent's privileged Pod has it",
-    ),
-    (
-        "nested user namespace",
-        "a process runs in a user namespace of its own, as a browser's sandbox does: switch that "
-        "off (Chromium: --no-sandbox)",
-    ),
-)
+_LINE_BYTES = 4096
 
 
-def log_tail(error_text: str) -> str:
-    """Return the telling end of the log file that a Podman error names, with a remedy if known.
+@dataclass(frozen=True)
+class CRIULog:
+    """What CRIU said.
+
+    Attributes:
+        errors: Its errors in reading order, each once, without time and PID; where it said none,
+            its last lines.
+        warnings: Its warnings, likewise.
+
+    """
+
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.errors)
+
+    @property
+    def lines(self) -> str:
+        """The lines that tell something."""
+        shown = self.errors
+        if len(shown) > FIRST_LINES + LAST_LINES:
+            shown = (*shown[:FIRST_LINES], "…", *shown[-LAST_LINES:])
+        return "\n".join(shown)
+
+    def with_remedy(self) -> str:
+        """Return the lines that tell something, and what to do if it is known."""
+        # A warning stands in each log of such a node: it explains what no error explains.
+        remedy = remedy_for(self.errors) or remedy_for(self.warnings)
+        return f"{self.lines}\nWhat to do: {remedy}" if remedy else self.lines
+
+
+def read_log(error_text: str) -> CRIULog:
+    """Read the log file that a Podman error names.
 
     Empty when the text names no log or the file cannot be read.
     """
-    data = _read(error_text)
-    lines = [_TIMESTAMP.sub("", line) for line in data.decode(errors="replace").splitlines()]
-    errors = [line for line in lines if line.startswith("Error")] or lines
-    tail = "\n".join(errors[-TAIL_LINES:])
-    for sign, remedy in _REMEDIES:
-        if sign in tail:
-            return f"{tail}\nWhat to do: {remedy}"
-    return tail
-
-
-def _read(error_text: str) -> bytes:
     if found := _LOG_FILE.search(error_text):
         storage, containers, id_, name = found.groups()
     elif found := _RUNTIME_CALL.search(error_text):
         verb, storage, containers, id_ = found.groups()
         name = "dump" if verb == "checkpoint" else "restore"
     else:
-        return b""
+        return CRIULog()
     try:
         # The storage itself may lie behind a link of the administrator's.
-        return _tail_of(storage, PurePosixPath(containers, id_, "userdata", f"{name}.log"))
+        below = PurePosixPath(containers, id_, "userdata", f"{name}.log")
+        return _telling(_lines(storage, below))
     except OSError:
-        return b""
+        return CRIULog()
 
 
-def _tail_of(directory: str, below: PurePosixPath) -> bytes:
+def _telling(lines: Iterator[str]) -> CRIULog:
+    # As dicts, for their order: each task that is restored says the same.
+    errors: dict[str, None] = {}
+    warnings: dict[str, None] = {}
+    last: deque[str] = deque(maxlen=FIRST_LINES + LAST_LINES)
+    for line in lines:
+        said = _PREFIX.sub("", line)
+        if said.startswith("Error"):
+            errors[said] = None
+        elif said.startswith("Warn"):
+            warnings[said] = None
+        last.append(said)
+    return CRIULog(tuple(errors) or tuple(last), tuple(warnings))
+
+
+def _lines(directory: str, below: PurePosixPath) -> Iterator[str]:
     with contextlib.ExitStack() as opened:
 
         def step(path: str, flags: int, at: int | None = None) -> int:
@@ -105,7 +118,9 @@ def _tail_of(directory: str, below: PurePosixPath) -> bytes:
         for part in below.parts[:-1]:
             here = step(part, os.O_DIRECTORY | os.O_NOFOLLOW, here)
         log = step(below.name, os.O_NOFOLLOW, here)
-        found = os.fstat(log)
-        if not stat.S_ISREG(found.st_mode):
-            return b""
-        return os.pread(log, _TAIL_BYTES, max(0, found.st_size - _TAIL_BYTES))
+        if not stat.S_ISREG(os.fstat(log).st_mode):
+            return
+        # Line by line: at CRIU's level of detail a log may be larger than the agent.
+        with os.fdopen(log, "rb", closefd=False) as file:
+            while file.tell() < _LOG_BYTES and (line := file.readline(_LINE_BYTES)):
+                yield line.decode(errors="replace").rstrip("\n")

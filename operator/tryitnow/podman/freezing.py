@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from podman.errors import APIError
 
 from tryitnow.api.checkpoint import CRIUOptions, TCPPolicy
-from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS
+from tryitnow.podman.calls import FREEZE_SECONDS, ask
 from tryitnow.podman.containers import Containers
-from tryitnow.podman.criu_log import log_tail
-from tryitnow.podman.errors import CRIUError, PodmanError
+from tryitnow.podman.criu_log import CRIULog, read_log
+from tryitnow.podman.errors import CRIUError, PodmanFailure
 from tryitnow.podman.state import PortMapping
+from tryitnow.podman.translate import explained
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +33,9 @@ class Freezing(Containers):
     ) -> T:
         """Freeze a running container and hand its export (a plain tar) to ``consume``.
 
-        The container is stopped afterwards. ``consume`` runs in a thread. What the container
-        changed of its image's files is not in the export (``Layers.with_roots`` shows them).
+        The container is stopped afterwards. ``consume`` runs in a thread; a cancellation ends its
+        iterator with an error. What the container changed of its image's files is not in the
+        export (``Layers.with_roots`` shows them).
 
         Raises:
             CRIUError: CRIU refused; the message ends with the tail of its log.
@@ -57,12 +59,13 @@ class Freezing(Containers):
                 answer.raise_for_status()
                 return consume(answer.iter_content(_CHUNK_BYTES))
 
-        return await self._explained(name, "dump", call)
+        return await self._explained(name, "dump", self._run_slow(call, on=name))
 
     async def restore(self, name: str, options: CRIUOptions) -> timedelta:
         """Thaw a stopped container from the images beside it; returns what CRIU took of it.
 
-        The images stay. What is left of the container when it fails is the caller's to remove.
+        The images stay. What is left of the container when it fails is the caller's to remove. So
+        is what Podman makes of it after a cancellation: ``remove`` waits for that.
 
         Raises:
             CRIUError: the thaw failed.
@@ -76,7 +79,7 @@ class Freezing(Containers):
             answer.raise_for_status()
             return _criu_time(answer)
 
-        return await self._explained(name, "restore", call)
+        return await self._explained(name, "restore", self._run_slow(call, on=name))
 
     async def restore_import(
         self,
@@ -132,37 +135,36 @@ class Freezing(Containers):
             return _criu_time(answer)
 
         try:
-            return await self._explained(name, "restore", call)
-        except PodmanError:
+            return await self._explained(name, "restore", self._run_whole(call, on=name))
+        except PodmanFailure:
             # podman leaves the container of a failed restore behind.
-            with contextlib.suppress(PodmanError):
+            with contextlib.suppress(PodmanFailure):
                 await self.remove(name)
             raise
 
-    async def _explained(self, name: str, log: str, call: Callable[[Any], T]) -> T:
+    async def _explained(self, name: str, log: str, work: Coroutine[Any, Any, T]) -> T:
         """Have CRIU at work, and let what it wrote explain a failure.
 
         Mostly Podman's error names the log; where the OCI runtime itself said something, that
         stands in it instead, and may be about anything.
         """
         try:
-            return await self._run(call)
+            return await work
         except CRIUError as error:
             if error.log_tail:
                 raise
-            raise CRIUError(str(error), await self._log_of(name, log)) from error
+            raise explained(str(error), await self._log_of(name, log)) from error
 
-    async def _log_of(self, name: str, log: str) -> str:
-        def call(api: Any) -> str:  # noqa: ANN401
-            answer = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            return log_tail(f"{answer.json()['StaticDir']}/{log}.log")
+    async def _log_of(self, name: str, log: str) -> CRIULog:
+        def call(api: Any) -> CRIULog:  # noqa: ANN401
+            static = ask(api, f"/containers/{name}/json")["StaticDir"]
+            return read_log(f"{static}/{log}.log")
 
         try:
-            return await self._run(call)
-        except PodmanError as error:
+            return await self._run(call, on=name)
+        except PodmanFailure as error:
             logger.warning("%s: CRIU's log cannot be found: %s", name, error)
-            return ""
+            return CRIULog()
 
 
 def _restore_options(options: CRIUOptions) -> dict[str, Any]:

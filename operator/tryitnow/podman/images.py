@@ -5,20 +5,38 @@ from __future__ import annotations
 import contextlib
 import json
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import requests
 from podman.errors import APIError
 
-from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, is_answer, text_of
+from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, ask, is_answer
 from tryitnow.podman.containers import Containers
-from tryitnow.podman.errors import ImagePullError
+from tryitnow.podman.errors import ImagePullError, PodmanError
 from tryitnow.podman.layers import create, mounted
+from tryitnow.podman.limits import as_node_limit
+from tryitnow.podman.references import full_reference, is_pinned, repository_of
+from tryitnow.podman.registry_auth import Credentials
+from tryitnow.podman.translate import text_of
 
 _PULL_SECONDS = 1800.0
+
+
+class PullPolicy(StrEnum):
+    """When a registry is asked for an image."""
+
+    MISSING = "missing"
+    """Only when the node does not have it."""
+
+    NEWER = "newer"
+    """Always; an image of the node serves where the registry has no other or does not answer."""
+
+    ALWAYS = "always"
+    """Always: that the node has it proves nothing."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +52,46 @@ class Image:
 class Images(Containers):
     """The images in the node's storage."""
 
-    async def pull(self, reference: str) -> Image:
-        """Make the newest image of that name present, and return it pinned.
+    async def pull(
+        self,
+        name: str,
+        *,
+        policy: PullPolicy | None = None,
+        auth: Sequence[Credentials] = (),
+    ) -> Image:
+        """Make an image of a registry present, and return it pinned.
 
-        A local image of that name serves where the registry has none newer or does not answer.
+        Args:
+            name: As people write it: ``full_reference`` says what it means.
+            policy: When the registry is asked; where it is not said, a pinned image is looked for
+                on the node first, and of any other the newest is taken.
+            auth: What to show the registry, in the order in which to try; without any, what the
+                node's Podman is configured with.
 
         Raises:
+            ImageNameError: no such name is possible.
             ImagePullError: neither the registry nor the node has it.
+            NodeLimitError: the node has no room for it.
             PodmanUnreachableError: the service does not answer.
 
         """
-        return await self._run(lambda api: _pull(api, reference, "newer"))
+        reference = full_reference(name)
+        if policy is None:
+            policy = PullPolicy.MISSING if is_pinned(reference) else PullPolicy.NEWER
+        return await self._run_slow(lambda api: _pull_by_any(api, reference, policy, auth))
 
-    async def ensure_image(self, pinned: str) -> None:
+    async def ensure_image(self, pinned: str, *, auth: Sequence[Credentials] = ()) -> None:
         """Make a pinned image present; asks the registry only when it is missing.
+
+        Args:
+            pinned: As ``Image.pinned`` has it.
+            auth: What to show the registry, as for ``pull``.
 
         Raises:
             ImagePullError: it cannot be had.
 
         """
-        await self._run(lambda api: _pull(api, pinned, "missing"))
+        await self._run_slow(lambda api: _pull_by_any(api, pinned, PullPolicy.MISSING, auth))
 
     async def build_image(
         self, name: str, base: str, repository: str, tag: str, fill: Callable[[Path], None]
@@ -70,7 +108,6 @@ class Images(Containers):
         """
 
         def call(api: Any) -> str:  # noqa: ANN401
-            _pull(api, base, "missing")
             # One that is replaced by its name alone would stay, nameless, for ever.
             _remove_image(api, f"{repository}:{tag}")
             create(api, name, base)
@@ -81,9 +118,10 @@ class Images(Containers):
             answer.raise_for_status()
             return str(answer.json()["Id"])
 
+        await self.ensure_image(base)
         await self.remove(name)
         try:
-            return await self._run(call)
+            return await self._run_whole(call, on=name)
         finally:
             await self.remove(name)
 
@@ -97,51 +135,77 @@ class Images(Containers):
                 answer.raise_for_status()
             return bool(answer.ok)
 
-        return await self._run(call)
+        return await self._run_slow(call)
+
+    async def images_of(self, repository: str) -> dict[str, str]:
+        """Return the IDs of a repository's images in the node's storage, by tag."""
+        return await self._run_slow(lambda api: _images_of(api, repository))
 
     async def image_tags(self, repository: str) -> set[str]:
         """Return the tags that a repository has in the node's storage."""
-
-        def call(api: Any) -> set[str]:  # noqa: ANN401
-            params = {"filters": json.dumps({"reference": [repository]})}
-            answer = api.get("/images/json", params=params, timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            names = [name for image in answer.json() or () for name in image.get("RepoTags") or ()]
-            return {
-                tag
-                for found, _, tag in (name.rpartition(":") for name in names)
-                if found == repository
-            }
-
-        return await self._run(call)
+        return set(await self._run_slow(lambda api: _images_of(api, repository)))
 
     async def remove_image(self, reference: str) -> bool:
         """Remove an image; returns False when a container still needs it."""
-        return await self._run(lambda api: _remove_image(api, reference))
+        return await self._run_whole(lambda api: _remove_image(api, reference))
 
 
-def _pull(api: Any, reference: str, policy: str) -> Image:  # noqa: ANN401
-    params = {"reference": reference, "policy": policy, "quiet": True}
+def _pull_by_any(
+    api: Any,  # noqa: ANN401
+    reference: str,
+    policy: PullPolicy,
+    auth: Sequence[Credentials],
+) -> Image:
+    *others, last = [credentials.header() for credentials in auth] or [{}]
+    for header in others:
+        # Which of several credentials are the right ones, only the registry knows.
+        with contextlib.suppress(ImagePullError):
+            return _pull(api, reference, policy, header)
+    return _pull(api, reference, policy, last)
+
+
+def _pull(api: Any, reference: str, policy: PullPolicy, headers: Mapping[str, str]) -> Image:  # noqa: ANN401
+    params = {"reference": reference, "policy": str(policy), "quiet": True}
     try:
         with contextlib.closing(
-            api.post("/images/pull", params=params, stream=True, timeout=_PULL_SECONDS)
+            api.post(
+                "/images/pull", params=params, headers=headers, stream=True, timeout=_PULL_SECONDS
+            )
         ) as answer:
             answer.raise_for_status()
             last: dict[str, Any] = {}
             for line in answer.iter_lines():
                 last = json.loads(line)
                 if last.get("error"):
-                    raise ImagePullError(f"image {reference!r} cannot be pulled: {last['error']}")
+                    raise _not_pulled(reference, last["error"])
     except APIError as error:
         if not is_answer(error):
             raise
-        msg = f"image {reference!r} cannot be pulled: {text_of(error)}"
-        raise ImagePullError(msg) from error
+        raise _not_pulled(reference, text_of(error)) from error
     quoted = urllib.parse.quote(last.get("id") or reference, safe="")
-    answer = api.get(f"/images/{quoted}/json", timeout=CALL_SECONDS)
-    answer.raise_for_status()
-    found = answer.json()
+    found = ask(api, f"/images/{quoted}/json")
     return Image(id=found["Id"], pinned=_pinned(reference, found))
+
+
+def _not_pulled(reference: str, text: str) -> PodmanError:
+    message = f"image {reference!r} cannot be pulled: {text}"
+    return as_node_limit(message) or ImagePullError(message)
+
+
+def _images_of(api: Any, repository: str) -> dict[str, str]:  # noqa: ANN401
+    params = {"filters": json.dumps({"reference": [repository]})}
+    for last in (False, False, True):
+        answer = api.get("/images/json", params=params, timeout=CALL_SECONDS)
+        # An image that somebody removes meanwhile (`podman system prune`) may fail the whole list.
+        if last or answer.ok or "not known" not in answer.text:
+            break
+    answer.raise_for_status()
+    return {
+        tag: image["Id"]
+        for image in answer.json() or ()
+        for found, _, tag in (name.rpartition(":") for name in image.get("RepoTags") or ())
+        if found == repository
+    }
 
 
 def _remove_image(api: Any, reference: str) -> bool:  # noqa: ANN401
@@ -155,12 +219,10 @@ def _remove_image(api: Any, reference: str) -> bool:  # noqa: ANN401
 
 
 def _pinned(reference: str, image: dict[str, Any]) -> str:
-    if "@sha256:" in reference:
+    if is_pinned(reference):
         return reference
-    repository = reference.rsplit("/", 1)
-    repository[-1] = repository[-1].split(":", 1)[0]
-    name = "/".join(repository)
     digests: list[str] = image.get("RepoDigests") or []
     # An image may be known by several repositories; the one that was asked for comes first.
-    digests.sort(key=lambda digest: not digest.startswith(f"{name}@"))
+    own = f"{repository_of(reference)}@"
+    digests.sort(key=lambda digest: not digest.startswith(own))
     return digests[0] if digests else str(image["Id"])

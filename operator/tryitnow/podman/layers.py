@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tryitnow.podman.calls import CALL_SECONDS
+from tryitnow.podman.calls import CALL_SECONDS, ask
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.errors import PodmanError
 
@@ -30,16 +30,15 @@ class Layers(Containers):
         """
 
         def call(api: Any) -> T:  # noqa: ANN401
-            found = api.get(f"/containers/{name}/json", timeout=CALL_SECONDS)
-            found.raise_for_status()
+            image_id = ask(api, f"/containers/{name}/json")["Image"]
             # Podman 4 makes no container without a command, even to be looked into.
-            create(api, helper, found.json()["Image"], command=["-"])
+            create(api, helper, image_id, command=["-"])
             with mounted(api, name) as root, mounted(api, helper) as image:
                 return use(root, image)
 
         await self.remove(helper)
         try:
-            return await self._run(call)
+            return await self._run_whole(call, on=name)
         finally:
             await self.remove(helper)
 

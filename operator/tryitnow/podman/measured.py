@@ -9,7 +9,7 @@ from typing import Any
 
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.metrics.node import PODMAN_CALL_DURATION, PODMAN_CALL_ERRORS
-from tryitnow.podman.errors import PodmanError
+from tryitnow.podman.errors import PodmanFailure
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def measured(metrics: Metrics, call: Callable[..., Any]) -> Iterator[None]:
     began = time.monotonic()
     try:
         yield
-    except PodmanError as error:
+    except PodmanFailure as error:
         kind = type(error).__name__
         metrics.count(PODMAN_CALL_ERRORS, operation=operation, error=kind)
         raise

@@ -7,11 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import requests
-
-from tryitnow.podman.calls import CALL_SECONDS, Calls, act, pid_of
+from tryitnow.podman.calls import (
+    CALL_SECONDS,
+    Calls,
+    act,
+    ask,
+    ask_if_there,
+    delete_if_there,
+    pid_of,
+)
+from tryitnow.podman.errors import PodmanError
 from tryitnow.podman.spec import port_mappings
 from tryitnow.podman.state import PortMapping
+
+_LISTING = "(pods)"
+
+_RUNNING = "running"
+_ENDED = frozenset({"exited", "stopped"})
+"""States of a container that has an exit code; libpod has the code of none that is removed."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,9 @@ class PodState:
         id: Its ID.
         infra_id: ID of the container that holds its namespaces.
         members: State of each other container by name: running, paused, exited, …
+        infra_running: Whether its namespaces are held: after the node was booted they are not,
+            until ``start_pod_infra``.
+        exit_codes: Exit code of each member that has ended, by name.
 
     """
 
@@ -30,84 +46,150 @@ class PodState:
     id: str
     infra_id: str
     members: Mapping[str, str] = field(default_factory=dict)
+    infra_running: bool = False
+    exit_codes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Pods(Calls):
     """Our pods on this node."""
 
-    async def create_pod(self, name: str, ports: tuple[PortMapping, ...]) -> int:
+    async def create_pod(
+        self,
+        name: str,
+        ports: tuple[PortMapping, ...],
+        *,
+        hostname: str | None = None,
+        shm_bytes: int | None = None,
+        start: bool = True,
+    ) -> int:
         """Make a pod without members, and start what holds its namespaces.
 
-        Returns the process ID by which its namespaces can be reached.
+        Args:
+            name: Its name.
+            ports: Ports of the node that lead to it.
+            hostname: The host name that its members see.
+            shm_bytes: Size of the /dev/shm that its members share.
+            start: Whether it is started: until then no port is taken.
+
+        Returns the process ID by which its namespaces can be reached; 0 when it is not started.
+
+        Raises:
+            NameTakenError: another pod has the name.
+
         """
 
         def call(api: Any) -> int:  # noqa: ANN401
-            spec = {"name": name, "portmappings": port_mappings(ports)}
+            spec: dict[str, Any] = {"name": name, "portmappings": port_mappings(ports)}
+            if hostname is not None:
+                spec["hostname"] = hostname
+            if shm_bytes is not None:
+                spec["shm_size"] = shm_bytes
             api.post("/pods/create", data=json.dumps(spec), timeout=CALL_SECONDS).raise_for_status()
-            infra = _inspect(api, name).infra_id
-            act(api, infra, "start")
-            return pid_of(api, infra)
+            return _start_infra(api, name) if start else 0
 
-        return await self._run(call)
+        return await self._run_whole(call, on=name)
+
+    async def start_pod_infra(self, name: str) -> int:
+        """Start what holds a pod's namespaces, as after a boot; its members are not started.
+
+        Starting a member would start it too, and hide why it cannot be started.
+
+        Returns the process ID by which the namespaces can be reached. Fine when it runs.
+
+        Raises:
+            NoSuchPodError: there is no such pod.
+
+        """
+
+        def call(api: Any) -> int:  # noqa: ANN401
+            return _start_infra(api, name)
+
+        return await self._run_whole(call, on=name)
 
     async def inspect_pod(self, name: str) -> PodState | None:
         """Return a pod's state, by name or ID; None when there is none."""
 
         def call(api: Any) -> PodState | None:  # noqa: ANN401
-            answer = api.get(f"/pods/{name}/json", timeout=CALL_SECONDS)
-            if answer.status_code == requests.codes.not_found:
+            found = ask_if_there(api, f"/pods/{name}/json")
+            if found is None:
                 return None
-            answer.raise_for_status()
-            return _from_pod(answer.json())
+            codes = {}
+            if any(container["State"] in _ENDED for container in found.get("Containers") or ()):
+                codes = _exit_codes(api, {"pod": [found["Id"]]})
+            return _from_inspect(found, codes)
 
-        return await self._run(call)
+        return await self._run(call, on=name)
 
     async def list_pods(self, prefix: str) -> list[PodState]:
         """Return all pods whose name starts with the prefix."""
 
         def call(api: Any) -> list[PodState]:  # noqa: ANN401
-            params = {"filters": json.dumps({"name": [f"^{prefix}"]})}
-            answer = api.get("/pods/json", params=params, timeout=CALL_SECONDS)
-            answer.raise_for_status()
-            return [
-                PodState(
-                    name=pod["Name"],
-                    id=pod["Id"],
-                    infra_id=pod.get("InfraId", ""),
-                    members={
-                        container["Names"]: container["Status"]
-                        for container in pod.get("Containers") or ()
-                        if container["Id"] != pod.get("InfraId")
-                    },
-                )
-                for pod in answer.json() or ()
-            ]
+            filters = json.dumps({"name": [f"^{prefix}"]})
+            pods = ask(api, "/pods/json", filters=filters) or []
+            members = (c for pod in pods for c in pod.get("Containers") or ())
+            codes = {}
+            if any(container["Status"] in _ENDED for container in members):
+                codes = _exit_codes(api, {})
+            return [_from_list(pod, codes) for pod in pods]
 
-        return await self._run(call)
+        return await self._run(call, on=_LISTING)
 
     async def remove_pod(self, name: str) -> None:
-        """Kill and remove a pod with its containers, by name or ID; fine when there is none."""
+        """Kill and remove a pod with its containers, by name or ID; fine when there is none.
+
+        It waits for what Podman does with its containers, as a restore that was cancelled.
+        """
 
         def call(api: Any) -> None:  # noqa: ANN401
-            params = {"force": True, "timeout": 0}
-            answer = api.delete(f"/pods/{name}", params=params, timeout=CALL_SECONDS)
-            if answer.status_code != requests.codes.not_found:
-                answer.raise_for_status()
+            delete_if_there(api, f"/pods/{name}", force=True, timeout=0)
 
-        await self._run(call)
+        await self._run_removal(call, on=name)
 
 
-def _inspect(api: Any, name: str) -> PodState:  # noqa: ANN401
-    answer = api.get(f"/pods/{name}/json", timeout=CALL_SECONDS)
-    answer.raise_for_status()
-    return _from_pod(answer.json())
+def _start_infra(api: Any, name: str) -> int:  # noqa: ANN401
+    infra = ask(api, f"/pods/{name}/json").get("InfraContainerID", "")
+    if not infra:
+        msg = f"pod {name} has lost the container that holds its namespaces: remove the pod"
+        raise PodmanError(msg)
+    act(api, infra, "start")
+    if not (pid := pid_of(api, infra)):
+        msg = f"the container that holds the namespaces of pod {name} ended at once"
+        raise PodmanError(msg)
+    return pid
 
 
-def _from_pod(found: dict[str, Any]) -> PodState:
-    infra = found.get("InfraContainerID", "")
-    members = {
-        container["Name"]: container["State"]
-        for container in found.get("Containers") or ()
-        if container["Id"] != infra
-    }
-    return PodState(name=found["Name"], id=found["Id"], infra_id=infra, members=members)
+def _exit_codes(api: Any, filters: Mapping[str, list[str]]) -> dict[str, int]:  # noqa: ANN401
+    """Return exit codes by container ID: Podman tells none where it tells of pods."""
+    listed = ask(api, "/containers/json", all=True, filters=json.dumps(filters))
+    return {found["Id"]: int(found.get("ExitCode", 0)) for found in listed or ()}
+
+
+def _from_inspect(found: Mapping[str, Any], codes: Mapping[str, int]) -> PodState:
+    members = [(c["Id"], c["Name"], c["State"]) for c in found.get("Containers") or ()]
+    return _pod(found["Name"], found["Id"], found.get("InfraContainerID", ""), members, codes)
+
+
+def _from_list(found: Mapping[str, Any], codes: Mapping[str, int]) -> PodState:
+    members = [(c["Id"], c["Names"], c["Status"]) for c in found.get("Containers") or ()]
+    return _pod(found["Name"], found["Id"], found.get("InfraId", ""), members, codes)
+
+
+def _pod(
+    name: str,
+    id_: str,
+    infra: str,
+    containers: list[tuple[str, str, str]],
+    codes: Mapping[str, int],
+) -> PodState:
+    return PodState(
+        name=name,
+        id=id_,
+        infra_id=infra,
+        members={own: state for its, own, state in containers if its != infra},
+        infra_running=any(its == infra and state == _RUNNING for its, _, state in containers),
+        exit_codes={
+            own: codes[its]
+            for its, own, state in containers
+            if its != infra and state in _ENDED and its in codes
+        },
+    )

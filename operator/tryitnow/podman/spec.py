@@ -9,14 +9,11 @@ from typing import Any
 
 from tryitnow.api.quantity import parse_quantity
 from tryitnow.api.template import Container, ResourceLimits
+from tryitnow.podman.oom import OOM_SCORE_ADJ
 from tryitnow.podman.state import PortMapping
 
 _CPU_PERIOD_MICROSECONDS = 100_000
 """The kernel's default period for cpu.max (cgroup-v2.rst), as Kubernetes uses it."""
-
-_OOM_SCORE_ADJ = 1000
-"""What the kubelet gives Pods of the class BestEffort: nothing is reserved for demos, so they go
-first where a node's memory is used up. Else they had that of their Podman, in a critical Pod."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,20 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class MemoryMount:
+    """An empty directory in memory, as an emptyDir with ``medium: Memory``.
+
+    Attributes:
+        target: Where the container sees it.
+        size_bytes: How much fits; half of the node's memory when it is not said.
+
+    """
+
+    target: str
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class NewContainer:
     """What to make a container of.
 
@@ -38,8 +49,12 @@ class NewContainer:
         env: Its environment, secrets resolved.
         ports: Ports of the node that lead to it; a pod has them instead of its members.
         pod: The pod that it joins.
-        mounts: What it sees of the node.
+        mounts: What it sees of the node, and directories in memory.
         limits: Its limits, as far as the node's cgroups can hold them.
+        no_new_privileges: Whether its processes can gain none that their parents lack (no_new_privs
+            of the kernel): programs with set-user-ID such as sudo do not work.
+        selinux: Whether SELinux is on: what it sees of the node is labelled so that it may.
+        shm_bytes: Size of its /dev/shm; in a pod it is that of the pod.
 
     """
 
@@ -48,8 +63,11 @@ class NewContainer:
     env: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[PortMapping, ...] = ()
     pod: str | None = None
-    mounts: tuple[Mount, ...] = ()
+    mounts: tuple[Mount | MemoryMount, ...] = ()
     limits: ResourceLimits = field(default_factory=ResourceLimits)
+    no_new_privileges: bool = False
+    selinux: bool = False
+    shm_bytes: int | None = None
 
 
 def container_spec(name: str, new: NewContainer) -> dict[str, Any]:
@@ -64,7 +82,7 @@ def container_spec(name: str, new: NewContainer) -> dict[str, Any]:
         "image_volume_mode": "ignore",
         # The node's proxy settings would be frozen into the archive.
         "httpproxy": False,
-        "oom_score_adj": _OOM_SCORE_ADJ,
+        "oom_score_adj": OOM_SCORE_ADJ,
     }
     if new.pod is None:
         spec |= {"portmappings": port_mappings(new.ports), "netns": {"nsmode": "bridge"}}
@@ -76,14 +94,13 @@ def container_spec(name: str, new: NewContainer) -> dict[str, Any]:
         spec["command"] = list(container.args)
     if new.mounts:
         spec["mounts"] = [
-            {
-                "type": "bind",
-                "source": str(mount.source),
-                "destination": mount.target,
-                "options": ["rbind", "ro" if mount.read_only else "rw"],
-            }
+            _memory(mount) if isinstance(mount, MemoryMount) else _bind(mount, selinux=new.selinux)
             for mount in new.mounts
         ]
+    if new.no_new_privileges:
+        spec["no_new_privileges"] = True
+    if new.shm_bytes is not None and new.pod is None:
+        spec["shm_size"] = new.shm_bytes
     if resources := _resource_limits(new.limits):
         spec["resource_limits"] = resources
     return spec
@@ -95,6 +112,33 @@ def port_mappings(ports: tuple[PortMapping, ...]) -> list[dict[str, Any]]:
         {"host_port": p.host_port, "container_port": p.container_port, "protocol": "tcp"}
         for p in ports
     ]
+
+
+def _bind(mount: Mount, *, selinux: bool) -> dict[str, Any]:
+    options = ["rbind", "ro" if mount.read_only else "rw"]
+    if selinux:
+        # Shared: a sandbox's volumes are seen by several of its containers, and a restored process
+        # has the label of the container that was checkpointed.
+        options.append("z")
+    return {
+        "type": "bind",
+        "source": str(mount.source),
+        "destination": mount.target,
+        "options": options,
+    }
+
+
+def _memory(mount: MemoryMount) -> dict[str, Any]:
+    # As the kubelet makes it: anybody may write, and what the image has there is not seen.
+    options = ["rw", "mode=1777", "notmpcopyup"]
+    if mount.size_bytes is not None:
+        options.append(f"size={mount.size_bytes}")
+    return {
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "destination": mount.target,
+        "options": options,
+    }
 
 
 def _resource_limits(limits: ResourceLimits) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -26,8 +27,20 @@ class ContainerState:
     image: str
     ports: tuple[PortMapping, ...]
     paused: bool = False
+
+    finished_at: datetime | None = None
+    """When it last ended, by the node's clock; None when it never did. A listing has whole
+    seconds."""
+
     pod: str = ""
     """ID of the pod that it is in, if any."""
+
+    oom_killed: bool = False
+    """Whether the kernel ended a process of it because its memory was used up.
+
+    False in a listing, which does not tell it. Podman 5.8 never takes it back: after such an end it
+    stays True, also when the container was started again and ended for another reason.
+    """
 
     @property
     def alive(self) -> bool:
@@ -54,11 +67,13 @@ def from_inspect(found: dict[str, Any]) -> ContainerState:
         id=found["Id"],
         running=bool(state["Running"]),
         paused=bool(state.get("Paused", False)),
+        finished_at=_moment(state.get("FinishedAt")),
         exit_code=int(state.get("ExitCode", 0)),
         pid=int(state.get("Pid", 0)),
         image=found.get("ImageName", ""),
         ports=ports,
         pod=found.get("Pod", ""),
+        oom_killed=bool(state.get("OOMKilled", False)),
     )
 
 
@@ -69,6 +84,7 @@ def from_list(item: dict[str, Any]) -> ContainerState:
         id=item["Id"],
         running=item["State"] == "running",
         paused=item["State"] == "paused",
+        finished_at=_second(item.get("ExitedAt")),
         exit_code=int(item.get("ExitCode", 0)),
         pid=int(item.get("Pid", 0)),
         image=item.get("Image", ""),
@@ -81,6 +97,17 @@ def from_list(item: dict[str, Any]) -> ContainerState:
             for i in range(int(p.get("range", 1)))
         ),
     )
+
+
+def _moment(said: str | None) -> datetime | None:
+    if not said or said.startswith("0001-"):  # Go's zero time
+        return None
+    return datetime.fromisoformat(said).astimezone(UTC)
+
+
+def _second(said: int | None) -> datetime | None:
+    # Go's zero time is a negative number of seconds.
+    return datetime.fromtimestamp(said, UTC) if said and said > 0 else None
 
 
 def demultiplex(data: bytes) -> str:

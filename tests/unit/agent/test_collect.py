@@ -270,7 +270,7 @@ async def test_where_an_object_cannot_be_read_nothing_is_anybodys_to_remove(
 ) -> None:
     podman.add(container(demo_container(DEMO)))
     (node.archives.directory / f"{STEM}.md").touch()
-    node.instances.take(DEMO)
+    node.instances.update(DEMO)
     kubernetes.unreadable = frozenset({DEMO.key})
     await look()
     assert podman.containers() == [str(demo_container(DEMO))]
@@ -296,7 +296,7 @@ async def test_ports_of_what_was_to_wait_and_could_not_be_made_are_given_back(
 async def test_what_waits_of_a_copy_whose_deletion_was_missed_goes_with_it(
     node: Node, podman: FakePodman, look: Look
 ) -> None:
-    node.copies.take(COPY)
+    node.copies.update(COPY)
     slot = slot_container(COPY)
     podman.add(container(slot))
     node.slots.add(COPY.key, Slot(slot, Sandbox(())))

@@ -19,7 +19,7 @@ async def test_an_agent_that_has_just_started_fills_its_pool(
         blueprint=make_blueprint(criu=CRIUOptions(compression=Compression.NONE)),
     )
     spec = order.spec.model_copy(update={"pool": Pool(warm=2)})
-    key = node.copies.take(kubernetes.put(order.model_copy(update={"spec": spec}))).key
+    key = node.copies.update(kubernetes.put(order.model_copy(update={"spec": spec}))).key
     await reconcile_copy(node, key)
     await reconcile_pool(node, key)
     assert len(node.pool.of(key)) == 2

@@ -16,7 +16,7 @@ async def running(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman, *, ready: bool | None
 ) -> DemoInstance:
     """A demo whose container runs, and what its condition says."""
-    node.copies.take(kubernetes.put(make_copy()))
+    node.copies.update(kubernetes.put(make_copy()))
     instance = make_instance(
         node="node-a", revision=make_copy().spec.revision, phase=DemoInstancePhase.READY,
         started_by=StartedBy.RESTORE,
@@ -25,7 +25,7 @@ async def running(
     name = str(demo_container(instance))
     ports = node.ports.take(name, [PORT])
     await podman.restore_import(name, CRIUOptions(), ports, lambda: iter([b""]))
-    return node.instances.take(kubernetes.put(instance))
+    return node.instances.update(kubernetes.put(instance))
 
 
 async def test_a_demo_that_ran_on_while_its_agent_was_silent_is_ready_again(

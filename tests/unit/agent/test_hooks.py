@@ -164,7 +164,7 @@ def dying(node: Node, podman: FakePodman) -> DemoInstance:
         update={"hooks": Hooks(before_delete=(hook("drop-database"),))}
     )
     copy = make_copy(blueprint=whole)
-    node.copies.take(copy)
+    node.copies.update(copy)
     found = make_instance(node="node-a", revision=copy.spec.revision, deleting=True)
     podman.add(
         ContainerState(

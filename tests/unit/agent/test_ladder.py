@@ -41,7 +41,7 @@ def copy(node: Node) -> NodeCheckpoint:
         archive=make_archive(CONTENT),
     )
     node.kubernetes.put(found)  # type: ignore[attr-defined]
-    node.copies.take(found)
+    node.copies.update(found)
     file = archive_name(found)
     node.archives.write(file, iter([CONTENT]))
     unfinished = node.data.begin(file.stem)
@@ -106,7 +106,7 @@ async def test_one_that_is_silent_is_dropped_and_the_others_are_left_in_peace(
     kubernetes: FakeKubernetes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(warm, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(warm, "CLAIM_TIMEOUT_SECONDS", 0.1)
     waiting = [await wait_in_pool(node, podman, copy) for _ in range(2)]
     podman.delays |= {str(one.name): 1.0 for one in waiting}
     outcome = await start_demo(node, copy)
@@ -252,7 +252,7 @@ async def test_a_warm_copy_that_died_is_told_to_be_gone_before_it_is_replaced(
 ) -> None:
     """Or a demo would be sent here for it meanwhile."""
     spec = copy.spec.model_copy(update={"pool": Pool(warm=1)})
-    copy = node.copies.take(kubernetes.put(copy.model_copy(update={"spec": spec})))
+    copy = node.copies.update(kubernetes.put(copy.model_copy(update={"spec": spec})))
     await reconcile_pool(node, copy.key)
     (waiting,) = node.pool.of(copy.key)
     node.pool.taken_at = float("-inf")
@@ -274,7 +274,7 @@ async def test_a_pool_that_nobody_has_claimed_from_yet_is_filled(
     node: Node, podman: FakePodman, copy: NodeCheckpoint
 ) -> None:
     spec = copy.spec.model_copy(update={"pool": Pool(warm=2)})
-    node.copies.take(copy.model_copy(update={"spec": spec}))
+    node.copies.update(copy.model_copy(update={"spec": spec}))
     await reconcile_pool(node, copy.key)
     assert node.pool.size == 2
     assert sorted(node.pool.names()) == podman.containers()

@@ -29,7 +29,7 @@ Phase = NodeCheckpointPhase
 
 
 def put(node: Node, kubernetes: FakeKubernetes, copy: NodeCheckpoint) -> NodeCheckpoint:
-    return node.copies.take(kubernetes.put(copy))
+    return node.copies.update(kubernetes.put(copy))
 
 
 async def test_builds_that_take_their_time_keep_nobody_from_being_removed(

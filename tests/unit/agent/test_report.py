@@ -127,10 +127,12 @@ async def test_an_agent_that_starts_again_goes_on_with_its_object(
 
 
 async def test_an_object_that_somebody_deleted_is_made_anew(
-    reporter: Reporter, kubernetes: FakeKubernetes
+    reporter: Reporter, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await reporter.report()
     await kubernetes.delete(await reported(kubernetes))
+    # A report of the same second would say nothing new, and so would not be sent.
+    monkeypatch.setattr("tryitnow.agent.report.now", lambda: now() + timedelta(seconds=10))
     with pytest.raises(NotFoundError):
         await reporter.report()
     await reporter.report()

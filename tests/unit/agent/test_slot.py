@@ -40,7 +40,7 @@ def copy(node: Node, kubernetes: FakeKubernetes) -> NodeCheckpoint:
         archive=make_archive(CONTENT),
     )
     kubernetes.put(found)
-    node.copies.take(found)
+    node.copies.update(found)
     file = archive_name(found)
     node.archives.write(file, iter([CONTENT]))
     unfinished = node.data.begin(file.stem)

@@ -107,7 +107,7 @@ async def add_peer(
                 ports=PortRange(1, 1),
                 http=node.http,
             )
-            peer_node.copies.take(make_copy(name, blueprint=BLUEPRINT, archive=ARCHIVE))
+            peer_node.copies.update(make_copy(name, blueprint=BLUEPRINT, archive=ARCHIVE))
             certificate = make_certificate(address)
             server = TransferServer(peer_node)
             runner = await server.start(certificate)
@@ -352,7 +352,7 @@ async def test_only_good_copies_are_served(add_peer: AddPeer) -> None:
     quarantined = make_copy(
         "node-b", blueprint=BLUEPRINT, archive=ARCHIVE, phase=NodeCheckpointPhase.QUARANTINED
     )
-    peer.node.copies.take(quarantined)
+    peer.node.copies.update(quarantined)
     status, text = await peer.get()
     assert status == 404
     assert "node-b holds no good archive" in text

@@ -17,6 +17,7 @@ from charts.check import VALUES
 from charts.render import FILES, helm, template
 from charts.values_page import UndocumentedValueError, documented, page
 from lab.shell import CommandFailedError
+from tryitnow.api.node import Toleration
 from tryitnow.settings import agent_settings, controller_settings
 
 EVERYTHING = (VALUES / "everything.yaml",)
@@ -119,6 +120,14 @@ def test_the_programs_understand_the_settings_and_have_the_same_defaults() -> No
     controller = of_kind("Deployment")["tryitnow-controller"]["spec"]["template"]["spec"]
     pod = {"POD_NAME": "pod"}
     assert controller_settings({**environment(controller), **pod}) == controller_settings(pod)
+
+
+def test_the_controller_knows_which_taints_the_agents_bear() -> None:
+    agent = of_kind("DaemonSet", *EVERYTHING)["tryitnow-agent"]["spec"]["template"]["spec"]
+    controller = of_kind("Deployment", *EVERYTHING)["tryitnow-controller"]["spec"]["template"]
+    known = controller_settings(environment(controller["spec"])).agent_tolerations
+    assert known == tuple(Toleration.model_validate(each) for each in agent["tolerations"])
+    assert known
 
 
 def test_other_values_reach_the_agent() -> None:

@@ -13,6 +13,7 @@ from tryitnow.api.meta import NODE_FINALIZER, Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.end_demos import end_all
 from tryitnow.kubernetes.errors import ConflictError
+from tryitnow.kubernetes.objects import AnyObject
 
 TIMEOUT = timedelta(seconds=120)
 
@@ -22,7 +23,7 @@ def held(resource: DemoInstance | NodeCheckpoint) -> DemoInstance | NodeCheckpoi
     return resource.model_copy(update={"metadata": metadata})
 
 
-async def timed(kubernetes: FakeKubernetes) -> tuple[list[Resource], float]:
+async def timed(kubernetes: FakeKubernetes) -> tuple[list[AnyObject], float]:
     clock = asyncio.get_running_loop().time
     began = clock()
     return await end_all(kubernetes, TIMEOUT), clock() - began
@@ -34,7 +35,7 @@ def test_agents_let_go_and_checkpoints_stay() -> None:
         checkpoint, held(make_copy()), held(make_instance("bound")), make_instance("pending")
     )
 
-    async def play() -> tuple[list[Resource], float]:
+    async def play() -> tuple[list[AnyObject], float]:
         def agent(resource: Resource) -> None:
             if resource.is_deleting and resource.has_finalizer:
                 loop = asyncio.get_running_loop()
@@ -65,11 +66,22 @@ def test_what_a_lost_node_holds_is_let_go_after_the_timeout() -> None:
 
 def test_what_cannot_be_let_go_is_named_in_the_end() -> None:
     class Stubborn(FakeKubernetes):
-        async def remove_finalizer(self, resource: Resource) -> None:
-            msg = f"{resource.key} changed"
+        async def remove_finalizer(self, object_: AnyObject) -> None:
+            msg = f"{object_.key} changed"
             raise ConflictError(msg)
 
     demo = held(make_instance("stuck"))
     remaining, took = in_virtual_time(timed(Stubborn(demo)))
     assert [resource.metadata.name for resource in remaining] == ["stuck"]
     assert took < 2 * TIMEOUT.total_seconds()
+
+
+def test_what_cannot_be_read_is_ended_as_well() -> None:
+    """After a roll-back: nobody knows whose node it is on, and nobody else will let it go."""
+    kubernetes = FakeKubernetes()
+    demo = held(make_instance("strange"))
+    kubernetes.put_body(DemoInstance, {**demo.to_api(), "spec": {"of": "a newer version"}})
+    remaining, took = in_virtual_time(timed(kubernetes))
+    assert remaining == []
+    assert took > TIMEOUT.total_seconds(), "its node had its time"
+    assert not kubernetes.has(demo)

@@ -35,7 +35,7 @@ from tryitnow.api.nodeagent import Check, Verdict
 from tryitnow.cli import prometheus
 from tryitnow.cli.distribution import Buckets, Samples
 from tryitnow.cli.slow import Cause, Facts, causes
-from tryitnow.kubernetes.recorded import RecordedEvent
+from tryitnow.kubernetes.event_list import EventRecord
 
 
 def seconds(**steps: float) -> Timings:
@@ -98,7 +98,7 @@ def test_the_step_that_took_longest_has_a_cause_and_a_mend(
 
 def test_a_thaw_from_the_archive_says_why_nothing_was_prepared() -> None:
     slow = demo(restored_from=RestoredFrom.ARCHIVE, restore=3, criu=0.2, total=3.4)
-    told = RecordedEvent(NOW, True, "NotPrepared", "No space left on device", "NodeCheckpoint/x")
+    told = EventRecord(NOW, True, "NotPrepared", "No space left on device", "NodeCheckpoint/x")
     archive = make_archive(size_bytes=700 << 20)
     checkpoint = make_checkpoint(serving="r", archive=archive)
     cause = only(Facts(slow, {}, checkpoint=checkpoint, copy=make_copy(), copy_events=[told]))
@@ -111,7 +111,7 @@ def test_what_was_lost_before_the_archive_served_is_told() -> None:
     status = demo(restored_from=RestoredFrom.ARCHIVE).status
     timings = seconds(fallback=9, restore=1, total=10.1)
     slow = demo().model_copy(update={"status": status.model_copy(update={"timings": timings})})
-    told = RecordedEvent(NOW, True, "PreparedRestoreFailed", "did not answer", "NodeCheckpoint/x")
+    told = EventRecord(NOW, True, "PreparedRestoreFailed", "did not answer", "NodeCheckpoint/x")
     cause = only(Facts(slow, {}, copy=make_copy(), copy_events=[told]))
     assert "9.00 s: lost on what was prepared" in cause.evidence
     assert cause.evidence.endswith("did not answer")

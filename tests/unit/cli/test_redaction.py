@@ -15,7 +15,7 @@ from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.cli.redact import REDACTED, Redactor
-from tryitnow.kubernetes.recorded import RecordedEvent
+from tryitnow.kubernetes.event_list import EventRecord
 
 SECRET = "pa55w0rd-of-anna"
 
@@ -55,8 +55,8 @@ def cluster(kubernetes: FakeKubernetes) -> FakeKubernetes:
     kubernetes.put(asked())
     note = f"the hook said: {SECRET}, second line of it"
     kubernetes.recorded = [
-        RecordedEvent(NOW, True, "HookFailed", note, "DemoInstance/annas"),
-        RecordedEvent(NOW, False, "Pulled", "somebody else's", "Pod/other"),
+        EventRecord(NOW, True, "HookFailed", note, "DemoInstance/annas"),
+        EventRecord(NOW, False, "Pulled", "somebody else's", "Pod/other"),
     ]
     return kubernetes
 

@@ -21,7 +21,7 @@ from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy, Timings
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.kubernetes.errors import ForbiddenError
-from tryitnow.kubernetes.recorded import RecordedEvent
+from tryitnow.kubernetes.event_list import EventRecord
 
 
 def ready(name: str, total: float, **status: Any) -> DemoInstance:
@@ -110,14 +110,14 @@ def test_a_demos_story_has_conditions_timings_events_and_the_next_step(
 ) -> None:
     kubernetes.put(ready("annas", 0.4))
     kubernetes.recorded = [
-        RecordedEvent(
+        EventRecord(
             at=NOW - timedelta(minutes=5),
             is_warning=False,
             reason="Bound",
             note="bound to node node-a",
             regarding="DemoInstance/annas",
         ),
-        RecordedEvent(NOW, True, "Other", "not about it", "DemoInstance/other"),
+        EventRecord(NOW, True, "Other", "not about it", "DemoInstance/other"),
     ]
     output = run("status", "demo/annas").output
     assert "Ready is True" in output

@@ -198,8 +198,8 @@ async def test_one_of_the_same_name_is_another(kubernetes: FakeKubernetes) -> No
     instance = kubernetes.put(make_instance("annas"))
     waiting = asyncio.create_task(wait_ready(kubernetes, instance, timedelta(seconds=5)))
     await kubernetes.watched.wait()
-    kubernetes.put(make_instance("annas", uid="another"))
-    await kubernetes.patch(DemoInstance, instance.key, {"status": READY})
+    another = kubernetes.put(make_instance("annas", uid="another"))
+    await kubernetes.patch_status_fields(another, READY)
     with pytest.raises(DemoGoneError):
         await waiting
 

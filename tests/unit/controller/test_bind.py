@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import pytest
 
 from tests.unit.builders import (
-    NOW,
     REVISION,
     make_agent,
     make_archive,
     make_checkpoint,
     make_copy,
     make_instance,
+    make_node,
     make_silent_agent,
+    make_state,
 )
 from tryitnow.api.checkpoint import Pool
 from tryitnow.api.demoinstance import StartPolicy
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.controller.bind import Binding, Refusal, Taken, bind
+from tryitnow.controller.bind import Binding, Unbound, bind
+from tryitnow.controller.nodes import NodeState
+from tryitnow.controller.usage import Usage
 
 Start = StartPolicy
 
@@ -37,19 +40,23 @@ def decide(
     copies: Iterable[NodeCheckpoint] = (),
     load: Mapping[str, int] | None = None,
     claiming: Mapping[str, int] | None = None,
-    promised_bytes: Mapping[str, int] | None = None,
-    cordoned: Iterable[str] = (),
+    reserved_bytes: Mapping[str, int] | None = None,
+    cordoned: Collection[str] = (),
     start: StartPolicy = Start.PREFER_RESTORE,
     serving: str | None = REVISION,
-) -> Binding | Refusal:
+) -> Binding | Unbound:
     return bind(
         make_instance(start=start),
         make_checkpoint(serving=serving),
         list(copies),
-        list(agents),
-        Taken(load or {}, claiming or {}, promised_bytes or {}, frozenset(cordoned)),
-        NOW,
+        [state_of(agent, cordoned) for agent in agents],
+        Usage(load or {}, claiming or {}, reserved_bytes or {}),
     )
+
+
+def state_of(agent: NodeAgent, cordoned: Collection[str]) -> NodeState:
+    name = agent.metadata.name
+    return make_state(agent, node=make_node(name, cordoned=name in cordoned))
 
 
 A, B, C = make_agent("node-a"), make_agent("node-b"), make_agent("node-c")
@@ -128,7 +135,7 @@ def test_one_that_wants_a_cold_start_goes_where_least_runs() -> None:
 
 def test_one_that_must_be_thawed_waits_for_a_copy() -> None:
     found = decide(A, B, start=Start.RESTORE_ONLY, serving=None)
-    assert isinstance(found, Refusal)
+    assert isinstance(found, Unbound)
     assert found.reason == "NoCopy"
     assert "spec.start is RestoreOnly" in found.message
 
@@ -140,7 +147,7 @@ def test_one_that_must_be_thawed_goes_to_the_copy() -> None:
 
 def test_one_that_must_be_thawed_waits_for_room_where_the_copy_is() -> None:
     found = decide(A, B, copies=copies_on("node-b"), load={"node-b": 10}, start=Start.RESTORE_ONLY)
-    assert isinstance(found, Refusal)
+    assert isinstance(found, Unbound)
     assert found.reason == "NoCopy"
     assert "no node with room" in found.message
 
@@ -151,7 +158,7 @@ def test_one_that_must_be_thawed_waits_for_room_where_the_copy_is() -> None:
 def test_with_all_nodes_full_it_says_how_full_they_are() -> None:
     short = make_agent("node-b", memory=0)
     found = decide(A, short, make_silent_agent("node-c"), load={"node-a": 10})
-    assert isinstance(found, Refusal)
+    assert isinstance(found, Unbound)
     assert found.reason == "NoRoom"
     assert "node-a runs 10, its most" in found.message
     assert "node-b is short of memory" in found.message
@@ -164,14 +171,14 @@ def test_the_last_room_is_given() -> None:
 
 def test_without_a_selected_node_it_says_where_to_look() -> None:
     found = decide()
-    assert isinstance(found, Refusal)
+    assert isinstance(found, Unbound)
     assert found.reason == "NoNode"
     assert "nodeSelector" in found.message
 
 
 def test_with_no_node_alive_it_says_what_is_with_each() -> None:
     found = decide(make_silent_agent("node-a"), make_agent("node-b", ready=False))
-    assert isinstance(found, Refusal)
+    assert isinstance(found, Unbound)
     assert found.reason == "NoNode"
     assert "node-a is silent, node-b is not ready" in found.message
 
@@ -211,7 +218,7 @@ def test_a_cordoned_node_gets_nothing_though_a_warm_copy_waits_there() -> None:
     copies = [warm(copy, 1 if copy.spec.node_name == "node-b" else 0) for copy in two_copies()]
     assert decide(A, B, copies=copies, cordoned=["node-b"]) == Binding("node-a", REVISION)
     found = decide(A, B, copies=copies, cordoned=["node-a", "node-b"])
-    assert isinstance(found, Refusal)
+    assert isinstance(found, Unbound)
     assert found.reason == "NoNode"
     assert "node-a is cordoned, node-b is cordoned" in found.message
 
@@ -220,7 +227,7 @@ def test_a_node_whose_agent_ends_gets_nothing_until_it_is_back() -> None:
     ending = make_agent("node-b", stopping=True)
     assert decide(A, ending, copies=two_copies(), load={"node-a": 5}) == Binding("node-a", REVISION)
     found = decide(ending, copies=two_copies())
-    assert isinstance(found, Refusal)
+    assert isinstance(found, Unbound)
     assert "node-b has its agent stopped" in found.message
 
 
@@ -237,12 +244,12 @@ def test_memory_that_is_promised_is_not_promised_again() -> None:
     copies = [of_size(copy, 300 * MIB) for copy in two_copies()]
     promised = {"node-a": 701 * MIB, "node-b": 700 * MIB}
     load = {"node-a": 0, "node-b": 9}
-    assert decide(*agents, copies=copies, load=load, promised_bytes=promised) == Binding(
+    assert decide(*agents, copies=copies, load=load, reserved_bytes=promised) == Binding(
         "node-b", REVISION
     )
     promised["node-b"] += MIB
-    found = decide(*agents, copies=copies, load=load, promised_bytes=promised)
-    assert isinstance(found, Refusal)
+    found = decide(*agents, copies=copies, load=load, reserved_bytes=promised)
+    assert isinstance(found, Unbound)
     assert found.reason == "NoRoom"
     assert "node-a is short of memory: it needs 300 MiB" in found.message
 
@@ -251,11 +258,11 @@ def test_what_waits_warm_needs_no_more_memory() -> None:
     agent = make_agent("node-a", memory=MIB)
     [copy] = copies_on("node-a")
     large = of_size(copy, 300 * MIB)
-    assert isinstance(decide(agent, copies=[large]), Refusal)
+    assert isinstance(decide(agent, copies=[large]), Unbound)
     promised = {"node-a": 900 * MIB}
     bound = Binding("node-a", REVISION)
-    assert decide(agent, copies=[warm(large, 1)], promised_bytes=promised) == bound
+    assert decide(agent, copies=[warm(large, 1)], reserved_bytes=promised) == bound
     cold = decide(
-        agent, copies=[warm(large, 1)], promised_bytes=promised, start=StartPolicy.COLD_START
+        agent, copies=[warm(large, 1)], reserved_bytes=promised, start=StartPolicy.COLD_START
     )
-    assert isinstance(cold, Refusal), "which claims none"
+    assert isinstance(cold, Unbound), "which claims none"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from tests.unit.builders import (
     NOW,
     REVISION,
+    Clock,
+    add_node,
     make_agent,
     make_archive,
     make_checkpoint,
@@ -21,9 +25,15 @@ from tryitnow.api.checkpoint import BuildFailure, Checkpoint, CheckpointPhase, C
 from tryitnow.api.demoinstance import DemoInstancePhase
 from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.controller.checkpoint import observe, reconcile_checkpoint, status_from
+from tryitnow.backoff import Backoff
+from tryitnow.controller.build import Build, Failures
+from tryitnow.controller.checkpoint import observe, reconcile_checkpoint
 from tryitnow.controller.cluster import Cluster
+from tryitnow.controller.distribute import Distribution
 from tryitnow.controller.plan import Plan
+from tryitnow.controller.refusals import PAUSES, Refusals
+from tryitnow.controller.serve import Serving
+from tryitnow.controller.status import status_from
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -36,33 +46,30 @@ FAILURE = BuildFailure(
 )
 
 
-def building() -> Plan:
-    return Plan(phase=CheckpointPhase.BUILDING, reason="Building", candidate=REVISION)
+BUILDING = Build(phase=CheckpointPhase.BUILDING, reason="Building")
+
+FAILED = Build(
+    phase=CheckpointPhase.FAILED,
+    reason="CheckpointFailed",
+    message="it said no",
+    failures=Failures(attempts=3, last=FAILURE),
+)
 
 
-def serving(*, ready: int = 2, desired: int = 2, **changes: object) -> Plan:
-    result = Plan(
-        phase=CheckpointPhase.READY,
-        reason="Ready",
-        serving=REVISION,
-        archive=make_archive(),
-        nodes_ready=ready,
-        nodes_desired=desired,
-    )
-    for name, value in changes.items():
-        setattr(result, name, value)
-    return result
+def building(**changes: Any) -> Plan:
+    return Plan(build=replace(BUILDING, **changes), candidate=REVISION)
+
+
+def serving(
+    *, ready: int = 2, desired: int = 2, build_duration: timedelta | None = None, **changes: Any
+) -> Plan:
+    served = Serving(REVISION, make_archive(), build_duration, is_wanted=True)
+    distribution = Distribution(nodes_ready=ready, nodes_desired=desired, **changes)
+    return Plan(serving=served, distribution=distribution)
 
 
 def stalled() -> Plan:
-    return Plan(
-        phase=CheckpointPhase.FAILED,
-        reason="CheckpointFailed",
-        message="it said no",
-        failure=FAILURE,
-        attempts=3,
-        stalled=True,
-    )
+    return Plan(build=FAILED, candidate=REVISION)
 
 
 def condition(status: CheckpointStatus, type_: str) -> Condition:
@@ -91,8 +98,7 @@ def test_a_condition_always_has_a_reason() -> None:
 
 
 def test_a_failed_build_is_not_ready() -> None:
-    failed = building()
-    failed.failure = FAILURE
+    failed = building(failures=Failures(1, FAILURE))
     assert condition(status_from(make_checkpoint(), failed), "Ready").status is FALSE
 
 
@@ -115,19 +121,19 @@ def test_it_stays_ready_since_the_same_moment() -> None:
 
 
 def test_the_first_copies_are_waited_for() -> None:
-    status = status_from(make_checkpoint(), serving(ready=1, copying=True))
+    status = status_from(make_checkpoint(), serving(ready=1, is_copying=True))
     assert condition(status, "Ready").status is FALSE
 
 
 def test_later_copies_are_not_waited_for() -> None:
     before = was(make_condition("Ready"))
-    status = status_from(before, serving(ready=1, copying=True))
+    status = status_from(before, serving(ready=1, is_copying=True))
     assert condition(status, "Ready").status is TRUE
 
 
 def test_without_a_node_that_can_thaw_it_is_not_ready() -> None:
     before = was(make_condition("Ready"))
-    status = status_from(before, serving(ready=0, reason="NoNodeCanThaw"))
+    status = status_from(before, serving(ready=0))
     ready = condition(status, "Ready")
     assert (ready.status, ready.reason) == (FALSE, "NoNodeCanThaw")
     assert status.ready_since is None
@@ -135,7 +141,8 @@ def test_without_a_node_that_can_thaw_it_is_not_ready() -> None:
 
 def test_a_new_revision_under_way_leaves_the_old_one_ready() -> None:
     before = was(make_condition("Ready"))
-    result = serving(phase=CheckpointPhase.BUILDING, reason="Building", candidate="0123456789")
+    served = Serving(REVISION, make_archive())
+    result = replace(serving(), serving=served, build=BUILDING, candidate="0123456789")
     status = status_from(before, result)
     assert condition(status, "Ready").status is TRUE
     assert (status.current_revision, status.candidate_revision) == (REVISION, "0123456789")
@@ -163,7 +170,7 @@ def test_what_goes_on_is_not_stalled_any_more() -> None:
 
 
 def test_nothing_new_writes_nothing_new() -> None:
-    for result in (building(), serving(), serving(copying=True), stalled()):
+    for result in (building(), serving(), serving(is_copying=True), stalled()):
         once = status_from(make_checkpoint(), result)
         assert status_from(make_checkpoint(status=once), result) == once
 
@@ -172,8 +179,7 @@ def test_nothing_new_writes_nothing_new() -> None:
 
 
 def test_what_was_not_built_is_neither_verified_nor_distributed() -> None:
-    result = building()
-    result.nodes_desired = 2
+    result = replace(building(), distribution=Distribution(nodes_desired=2))
     status = status_from(make_checkpoint(), result)
     assert condition(status, "Verified").status is FALSE
     distributed = condition(status, "Distributed")
@@ -211,15 +217,15 @@ class World:
 
     def __init__(self, *copies: NodeCheckpoint, checkpoint: Checkpoint | None = None) -> None:
         self.kubernetes = FakeKubernetes()
-        self.cluster = Cluster(
-            node_labels={name: {} for name in ("node-a", "node-b", "node-c")}, listed=True
-        )
-        for name in self.cluster.node_labels:
-            self.cluster.agents.take(self.kubernetes.put(make_agent(name, seen=now())))
+        self.clock = Clock()
+        backoff = Backoff(PAUSES, clock=self.clock)
+        self.cluster = Cluster(listed=True, refusals=Refusals(backoff))
+        for name in ("node-a", "node-b", "node-c"):
+            add_node(self.cluster, self.kubernetes.put(make_agent(name, seen=now())))
         self.checkpoint = self.kubernetes.put(checkpoint or make_checkpoint())
-        self.cluster.checkpoints.take(self.checkpoint)
+        self.cluster.checkpoints.update(self.checkpoint)
         for copy in copies:
-            self.cluster.copies.take(self.kubernetes.put(copy))
+            self.cluster.copies.update(self.kubernetes.put(copy))
 
     async def reconcile(self) -> CheckpointStatus:
         await reconcile_checkpoint(self.kubernetes, self.cluster, self.checkpoint.key)
@@ -318,8 +324,8 @@ def test_only_instances_that_are_still_starting_need_an_old_revision(
     phase: DemoInstancePhase, *, counts: bool
 ) -> None:
     world = World()
-    world.cluster.instances.take(make_instance(node="node-a", revision="old", phase=phase))
-    assert observe(world.cluster, world.checkpoint).starting == (
+    world.cluster.instances.update(make_instance(node="node-a", revision="old", phase=phase))
+    assert observe(world.cluster, world.checkpoint, NOW).starting == (
         frozenset({"old"}) if counts else frozenset()
     )
 
@@ -332,5 +338,5 @@ def test_instances_of_other_checkpoints_and_namespaces_do_not_count() -> None:
         make_instance("b", namespace="elsewhere", revision="old", phase=starting),
         make_instance("c", revision="old", phase=starting, deleting=True),
     ):
-        world.cluster.instances.take(other)
-    assert observe(world.cluster, world.checkpoint).starting == frozenset()
+        world.cluster.instances.update(other)
+    assert observe(world.cluster, world.checkpoint, NOW).starting == frozenset()

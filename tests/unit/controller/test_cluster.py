@@ -6,11 +6,19 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.builders import NOW, make_agent, make_condition, make_copy, make_instance
+from tests.unit.builders import (
+    NOW,
+    add_node,
+    make_agent,
+    make_archive,
+    make_condition,
+    make_copy,
+    make_instance,
+)
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 from tryitnow.api.meta import Key
+from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpointPhase
 from tryitnow.controller.cluster import Cluster
-from tryitnow.controller.handlers import take_node
 
 SHOP = Key("default", "shop")
 SIZE = 300 << 20
@@ -21,8 +29,8 @@ READY, STARTING = DemoInstancePhase.READY, DemoInstancePhase.STARTING
 @pytest.fixture
 def cluster() -> Cluster:
     cluster = Cluster()
-    cluster.agents.take(make_agent("node-a", seen=NOW))
-    cluster.copies.take(make_copy("node-a", memory_bytes=SIZE))
+    add_node(cluster, make_agent("node-a", seen=NOW))
+    cluster.copies.update(make_copy("node-a", memory_bytes=SIZE))
     return cluster
 
 
@@ -62,36 +70,107 @@ def waiting(reason: str) -> DemoInstance:
 def test_memory_is_promised_until_the_agents_report_knows_of_it(
     cluster: Cluster, instance: DemoInstance, promised: int
 ) -> None:
-    cluster.instances.take(instance)
-    taken = cluster.taken(SHOP)
-    assert taken.instances == {"node-a": 1}
-    assert taken.promised_bytes.get("node-a", 0) == promised
+    cluster.instances.update(instance)
+    usage = cluster.usage(SHOP, ["node-a"])
+    assert usage.instances == {"node-a": 1}
+    assert usage.reserved_bytes.get("node-a", 0) == promised
 
 
 def test_those_that_find_a_warm_copy_fill_no_more_memory(cluster: Cluster) -> None:
-    cluster.copies.take(make_copy("node-a", memory_bytes=SIZE, warm_ready=2))
+    cluster.copies.update(make_copy("node-a", memory_bytes=SIZE, warm_ready=2))
     for number in range(3):
-        cluster.instances.take(make_instance(f"demo-{number}", node="node-a", phase=STARTING))
-    taken = cluster.taken(SHOP)
-    assert taken.claiming == {"node-a": 3}
-    assert taken.promised_bytes == {"node-a": SIZE}
+        cluster.instances.update(make_instance(f"demo-{number}", node="node-a", phase=STARTING))
+    usage = cluster.usage(SHOP, ["node-a"])
+    assert usage.claiming == {"node-a": 3}
+    assert usage.reserved_bytes == {"node-a": SIZE}
 
 
 def test_an_instance_that_is_being_bound_counts(cluster: Cluster) -> None:
-    instance = cluster.instances.take(make_instance())
-    assert cluster.taken(SHOP).instances == {}
-    cluster.assumed[instance.metadata.uid] = "node-a"
-    taken = cluster.taken(SHOP)
-    assert taken.instances == taken.claiming == {"node-a": 1}
-    assert taken.promised_bytes == {"node-a": SIZE}
-    assert cluster.taken(Key("default", "other")).claiming == {}
+    instance = cluster.instances.update(make_instance())
+    assert cluster.usage(SHOP, ["node-a"]).instances == {"node-a": 0}
+    cluster.assume(instance, "node-a")
+    usage = cluster.usage(SHOP, ["node-a"])
+    assert usage.instances == usage.claiming == {"node-a": 1}
+    assert usage.reserved_bytes == {"node-a": SIZE}
+    assert cluster.usage(Key("default", "other"), ["node-a"]).claiming == {"node-a": 0}
 
 
-def test_a_node_is_cordoned_until_it_is_not() -> None:
-    cluster = Cluster()
-    node = {"metadata": {"name": "node-a"}, "spec": {"unschedulable": True}}
-    take_node(node, cluster)
-    assert cluster.cordoned == {"node-a"}
-    take_node({**node, "spec": {}}, cluster)
-    assert cluster.cordoned == frozenset()
-    assert cluster.node_labels == {"node-a": {}}
+# -- what an agent's report does not know of yet --------------------------------------------------
+
+
+def reserved(cluster: Cluster) -> int:
+    return cluster.usage(SHOP, ["node-a"]).reserved_bytes["node-a"]
+
+
+def heartbeat(cluster: Cluster, seconds_after_report: int) -> None:
+    seen = NOW + timedelta(seconds=seconds_after_report)
+    cluster.agents.update(make_agent("node-a", seen=seen))
+
+
+def test_the_next_report_knows_of_what_ran_before_it(cluster: Cluster) -> None:
+    cluster.instances.update(ready(1))
+    assert reserved(cluster) == SIZE
+    heartbeat(cluster, 10)
+    assert reserved(cluster) == 0
+
+
+def test_a_nodes_clock_that_was_set_back_reserves_memory_for_no_hour(cluster: Cluster) -> None:
+    cluster.instances.update(ready(1))
+    heartbeat(cluster, -3600)
+    assert reserved(cluster) == SIZE
+    heartbeat(cluster, -3590)
+    assert reserved(cluster) == 0, "after two reports it surely knows"
+
+
+def test_what_changes_later_on_is_no_news_to_the_report(cluster: Cluster) -> None:
+    demo = cluster.instances.update(ready(1))
+    heartbeat(cluster, 10)
+    assert reserved(cluster) == 0
+    status = demo.status.model_copy(update={"url": "http://another/"})
+    cluster.instances.update(demo.model_copy(update={"status": status}))
+    assert reserved(cluster) == 0
+
+
+def test_one_that_is_gone_fills_nothing(cluster: Cluster) -> None:
+    demo = cluster.instances.update(ready(1))
+    assert reserved(cluster) == SIZE
+    cluster.instances.forget(demo.key)
+    assert reserved(cluster) == 0
+    assert cluster.load("node-a") == 0
+
+
+def test_one_that_was_started_again_fills_memory_anew(cluster: Cluster) -> None:
+    cluster.instances.update(ready(1))
+    heartbeat(cluster, 10)
+    assert reserved(cluster) == 0
+    cluster.instances.update(make_instance(node="node-a", phase=STARTING))
+    assert reserved(cluster) == SIZE
+    cluster.instances.update(ready(15))
+    assert reserved(cluster) == SIZE
+    heartbeat(cluster, 20)
+    assert reserved(cluster) == 0
+
+
+# -- disk -----------------------------------------------------------------------------------------
+
+
+def test_what_is_being_fetched_or_started_takes_disk_already(cluster: Cluster) -> None:
+    cluster.copies.update(make_copy("node-a", memory_bytes=SIZE, disk_bytes=7))
+    archive = make_archive(size_bytes=1000)
+    fetching = make_copy(
+        "node-a",
+        checkpoint="blog",
+        phase=NodeCheckpointPhase.DOWNLOADING,
+        fetch=Fetch(archive=archive),
+    )
+    cluster.copies.update(fetching)
+    cluster.instances.update(make_instance(node="node-a", phase=STARTING))
+    [state] = cluster.node_states()
+    assert state.reserved_disk_bytes == 1007
+    cluster.copies.forget(fetching.key)
+    cluster.instances.update(ready(1))
+    [state] = cluster.node_states()
+    assert state.reserved_disk_bytes == 7, "its agent has not reported since"
+    heartbeat(cluster, 10)
+    [state] = cluster.node_states()
+    assert state.reserved_disk_bytes == 0

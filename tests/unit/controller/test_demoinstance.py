@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.builders import (
     REVISION,
+    add_node,
     make_agent,
     make_checkpoint,
     make_condition,
@@ -17,11 +18,12 @@ from tests.unit.builders import (
     make_instance,
 )
 from tests.unit.fakes import FakeKubernetes
+from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus
 from tryitnow.api.hooks import Parameter
 from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
 from tryitnow.controller.cluster import Cluster
-from tryitnow.controller.demoinstance import LOOK_AGAIN, reconcile_instance
+from tryitnow.controller.demoinstance import RESYNC_INTERVAL, reconcile_instance
 from tryitnow.kubernetes.errors import ConflictError, KubernetesError
 
 Phase = DemoInstancePhase
@@ -32,14 +34,14 @@ class World:
 
     def __init__(self, kubernetes: FakeKubernetes) -> None:
         self.kubernetes = kubernetes
-        self.cluster = Cluster(node_labels={"node-a": {}, "node-b": {}}, listed=True)
-        for name in self.cluster.node_labels:
-            self.cluster.agents.take(make_agent(name, seen=now(), capacity=2))
-            self.cluster.copies.take(make_copy(name))
-        self.cluster.checkpoints.take(make_checkpoint(serving=REVISION))
+        self.cluster = Cluster(listed=True)
+        for name in ("node-a", "node-b"):
+            add_node(self.cluster, make_agent(name, seen=now(), capacity=2))
+            self.cluster.copies.update(make_copy(name))
+        self.cluster.checkpoints.update(make_checkpoint(serving=REVISION))
 
     def add(self, instance: DemoInstance) -> DemoInstance:
-        return self.cluster.instances.take(self.kubernetes.put(instance))
+        return self.cluster.instances.update(self.kubernetes.put(instance))
 
     async def reconcile(self, instance: DemoInstance) -> timedelta | None:
         return await reconcile_instance(self.kubernetes, self.cluster, instance.key)
@@ -92,7 +94,7 @@ async def test_parameters_that_the_checkpoint_does_not_declare_are_refused(world
     # It is the Checkpoint that was wrong.
     declaring = make_checkpoint(serving=REVISION)
     spec_with = declaring.spec.model_copy(update={"parameters": (Parameter(name="titel"),)})
-    world.cluster.checkpoints.take(declaring.model_copy(update={"spec": spec_with}))
+    world.cluster.checkpoints.update(declaring.model_copy(update={"spec": spec_with}))
     await world.reconcile(demo)
     status = world.status(demo)
     assert status.phase is Phase.STARTING
@@ -115,7 +117,8 @@ async def test_one_that_somebody_touched_meanwhile_is_looked_at_anew(world: Worl
     world.kubernetes.put(demo)  # a newer version than the one in the view
     with pytest.raises(ConflictError):
         await world.reconcile(demo)
-    assert world.cluster.load() == {}, "a bind that failed takes no room"
+    loads = [world.cluster.load(node) for node in ("node-a", "node-b")]
+    assert loads == [0, 0], "a bind that failed takes no room"
     assert world.status(demo).node_name is None
 
 
@@ -143,7 +146,7 @@ async def test_one_that_ends_makes_room_for_one_that_waits(world: World) -> None
     nodes = ["node-a", "node-a", "node-b", "node-b"]
     running = [world.add(make_instance(f"demo-{i}", node=n)) for i, n in enumerate(nodes)]
     waiting = world.add(make_instance("waiting"))
-    assert await world.reconcile(waiting) == LOOK_AGAIN
+    assert await world.reconcile(waiting) == RESYNC_INTERVAL
     assert ready_of(world.status(waiting)).reason == "NoRoom"
     world.cluster.instances.forget(running[0].key)
     await world.reconcile(waiting)
@@ -155,7 +158,7 @@ async def test_one_that_ends_makes_room_for_one_that_waits(world: World) -> None
 
 async def test_a_checkpoint_that_does_not_exist_is_named(world: World) -> None:
     demo = world.add(make_instance(checkpoint="shoop"))
-    assert await world.reconcile(demo) == LOOK_AGAIN
+    assert await world.reconcile(demo) == RESYNC_INTERVAL
     status = world.status(demo)
     ready = ready_of(status)
     assert (ready.status, ready.reason) == (ConditionStatus.FALSE, "CheckpointNotFound")
@@ -175,14 +178,12 @@ async def test_a_checkpoint_whose_event_has_not_come_yet_is_asked_for(world: Wor
 
 
 async def test_a_checkpoint_that_cannot_be_read_is_not_called_missing(world: World) -> None:
-    unreadable = make_checkpoint("newer")
-    world.kubernetes.put(unreadable)
-    world.kubernetes.damaged[unreadable.key] = "spec.readiness: Field required"
+    world.kubernetes.put_body(Checkpoint, {**make_checkpoint("newer").to_api(), "spec": {}})
     demo = world.add(make_instance(checkpoint="newer"))
-    assert await world.reconcile(demo) == LOOK_AGAIN
+    assert await world.reconcile(demo) == RESYNC_INTERVAL
     ready = ready_of(world.status(demo))
     assert ready.reason == "CheckpointUnreadable"
-    assert "spec.readiness: Field required" in ready.message
+    assert "spec.template: Field required" in ready.message
 
 
 async def test_a_checkpoint_in_another_namespace_is_another_one(world: World) -> None:
@@ -192,7 +193,7 @@ async def test_a_checkpoint_in_another_namespace_is_another_one(world: World) ->
 
 
 async def test_a_checkpoint_that_is_being_deleted_serves_nobody_new(world: World) -> None:
-    world.cluster.checkpoints.take(make_checkpoint(uid="another", deleting=True))
+    world.cluster.checkpoints.update(make_checkpoint(uid="another", deleting=True))
     world.cluster.checkpoints.forget(make_checkpoint().key, "uid-of-shop")
     demo = world.add(make_instance())
     await world.reconcile(demo)
@@ -212,7 +213,7 @@ async def test_it_is_bound_as_soon_as_what_was_missing_is_there(world: World) ->
     world.cluster.checkpoints.forget(checkpoint.key)
     demo = world.add(make_instance())
     await world.reconcile(demo)
-    world.cluster.checkpoints.take(checkpoint)
+    world.cluster.checkpoints.update(checkpoint)
     await world.reconcile(demo)
     assert world.status(demo).node_name is not None
     assert ready_of(world.status(demo)).status is ConditionStatus.UNKNOWN

@@ -2,71 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from tests.unit.builders import (
-    NOW,
     make_agent,
     make_archive,
     make_checkpoint,
     make_copy,
+    make_node,
     make_silent_agent,
+    make_state,
 )
 from tryitnow.api.checkpoint import Distribution, Pool
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.controller.distribute import (
-    MAX_SOURCES,
-    choose_builder,
-    holders,
-    order_for,
-    preference,
-    selected,
-    shares,
-)
+from tryitnow.controller.build import choose_builder
+from tryitnow.controller.distribute import MAX_SOURCES, holders, order_for
+from tryitnow.controller.nodes import NodeState, preference, selected
+from tryitnow.controller.pool import shares
 
 GIB = 1 << 30
 
 
-def names(agents: list[NodeAgent]) -> list[str]:
-    return [agent.metadata.name for agent in agents]
+def names(nodes: Iterable[NodeState]) -> list[str]:
+    return [state.name for state in nodes]
 
 
-def many(count: int) -> list[NodeAgent]:
-    return [make_agent(f"node-{i:02}") for i in range(count)]
+def states(*agents: NodeAgent) -> list[NodeState]:
+    return [make_state(agent) for agent in agents]
+
+
+def many(count: int) -> list[NodeState]:
+    return states(*(make_agent(f"node-{i:02}") for i in range(count)))
 
 
 # -- selected -------------------------------------------------------------------------------------
 
 
 def test_all_labels_of_the_selector_must_be_there() -> None:
-    agents = [make_agent("both"), make_agent("one"), make_agent("other"), make_agent("none")]
-    labels = {
+    labels: dict[str, dict[str, str]] = {
         "both": {"disk": "ssd", "zone": "a", "more": "x"},
         "one": {"disk": "ssd"},
         "other": {"disk": "ssd", "zone": "b"},
         "none": {},
     }
+    nodes = [
+        make_state(make_agent(name), node=make_node(name, labels=held))
+        for name, held in labels.items()
+    ]
     wanted = Distribution(node_selector={"disk": "ssd", "zone": "a"})
-    assert names(selected(wanted, agents, labels)) == ["both"]
-    assert names(selected(Distribution(), agents, labels)) == ["both", "one", "other", "none"]
+    assert names(selected(wanted, nodes)) == ["both"]
+    assert names(selected(Distribution(), nodes)) == ["both", "one", "other", "none"]
 
 
 def test_an_agent_of_a_node_that_is_gone_or_going_is_not_selected() -> None:
-    agents = [make_agent("node-a"), make_agent("gone"), make_agent("going", deleting=True)]
-    assert names(selected(Distribution(), agents, {"node-a": {}, "going": {}})) == ["node-a"]
+    gone = NodeState(make_agent("gone"), node=None)
+    nodes = [*states(make_agent("node-a"), make_agent("going", deleting=True)), gone]
+    assert names(selected(Distribution(), nodes)) == ["node-a"]
 
 
 def test_a_silent_agent_stays_selected() -> None:
-    assert selected(Distribution(), [make_silent_agent("node-a")], {"node-a": {}})
+    assert selected(Distribution(), states(make_silent_agent("node-a")))
 
 
 # -- choose_builder -------------------------------------------------------------------------------
 
 
 def builder(*agents: NodeAgent, avoid: str | None = None, uid: str = "uid-of-shop") -> str | None:
-    chosen = choose_builder(make_checkpoint(uid=uid), list(agents), NOW, avoid)
-    return chosen.metadata.name if chosen else None
+    chosen = choose_builder(make_checkpoint(uid=uid), states(*agents), avoid)
+    return chosen.name if chosen else None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +108,8 @@ def test_who_failed_builds_again_only_when_nobody_else_can() -> None:
 
 
 def test_different_checkpoints_are_built_on_different_nodes() -> None:
-    chosen = {builder(*many(4), uid=f"uid-{i}") for i in range(40)}
+    agents = [state.agent for state in many(4)]
+    chosen = {builder(*agents, uid=f"uid-{i}") for i in range(40)}
     assert chosen == set(names(many(4)))
 
 
@@ -110,24 +117,26 @@ def test_different_checkpoints_are_built_on_different_nodes() -> None:
 
 
 def test_without_a_number_all_hold_a_copy() -> None:
-    assert len(holders(make_checkpoint(), many(7), set(), set(), NOW)) == 7
+    assert len(holders(make_checkpoint(), many(7), set(), set(), 0)) == 7
 
 
 def test_who_holds_a_copy_goes_on_holding_it() -> None:
     checkpoint = make_checkpoint(copies=2)
     for keeper in names(many(6)):
-        assert keeper in names(holders(checkpoint, many(6), {keeper}, set(), NOW))
+        assert keeper in names(holders(checkpoint, many(6), {keeper}, {keeper}, 0))
 
 
 def test_who_can_thaw_holds_rather_than_who_cannot() -> None:
-    agents = [make_agent("node-a", criu=False), make_silent_agent("node-b"), make_agent("node-c")]
-    assert names(holders(make_checkpoint(copies=1), agents, set(), set(), NOW)) == ["node-c"]
+    nodes = states(
+        make_agent("node-a", criu=False), make_silent_agent("node-b"), make_agent("node-c")
+    )
+    assert names(holders(make_checkpoint(copies=1), nodes, set(), set(), 0)) == ["node-c"]
 
 
 def test_when_a_node_joins_the_others_keep_what_they_are_to_hold() -> None:
     checkpoint = make_checkpoint(copies=3)
-    before = set(names(holders(checkpoint, many(9), set(), set(), NOW)))
-    after = set(names(holders(checkpoint, many(10), set(), set(), NOW)))
+    before = set(names(holders(checkpoint, many(9), set(), set(), 0)))
+    after = set(names(holders(checkpoint, many(10), set(), set(), 0)))
     assert len(before & after) >= 2, "at most the new one takes the place of one"
 
 
@@ -136,7 +145,7 @@ def test_copies_are_spread_over_the_nodes() -> None:
         name
         for i in range(60)
         for name in names(
-            holders(make_checkpoint(uid=f"uid-{i}", copies=2), many(6), set(), set(), NOW)
+            holders(make_checkpoint(uid=f"uid-{i}", copies=2), many(6), set(), set(), 0)
         )
     ]
     assert all(10 <= held.count(name) <= 30 for name in names(many(6)))
@@ -151,15 +160,15 @@ def test_the_same_question_has_the_same_answer() -> None:
 
 
 def sources(copies: list[NodeCheckpoint], *agents: NodeAgent, node: str = "node-z") -> list[str]:
-    by_name = {agent.metadata.name: agent for agent in agents}
-    order = order_for(node, make_archive(), copies, by_name, NOW)
+    by_name = {state.name: state for state in states(*agents)}
+    order = order_for(node, make_archive(), copies, by_name)
     assert order.archive == make_archive()
     return [source.node_name for source in order.sources]
 
 
 def test_a_source_is_named_with_its_address_and_certificate() -> None:
-    agents = {"node-a": make_agent("node-a")}
-    [source] = order_for("node-z", make_archive(), [make_copy("node-a")], agents, NOW).sources
+    nodes = {"node-a": make_state(make_agent("node-a"))}
+    [source] = order_for("node-z", make_archive(), [make_copy("node-a")], nodes).sources
     assert source.node_name == "node-a"
     assert source.url == "https://node-a.example:9443/archives"
     assert source.certificate == "certificate of node-a"
@@ -197,14 +206,14 @@ def test_who_runs_nothing_may_give_all_the_same() -> None:
 
 
 def test_not_more_sources_are_named_than_are_of_use() -> None:
-    agents = many(30)
-    copies = [make_copy(name) for name in names(agents)]
+    agents = [state.agent for state in many(30)]
+    copies = [make_copy(name) for name in names(many(30))]
     assert len(sources(copies, *agents)) == MAX_SOURCES
 
 
 def test_those_who_fetch_do_not_all_ask_the_same() -> None:
-    agents = many(5)
-    copies = [make_copy(name) for name in names(agents)]
+    agents = [state.agent for state in many(5)]
+    copies = [make_copy(name) for name in names(many(5))]
     first = {sources(copies, *agents, node=f"asks-{i}")[0] for i in range(50)}
     assert len(first) == 5
 
@@ -220,7 +229,8 @@ def shared(wanted: int, waiting: dict[str, int]) -> list[int]:
     ranked = sorted(NODES, key=lambda node: preference(checkpoint.metadata.uid, node))
     places = dict(zip(("first", "second", "third"), ranked, strict=True))
     copies = [make_copy(places[place], warm_ready=ready) for place, ready in waiting.items()]
-    found = shares(checkpoint, copies, {node: make_agent(node) for node in NODES}, NOW)
+    nodes = {node: make_state(make_agent(node)) for node in NODES}
+    found = shares(checkpoint, copies, nodes)
     return [found[places[place]].warm for place in waiting]
 
 

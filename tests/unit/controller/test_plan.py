@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
 import pytest
@@ -15,16 +15,20 @@ from tests.unit.builders import (
     make_blueprint,
     make_checkpoint,
     make_copy,
+    make_node,
     make_silent_agent,
     make_spec,
+    make_state,
 )
 from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase, Pool
 from tryitnow.api.meta import CHECKPOINT_LABEL, NODE_FINALIZER, REVISION_LABEL
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.controller.checkpoint import status_from
-from tryitnow.controller.plan import Observed, Plan, creation, plan
-from tryitnow.controller.retry import FIRST_PAUSE, MAX_BUILDS
+from tryitnow.controller.observed import Observed, PlannedEvent
+from tryitnow.controller.plan import Plan, creation, plan
+from tryitnow.controller.refusals import Attempt, Refusal
+from tryitnow.controller.retry import MAX_BUILDS, PAUSES, pause
+from tryitnow.controller.status import status_from
 
 Phase = NodeCheckpointPhase
 
@@ -36,6 +40,9 @@ OLD = OLD_BLUEPRINT.revision()
 
 FETCH = Fetch(archive=make_archive())
 
+AFTER_PAUSE = NOW + 2 * PAUSES.first
+"""When the pause after a first failure is over, whatever its jitter."""
+
 
 def look(
     checkpoint: Checkpoint | None = None,
@@ -44,28 +51,36 @@ def look(
     selected: Iterable[str] | None = None,
     nodes: Iterable[str] | None = None,
     architectures: Mapping[str, str] | None = None,
-    cordoned: Iterable[str] = (),
+    cordoned: Collection[str] = (),
     starting: Iterable[str] = (),
+    refused: Mapping[Attempt, Refusal] | None = None,
     at: datetime = NOW,
 ) -> Plan:
     """Plan for a Checkpoint on three healthy, selected nodes, or on those that are told."""
     if agents is None:
         agents = [make_agent(name, seen=at) for name in ("node-a", "node-b", "node-c")]
-    by_name = {agent.metadata.name: agent for agent in agents}
-    chosen = set(by_name) if selected is None else set(selected)
+    states = {
+        agent.metadata.name: make_state(
+            agent,
+            at=at,
+            node=make_node(agent.metadata.name, cordoned=agent.metadata.name in cordoned),
+        )
+        for agent in agents
+    }
+    chosen = set(states) if selected is None else set(selected)
     return plan(
         Observed(
             checkpoint=checkpoint or make_checkpoint(),
             copies=list(copies),
-            selected=[agent for name, agent in by_name.items() if name in chosen],
-            agents=by_name,
-            nodes={
+            selected=[state for name, state in states.items() if name in chosen],
+            nodes=states,
+            architectures={
                 name: (architectures or {}).get(name)
-                for name in (by_name if nodes is None else nodes)
+                for name in (states if nodes is None else nodes)
             },
-            cordoned=frozenset(cordoned),
             starting=frozenset(starting),
             at=at,
+            refused=refused or {},
         )
     )
 
@@ -96,8 +111,8 @@ def test_a_new_checkpoint_is_built_on_one_node() -> None:
     assert order.blueprint == make_blueprint()
     assert result.phase is CheckpointPhase.BUILDING
     assert result.candidate == REVISION
-    assert result.serving is None
-    assert [reason for reason, _, _ in result.events] == ["Building"]
+    assert result.serving.revision is None
+    assert result.events == (), "it is said once it is ordered"
 
 
 def test_a_build_that_is_ordered_is_not_ordered_again() -> None:
@@ -116,12 +131,12 @@ def test_what_the_builder_is_doing_is_shown() -> None:
 
 
 def test_a_builders_silence_is_looked_for_more_often() -> None:
-    assert look(None, make_copy(phase=Phase.BUILDING)).look_again <= timedelta(seconds=5)
+    assert look(None, make_copy(phase=Phase.BUILDING)).requeue_after <= timedelta(seconds=5)
 
 
 def test_without_a_selected_node_it_says_where_to_look() -> None:
     result = look(agents=())
-    assert result.create == []
+    assert result.create == ()
     assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "NoNode")
     assert "nodeSelector" in result.message
 
@@ -133,11 +148,11 @@ def test_without_criu_anywhere_it_says_what_each_node_lacks() -> None:
         make_agent("node-c", ready=False),
     ]
     result = look(agents=agents)
-    assert result.create == []
+    assert result.create == ()
     assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "CRIUNotAvailable")
     assert "node-a: no criu" in result.message
     assert "node-b: is silent" in result.message
-    assert "node-c: Podman is away" in result.message
+    assert "node-c: is not ready: Podman is away" in result.message
 
 
 def test_a_node_that_cannot_freeze_does_not_build() -> None:
@@ -155,7 +170,7 @@ def test_a_cordoned_or_ending_node_does_not_build() -> None:
     result = look(agents=agents, cordoned=["node-a"])
     assert [order.node_name for order in result.create] == ["node-c"]
     nobody = look(agents=agents[:2], cordoned=["node-a"])
-    assert nobody.reason == "CRIUNotAvailable"
+    assert nobody.reason == "NoNode"
     assert "node-a: is cordoned; node-b: has its agent stopped" in nobody.message
 
 
@@ -179,15 +194,15 @@ def test_what_is_created_belongs_to_the_checkpoint_and_to_its_node() -> None:
 def test_a_failed_build_is_counted_said_and_cleared_away() -> None:
     failed = failed_build()
     result = look(None, failed)
-    assert result.delete == [failed]
-    assert result.create == []
-    assert result.attempts == 1
-    assert result.failure is not None
-    assert result.failure.reason == "CheckpointFailed"
-    assert result.retry_at == NOW + FIRST_PAUSE
-    assert ("CheckpointFailed", "on node-a: it said no", True) in result.events
+    assert result.delete == (failed,)
+    assert result.create == ()
+    assert result.build.failures.attempts == 1
+    assert result.build.failures.last is not None
+    assert result.build.failures.last.reason == "CheckpointFailed"
+    assert result.build.failures.retry_at == NOW + pause(1, failed.metadata.uid)
+    assert PlannedEvent("CheckpointFailed", "on node-a: it said no", True) in result.events
     assert result.message.startswith("it said no")
-    assert not result.stalled
+    assert not result.build.is_stalled
 
 
 def test_while_it_is_tried_again_the_last_failure_stays_in_sight() -> None:
@@ -202,20 +217,20 @@ def test_a_failure_is_counted_once_however_often_it_is_seen() -> None:
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build()))
     again = look(checkpoint, failed_build())
-    assert again.attempts == 1
-    assert again.events == []
+    assert again.build.failures.attempts == 1
+    assert again.events == ()
     assert again.delete, "or it would never be built again"
 
 
 def test_the_next_build_waits_until_the_last_is_cleared_away_and_its_pause_over() -> None:
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build()))
-    later = NOW + FIRST_PAUSE
+    later = NOW + pause(1, "uid-1")
     going = make_copy(phase=Phase.FAILED, uid="uid-1", deleting=True)
-    assert look(checkpoint, going, at=later).create == []
+    assert look(checkpoint, going, at=later).create == ()
     waiting = look(checkpoint, at=later - timedelta(seconds=2))
-    assert waiting.create == []
-    assert waiting.look_again == timedelta(seconds=2)
+    assert waiting.create == ()
+    assert waiting.requeue_after == timedelta(seconds=2)
     assert "it said no\nNext try in 2 s. (node node-a)" in waiting.message
     assert len(look(checkpoint, at=later).create) == 1
 
@@ -224,7 +239,7 @@ def test_the_next_build_is_on_another_node() -> None:
     checkpoint = make_checkpoint()
     for node in ("node-a", "node-b", "node-c"):
         failed = after(checkpoint, look(checkpoint, failed_build(node)))
-        [order] = look(failed, at=NOW + FIRST_PAUSE).create
+        [order] = look(failed, at=AFTER_PAUSE).create
         assert order.node_name != node
 
 
@@ -232,7 +247,7 @@ def test_with_one_node_the_next_build_is_there_again() -> None:
     agents = [make_agent("node-a")]
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build(), agents=agents))
-    [order] = look(checkpoint, agents=agents, at=NOW + FIRST_PAUSE).create
+    [order] = look(checkpoint, agents=agents, at=AFTER_PAUSE).create
     assert order.node_name == "node-a"
 
 
@@ -241,28 +256,28 @@ def fail_until_final(checkpoint: Checkpoint, reason: str, times: int) -> tuple[C
     for i in range(times):
         result = look(checkpoint, failed_build(reason=reason, uid=f"uid-{i}"), at=at)
         checkpoint = after(checkpoint, result)
-        at = result.retry_at or at
+        at = result.build.failures.retry_at or at
     return checkpoint, look(checkpoint, at=NOW + timedelta(days=1))
 
 
 def test_an_application_that_fails_each_time_is_given_up_until_it_is_changed() -> None:
     checkpoint, result = fail_until_final(make_checkpoint(), "CheckpointFailed", MAX_BUILDS)
-    assert result.create == []
-    assert result.stalled
+    assert result.create == ()
+    assert result.build.is_stalled
     assert result.phase is CheckpointPhase.FAILED
     assert "change the spec" in result.message
     changed = make_checkpoint(generation=2, image="registry.example/shop:1.3")
     anew = look(changed.model_copy(update={"status": checkpoint.status}))
     assert len(anew.create) == 1
-    assert anew.attempts == 0
-    assert anew.failure is None
-    assert not anew.stalled
+    assert anew.build.failures.attempts == 0
+    assert anew.build.failures.last is None
+    assert not anew.build.is_stalled
 
 
 @pytest.mark.parametrize("reason", ["ImagePullFailed", "NodeLost", "WriteFailed", "NoPort"])
 def test_what_the_world_may_mend_is_tried_for_ever(reason: str) -> None:
     _, result = fail_until_final(make_checkpoint(), reason, 2 * MAX_BUILDS)
-    assert not result.stalled
+    assert not result.build.is_stalled
     assert len(result.create) == 1
 
 
@@ -271,11 +286,11 @@ def test_a_checkpoint_whose_build_node_falls_silent_is_built_elsewhere() -> None
     building = make_copy("node-a", phase=Phase.BUILDING)
     checkpoint = make_checkpoint()
     result = look(checkpoint, building, agents=agents)
-    assert result.delete == [building]
-    assert result.failure is not None
-    assert result.failure.reason == "NodeLost"
+    assert result.delete == (building,)
+    assert result.build.failures.last is not None
+    assert result.build.failures.last.reason == "NodeLost"
     checkpoint = after(checkpoint, result)
-    [order] = look(checkpoint, agents=agents, at=NOW + FIRST_PAUSE).create
+    [order] = look(checkpoint, agents=agents, at=AFTER_PAUSE).create
     assert order.node_name == "node-b"
 
 
@@ -285,12 +300,13 @@ def test_a_checkpoint_whose_build_node_falls_silent_is_built_elsewhere() -> None
 def test_a_verified_build_serves_and_is_copied_to_the_others() -> None:
     built = make_copy("node-a", build_duration=timedelta(seconds=12.34))
     result = look(None, built)
-    assert result.serving == REVISION
+    assert result.serving.revision == REVISION
     assert result.candidate is None
-    assert result.archive == make_archive()
+    assert result.serving.archive == make_archive()
     assert result.phase is CheckpointPhase.DISTRIBUTING
-    assert [(reason, warning) for reason, _, warning in result.events] == [("Verified", False)]
-    assert "in 12.3 s" in result.events[0][1]
+    [event] = result.events
+    assert (event.reason, event.is_warning) == ("Verified", False)
+    assert "in 12.3 s" in event.note
     assert sorted(order.node_name for order in result.create) == ["node-b", "node-c"]
     for order in result.create:
         assert order.fetch is not None
@@ -302,30 +318,34 @@ def test_a_verified_build_serves_and_is_copied_to_the_others() -> None:
 def test_that_it_was_verified_is_said_once() -> None:
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, make_copy("node-a")))
-    assert look(checkpoint, make_copy("node-a")).events == []
+    assert look(checkpoint, make_copy("node-a")).events == ()
 
 
 def test_with_all_copies_it_is_ready() -> None:
     copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *copies, agents=AGENTS[:2])
     assert result.phase is CheckpointPhase.READY
-    assert (result.nodes_ready, result.nodes_desired) == (2, 2)
-    assert result.missing == ()
+    assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (2, 2)
+    assert result.distribution.missing == ()
     assert not result.create
     assert not result.delete
-    assert not result.reorder
+    assert not result.distribution.fetch_updates
 
 
 def test_earlier_failures_are_forgotten_once_it_works() -> None:
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build()))
     result = look(checkpoint, make_copy("node-b"))
-    assert (result.attempts, result.failure, result.retry_at) == (0, None, None)
+    assert (
+        result.build.failures.attempts,
+        result.build.failures.last,
+        result.build.failures.retry_at,
+    ) == (0, None, None)
 
 
 def test_as_many_nodes_hold_a_copy_as_the_spec_says() -> None:
     result = look(make_checkpoint(copies=2, serving=REVISION), make_copy("node-c"))
-    assert result.nodes_desired == 2
+    assert result.distribution.nodes_desired == 2
     assert len(result.create) == 1
 
 
@@ -333,7 +353,7 @@ def test_fewer_copies_give_their_space_back() -> None:
     copies = [make_copy("node-a"), *(make_copy(f"node-{x}", fetch=FETCH) for x in "bc")]
     result = look(make_checkpoint(copies=1, serving=REVISION), *copies)
     assert len(result.delete) == 2
-    assert (result.nodes_ready, result.nodes_desired) == (1, 1)
+    assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (1, 1)
 
 
 def test_a_node_of_another_architecture_gets_no_copy() -> None:
@@ -341,7 +361,7 @@ def test_a_node_of_another_architecture_gets_no_copy() -> None:
     architectures = {"node-a": "amd64", "node-b": "arm64", "node-c": "amd64"}
     result = look(make_checkpoint(serving=REVISION), built, architectures=architectures)
     assert [order.node_name for order in result.create] == ["node-c"]
-    assert result.nodes_desired == 2
+    assert result.distribution.nodes_desired == 2
 
 
 def test_the_builders_architecture_counts_where_copies_went_anywhere_before() -> None:
@@ -355,7 +375,7 @@ def test_the_builders_architecture_counts_where_copies_went_anywhere_before() ->
 def test_a_cordoned_node_keeps_its_copy_and_gets_no_other() -> None:
     result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), cordoned=["node-b"])
     assert [order.node_name for order in result.create] == ["node-c"]
-    assert result.nodes_desired == 2
+    assert result.distribution.nodes_desired == 2
     result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), cordoned=["node-a"])
     assert {order.node_name for order in result.create} == {"node-b", "node-c"}
     assert not result.delete
@@ -376,14 +396,14 @@ def test_what_waits_on_a_cordoned_node_is_moved() -> None:
     checkpoint = checkpoint.model_copy(update={"spec": spec})
     copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
     result = look(checkpoint, *copies, cordoned=["node-a"])
-    assert [(c.spec.node_name, p.warm) for c, p in result.repool] == [("node-b", 2)]
+    assert [(c.spec.node_name, p.warm) for c, p in result.pool.updates] == [("node-b", 2)]
 
 
 def test_a_silent_node_is_not_sent_a_copy() -> None:
     agents = [make_agent("node-a"), make_silent_agent("node-b")]
     result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), agents=agents)
-    assert result.create == []
-    assert result.missing == ("node-b",)
+    assert result.create == ()
+    assert result.distribution.missing == ("node-b",)
     assert result.phase is CheckpointPhase.READY, "one dead node must not hold up the others"
     assert "without a copy: node-b" in result.message
 
@@ -392,7 +412,7 @@ def test_a_copy_where_nothing_can_be_thawed_does_not_count() -> None:
     agents = [make_agent("node-a"), make_agent("node-b", criu=False)]
     copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *copies, agents=agents)
-    assert (result.nodes_ready, result.nodes_desired) == (1, 2)
+    assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (1, 2)
     assert "silent or without CRIU: node-b" in result.message
 
 
@@ -413,16 +433,16 @@ def test_copies_under_way_are_waited_for() -> None:
     result = look(
         make_checkpoint(serving=REVISION), make_copy("node-a"), copying(), agents=AGENTS[:2]
     )
-    assert result.copying
+    assert result.distribution.is_copying
     assert result.phase is CheckpointPhase.DISTRIBUTING
 
 
 def test_a_node_that_cannot_fetch_does_not_hold_up_the_others() -> None:
     stuck = copying(reason="FetchFailed")
     result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), stuck, agents=AGENTS[:2])
-    assert not result.copying
+    assert not result.distribution.is_copying
     assert result.phase is CheckpointPhase.READY
-    assert result.missing == ("node-b",)
+    assert result.distribution.missing == ("node-b",)
 
 
 def test_a_source_that_falls_silent_is_replaced_in_the_order() -> None:
@@ -432,7 +452,7 @@ def test_a_source_that_falls_silent_is_replaced_in_the_order() -> None:
     good = [make_copy("node-a"), make_copy("node-c", fetch=FETCH)]
     under_way = copying(fetch=order)
     result = look(make_checkpoint(serving=REVISION), *good, under_way, agents=agents)
-    [(copy, new)] = result.reorder
+    [(copy, new)] = result.distribution.fetch_updates
     assert copy is under_way
     assert [source.node_name for source in new.sources] == ["node-c"]
 
@@ -446,17 +466,17 @@ def test_an_order_that_still_holds_is_not_given_again() -> None:
         copying(fetch=order),
         agents=AGENTS[:2],
     )
-    assert result.reorder == []
+    assert result.distribution.fetch_updates == ()
 
 
 def test_a_damaged_copy_is_fetched_anew_from_a_good_one() -> None:
     damaged = make_copy("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
     good = make_copy("node-b", fetch=FETCH)
     result = look(make_checkpoint(serving=REVISION), damaged, good, agents=AGENTS[:2])
-    [(copy, order)] = result.reorder
+    [(copy, order)] = result.distribution.fetch_updates
     assert copy is damaged, "the builder's own copy as well"
     assert [source.node_name for source in order.sources] == ["node-b"]
-    assert result.serving == REVISION
+    assert result.serving.revision == REVISION
     assert not result.create
     assert not result.delete
 
@@ -465,19 +485,19 @@ def test_when_the_last_copy_is_damaged_it_is_built_anew() -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     damaged = make_copy("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
     result = look(checkpoint, damaged)
-    assert result.serving is None
-    assert result.archive is None
-    assert result.delete == [damaged]
-    assert result.failure is not None
-    assert result.failure.reason == "CopiesLost"
+    assert result.serving.revision is None
+    assert result.serving.archive is None
+    assert result.delete == (damaged,)
+    assert result.build.failures.last is not None
+    assert result.build.failures.last.reason == "CopiesLost"
     checkpoint = after(checkpoint, result)
-    assert len(look(checkpoint, at=NOW + FIRST_PAUSE).create) == 1
+    assert len(look(checkpoint, at=AFTER_PAUSE).create) == 1
 
 
 def test_copies_that_nobody_can_feed_any_more_are_dropped_for_a_new_build() -> None:
     waiting = copying("node-b")
     result = look(make_checkpoint(serving=REVISION), waiting)
-    assert result.delete == [waiting]
+    assert result.delete == (waiting,)
     assert [order.fetch for order in result.create] == [None]
 
 
@@ -488,7 +508,7 @@ def test_a_new_node_gets_a_copy() -> None:
     copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *copies)
     assert [order.node_name for order in result.create] == ["node-c"]
-    assert result.delete == []
+    assert result.delete == ()
 
 
 def test_a_node_that_is_not_selected_any_more_gives_its_space_back() -> None:
@@ -501,7 +521,7 @@ def test_other_nodes_get_their_copy_before_the_old_ones_lose_theirs() -> None:
     copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
     checkpoint = make_checkpoint(serving=REVISION)
     moving = look(checkpoint, *copies, selected=["node-c"])
-    assert moving.delete == [], "or there would be nobody to fetch from"
+    assert moving.delete == (), "or there would be nobody to fetch from"
     [order] = moving.create
     assert order.fetch is not None
     assert {source.node_name for source in order.fetch.sources} == {"node-a", "node-b"}
@@ -513,14 +533,14 @@ def test_a_copy_on_a_node_that_left_the_cluster_is_let_go() -> None:
     copies = [make_copy("node-a"), make_copy("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *copies, agents=AGENTS[1:])
     assert nodes_of(result.delete) == ["node-a"]
-    assert result.serving == REVISION
+    assert result.serving.revision == REVISION
 
 
 def test_when_the_only_holder_left_the_cluster_it_is_built_anew() -> None:
     copy = make_copy("node-a")
     result = look(make_checkpoint(serving=REVISION), copy, agents=AGENTS[1:])
-    assert result.delete == [copy]
-    assert result.serving is None
+    assert result.delete == (copy,)
+    assert result.serving.revision is None
     [order] = result.create
     assert order.fetch is None
     assert order.node_name in {"node-b", "node-c"}
@@ -529,16 +549,16 @@ def test_when_the_only_holder_left_the_cluster_it_is_built_anew() -> None:
 def test_a_holder_that_is_only_silent_keeps_its_copy() -> None:
     agents = [make_silent_agent("node-a"), make_agent("node-b")]
     result = look(make_checkpoint(serving=REVISION), make_copy("node-a"), agents=agents)
-    assert result.serving == REVISION
-    assert result.delete == []
+    assert result.serving.revision == REVISION
+    assert result.delete == ()
 
 
 def test_an_agent_whose_report_was_deleted_keeps_its_copy() -> None:
     result = look(
         make_checkpoint(serving=REVISION), make_copy("node-a"), agents=(), nodes=["node-a"]
     )
-    assert result.delete == []
-    assert result.serving == REVISION
+    assert result.delete == ()
+    assert result.serving.revision == REVISION
 
 
 # -- a new revision -------------------------------------------------------------------------------
@@ -551,12 +571,12 @@ def make_old_copy(node: str = "node-a", **changes: object) -> NodeCheckpoint:
 def test_the_old_revision_serves_until_the_new_one_is_verified() -> None:
     old = make_old_copy()
     result = look(make_checkpoint(serving=OLD), old, agents=AGENTS[:1])
-    assert result.serving == OLD
+    assert result.serving.revision == OLD
     assert result.candidate == REVISION
-    assert result.archive is not None
+    assert result.serving.archive is not None
     assert [order.revision for order in result.create] == [REVISION]
-    assert result.delete == []
-    assert result.nodes_ready == 1
+    assert result.delete == ()
+    assert result.distribution.nodes_ready == 1
 
 
 def test_a_new_revision_that_fails_leaves_the_old_one_serving() -> None:
@@ -565,35 +585,35 @@ def test_a_new_revision_that_fails_leaves_the_old_one_serving() -> None:
         result = look(checkpoint, make_old_copy(), failed_build(uid=f"uid-{i}"))
         checkpoint = after(checkpoint, result)
     result = look(checkpoint, make_old_copy(), at=NOW + timedelta(days=1))
-    assert result.stalled
-    assert result.serving == OLD
-    assert result.nodes_ready == 1
+    assert result.build.is_stalled
+    assert result.serving.revision == OLD
+    assert result.distribution.nodes_ready == 1
     assert [order.revision for order in result.create] == [OLD, OLD], "copies of what serves"
 
 
 def test_the_old_revision_is_dropped_once_the_new_one_serves() -> None:
     old = make_old_copy()
     result = look(make_checkpoint(serving=OLD), old, make_copy("node-a"))
-    assert result.serving == REVISION
-    assert result.delete == [old]
+    assert result.serving.revision == REVISION
+    assert result.delete == (old,)
 
 
 def test_the_old_revision_stays_while_somebody_starts_from_it() -> None:
     old = make_old_copy()
     result = look(make_checkpoint(serving=OLD), old, make_copy("node-a"), starting=[OLD])
-    assert result.delete == []
+    assert result.delete == ()
 
 
 def test_a_revision_that_was_overtaken_while_it_was_built_is_dropped() -> None:
     overtaken = make_old_copy(phase=Phase.BUILDING)
     result = look(make_checkpoint(), overtaken)
-    assert result.delete == [overtaken]
+    assert result.delete == (overtaken,)
     assert [order.revision for order in result.create] == [REVISION]
 
 
 def test_what_is_on_its_way_out_is_not_deleted_again() -> None:
     old = make_old_copy(deleting=True)
-    assert look(make_checkpoint(serving=OLD), old, make_copy("node-a")).delete == []
+    assert look(make_checkpoint(serving=OLD), old, make_copy("node-a")).delete == ()
 
 
 def test_a_change_that_makes_no_new_revision_builds_nothing() -> None:

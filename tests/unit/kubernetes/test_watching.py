@@ -1,7 +1,8 @@
-"""What a watch event does to the view and to the work."""
+"""What a watch event does to the store and to the work."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from tests.unit.builders import make_instance
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
-from tryitnow.kubernetes.view import View
-from tryitnow.kubernetes.watching import new_registry, take
+from tryitnow.kubernetes.store import Store
+from tryitnow.kubernetes.watching import ReconnectPauses, ingest, new_registry
 from tryitnow.workqueue import WorkQueue
 
 
@@ -30,8 +31,8 @@ class RecordingQueue(WorkQueue):
 
 
 @pytest.fixture
-def view() -> View[DemoInstance]:
-    return View(DemoInstance)
+def store() -> Store[DemoInstance]:
+    return Store(DemoInstance)
 
 
 @pytest.fixture
@@ -49,19 +50,19 @@ DEMO = make_instance("demo")
 
 @pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED"])
 def test_what_is_seen_is_remembered_and_looked_at(
-    view: View[DemoInstance], queue: RecordingQueue, type_: str | None
+    store: Store[DemoInstance], queue: RecordingQueue, type_: str | None
 ) -> None:
-    take(event(type_, DEMO), view, queue)
-    assert view.get(DEMO.key) == DEMO
+    ingest(event(type_, DEMO), store, queue)
+    assert store.get(DEMO.key) == DEMO
     assert queue.asked == [("add", DEMO.key)]
 
 
 def test_a_deletion_interrupts_what_is_being_done(
-    view: View[DemoInstance], queue: RecordingQueue
+    store: Store[DemoInstance], queue: RecordingQueue
 ) -> None:
-    take(event("ADDED", DEMO), view, queue)
-    take(event("MODIFIED", make_instance("demo", deleting=True)), view, queue)
-    take(event("MODIFIED", make_instance("demo", deleting=True)), view, queue)
+    ingest(event("ADDED", DEMO), store, queue)
+    ingest(event("MODIFIED", make_instance("demo", deleting=True)), store, queue)
+    ingest(event("MODIFIED", make_instance("demo", deleting=True)), store, queue)
     assert queue.asked == [
         ("add", DEMO.key),
         ("interrupt", DEMO.key),
@@ -69,28 +70,28 @@ def test_a_deletion_interrupts_what_is_being_done(
     ], "the removal itself is not interrupted"
 
 
-def test_what_is_gone_is_forgotten(view: View[DemoInstance], queue: RecordingQueue) -> None:
-    take(event("ADDED", DEMO), view, queue)
-    take(event("DELETED", DEMO), view, queue)
-    assert len(view) == 0
+def test_what_is_gone_is_forgotten(store: Store[DemoInstance], queue: RecordingQueue) -> None:
+    ingest(event("ADDED", DEMO), store, queue)
+    ingest(event("DELETED", DEMO), store, queue)
+    assert len(store) == 0
     assert queue.asked[-1] == ("interrupt", DEMO.key)
 
 
 def test_a_removal_is_not_interrupted_by_its_own_success(
-    view: View[DemoInstance], queue: RecordingQueue
+    store: Store[DemoInstance], queue: RecordingQueue
 ) -> None:
     going = make_instance("demo", deleting=True)
-    take(event("ADDED", DEMO), view, queue)
-    take(event("MODIFIED", going), view, queue)
-    take(event("DELETED", going), view, queue)
-    assert len(view) == 0
+    ingest(event("ADDED", DEMO), store, queue)
+    ingest(event("MODIFIED", going), store, queue)
+    ingest(event("DELETED", going), store, queue)
+    assert len(store) == 0
     assert [asked for asked, _ in queue.asked] == ["add", "interrupt", "add"]
 
 
 def test_an_unreadable_object_is_said_and_stops_nobody(
-    view: View[DemoInstance], queue: RecordingQueue, caplog: pytest.LogCaptureFixture
+    store: Store[DemoInstance], queue: RecordingQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    take(event("ADDED", DEMO, spec={"ttl": "soon"}), view, queue)
+    ingest(event("ADDED", DEMO, spec={"ttl": "soon"}), store, queue)
     assert queue.asked == []
     [record] = caplog.records
     assert record.levelno == logging.ERROR
@@ -98,9 +99,29 @@ def test_an_unreadable_object_is_said_and_stops_nobody(
     assert "spec.checkpointRef" in record.getMessage()
 
 
-def test_a_kind_without_work_of_its_own_is_only_remembered(view: View[DemoInstance]) -> None:
-    take(event("ADDED", DEMO), view, None)
-    assert len(view) == 1
+def test_an_unreadable_object_that_is_deleted_is_looked_at(
+    store: Store[DemoInstance], queue: RecordingQueue
+) -> None:
+    """Deleting it takes its metadata alone; else its deletion would hang on our finalizer."""
+    strange = {"spec": {"ttl": "soon"}}
+    ingest(event("ADDED", DEMO), store, queue)
+    ingest(event("MODIFIED", make_instance("demo", deleting=True), **strange), store, queue)
+    ingest(event("MODIFIED", make_instance("demo", deleting=True), **strange), store, queue)
+    ingest(event("DELETED", make_instance("demo", deleting=True), **strange), store, queue)
+    assert [asked for asked, _ in queue.asked] == ["add", "interrupt", "add", "add"]
+    assert store.all_unreadable() == []
+
+
+def test_a_kind_without_work_of_its_own_is_only_remembered(store: Store[DemoInstance]) -> None:
+    ingest(event("ADDED", DEMO), store, None)
+    assert len(store) == 1
+
+
+def test_an_api_server_that_is_away_is_tried_for_ever_and_not_by_all_at_once() -> None:
+    first, second = ([*itertools.islice(ReconnectPauses(), 40)] for _ in range(2))
+    assert first != second
+    assert 1 <= first[0] <= 1.2
+    assert max(first + second) <= 9.6
 
 
 def test_a_registry_only_watches() -> None:

@@ -45,7 +45,7 @@ class Shop:
         self.kubernetes = kubernetes
         node.metrics.read_from(lambda: states(node))
         order = make_copy(phase=NodeCheckpointPhase.PENDING, blueprint=BLUEPRINT, uid="uid-of-copy")
-        self.key = node.copies.take(kubernetes.put(order)).key
+        self.key = node.copies.update(kubernetes.put(order)).key
         kubernetes.put(make_agent("node-a"))
 
     async def build(self) -> NodeCheckpoint:
@@ -61,7 +61,7 @@ class Shop:
             name, node="node-a", revision=BLUEPRINT.revision(), start=policy,
             phase=DemoInstancePhase.STARTING,
         )  # fmt: skip
-        key = self.node.instances.take(self.kubernetes.put(instance)).key
+        key = self.node.instances.update(self.kubernetes.put(instance)).key
         await reconcile_instance(self.node, key)
         started = self.node.instances.get(key)
         assert started is not None
@@ -71,7 +71,7 @@ class Shop:
         copy = self.node.copies.get(self.key)
         assert copy is not None
         spec = copy.spec.model_copy(update={"pool": Pool(warm=number)})
-        self.node.copies.take(self.kubernetes.put(copy.model_copy(update={"spec": spec})))
+        self.node.copies.update(self.kubernetes.put(copy.model_copy(update={"spec": spec})))
         await reconcile_pool(self.node, self.key)
 
     def scrape(self) -> Scrape:
@@ -118,7 +118,7 @@ async def test_a_first_cold_start_is_seen_to_increase_where_no_copy_ever_lay(
 
     monkeypatch.setattr(demoinstance, "start", start)
     demo = make_instance(node="node-a", phase=DemoInstancePhase.STARTING)
-    await reconcile_instance(node, node.instances.take(kubernetes.put(demo)).key)
+    await reconcile_instance(node, node.instances.update(kubernetes.put(demo)).key)
     labels = {**SHOP, "policy": "PreferRestore", "method": "ColdStart"}
     for reason in FallbackReason:
         series = {**labels, "fallback_reason": str(reason)}
@@ -258,7 +258,7 @@ async def test_the_series_of_a_checkpoint_end_with_its_last_copy(
     copy = shop.node.copies.get(shop.key)
     assert copy is not None
     await kubernetes.delete(copy)
-    shop.node.copies.take(kubernetes.find(copy))
+    shop.node.copies.update(kubernetes.find(copy))
     await reconcile_copy(shop.node, shop.key)
     found = shop.scrape()
     assert not found.all("tryitnow_builds_total", **SHOP)

@@ -15,6 +15,7 @@ from tests.unit.conftest import ADDRESS
 from tests.unit.metrics.scrape import scrape
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
+from tryitnow.api.node import ClusterNode
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 from tryitnow.kubernetes.measured import MeasuredApiClient, resource_of
@@ -92,7 +93,7 @@ async def test_an_api_server_that_does_not_answer_is_code_0(metrics: Metrics) ->
     configuration = aio.Configuration(host=f"http://{ADDRESS}:1")
     async with MeasuredApiClient(configuration, metrics) as client:
         with pytest.raises(KubernetesError):
-            await KubernetesApi(client, "test").node_labels()
+            await KubernetesApi(client, "test").list_all(ClusterNode)
     labels = {"verb": "GET", "resource": "nodes", "code": "0"}
     assert scrape(metrics).value("tryitnow_kubernetes_request_errors_total", **labels) == 1
 

@@ -9,31 +9,33 @@ import pytest
 from tests.unit.builders import (
     NOW,
     REVISION,
+    Clock,
+    add_node,
     make_agent,
     make_archive,
     make_checkpoint,
     make_condition,
     make_copy,
     make_instance,
-    make_silent_agent,
-    report,
 )
 from tests.unit.fakes import FakeKubernetes
 from tests.unit.metrics.scrape import Scrape, scrape
 from tryitnow.api.checkpoint import CheckpointPhase, CheckpointStatus, Pool
 from tryitnow.api.demoinstance import DemoInstancePhase
-from tryitnow.api.nodeagent import Check, Verdict
+from tryitnow.api.nodeagent import LOST_AFTER, Check, Verdict
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
+from tryitnow.controller.agents import AgentStore
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
 from tryitnow.controller.states import states
 
+CLOCK = Clock()
 SHOP = {"namespace": "default", "checkpoint": "shop"}
 
 
 @pytest.fixture
 def cluster() -> Cluster:
-    cluster = Cluster(node_labels={"node-a": {}, "node-b": {}}, listed=True)
+    cluster = Cluster(agents=AgentStore(CLOCK), listed=True)
     cluster.metrics.read_from(lambda: states(cluster, NOW))
     return cluster
 
@@ -43,7 +45,7 @@ def look(cluster: Cluster) -> Scrape:
 
 
 def test_half_of_a_cluster_is_not_told(cluster: Cluster) -> None:
-    cluster.checkpoints.take(make_checkpoint())
+    cluster.checkpoints.update(make_checkpoint())
     cluster.listed = False
     assert not look(cluster).all("tryitnow_checkpoint_phase")
 
@@ -55,7 +57,7 @@ def test_a_checkpoint_is_in_one_phase(cluster: Cluster) -> None:
     )  # fmt: skip
     checkpoint = make_checkpoint(status=status)
     spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=4)})
-    cluster.checkpoints.take(checkpoint.model_copy(update={"spec": spec}))
+    cluster.checkpoints.update(checkpoint.model_copy(update={"spec": spec}))
     found = look(cluster)
     assert found.value("tryitnow_checkpoint_phase", **SHOP, phase="Distributing") == 1
     assert sum(found.all("tryitnow_checkpoint_phase", **SHOP).values()) == 1
@@ -68,9 +70,9 @@ def test_a_checkpoint_is_in_one_phase(cluster: Cluster) -> None:
 
 
 def test_copies_are_counted_by_phase(cluster: Cluster) -> None:
-    cluster.checkpoints.take(make_checkpoint())
-    cluster.copies.take(make_copy("node-a"))
-    cluster.copies.take(make_copy("node-b", phase=NodeCheckpointPhase.QUARANTINED))
+    cluster.checkpoints.update(make_checkpoint())
+    cluster.copies.update(make_copy("node-a"))
+    cluster.copies.update(make_copy("node-b", phase=NodeCheckpointPhase.QUARANTINED))
     found = look(cluster)
     assert found.value("tryitnow_copies", **SHOP, phase="Prepared") == 1
     assert found.value("tryitnow_copies", **SHOP, phase="Quarantined") == 1
@@ -80,15 +82,15 @@ def test_copies_are_counted_by_phase(cluster: Cluster) -> None:
 def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_told(
     cluster: Cluster,
 ) -> None:
-    cluster.checkpoints.take(make_checkpoint())
+    cluster.checkpoints.update(make_checkpoint())
     for name, minutes, phase in (
         ("a", 9, DemoInstancePhase.READY),
         ("b", 3, DemoInstancePhase.PENDING),
         ("c", 5, DemoInstancePhase.STARTING),
     ):
         created = NOW - timedelta(minutes=minutes)
-        cluster.instances.take(make_instance(name, created=created, phase=phase))
-    cluster.instances.take(make_instance("d", deleting=True))
+        cluster.instances.update(make_instance(name, created=created, phase=phase))
+    cluster.instances.update(make_instance("d", deleting=True))
     found = look(cluster)
     assert found.value("tryitnow_instances", **SHOP, phase="Ready") == 1
     assert found.value("tryitnow_instances", **SHOP, phase="Terminating") == 1
@@ -102,30 +104,32 @@ def test_a_demo_that_is_started_again_waits_since_its_end(cluster: Cluster) -> N
         created=NOW - timedelta(days=1), phase=DemoInstancePhase.STARTING,
         ready_at=NOW - timedelta(hours=23), conditions=(not_ready,),
     )  # fmt: skip
-    cluster.instances.take(instance)
+    cluster.instances.update(instance)
     found = look(cluster)
     assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 60
 
 
 def test_a_checkpoint_without_instances_has_nobody_waiting(cluster: Cluster) -> None:
-    cluster.checkpoints.take(make_checkpoint())
+    cluster.checkpoints.update(make_checkpoint())
     found = look(cluster)
     assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 0
     assert found.value("tryitnow_instances", **SHOP, phase="Ready") == 0
 
 
 def test_an_instance_of_a_checkpoint_that_is_not_there_is_told_as_well(cluster: Cluster) -> None:
-    cluster.instances.take(make_instance(checkpoint="shpo"))
+    cluster.instances.update(make_instance(checkpoint="shpo"))
     found = look(cluster)
     assert found.value("tryitnow_instances", checkpoint="shpo", phase="Pending") == 1
 
 
 def test_a_silent_node_is_down_and_its_last_words_stay(cluster: Cluster) -> None:
     broken = Check(name="CRIU", verdict=Verdict.FAIL, found="not there")
-    agent = make_silent_agent("node-b")
+    agent = make_agent("node-b")
     status = agent.status.model_copy(update={"checks": (broken,)})
-    report(cluster, agent.model_copy(update={"status": status}), make_agent("node-a"))
-    cluster.instances.take(make_instance(node="node-a"))
+    add_node(cluster, agent.model_copy(update={"status": status}))
+    CLOCK.seconds += LOST_AFTER.total_seconds() + 1
+    add_node(cluster, make_agent("node-a"))
+    cluster.instances.update(make_instance(node="node-a"))
     found = look(cluster)
     for name in ("agent_up", "ready", "can_thaw"):
         assert found.value(f"tryitnow_node_{name}", node="node-a") == 1
@@ -141,7 +145,7 @@ def test_a_silent_node_is_down_and_its_last_words_stay(cluster: Cluster) -> None
 async def test_a_node_that_is_found_is_timed_and_one_that_is_not_is_counted(
     cluster: Cluster, kubernetes: FakeKubernetes
 ) -> None:
-    instance = cluster.instances.take(kubernetes.put(make_instance()))
+    instance = cluster.instances.update(kubernetes.put(make_instance()))
     await reconcile_instance(kubernetes, cluster, instance.key)
     found = look(cluster)
     assert found.value("tryitnow_bind_refusals_total", reason="CheckpointNotFound") == 1
@@ -152,6 +156,6 @@ async def test_an_instance_whose_time_has_come_is_counted(
     cluster: Cluster, kubernetes: FakeKubernetes
 ) -> None:
     instance = make_instance(ttl=timedelta(seconds=1), created=NOW - timedelta(days=400))
-    instance = cluster.instances.take(kubernetes.put(instance))
+    instance = cluster.instances.update(kubernetes.put(instance))
     await reconcile_instance(kubernetes, cluster, instance.key)
     assert look(cluster).value("tryitnow_instances_expired_total") == 1

@@ -19,7 +19,8 @@ async def libpod(tmp_path: Path) -> AsyncIterator[FakeLibpod]:
     fake = FakeLibpod(socket)
     app = web.Application(client_max_size=1 << 30)
     app.router.add_route("*", "/{path:.*}", fake.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    # As Go's server does it: a request whose client is gone is cancelled.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     await web.UnixSite(runner, str(socket)).start()
     yield fake

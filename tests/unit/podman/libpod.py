@@ -37,6 +37,9 @@ class FakeLibpod:
     def on(self, method: str, path: str, answer: Answer) -> None:
         self._answers[method, path] = answer
 
+    def answer_of(self, method: str, path: str) -> Answer:
+        return self._answers[method, path]
+
     def on_json(self, method: str, path: str, body: object, status: int = 200) -> None:
         async def answer(_: web.Request) -> web.StreamResponse:
             return web.json_response(body, status=status)
@@ -72,3 +75,13 @@ class FakeLibpod:
         if answer is None:
             return web.json_response({"cause": "untold", "message": f"untold: {path}"}, status=500)
         return await answer(request)
+
+
+async def no_content(_: web.Request) -> web.StreamResponse:
+    """Answer that it is done."""
+    return web.Response(status=204)
+
+
+async def not_modified(_: web.Request) -> web.StreamResponse:
+    """Answer that it was so already."""
+    return web.Response(status=304)

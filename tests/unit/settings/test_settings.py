@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tryitnow.api.node import Toleration
 from tryitnow.settings import InvalidSettingError, agent_settings, controller_settings
 
 REQUIRED = {"NODE_NAME": "node-a", "NODE_ADDRESS": "192.0.2.1"}
@@ -79,6 +80,16 @@ def test_the_ports_of_the_metrics_are_free_where_the_programs_run() -> None:
     assert controller_settings({"METRICS_PORT": "9100"}).metrics_port == 9100
     with pytest.raises(InvalidSettingError, match="METRICS_PORT"):
         controller_settings({"METRICS_PORT": "http"})
+
+
+def test_what_the_agents_bear_is_read_as_a_pod_has_it() -> None:
+    text = '[{"key": "for", "value": "demos", "effect": "NoSchedule", "tolerationSeconds": 3}]'
+    borne = (Toleration(key="for", value="demos", effect="NoSchedule"),)
+    assert controller_settings({"AGENT_TOLERATIONS": text}).agent_tolerations == borne
+    assert controller_settings({"AGENT_TOLERATIONS": ""}).agent_tolerations == ()
+    for wrong in ("for=demos", '{"key": "for"}', '[{"operator": "Likes"}]'):
+        with pytest.raises(InvalidSettingError, match="AGENT_TOLERATIONS"):
+            controller_settings({"AGENT_TOLERATIONS": wrong})
 
 
 def test_a_node_takes_no_more_instances_than_it_has_ports() -> None:

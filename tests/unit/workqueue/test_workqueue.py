@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 
 from tryitnow.api.meta import Key
+from tryitnow.backoff import RetryableError
 from tryitnow.workqueue import Reconcile, WorkQueue
 
 A, B = Key("default", "a"), Key("default", "b")
@@ -18,6 +19,14 @@ A, B = Key("default", "a"), Key("default", "b")
 
 class MendableError(Exception):
     """Stands for an error that waiting may mend."""
+
+
+class BusyError(MendableError, RetryableError):
+    """Stands for a server that asks to be left alone for an hour."""
+
+    @property
+    def retry_after(self) -> timedelta:
+        return timedelta(hours=1)
 
 
 MakeQueue = Callable[[Reconcile], WorkQueue]
@@ -157,16 +166,33 @@ async def test_a_bug_of_ours_is_logged_with_its_traceback_and_stops_nobody_else(
 async def test_a_change_ends_the_pause_before_a_retry(make_queue: MakeQueue) -> None:
     looks: list[float] = []
 
-    async def reconcile(_: Key) -> timedelta:
+    async def reconcile(_: Key) -> None:
         looks.append(time.monotonic())
-        return timedelta(hours=1)
+        if len(looks) < 3:
+            raise BusyError  # which asks for an hour
 
     queue = make_queue(reconcile)
     queue.add(A)
-    await until(lambda: len(looks) == 1)
-    await asyncio.sleep(0.01)
-    queue.add(A)
-    await until(lambda: len(looks) == 2)
+    for number in (1, 2, 3):
+        await until(lambda number=number: len(looks) == number)  # type: ignore[misc]
+        await asyncio.sleep(0.01)
+        queue.add(A)
+
+
+async def test_whoever_asks_for_more_time_before_the_next_try_gets_it(
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks = 0
+
+    async def reconcile(_: Key) -> None:
+        nonlocal looks
+        looks += 1
+        raise BusyError
+
+    make_queue(reconcile).add(A)
+    await until(lambda: looks == 1)
+    await until(lambda: bool(caplog.records))
+    assert "again in 1:" in caplog.text, "an hour and its jitter"
 
 
 async def test_it_looks_again_when_it_was_asked_to(make_queue: MakeQueue) -> None:
@@ -222,9 +248,7 @@ async def test_an_interrupt_before_the_work_began_still_looks(make_queue: MakeQu
     queue = make_queue(reconcile)
     queue.add(A)
     queue.interrupt(A)
-    await asyncio.sleep(0.01)
-    queue.add(A)
-    await until(lambda: len(looks) >= 1)
+    await until(lambda: looks == [A])
 
 
 async def test_an_interrupt_reaches_a_key_that_waits_for_a_slot(make_queue: MakeQueue) -> None:

@@ -31,6 +31,12 @@ if waits[ready.reason] then
   return hs
 end
 
+-- A quota or a policy refuses what the controller orders: somebody has to change it.
+if ready.reason == "CannotCreateNodeCheckpoint" then
+  hs.status = "Degraded"
+  return hs
+end
+
 -- Failures that the world may mend are tried for ever; others are given up after three, too.
 if (status.buildAttempts or 0) >= 3 then
   hs.status = "Degraded"

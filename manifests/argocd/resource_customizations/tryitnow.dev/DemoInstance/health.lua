@@ -38,6 +38,7 @@ end
 
 -- Tried again for ever, or until somebody acts. All other failures end in Stalled after three tries.
 local lasts = {
+  CannotWriteStatus = true,
   CheckpointNotFound = true,
   ImagePullFailed = true,
   NodeLost = true,

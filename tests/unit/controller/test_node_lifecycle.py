@@ -2,57 +2,74 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from tests.unit.builders import (
-    NOW,
+    Clock,
+    add_node,
     make_agent,
     make_condition,
     make_copy,
     make_instance,
-    make_silent_agent,
-    report,
+    make_node,
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
-from tryitnow.api.meta import ConditionStatus, Resource, find_condition
+from tryitnow.api.meta import ConditionStatus, Key, Resource, find_condition
+from tryitnow.api.nodeagent import LOST_AFTER
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.controller.agents import AgentStore
 from tryitnow.controller.cluster import Cluster
-from tryitnow.controller.lost import is_lost, sweep
+from tryitnow.controller.node_lifecycle import release_lost_nodes
 from tryitnow.kubernetes.errors import KubernetesError, RefusedError
 
 Phase = DemoInstancePhase
 
 
+CLOCK = Clock()
+
+
 def make_cluster(kubernetes: FakeKubernetes, *resources: Resource) -> Cluster:
     """Two nodes, of which node-b is silent, and these objects."""
-    cluster = Cluster(node_labels={"node-a": {}, "node-b": {}}, listed=True)
-    report(cluster, make_agent("node-a"), make_silent_agent("node-b"))
+    cluster = Cluster(agents=AgentStore(CLOCK), listed=True)
+    add_node(cluster, make_agent("node-b"))
+    CLOCK.seconds += LOST_AFTER.total_seconds() + 1
+    add_node(cluster, make_agent("node-a"))
     for resource in resources:
         known = kubernetes.put(resource)
         if isinstance(known, DemoInstance):
-            cluster.instances.take(known)
+            cluster.instances.update(known)
         elif isinstance(known, NodeCheckpoint):
-            cluster.copies.take(known)
+            cluster.copies.update(known)
     return cluster
 
 
 def test_a_node_is_lost_when_nobody_there_can_act(kubernetes: FakeKubernetes) -> None:
     cluster = make_cluster(kubernetes)
-    assert not is_lost(cluster, "node-a", NOW)
-    assert is_lost(cluster, "node-b", NOW), "its agent is silent"
-    assert is_lost(cluster, "node-c", NOW), "it has no agent"
-    del cluster.node_labels["node-a"]
-    assert is_lost(cluster, "node-a", NOW), "it was removed; its agent's last word may be fresh"
+    assert not cluster.is_lost("node-a")
+    assert cluster.is_lost("node-b"), "its agent is silent"
+    add_node(cluster, "node-c")
+    assert cluster.is_lost("node-c"), "it has no agent"
+    cluster.nodes.forget(Key("", "node-a"))
+    assert cluster.is_lost("node-a"), "it was removed; its agent's last word may be fresh"
+
+
+def test_a_node_that_cannot_be_read_has_not_left_the_cluster(kubernetes: FakeKubernetes) -> None:
+    cluster = make_cluster(kubernetes)
+    body = make_node("node-a").model_copy().to_api()
+    cluster.nodes.ingest({**body, "spec": {"taints": "of another version"}})
+    assert not cluster.is_lost("node-a")
+    assert "node-a" in cluster.architectures()
 
 
 async def test_what_is_deleted_does_not_wait_for_a_lost_node(kubernetes: FakeKubernetes) -> None:
     instance = make_instance(node="node-b", deleting=True, finalizer=True)
     copy = make_copy("node-b", deleting=True)
     cluster = make_cluster(kubernetes, instance, copy)
-    await sweep(kubernetes, cluster, NOW)
+    await release_lost_nodes(kubernetes, cluster)
     assert not kubernetes.has(instance)
     assert not kubernetes.has(copy)
     assert kubernetes.reasons() == ["NodeLost", "NodeLost"]
@@ -62,7 +79,7 @@ async def test_what_is_deleted_waits_for_a_living_node(kubernetes: FakeKubernete
     instance = make_instance(node="node-a", deleting=True, finalizer=True)
     copy = make_copy("node-a", deleting=True)
     cluster = make_cluster(kubernetes, instance, copy)
-    await sweep(kubernetes, cluster, NOW)
+    await release_lost_nodes(kubernetes, cluster)
     assert kubernetes.has(instance)
     assert kubernetes.has(copy)
     assert kubernetes.events == []
@@ -72,7 +89,7 @@ async def test_copies_on_a_silent_node_stay_unless_they_are_deleted(
     kubernetes: FakeKubernetes,
 ) -> None:
     copy = make_copy("node-b")
-    await sweep(kubernetes, make_cluster(kubernetes, copy), NOW)
+    await release_lost_nodes(kubernetes, make_cluster(kubernetes, copy))
     assert kubernetes.find(copy).has_finalizer
 
 
@@ -80,7 +97,7 @@ async def test_a_demo_on_a_lost_node_is_said_to_be_cut_off(kubernetes: FakeKuber
     demo = make_instance(
         node="node-b", phase=Phase.READY, conditions=(make_condition("Ready"),), url="http://b/"
     )
-    await sweep(kubernetes, make_cluster(kubernetes, demo), NOW)
+    await release_lost_nodes(kubernetes, make_cluster(kubernetes, demo))
     status = kubernetes.find(demo).status
     ready = find_condition(status.conditions, "Ready")
     assert ready is not None
@@ -92,7 +109,7 @@ async def test_a_demo_on_a_lost_node_is_said_to_be_cut_off(kubernetes: FakeKuber
 async def test_it_is_said_once(kubernetes: FakeKubernetes) -> None:
     cluster = make_cluster(kubernetes, make_instance(node="node-b", phase=Phase.READY))
     for _ in range(3):
-        await sweep(kubernetes, cluster, NOW)
+        await release_lost_nodes(kubernetes, cluster)
     assert kubernetes.reasons() == ["NodeLost"]
     assert len(kubernetes.writes) == 1
 
@@ -109,7 +126,7 @@ async def test_it_is_said_once(kubernetes: FakeKubernetes) -> None:
 async def test_about_others_nothing_is_said(
     kubernetes: FakeKubernetes, instance: DemoInstance
 ) -> None:
-    await sweep(kubernetes, make_cluster(kubernetes, instance), NOW)
+    await release_lost_nodes(kubernetes, make_cluster(kubernetes, instance))
     assert kubernetes.writes == []
     assert kubernetes.events == []
 
@@ -120,10 +137,10 @@ async def test_what_somebody_changes_meanwhile_is_let_go_in_the_next_sweep(
     instance = make_instance(node="node-b", deleting=True, finalizer=True)
     cluster = make_cluster(kubernetes, instance)
     changed = kubernetes.put(instance)
-    await sweep(kubernetes, cluster, NOW)
+    await release_lost_nodes(kubernetes, cluster)
     assert kubernetes.has(instance)
-    cluster.instances.take(changed)
-    await sweep(kubernetes, cluster, NOW)
+    cluster.instances.update(changed)
+    await release_lost_nodes(kubernetes, cluster)
     assert not kubernetes.has(instance)
 
 
@@ -131,7 +148,7 @@ async def test_a_demo_that_is_gone_meanwhile_is_no_error(kubernetes: FakeKuberne
     demo = make_instance(node="node-b", phase=Phase.READY)
     cluster = make_cluster(kubernetes, demo)
     await kubernetes.delete(demo)
-    await sweep(kubernetes, cluster, NOW)
+    await release_lost_nodes(kubernetes, cluster)
     assert kubernetes.events == []
 
 
@@ -152,7 +169,7 @@ async def test_one_object_that_is_refused_does_not_keep_the_others_waiting() -> 
     strange = make_instance("a-strange-one", node="node-b", phase=Phase.READY)
     deleted = make_instance("deleted", node="node-b", deleting=True, finalizer=True)
     kubernetes.refused = strange.metadata.name
-    await sweep(kubernetes, make_cluster(kubernetes, strange, deleted), NOW)
+    await release_lost_nodes(kubernetes, make_cluster(kubernetes, strange, deleted))
     assert not kubernetes.has(deleted)
 
 
@@ -160,4 +177,63 @@ async def test_an_api_server_that_is_away_ends_the_sweep(kubernetes: FakeKuberne
     cluster = make_cluster(kubernetes, make_instance(node="node-b", phase=Phase.READY))
     kubernetes.is_down = True
     with pytest.raises(KubernetesError):
-        await sweep(kubernetes, cluster, NOW)
+        await release_lost_nodes(kubernetes, cluster)
+
+
+async def test_a_step_of_the_wall_clock_loses_no_node(
+    kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent was heard of two seconds before somebody set the clock a minute ahead."""
+    demo = make_instance(node="node-a", phase=Phase.READY, deleting=False)
+    going = make_instance("going", node="node-a", deleting=True, finalizer=True)
+    cluster = make_cluster(kubernetes, demo, going)
+    await release_lost_nodes(kubernetes, cluster)
+    CLOCK.seconds += 2
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 60)
+    await release_lost_nodes(kubernetes, cluster)
+    assert kubernetes.events == []
+    assert kubernetes.find(going).has_finalizer
+
+
+async def test_what_cannot_be_read_is_let_go_of_on_a_lost_node_as_well(
+    kubernetes: FakeKubernetes,
+) -> None:
+    cluster = make_cluster(kubernetes)
+    strange = []
+    for resource in (
+        make_instance("a", node="node-b", deleting=True, finalizer=True),
+        make_copy("node-b", deleting=True),
+    ):
+        body = resource.to_api()
+        body["spec"] = {"nodeName": "node-b", "of": "a newer version"}
+        kubernetes.put_body(type(resource), body)
+        store: Any = cluster.instances if isinstance(resource, DemoInstance) else cluster.copies
+        store.ingest(body)
+        strange.append(resource)
+    on_a_living_node = make_copy("node-a", deleting=True, checkpoint="other")
+    body = {**on_a_living_node.to_api(), "spec": {"nodeName": "node-a"}}
+    kubernetes.put_body(NodeCheckpoint, body)
+    cluster.copies.ingest(body)
+    await release_lost_nodes(kubernetes, cluster)
+    assert [kubernetes.has(resource) for resource in strange] == [False, False]
+    assert kubernetes.has(on_a_living_node), "its agent lets it go"
+    assert kubernetes.reasons() == ["NodeLost", "NodeLost"]
+
+
+async def test_a_finalizer_that_may_not_be_removed_is_said_once(
+    kubernetes: FakeKubernetes,
+) -> None:
+    cluster = make_cluster(kubernetes, make_instance(node="node-b", deleting=True, finalizer=True))
+    kubernetes.refusals["PATCH", "demoinstances"] = RefusedError("a policy says no")
+    for _ in range(3):
+        await release_lost_nodes(kubernetes, cluster)
+    assert kubernetes.reasons() == ["CannotRemoveFinalizer"]
+
+
+async def test_what_is_refused_on_one_lost_node_is_said_once(kubernetes: FakeKubernetes) -> None:
+    cluster = make_cluster(kubernetes, make_instance(node="node-b", phase=Phase.READY))
+    kubernetes.refusals["PATCH", "demoinstances/status"] = RefusedError("a policy says no")
+    for _ in range(3):
+        await release_lost_nodes(kubernetes, cluster)
+    assert kubernetes.reasons() == ["CannotWriteStatus"]

@@ -14,7 +14,7 @@ from tryitnow.kubernetes.raw import get_json
 
 
 @dataclass(frozen=True)
-class RecordedEvent:
+class EventRecord:
     """What somebody told about an object."""
 
     at: datetime
@@ -25,7 +25,7 @@ class RecordedEvent:
     """Kind and name of the object, such as ``DemoInstance/annas-demo``."""
 
 
-async def events_about(api: aio.ApiClient, resource: Resource) -> list[RecordedEvent]:
+async def events_about(api: aio.ApiClient, resource: Resource) -> list[EventRecord]:
     """Return the Events about this very object, the oldest first.
 
     Raises:
@@ -36,7 +36,7 @@ async def events_about(api: aio.ApiClient, resource: Resource) -> list[RecordedE
     return await _list(api, resource.metadata.namespace or "default", selector)
 
 
-async def events_in(api: aio.ApiClient, namespace: str) -> list[RecordedEvent]:
+async def events_in(api: aio.ApiClient, namespace: str) -> list[EventRecord]:
     """Return all Events of a namespace ("" for all), the oldest first.
 
     Raises:
@@ -46,7 +46,7 @@ async def events_in(api: aio.ApiClient, namespace: str) -> list[RecordedEvent]:
     return await _list(api, namespace, "")
 
 
-async def _list(api: aio.ApiClient, namespace: str, selector: str) -> list[RecordedEvent]:
+async def _list(api: aio.ApiClient, namespace: str, selector: str) -> list[EventRecord]:
     within = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
     path = f"/apis/events.k8s.io/v1{within}/events"
     query = {"fieldSelector": selector} if selector else None
@@ -54,7 +54,7 @@ async def _list(api: aio.ApiClient, namespace: str, selector: str) -> list[Recor
     return sorted((_event(item) for item in found["items"]), key=lambda event: event.at)
 
 
-def _event(item: dict[str, Any]) -> RecordedEvent:
+def _event(item: dict[str, Any]) -> EventRecord:
     # The older core/v1 shape has its times under other names.
     at = (
         item.get("eventTime")
@@ -62,7 +62,7 @@ def _event(item: dict[str, Any]) -> RecordedEvent:
         or item["metadata"]["creationTimestamp"]
     )
     regarding = item.get("regarding") or {}
-    return RecordedEvent(
+    return EventRecord(
         at=datetime.fromisoformat(at),
         is_warning=item.get("type") == "Warning",
         reason=item.get("reason") or "",

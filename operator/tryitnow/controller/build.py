@@ -1,0 +1,256 @@
+"""The build of the revision that the spec describes: its node, its progress, its failures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from tryitnow.api.checkpoint import BuildFailure, Checkpoint, CheckpointPhase
+from tryitnow.api.meta import find_condition
+from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase, NodeCheckpointSpec
+from tryitnow.controller.nodes import NodeState, preference
+from tryitnow.controller.observed import Observed, PlannedEvent
+from tryitnow.controller.refusals import Attempt
+from tryitnow.controller.retry import is_final, pause
+
+Phase = NodeCheckpointPhase
+
+RESYNC_INTERVAL = timedelta(seconds=20)
+"""Silence of a node is no event: it must be looked for."""
+
+BUILD_RESYNC_INTERVAL = timedelta(seconds=5)
+"""The same during a build."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The failed builds of one revision."""
+
+    attempts: int = 0
+    last: BuildFailure | None = None
+    retry_at: datetime | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether only a change of the spec starts another build."""
+        return self.last is not None and is_final(self.last.reason, self.attempts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """The state of the build, and the next actions."""
+
+    phase: CheckpointPhase = CheckpointPhase.PENDING
+    reason: str = ""
+    message: str = ""
+    order: NodeCheckpointSpec | None = None
+    """The NodeCheckpoint to create on the node that builds."""
+
+    delete: tuple[NodeCheckpoint, ...] = ()
+    """Leftovers of earlier builds."""
+
+    failures: Failures = field(default_factory=Failures)
+    events: tuple[PlannedEvent, ...] = ()
+    requeue_after: timedelta = RESYNC_INTERVAL
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it was given up."""
+        return self.phase is CheckpointPhase.FAILED
+
+
+def plan_build(observed: Observed) -> Build:
+    """Decide about the build of the wanted revision, of which no good copy exists."""
+    mine = [copy for copy in observed.present if copy.spec.revision == observed.wanted]
+    building = [copy for copy in mine if copy.spec.fetch is None and not copy.is_deleting]
+    failures = _known_failures(observed)
+    events: list[PlannedEvent] = []
+    failed: list[NodeCheckpoint] = []
+    for copy in building:
+        failure = _failure_of(observed, copy)
+        if failure is None:
+            return replace(_under_way(copy, failures), delete=tuple(failed), events=tuple(events))
+        failed.append(copy)
+        if failures.last is None or failures.last.node_checkpoint_uid != copy.metadata.uid:
+            # Counted once, however often it is seen.
+            failures = _add(failures, failure)
+            note = f"on {failure.node_name}: {failure.message}"
+            events.append(PlannedEvent(failure.reason, note, is_warning=True))
+    if building or any(copy.is_deleting for copy in mine):
+        waiting = "waiting until the leftovers of an earlier build are removed"
+        told = _after_failure(observed, failures, tuple(failed), tuple(events))
+        return told or Build(reason="CleaningUp", message=waiting)
+    # Copies that only fetch have no source any more.
+    leftovers = tuple(mine)
+    is_paused = failures.retry_at is not None and failures.retry_at > observed.at
+    if failures.is_final or is_paused:
+        told = _after_failure(observed, failures, leftovers)
+        if told is not None:
+            return told
+    return _order(observed, failures, leftovers)
+
+
+def _known_failures(observed: Observed) -> Failures:
+    """Return the failures so far; a new revision starts without any."""
+    status = observed.checkpoint.status
+    if observed.wanted not in {status.candidate_revision, status.current_revision}:
+        return Failures()
+    return Failures(status.build_attempts, status.last_failure, status.retry_at)
+
+
+def _failure_of(observed: Observed, copy: NodeCheckpoint) -> BuildFailure | None:
+    """Return why a build will not succeed; None while it may."""
+    node = copy.spec.node_name
+    state = observed.nodes.get(node)
+    if copy.status.phase is Phase.FAILED:
+        condition = find_condition(copy.status.conditions, "Ready")
+        reason = condition.reason if condition else "BuildFailed"
+        message = condition.message if condition else ""
+    elif copy.status.phase is Phase.QUARANTINED:
+        reason, message = "CopiesLost", f"the last copy, on {node}, is damaged"
+    elif state is None or state.is_lost:
+        reason, message = "NodeLost", f"node {node} fell silent during the build"
+    else:
+        return None
+    return BuildFailure(
+        node_checkpoint_uid=copy.metadata.uid,
+        node_name=node,
+        reason=reason,
+        message=message,
+        time=observed.at,
+    )
+
+
+def _add(failures: Failures, failure: BuildFailure) -> Failures:
+    attempts = failures.attempts + 1
+    retry_at = failure.time + pause(attempts, failure.node_checkpoint_uid)
+    is_over = is_final(failure.reason, attempts)
+    return Failures(attempts, failure, None if is_over else retry_at)
+
+
+def _under_way(copy: NodeCheckpoint, failures: Failures) -> Build:
+    verifying = copy.status.phase is Phase.VERIFYING
+    phase = CheckpointPhase.VERIFYING if verifying else CheckpointPhase.BUILDING
+    message = f"on {copy.spec.node_name}: {copy.status.progress or 'waiting for its agent'}"
+    if failures.last is not None:
+        # Else the cause would be out of sight each time that it is tried again.
+        last = failures.last
+        message += f"\nThe last try, on {last.node_name}, failed: {last.message}"
+    return Build(
+        phase=phase,
+        reason=str(phase),
+        message=message,
+        failures=failures,
+        requeue_after=BUILD_RESYNC_INTERVAL,
+    )
+
+
+def _after_failure(
+    observed: Observed,
+    failures: Failures,
+    delete: tuple[NodeCheckpoint, ...],
+    events: tuple[PlannedEvent, ...] = (),
+) -> Build | None:
+    """Describe the last failure and the next step; None without a failure."""
+    if failures.last is None:
+        return None
+    left = failures.retry_at - observed.at if failures.retry_at else timedelta()
+    if failures.is_final:
+        ahead = f"Given up after {failures.attempts} tries: change the spec to try again."
+    elif left > timedelta():
+        ahead = f"Next try in {left.total_seconds():.0f} s."
+    else:
+        ahead = "Trying again."
+    return Build(
+        phase=CheckpointPhase.FAILED if failures.is_final else CheckpointPhase.PENDING,
+        reason=failures.last.reason,
+        message=f"{failures.last.message}\n{ahead} (node {failures.last.node_name})",
+        delete=delete,
+        failures=failures,
+        events=events,
+        requeue_after=left if left > timedelta() else RESYNC_INTERVAL,
+    )
+
+
+def _order(observed: Observed, failures: Failures, leftovers: tuple[NodeCheckpoint, ...]) -> Build:
+    """Have a node build, where one can and the API server lets us say so."""
+    avoid = failures.last.node_name if failures.last else None
+    builder = choose_builder(observed.checkpoint, observed.selected, avoid)
+    if builder is None:
+        reason, message = _nobody_builds(observed)
+        return Build(reason=reason, message=message, delete=leftovers, failures=failures)
+    if (refusal := observed.refused.get(Attempt.CREATE)) is not None:
+        message = f"no build can be ordered on {builder.name}: {refusal}"
+        return Build(reason=refusal.reason, message=message, delete=leftovers, failures=failures)
+    order = NodeCheckpointSpec(
+        checkpoint=observed.checkpoint.metadata.name,
+        revision=observed.wanted,
+        node_name=builder.name,
+        blueprint=observed.checkpoint.spec.blueprint(),
+    )
+    return Build(
+        phase=CheckpointPhase.BUILDING,
+        reason="Building",
+        message=f"on {builder.name}: not ordered yet",
+        order=order,
+        delete=leftovers,
+        failures=failures,
+        requeue_after=BUILD_RESYNC_INTERVAL,
+    )
+
+
+def choose_builder(
+    checkpoint: Checkpoint, candidates: list[NodeState], avoid: str | None
+) -> NodeState | None:
+    """Return the node that is to build: one that can freeze, if possible not the one that failed.
+
+    A build needs memory for the application twice (once frozen, once in the test restore), so
+    memory decides before chance does.
+    """
+    disk_bytes = _expected_disk_bytes(checkpoint)
+    able = [state for state in candidates if not _unable_reason(state, disk_bytes)]
+    return min(
+        able,
+        key=lambda state: (
+            state.name == avoid,
+            # In steps of a gigabyte, or the noise of a few pages would decide.
+            -(state.agent.status.memory_available_bytes >> 30),
+            preference(checkpoint.metadata.uid, state.name),
+        ),
+        default=None,
+    )
+
+
+def _expected_disk_bytes(checkpoint: Checkpoint) -> int:
+    """Estimate the size of the archive: that of the revision before."""
+    archive = checkpoint.status.archive
+    return archive.size_bytes if archive is not None else 0
+
+
+def _unable_reason(state: NodeState, disk_bytes: int) -> str:
+    """Say why a node cannot build; empty where it can."""
+    if closed := state.closed_reason(disk_bytes):
+        ready = find_condition(state.agent.status.conditions, "Ready")
+        is_unfit = not state.is_lost and not state.agent.is_fit
+        return f"{closed}: {ready.message}" if is_unfit and ready and ready.message else closed
+    if not state.can_restore:
+        criu = find_condition(state.agent.status.conditions, "CRIUAvailable")
+        return criu.message if criu else "has not reported yet"
+    return ""
+
+
+def _nobody_builds(observed: Observed) -> tuple[str, str]:
+    if not observed.selected:
+        return "NoNode", (
+            "no node runs an agent and matches spec.distribution.nodeSelector; "
+            "see `kubectl get nodeagents`"
+        )
+    disk_bytes = _expected_disk_bytes(observed.checkpoint)
+    why = "; ".join(
+        f"{state.name}: {_unable_reason(state, disk_bytes)}" for state in observed.selected
+    )
+    if all(state.closed_reason(disk_bytes) for state in observed.selected):
+        return "NoNode", f"no selected node takes a build. {why}"
+    return "CRIUNotAvailable", (
+        f"no selected node can freeze it; demos start cold until one can. {why}"
+    )

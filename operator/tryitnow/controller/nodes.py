@@ -1,0 +1,109 @@
+"""The nodes as decisions see them: their abilities, and why one gets nothing new."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tryitnow.api.checkpoint import Distribution
+from tryitnow.api.node import ClusterNode, Toleration
+from tryitnow.api.nodeagent import NodeAgent
+
+ARCHITECTURE = "kubernetes.io/arch"
+"""Label that the kubelet puts on its Node (Kubernetes' well-known labels)."""
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node with an agent, at one moment."""
+
+    agent: NodeAgent
+    node: ClusterNode | None
+    """None where the cluster has no such node any more."""
+
+    is_lost: bool = False
+    """Whether nothing was heard of the agent for too long."""
+
+    reserved_disk_bytes: int = 0
+    """Disk that work under way will take of which the agent's last report does not know."""
+
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints that agents bear."""
+
+    @property
+    def name(self) -> str:
+        """Name of the node."""
+        return self.agent.metadata.name
+
+    @property
+    def can_run(self) -> bool:
+        """Whether demos can run there."""
+        return self.agent.is_fit and not self.is_lost
+
+    @property
+    def can_restore(self) -> bool:
+        """Whether the node can checkpoint and restore."""
+        return self.can_run and self.agent.has_criu
+
+    @property
+    def closed_by_cluster(self) -> str:
+        """Say why the cluster wants nothing new on the node; empty where it does."""
+        return self.node.closed_by(self.tolerations) if self.node else "is not in the cluster"
+
+    def closed_reason(self, disk_bytes: int | None = None) -> str:
+        """Say why nothing new is given to the node; empty where it is open.
+
+        The status of each waiting object repeats it, so it must not change from moment to moment.
+
+        Args:
+            disk_bytes: Disk that the new object takes, as far as that is known; None leaves the
+                disk out.
+
+        """
+        if self.is_lost:
+            return "is silent"
+        if not self.agent.is_fit:
+            return "is not ready"
+        if closed := self.closed_by_cluster:
+            return closed
+        if self.agent.is_stopping:
+            return "has its agent stopped"
+        return "" if disk_bytes is None else self.disk_shortage(disk_bytes)
+
+    def disk_shortage(self, disk_bytes: int = 0) -> str:
+        """Say that the node's disk has no room for so much; empty where it has."""
+        status = self.agent.status
+        free_bytes = status.disk_available_bytes - self.reserved_disk_bytes
+        if free_bytes > 0 and free_bytes >= disk_bytes + status.disk_reserve_bytes:
+            return ""
+        reserve = status.disk_reserve_bytes
+        is_too_large = disk_bytes >> 20 and free_bytes >= reserve
+        needed = f"it needs {_mib(disk_bytes)}" if is_too_large else ""
+        kept = f"{_mib(reserve)} of it must stay free" if reserve else ""
+        why = " and ".join(part for part in (needed, kept) if part)
+        return f"is short of disk: {why}" if why else "is short of disk"
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.0f} MiB"
+
+
+def selected(distribution: Distribution, nodes: Iterable[NodeState]) -> list[NodeState]:
+    """Return the nodes that the node selector picks, healthy or not."""
+    wanted = distribution.node_selector.items()
+    return [
+        state
+        for state in nodes
+        if state.node is not None
+        and not state.agent.is_deleting
+        and all(state.node.metadata.labels.get(key) == value for key, value in wanted)
+    ]
+
+
+def preference(seed: str, node_name: str) -> str:
+    """Return a sort key that spreads different checkpoints over the nodes, the same each time.
+
+    Rendezvous hashing: when a node comes or goes, the others keep what they hold.
+    """
+    return hashlib.sha256(f"{seed}/{node_name}".encode()).hexdigest()

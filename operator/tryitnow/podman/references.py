@@ -1,0 +1,80 @@
+"""Names of images, as people write them and as they are meant."""
+
+from __future__ import annotations
+
+import re
+
+from tryitnow.podman.errors import ImageNameError
+
+_HUB = "docker.io"
+_OLD_HUB = "index.docker.io"
+_NODES_OWN = "localhost"
+_DEFAULT_TAG = "latest"
+
+# As in the reference grammar of the distribution project, which containerd and Podman use.
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_HOST = (
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
+_REFERENCE = re.compile(
+    rf"(?P<host>(?:{_HOST}|\[[0-9a-fA-F:]+\])(?::[0-9]+)?)"
+    rf"/(?P<path>{_PART}(?:/{_PART})*)"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
+    re.ASCII,
+)
+_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+_LONGEST_PATH = 255
+
+
+def full_reference(name: str) -> str:
+    """Return what a name of an image means, as containerd resolves it for a Pod.
+
+    ``nginx`` is ``docker.io/library/nginx:latest``. Where a name has a tag and a digest, the digest
+    alone counts.
+
+    Raises:
+        ImageNameError: it names no image of a registry.
+
+    """
+    if _ID.fullmatch(name):
+        raise _wrong(name, "an ID means an image of one node only")
+    first, slash, rest = name.partition("/")
+    if not slash or not _is_host(first):
+        first, rest = _HUB, name
+    if first == _OLD_HUB:
+        first = _HUB
+    if first == _HUB and "/" not in rest:
+        rest = f"library/{rest}"
+    if first == _NODES_OWN:
+        raise _wrong(name, "such an image is on one node only, and in no registry")
+    found = _REFERENCE.fullmatch(f"{first}/{rest}")
+    if found is None or len(found["path"]) > _LONGEST_PATH:
+        raise _wrong(name, "it is no name of an image")
+    repository = f"{found['host']}/{found['path']}"
+    if found["digest"]:
+        return f"{repository}@{found['digest']}"
+    return f"{repository}:{found['tag'] or _DEFAULT_TAG}"
+
+
+def is_pinned(reference: str) -> bool:
+    """Whether a reference means the same layers for ever."""
+    return "@sha256:" in reference
+
+
+def repository_of(reference: str) -> str:
+    """Return a full reference without tag and digest."""
+    repository = reference.partition("@")[0]
+    head, slash, last = repository.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
+
+
+def _is_host(first: str) -> bool:
+    return first == _NODES_OWN or "." in first or ":" in first or first != first.lower()
+
+
+def _wrong(name: str, why: str) -> ImageNameError:
+    return ImageNameError(
+        f"image {name!r}: {why}; write it as registry.example.com/name:tag or, for Docker Hub, "
+        "as name:tag"
+    )

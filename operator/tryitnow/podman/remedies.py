@@ -1,0 +1,109 @@
+"""From CRIU's message to what a person does about it. Each was met on real applications.
+
+docs/checkpoint.md has the same table. Limits of the node have theirs in ``limits``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What a person does about a message.
+
+    Attributes:
+        sign: What stands in the message.
+        text: What to do.
+
+    """
+
+    sign: str
+    text: str
+
+
+REMEDIES = (
+    Remedy("file locks are hold", "set spec.criu.fileLocks: true"),
+    Remedy("io_uring", "switch io_uring off in the application (MariaDB: innodb_use_native_aio=0)"),
+    Remedy(
+        "In-flight connection",
+        "somebody connected, and the application has not accepted the connection yet: let it "
+        "accept, or stop what connects (a probe, a worker of its own) before the checkpoint. The "
+        "line skip-in-flight in /etc/criu/crun.conf of the agents' Podman makes CRIU drop such "
+        "connections",
+    ),
+    Remedy(
+        "Connected TCP socket",
+        "close the connection before the checkpoint, or set spec.criu.tcp",
+    ),
+    Remedy(
+        "Unsupported proto 262",
+        "the application listens by Multipath TCP, as programs made with Go do: set "
+        "GODEBUG=multipathtcp=0 in its environment",
+    ),
+    Remedy(
+        "ghost file",
+        "close the deleted file before the checkpoint, or raise ghost-limit in /etc/criu/crun.conf",
+    ),
+    Remedy(
+        "Can't lookup mount",
+        "remove the bind mount, or keep the data inside the container; POSIX message queues "
+        "(/dev/mqueue) cannot be checkpointed",
+    ),
+    Remedy(
+        "Can't dump that handle",
+        "a file is watched (inotify) that lies where CRIU does not look for it: name its directory "
+        "in /etc/criu/crun.conf of the agents' Podman, as irmap-scan-path=/DIRECTORY",
+    ),
+    Remedy(
+        "Can't get rlimit",
+        "CRIU may not read the limits of another user's process: Podman needs CAP_SYS_RESOURCE on "
+        "this node, as the agent's privileged Pod has it",
+    ),
+    Remedy(
+        "nested user namespace",
+        "a process runs in a user namespace of its own, as a browser's sandbox does: switch that "
+        "off (Chromium: --no-sandbox)",
+    ),
+    Remedy(
+        "Can't dump file",
+        "the application has a file open that CRIU cannot checkpoint, such as a device; CRIU's "
+        "message names it: close it before the checkpoint",
+    ),
+    Remedy(
+        "infect",
+        "a mapping cannot be taken over, as PHP's JIT buffer is: set opcache.jit_buffer_size=0",
+    ),
+    Remedy(
+        "MADV_GUARD_INSTALL",
+        "the node's kernel (Linux 6.13 to 6.15) has light guard pages and does not show them to "
+        "CRIU: use Linux 6.16 or newer, or an image with a glibc older than 2.42",
+    ),
+)
+
+_EXIT_CODES = {
+    132: (
+        "it executed an instruction that this processor lacks (SIGILL), as after a restore on "
+        "another kind of machine: keep the Checkpoint to one kind of node by "
+        "spec.distribution.nodeSelector"
+    ),
+}
+"""By a container's exit code: 128 and the signal."""
+
+
+def remedy_for(lines: Iterable[str]) -> str:
+    """Return what to do about the first line, in reading order, that something is known about.
+
+    Empty where nothing is.
+    """
+    for line in lines:
+        for remedy in REMEDIES:
+            if remedy.sign in line:
+                return remedy.text
+    return ""
+
+
+def remedy_for_exit(exit_code: int) -> str:
+    """Return what is known about a container's exit code; empty for most."""
+    return _EXIT_CODES.get(exit_code, "")
