@@ -188,6 +188,12 @@ def test_open_files(
     assert found in check.found
 
 
+def test_of_several_limits_of_open_files_the_worst_is_told(node: Node) -> None:
+    full = node.with_limits(files=Usage(1000, 1000), open_files=20_000, most_open_files=65_536)
+    assert full.check("open files").verdict is FAIL
+    assert "none left for another demo" in full.check("open files").found
+
+
 def test_the_usual_inotify_limit_holds_few_demos(node: Node) -> None:
     check = node.with_limits(inotify_instances=128, inotify_watches=192_536).check("inotify")
     assert check.verdict is WARN
@@ -215,7 +221,7 @@ def test_used_up_inotify_instances_are_told_although_the_limit_looks_high(node: 
 def test_the_usual_aio_limit_holds_few_databases(node: Node) -> None:
     check = node.with_limits(aio=Usage(65536, 0)).check("AIO")
     assert check.verdict is WARN
-    assert check.found == "0 of 65536 events: it holds 24 of 110 demos with a MySQL each"
+    assert check.found == "0 of 65536 events: it holds 24 of 110 demos with a MySQL"
     assert "`sysctl -w fs.aio-max-nr=524288`" in check.remedy
 
 
