@@ -104,8 +104,8 @@ class AgentSettings:
     """Pause between two probes of a demo that is ready."""
 
     doctor_timeout: timedelta | None
-    """How long doctor waits for a program or for Podman's answer about itself. None: 5 s at first,
-    longer with each examination in a row that got no answer."""
+    """How long doctor waits for a program; longer for Podman's answer and for ``criu check``. None:
+    5 s at first, longer where the node is busy, and with each examination that got no answer."""
 
     transfer_port: int
     transfer_token_file: Path

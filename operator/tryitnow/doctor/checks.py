@@ -46,6 +46,8 @@ def unanswered(facts: NodeFacts) -> dict[str, str]:
         CheckName.GATE: facts.nft,
     }
     late = {name: outcome.output for name, outcome in asked.items() if outcome.timed_out}
+    if facts.libcriu is None and facts.podman and facts.podman.runtime_name == "crun":
+        late.setdefault(CheckName.RUNTIME, "ldconfig or ldd did not end in time")
     if facts.podman_timed_out:
         late[CheckName.PODMAN] = facts.podman_problem
     return {str(name): what for name, what in late.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from tryitnow.doctor.disk import DirectoryFacts, DiskFacts, look_at_directory, l
 from tryitnow.doctor.host import Host, Outcome, podmans_host
 from tryitnow.doctor.kernel import KernelFacts, look_at_kernel
 from tryitnow.doctor.mounts import MountFacts, look_at_mounts
-from tryitnow.doctor.network import NetworkFacts, look_at_network
+from tryitnow.doctor.network import NetworkFacts, look_at_network, seen_twice, strays
 from tryitnow.doctor.patience import Patience, patience
-from tryitnow.doctor.podman import PodmanFacts, ask_podman
+from tryitnow.doctor.podman import PodmanFacts, ask_podman, list_containers
 from tryitnow.settings import AgentSettings
 
 _IMAGES_OWN = "/usr/libexec/try-it-now/podman-service"
@@ -70,8 +70,9 @@ class NodeFacts:
     runtime_checkpoint: Outcome
     """``RUNTIME checkpoint --help``: what Podman itself asks, to know that a runtime can do it."""
 
-    libcriu: bool
-    """The runtime has libcriu, linked or to be loaded; True where that cannot be found out."""
+    libcriu: bool | None
+    """The runtime has libcriu, linked or to be loaded; True where that cannot be found out, None
+    where the answer did not come in time."""
 
     criu_enabled: bool
     criu: Outcome
@@ -136,6 +137,11 @@ async def gather(
     podman = answer.facts
     podman_command, criu, criu_check, iptables, nft = told
     directory, disk, limits, network, mounts = here
+    if podman and strays(network.conmons, podman.container_ids):
+        # Containers come and go while one looks: listed after the first look, before the second.
+        ids = await asyncio.to_thread(list_containers, settings.podman.socket, wait.podman)
+        podman = replace(podman, container_ids=ids)
+        network = seen_twice(network, await asyncio.to_thread(look_at_network, node, ports))
     runtime = podman.runtime_path if podman else ""
     runtime_checkpoint, libcriu, storage = await asyncio.gather(
         command(runtime or "crun", "checkpoint", "--help"),
@@ -198,12 +204,15 @@ def _look_at_storage(host: Host, podman: PodmanFacts | None) -> DiskFacts | None
     return look_at_disk(Path(podman.storage_path), host.root)
 
 
-def _has_libcriu(host: Host, runtime: str, limit: timedelta) -> bool:
+def _has_libcriu(host: Host, runtime: str, limit: timedelta) -> bool | None:
     libraries = host.run("ldconfig", "-p", limit=limit)
+    if libraries.timed_out:
+        return None
     if not libraries.ok or "libcriu.so.2" in libraries.output:
         return True
     # A static build holds the library itself, and ldd refuses it.
-    return not host.run("ldd", runtime, limit=limit).ok
+    linked = host.run("ldd", runtime, limit=limit)
+    return None if linked.timed_out else not linked.ok
 
 
 def _distribution(os_release: str) -> tuple[str, ...]:

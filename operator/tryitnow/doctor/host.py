@@ -8,8 +8,9 @@ runs, there is nothing to cross.
 
 from __future__ import annotations
 
+import itertools
 import subprocess
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,11 @@ _NOT_FOUND = 127
 
 _SOCKET = "socket:["
 """What proc_pid_fd(5) writes before the inode of a socket."""
+
+_CONMON = "conmon"
+
+_HOLDS_PORTS = frozenset({_CONMON, "podman"})
+"""Podman holds the ports that it publishes: conmon has them while a container runs."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,9 @@ class Process:
     name: str
     """The first 15 letters of its program's name."""
 
+    container: str = ""
+    """ID of the container that it watches for Podman, where it is a conmon."""
+
 
 @dataclass(frozen=True)
 class Host:
@@ -72,6 +81,9 @@ class Host:
 
     pid: int = 0
     """Process that listens at Podman's socket; 0 when there is none that can be seen."""
+
+    proc: Path = Path("/proc")
+    """Where processes are seen by the IDs that they have here."""
 
     node_root: Path = Path("/proc/1/root")
     """Where the node's own files are: those that its first process has. From a Pod that is not in
@@ -106,6 +118,14 @@ class Host:
         """Return the text of a file there; empty when it cannot be read."""
         return _text(self.root / path.lstrip("/"))
 
+    def read_of_podman(self, name: str) -> str:
+        """Return a file of the listening process in /proc, else of this one; empty if unreadable.
+
+        Such as ``net/tcp``: it tells of the namespaces of the process whose it is, where
+        ``/proc/net`` tells of those of whoever reads it.
+        """
+        return _text(self._of_podman / name)
+
     def read_on_node(self, path: str) -> str:
         """Return the text of a file of the node itself; empty when it cannot be read."""
         return _text(self.node_root / path.lstrip("/"))
@@ -117,17 +137,59 @@ class Host:
     def holders_of_sockets(self, inodes: Set[str]) -> dict[str, Process]:
         """Return who has a socket open, by the socket's inode; without those that nobody has.
 
-        Of several, as after a fork, any one.
+        Of several, as after a fork, Podman's: a container's first process has its ports, too, until
+        its own program begins.
         """
         found: dict[str, Process] = {}
-        for process in _entries(self.root / "proc"):
-            if len(found) == len(inodes):
+        open_ones = set(inodes)
+        for directory in self._processes():
+            if not open_ones:
                 break  # a full node has tens of thousands of open files
-            if not process.name.isdecimal():
+            held = _sockets(directory / "fd") & open_ones
+            if not held:
                 continue
-            for inode in _sockets(process / "fd") & inodes:
-                found[inode] = Process(int(process.name), _text(process / "comm").strip())
+            holder = _process(directory)
+            found |= dict.fromkeys(held, holder)
+            if holder.name in _HOLDS_PORTS:
+                open_ones -= held
         return found
+
+    def conmons(self) -> tuple[Process, ...]:
+        """Return those who watch containers for a Podman, in the network that Podman is in."""
+        network = _target(self._of_podman / "ns/net")
+        found = (
+            _process(directory)
+            for directory in self._processes()
+            if _text(directory / "comm").strip() == _CONMON
+            and _target(directory / "ns/net") == network
+        )
+        return tuple(process for process in found if process.container)
+
+    def _processes(self) -> Iterator[Path]:
+        """Return the directories of all processes that can be seen."""
+        return (entry for entry in _entries(self.proc) if entry.name.isdecimal())
+
+    @property
+    def _of_podman(self) -> Path:
+        return self.proc / (str(self.pid) if self.pid else "self")
+
+
+def _process(directory: Path) -> Process:
+    name = _text(directory / "comm").strip()
+    container = _watched(_text(directory / "cmdline").split("\0")) if name == _CONMON else ""
+    return Process(int(directory.name), name, container)
+
+
+def _watched(arguments: list[str]) -> str:
+    """Return the container of a Podman's conmon by its arguments; empty where it has none.
+
+    CRI-O has conmons as well; what is to be run at their end is not Podman. The conmon of a command
+    in a container stays for some minutes after it, be the container gone.
+    """
+    following = dict(itertools.pairwise(arguments))
+    if Path(following.get("--exit-command", "")).name != "podman" or "-e" in arguments:
+        return ""
+    return following.get("-c", "")
 
 
 def _entries(directory: Path) -> list[Path]:
@@ -165,7 +227,7 @@ def podmans_host(url: str, proc: Path = Path("/proc")) -> Host:
     pid = _listener(url)
     if not pid:
         return Host()
-    here = Host(pid=pid)
+    here = Host(pid=pid, proc=proc)
     try:
         same = (proc / f"{pid}/ns/mnt").readlink() == (proc / "self/ns/mnt").readlink()
     except OSError:  # not Linux; or not root, and then a check of its own says so
@@ -174,7 +236,7 @@ def podmans_host(url: str, proc: Path = Path("/proc")) -> Host:
         return here
     # Not --pid: with hostPID it is the same already, and nsenter would fork and outlive a kill.
     enter = ("nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--")
-    return Host(root=proc / f"{pid}/root", enter=enter, pid=pid)
+    return Host(root=proc / f"{pid}/root", enter=enter, pid=pid, proc=proc)
 
 
 def _listener(url: str) -> int:

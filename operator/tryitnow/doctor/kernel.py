@@ -6,11 +6,17 @@ import ctypes
 import errno
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from tryitnow.doctor.host import Host
 
 _SYS = "/proc/sys/"
+_CGROUPS = "/sys/fs/cgroup"
+
+_PARENTS = (PurePosixPath("/libpod_parent"), PurePosixPath("/machine.slice"))
+"""What Podman puts its containers below, by its cgroup_manager: cgroupfs or systemd."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,18 @@ class Usage:
         return max(0, self.limit - self.used)
 
 
+@dataclass(frozen=True)
+class Group:
+    """A cgroup that may have so many processes and threads."""
+
+    path: PurePosixPath
+    """Below /sys/fs/cgroup, which is ``/``."""
+
+    tasks: Usage
+    has_demos: bool
+    """All processes of demos are in it; else only those that watch them for Podman."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class KernelFacts:
     """Limits of the node's kernel. None where the kernel has no such limit, or does not tell."""
@@ -37,11 +55,17 @@ class KernelFacts:
     tasks: Usage | None
     """Processes and threads."""
 
+    groups: tuple[Group, ...]
+    """Groups that demos or their conmon are in, and that have a limit of their own for tasks."""
+
     files: Usage | None
     """Open files of all processes together."""
 
     open_files: int | None
     """Open files that Podman's service may have, and so its containers."""
+
+    most_open_files: int | None
+    """Open files that any process may be allowed."""
 
     inotify_instances: int | None
     """For each user."""
@@ -70,8 +94,10 @@ def look_at_kernel(host: Host) -> KernelFacts:
     return KernelFacts(
         memory=_memory(host),
         tasks=_tasks(host),
+        groups=tuple(_groups(host)),
         files=_files(host),
         open_files=_open_files(host),
+        most_open_files=_number(host, "fs/nr_open"),
         inotify_instances=_number(host, "fs/inotify/max_user_instances"),
         inotify_watches=_number(host, "fs/inotify/max_user_watches"),
         inotify_exhausted=_inotify_exhausted(),
@@ -112,6 +138,19 @@ def _tasks(host: Host) -> Usage | None:
     return Usage(min(known), int(found[1])) if known and found else None
 
 
+def _groups(host: Host) -> Iterator[Group]:
+    # A conmon that systemd does not move stays in the group of the Podman that started it.
+    own = re.search(r"^0::(/.*)$", host.read_of_podman("cgroup"), re.MULTILINE)
+    service = PurePosixPath(own[1] if own else "/")
+    for path in (*_PARENTS, service, *service.parents):
+        directory = f"{_CGROUPS}{path}"
+        limit = host.read(f"{directory}/pids.max").strip()
+        used = host.read(f"{directory}/pids.current").strip()
+        # cgroup-v2.rst: "max" where there is no limit.
+        if limit.isdecimal() and used.isdecimal():
+            yield Group(path, Usage(int(limit), int(used)), has_demos=path in _PARENTS)
+
+
 def _files(host: Host) -> Usage | None:
     # proc_sys_fs(5): allocated, free (always 0 since Linux 2.6), most.
     fields = host.read(_SYS + "fs/file-nr").split()
@@ -122,9 +161,9 @@ def _files(host: Host) -> Usage | None:
 
 def _open_files(host: Host) -> int | None:
     # Where systemd listens for Podman, the limits of systemd say nothing of Podman's.
-    if host.read(f"/proc/{host.pid}/comm").strip() != "podman":
+    if host.read_of_podman("comm").strip() != "podman":
         return None
-    limits = host.read(f"/proc/{host.pid}/limits")
+    limits = host.read_of_podman("limits")
     found = re.search(r"^Max open files +\S+ +(\d+) ", limits, re.MULTILINE)
     return int(found[1]) if found else None
 

@@ -6,20 +6,24 @@ failure, where no demo starts without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.facts import NodeFacts
-from tryitnow.doctor.kernel import Usage
+from tryitnow.doctor.kernel import Group, KernelFacts, Usage
 from tryitnow.doctor.names import CheckName
 from tryitnow.doctor.podman import PodmanFacts
-from tryitnow.doctor.verdicts import FEWER_DEMOS, failed, passed, sysctl, warned
+from tryitnow.doctor.verdicts import FEWER_DEMOS, failed, passed, sysctl, warned, worst
 
 CONTAINERS = 3
 """Of a demo: an application, its database, and the one that holds the pod's namespaces."""
 
 TASKS = 128
 """Processes and threads of a demo, an estimate: a JVM and its threads."""
+
+TASKS_OF_CONMONS = 2 * CONTAINERS
+"""Of a demo, where Podman's own service is: a conmon for each container, and commands in them."""
 
 TASKS_OF_THE_NODE = 2048
 """The kernel's own, those of the kubelet, of the runtime and of other Pods: an estimate."""
@@ -32,6 +36,10 @@ OPEN_FILES = 2048
 
 COUNTLESS_FILES = 1 << 62
 """systemd sets fs.file-max to the largest number that there is."""
+
+OPEN_FILES_OF_ANY = 1 << 20
+"""The kernel's own default of nr_open, and what Podman allows a container. CRIU gives processes the
+limits that they had; the kernel refuses one above nr_open."""
 
 OPEN_FILES_OF_ONE = 65_536
 """Of one process: Elasticsearch does not start below 65,535."""
@@ -58,13 +66,38 @@ PRE_CREATED = 4
 """Sandboxes that wait for demos, for each Checkpoint."""
 
 
+@dataclass(frozen=True)
+class _Need:
+    """How much of something demos need."""
+
+    demos: int
+    of_a_demo: int
+    of_others: int = 0
+    """What the rest of the node needs, demos or not."""
+
+    only: str = ""
+    """Which demos need it; all where this is empty."""
+
+    @property
+    def total(self) -> int:
+        return self.of_others + self.demos * self.of_a_demo
+
+    def held(self, limit: int) -> int:
+        """Return how many demos a limit holds."""
+        return max(0, limit - self.of_others) // self.of_a_demo
+
+    def raised(self, limit: int) -> int:
+        """Return what to raise a limit to: a power of two, above the limit itself."""
+        return 1 << (max(self.total, limit + 1) - 1).bit_length()
+
+
 def limits(facts: NodeFacts) -> Iterator[Check]:
     """Judge the limits; those that the kernel does not have are left out."""
     known, demos = facts.limits, facts.wanted.demos
     if known.tasks is not None:
-        yield _processes(known.tasks, demos)
+        yield _processes(known.tasks, known.groups, demos)
     if known.files is not None:
-        yield _files(known.files, known.open_files, demos)
+        yield _files(known.files, known, demos)
     if known.inotify_instances is not None and known.inotify_watches is not None:
         yield _inotify(
             known.inotify_instances,
@@ -80,50 +113,63 @@ def limits(facts: NodeFacts) -> Iterator[Check]:
         yield _locks(facts.podman, facts.podman.free_locks, demos, facts.directory.archives)
 
 
-def _processes(tasks: Usage, demos: int) -> Check:
-    name, needed = CheckName.PROCESSES, TASKS_OF_THE_NODE + demos * TASKS
-    value = min(PIDS_AT_MOST, _more(needed, tasks.limit))
-    remedy = f"{sysctl({'kernel.pid_max': value, 'kernel.threads-max': value})}; or {FEWER_DEMOS}"
+def _processes(tasks: Usage, groups: Sequence[Group], demos: int) -> Check:
+    need = _Need(demos, TASKS, of_others=TASKS_OF_THE_NODE)
+    value = min(PIDS_AT_MOST, need.raised(tasks.limit))
     found = f"{tasks.used} of {tasks.limit} processes and threads"
-    if tasks.left < TASKS:
-        return failed(name, f"{found}: none left for another demo", remedy)
-    held = _held(tasks.limit - TASKS_OF_THE_NODE, TASKS)
-    if held < demos:
-        return warned(name, f"{found}: it holds {held} of {demos} demos", remedy)
-    return passed(name, f"{found}; {demos} demos need {needed}")
+    more = sysctl({"kernel.pid_max": value, "kernel.threads-max": value})
+    of_all = _judge(CheckName.PROCESSES, tasks, need, found, more)
+    return worst([of_all, *(_processes_of(group, demos) for group in groups)])
 
 
-def _files(files: Usage, of_one: int | None, demos: int) -> Check:
-    name, needed = CheckName.FILES, demos * OPEN_FILES
-    remedy = f"{sysctl({'fs.file-max': _more(needed, files.limit)})}; or {FEWER_DEMOS}"
+def _processes_of(group: Group, demos: int) -> Check:
+    tasks, path = group.tasks, group.path
+    need = _Need(demos, TASKS if group.has_demos else TASKS_OF_CONMONS)
+    found = f"{tasks.used} of {tasks.limit} processes and threads in cgroup {path}"
+    more = f"on the node itself `echo max > /sys/fs/cgroup{path}/pids.max`"
+    if path.suffix in {".slice", ".service", ".scope"}:
+        more = f"on the node itself `systemctl set-property {path.name} TasksMax=infinity`"
+    return _judge(CheckName.PROCESSES, tasks, need, found, more)
+
+
+def _files(files: Usage, known: KernelFacts, demos: int) -> Check:
+    need = _Need(demos, OPEN_FILES)
     limit = "any number" if files.limit > COUNTLESS_FILES else files.limit
     found = f"{files.used} of {limit}"
-    if files.left < OPEN_FILES:
-        return failed(name, f"{found}: none left for another demo", remedy)
-    held = _held(files.limit, OPEN_FILES)
-    if held < demos:
-        return warned(name, f"{found}: it holds {held} of {demos} demos", remedy)
+    more = sysctl({"fs.file-max": need.raised(files.limit)})
+    of_all = _judge(CheckName.FILES, files, need, found, more)
+    return worst([of_all, *_files_of_a_process(found, known)])
+
+
+def _files_of_a_process(found: str, known: KernelFacts) -> Iterator[Check]:
+    of_one, of_any = known.open_files, known.most_open_files
+    if of_any is not None and of_any < OPEN_FILES_OF_ANY:
+        yield warned(
+            CheckName.FILES,
+            f"{found}, but at most {of_any} for a process: what was checkpointed where a process "
+            f"may have {OPEN_FILES_OF_ANY} cannot be restored here",
+            sysctl({"fs.nr_open": OPEN_FILES_OF_ANY}),
+        )
     if of_one is not None and of_one < OPEN_FILES_OF_ONE:
-        return warned(
-            name,
+        yield warned(
+            CheckName.FILES,
             f"{found}, but {of_one} for each process of a demo: some databases need "
             f"{OPEN_FILES_OF_ONE} to start",
             "a higher limit for Podman's service (LimitNOFILE of podman.service, or of the "
             "container runtime that starts the agent's Pod)",
         )
-    return passed(name, f"{found}; {demos} demos need {needed}")
 
 
 def _inotify(instances: int, watches: int, demos: int, *, exhausted: bool) -> Check:
     name = CheckName.INOTIFY
-    needed = INOTIFY_INSTANCES_OF_THE_NODE + demos * INOTIFY_INSTANCES
-    needed_watches = demos * INOTIFY_WATCHES
+    of_instances = _Need(demos, INOTIFY_INSTANCES, of_others=INOTIFY_INSTANCES_OF_THE_NODE)
+    of_watches = _Need(demos, INOTIFY_WATCHES)
     found = f"{instances} instances and {watches} watches for each user"
     more = {}
-    if exhausted or instances < needed:
-        more["fs.inotify.max_user_instances"] = _more(needed, instances)
-    if watches < needed_watches:
-        more["fs.inotify.max_user_watches"] = _more(needed_watches, watches)
+    if exhausted or instances < of_instances.total:
+        more["fs.inotify.max_user_instances"] = of_instances.raised(instances)
+    if watches < of_watches.total:
+        more["fs.inotify.max_user_watches"] = of_watches.raised(watches)
     remedy = f"{sysctl(more)}; or {FEWER_DEMOS}"
     # Podman starts a container without one: it then only does not notice that memory ends.
     if exhausted:
@@ -133,67 +179,63 @@ def _inotify(instances: int, watches: int, demos: int, *, exhausted: bool) -> Ch
             "nobody notices when a demo runs out of memory",
             remedy,
         )
-    held = min(
-        _held(instances - INOTIFY_INSTANCES_OF_THE_NODE, INOTIFY_INSTANCES),
-        _held(watches, INOTIFY_WATCHES),
-    )
+    held = min(of_instances.held(instances), of_watches.held(watches))
     if held < demos:
         return warned(name, f"{found}: they hold {held} of {demos} demos", remedy)
-    return passed(
-        name, f"{found}; {demos} demos need {needed} instances and {needed_watches} watches"
-    )
+    needed = f"{of_instances.total} instances and {of_watches.total} watches"
+    return passed(name, f"{found}; {demos} demos need {needed}")
 
 
 def _aio(aio: Usage, demos: int) -> Check:
-    name, needed = CheckName.AIO, demos * AIO_EVENTS
-    remedy = f"{sysctl({'fs.aio-max-nr': _more(needed, aio.limit)})}; or {FEWER_DEMOS}"
-    found = f"{aio.used} of {aio.limit} events"
-    # Only some applications use it: the others start all the same.
-    if aio.left < AIO_EVENTS:
-        return warned(name, f"{found}: none left for another demo with a MySQL", remedy)
-    held = _held(aio.limit, AIO_EVENTS)
-    if held < demos:
-        return warned(name, f"{found}: it holds {held} of {demos} demos with a MySQL each", remedy)
-    return passed(name, f"{found}; {demos} demos with a MySQL each need {needed}")
+    need = _Need(demos, AIO_EVENTS, only="with a MySQL")
+    more = sysctl({"fs.aio-max-nr": need.raised(aio.limit)})
+    return _judge(CheckName.AIO, aio, need, f"{aio.used} of {aio.limit} events", more)
 
 
 def _conntrack(conntrack: Usage, demos: int) -> Check:
-    name, needed = CheckName.CONNTRACK, demos * CONNECTIONS
-    value = _more(needed, conntrack.limit)
-    remedy = f"{sysctl({'net.netfilter.nf_conntrack_max': value})}; or {FEWER_DEMOS}"
+    need = _Need(demos, CONNECTIONS)
     found = f"{conntrack.used} of {conntrack.limit} connections"
-    if conntrack.left < CONNECTIONS:
-        return failed(name, f"{found}: the kernel drops new ones, to demos too", remedy)
-    held = _held(conntrack.limit, CONNECTIONS)
-    if held < demos:
-        return warned(name, f"{found}: it holds {held} of {demos} demos", remedy)
-    return passed(name, f"{found}; {demos} demos need {needed}")
+    more = sysctl({"net.netfilter.nf_conntrack_max": need.raised(conntrack.limit)})
+    none_left = "the kernel drops new ones, to demos too"
+    return _judge(CheckName.CONNTRACK, conntrack, need, found, more, none_left)
 
 
 def _locks(podman: PodmanFacts, free: int, demos: int, checkpoints: int) -> Check:
     name = CheckName.LOCKS
-    needed = (demos + PRE_CREATED * checkpoints) * LOCKS
+    need = _Need(demos, LOCKS, of_others=PRE_CREATED * checkpoints * LOCKS)
     # Podman tells what is free only. Each container has one: there are at least so many in all.
     there = free + podman.containers
     remedy = (
         "remove containers and volumes that nobody needs (`podman ps --all --external`, `podman "
-        f"volume ls`), or num_locks = {_more(needed, there)} under [engine] in "
+        f"volume ls`), or num_locks = {need.raised(there)} under [engine] in "
         "containers.conf (`agent.podman.containersConf`) and `podman system renumber` while "
         "nothing runs"
     )
     found = f"{free} free beside {podman.containers} containers"
     if free < LOCKS:
         return failed(name, f"{found}: none left for another demo", remedy)
-    wanted = f"{demos} demos and what is pre-created for {checkpoints} archives need {needed}"
-    if there < needed:
+    wanted = f"{demos} demos and what is pre-created for {checkpoints} archives need {need.total}"
+    if there < need.total:
         return warned(name, f"{found}; {wanted}", remedy)
     return passed(name, f"{found}; {wanted}")
 
 
-def _held(limit: int, each: int) -> int:
-    return max(0, limit) // each
-
-
-def _more(needed: int, limit: int) -> int:
-    """Return what to raise a limit to: a power of two, above the limit where that was used up."""
-    return 1 << (max(needed, limit + 1) - 1).bit_length()
+def _judge(
+    name: CheckName,
+    usage: Usage,
+    need: _Need,
+    found: str,
+    more: str,
+    none_left: str = "none left for another demo",
+) -> Check:
+    """Judge a limit by what is left now, then by what all demos need."""
+    remedy = f"{more}; or {FEWER_DEMOS}"
+    demos = f"demos {need.only}" if need.only else "demos"
+    if usage.left < need.of_a_demo:
+        if need.only:  # the others start all the same
+            return warned(name, f"{found}: {none_left} {need.only}", remedy)
+        return failed(name, f"{found}: {none_left}", remedy)
+    held = need.held(usage.limit)
+    if held < need.demos:
+        return warned(name, f"{found}: it holds {held} of {need.demos} {demos}", remedy)
+    return passed(name, f"{found}; {need.demos} {demos} need {need.total}")

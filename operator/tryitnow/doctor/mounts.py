@@ -45,7 +45,7 @@ class MountFacts:
 
 def look_at_mounts(host: Host, data: Path) -> MountFacts:
     """Look at the mounts. Never raises."""
-    mountinfo = host.read(f"/proc/{host.pid or 'self'}/mountinfo")
+    mountinfo = host.read_of_podman("mountinfo")
     # A Pod has no selinuxfs, though the node has one.
     enforce = (host.read(_ENFORCE) or host.read_on_node(_ENFORCE)).strip()
     return MountFacts(

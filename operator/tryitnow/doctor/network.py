@@ -6,10 +6,10 @@ import ipaddress
 import json
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, replace
 
-from tryitnow.doctor.host import Host
+from tryitnow.doctor.host import Host, Process
 
 _LISTENS = re.compile(
     r"^ *\d+: [0-9A-F]+:([0-9A-F]{4}) [0-9A-F]+:[0-9A-F]{4} 0A (?:\S+ +){3}\d+ +\d+ (\d+) ",
@@ -24,19 +24,16 @@ _ROUTE = re.compile(
 """A line of /proc/net/route: interface, destination, gateway, flags, references, uses, metric,
 mask."""
 
-_OF_PODMAN = frozenset({"conmon", "podman"})
-"""Podman holds the ports that it publishes: conmon has them while a container runs."""
-
 _CNI = "/etc/cni/net.d"
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Somebody else who listens at a port that demos are published on."""
+    """Somebody who listens at a port that demos are published on."""
 
     port: int
-    process: str
-    """Name and ID of the process; empty where it cannot be seen from here."""
+    process: Process | None
+    """Who; None where it cannot be seen from here."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,9 @@ class NetworkFacts:
     """The node's network as far as demos meet it."""
 
     listeners: tuple[Listener, ...]
+    conmons: tuple[Process, ...]
+    """Those who watch containers for a Podman, this one or another."""
+
     routes: tuple[Route, ...]
     """Without the default route."""
 
@@ -63,30 +63,46 @@ def look_at_network(host: Host, ports: range) -> NetworkFacts:
     """Look at the node's network. Never raises."""
     return NetworkFacts(
         listeners=tuple(_listeners(host, ports)),
+        conmons=host.conmons(),
         routes=tuple(_routes(host)),
         cni=tuple(_cni_networks(host)),
+    )
+
+
+def strays(conmons: Iterable[Process], container_ids: Set[str] | None) -> tuple[Process, ...]:
+    """Return those who watch containers that Podman does not have; none where it does not tell.
+
+    They are another Podman's, or were left behind when this one was killed.
+    """
+    if container_ids is None:
+        return ()
+    return tuple(conmon for conmon in conmons if conmon.container not in container_ids)
+
+
+def seen_twice(first: NetworkFacts, second: NetworkFacts) -> NetworkFacts:
+    """Return the second look without processes that were not there at the first."""
+    return replace(
+        second,
+        listeners=tuple(each for each in second.listeners if each in first.listeners),
+        conmons=tuple(each for each in second.conmons if each in first.conmons),
     )
 
 
 def _listeners(host: Host, ports: range) -> Iterator[Listener]:
     found = {}
     for table in ("tcp", "tcp6"):
-        for port, inode in _LISTENS.findall(host.read(f"/proc/net/{table}")):
+        for port, inode in _LISTENS.findall(host.read_of_podman(f"net/{table}")):
             if int(port, 16) in ports:
                 found[int(port, 16)] = inode
     if not found:
         return
     holders = host.holders_of_sockets(set(found.values()))
     for port, inode in sorted(found.items()):
-        holder = holders.get(inode)
-        if holder is None:
-            yield Listener(port, "")
-        elif holder.name not in _OF_PODMAN:
-            yield Listener(port, f"{holder.name}, process {holder.pid}")
+        yield Listener(port, holders.get(inode))
 
 
 def _routes(host: Host) -> Iterator[Route]:
-    for interface, address, mask in _ROUTE.findall(host.read("/proc/net/route")):
+    for interface, address, mask in _ROUTE.findall(host.read_of_podman("net/route")):
         network = ipaddress.IPv4Network(f"{_address(address)}/{_address(mask)}", strict=False)
         if network.prefixlen:
             yield Route(network, interface)

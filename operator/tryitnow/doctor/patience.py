@@ -1,7 +1,9 @@
-"""How long doctor waits for an answer: longer with each look that got none."""
+"""How long doctor waits for an answer: longer where the node is busy, and with each look that got
+none."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,6 +11,9 @@ _FIRST = timedelta(seconds=5)
 """For a command that only prints its version; milliseconds, unless disk or processor is busy."""
 
 _LONGEST = timedelta(seconds=30)
+
+_MOST_LOAD = 4.0
+"""Times the processors: a node that hangs on its disk may have a load of hundreds."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,20 @@ class Patience:
     load."""
 
 
-def patience(fixed: timedelta | None, unanswered: int) -> Patience:
+def load() -> float:
+    """Return how many tasks want each processor of the node, of the last minute."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+def patience(fixed: timedelta | None, unanswered: int, load: float = 0.0) -> Patience:
     """Return the limits of an examination.
 
     Args:
         fixed: The limit for a command, where the settings have one.
         unanswered: How many examinations in a row got no answer before this one.
+        load: How many tasks want each processor: of eight, each has an eighth.
 
     """
-    limit = fixed or min(_FIRST * 2 ** min(unanswered, 10), _LONGEST)
+    slower = min(max(load, 1.0), _MOST_LOAD) * 2 ** min(unanswered, 10)
+    limit = fixed or min(_FIRST * slower, _LONGEST)
     return Patience(command=limit, podman=2 * limit, criu_check=4 * limit)

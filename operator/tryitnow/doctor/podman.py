@@ -36,6 +36,9 @@ class PodmanFacts:
     containers: int
     """How many containers it has, running or not, those that hold a pod's namespaces included."""
 
+    container_ids: frozenset[str] | None
+    """IDs of these containers; None where it could not list them."""
+
     selinux: bool
     """It labels its containers for SELinux."""
 
@@ -61,14 +64,14 @@ class Answer:
 def ask_podman(url: str, limit: timedelta) -> Answer:
     """Ask the service about itself. Never raises."""
     seconds = limit.total_seconds()
-    problem = _socket_problem(url, seconds)
-    if problem:
-        return Answer(problem=problem)
     try:
+        problem = _socket_problem(url, seconds)
+        if problem:
+            return Answer(problem=problem)
         with APIClient(base_url=url) as api:
             answer = api.get("/info", timeout=seconds)
             answer.raise_for_status()
-            facts = _facts(answer.json(), _network(api, seconds))
+            facts = _facts(answer.json(), _network(api, seconds), _containers(api, seconds))
     except (requests.RequestException, PodmanError, OSError, ValueError) as error:
         if _is_timeout(error):
             return Answer(problem=f"Podman did not answer within {seconds:g} s", timed_out=True)
@@ -76,17 +79,34 @@ def ask_podman(url: str, limit: timedelta) -> Answer:
     return Answer(facts=facts)
 
 
+def list_containers(url: str, limit: timedelta) -> frozenset[str] | None:
+    """Return the IDs of all containers; None where the service does not tell."""
+    try:
+        with APIClient(base_url=url) as api:
+            return _containers(api, limit.total_seconds())
+    except (requests.RequestException, PodmanError, OSError, ValueError):
+        return None
+
+
+_SLOW = (
+    requests.Timeout,
+    urllib3.exceptions.TimeoutError,
+    TimeoutError,
+    BlockingIOError,  # connect(2): too many wait for the service to accept them
+)
+
+
 def _is_timeout(error: BaseException) -> bool:
     # podman-py wraps what requests raises, and requests what urllib3 raises while it reads on.
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError):
+        if isinstance(cause, _SLOW):
             return True
         cause = cause.__cause__ or cause.__context__
     return False
 
 
-def _facts(info: object, network: object) -> PodmanFacts:
+def _facts(info: object, network: object, container_ids: frozenset[str] | None) -> PodmanFacts:
     locks = _field(info, "host", "freeLocks")
     containers = _field(info, "store", "containerStore", "number")
     return PodmanFacts(
@@ -99,6 +119,7 @@ def _facts(info: object, network: object) -> PodmanFacts:
         storage_path=str(_field(info, "store", "graphRoot")),
         free_locks=locks if isinstance(locks, int) else None,
         containers=containers if isinstance(containers, int) else 0,
+        container_ids=container_ids,
         selinux=_field(info, "host", "security", "selinuxEnabled") is True,
         networks=_subnets(network),
         bridge=str(_field(network, "network_interface")),
@@ -109,6 +130,17 @@ def _network(api: APIClient, seconds: float) -> object:
     answer = api.get(f"/networks/{_DEFAULT_NETWORK}/json", timeout=seconds)
     # A Podman of the node's own may have another one by default.
     return answer.json() if answer.status_code == requests.codes.ok else {}
+
+
+def _containers(api: APIClient, seconds: float) -> frozenset[str] | None:
+    answer = api.get("/containers/json", params={"all": True}, timeout=seconds)
+    # It fails when a container goes away while they are listed.
+    if answer.status_code != requests.codes.ok:
+        return None
+    listed = answer.json()
+    if not isinstance(listed, list):
+        return None
+    return frozenset(str(_field(container, "Id")) for container in listed)
 
 
 def _subnets(network: object) -> tuple[ipaddress.IPv4Network, ...]:
@@ -123,7 +155,12 @@ def _subnets(network: object) -> tuple[ipaddress.IPv4Network, ...]:
 
 
 def _socket_problem(url: str, seconds: float) -> str:
-    """Say why nobody can be reached at a UNIX socket: podman-py's own error does not tell."""
+    """Say why nobody can be reached at a UNIX socket: podman-py's own error does not tell.
+
+    Raises:
+        TimeoutError, BlockingIOError: somebody listens, and accepts nobody now.
+
+    """
     path = url.removeprefix("unix://")
     if path == url:
         return ""
@@ -137,6 +174,8 @@ def _socket_problem(url: str, seconds: float) -> str:
         return f"no permission to use the socket {path}"
     except ConnectionRefusedError:
         return f"nobody listens at the socket {path}"
+    except (TimeoutError, BlockingIOError):
+        raise
     except OSError as error:
         return f"the socket {path} cannot be used: {error}"
     return ""

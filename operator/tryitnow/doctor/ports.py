@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.facts import NodeFacts
+from tryitnow.doctor.host import Process
 from tryitnow.doctor.names import CheckName
-from tryitnow.doctor.network import Listener
+from tryitnow.doctor.network import Listener, strays
 from tryitnow.doctor.podman import PodmanFacts
 from tryitnow.doctor.verdicts import failed, passed, sysctl, warned
 
@@ -26,8 +27,21 @@ def ports(facts: NodeFacts) -> Iterator[Check]:
         yield _network(facts, facts.podman)
 
 
+def _strays(facts: NodeFacts) -> tuple[Process, ...]:
+    return strays(facts.network.conmons, facts.podman.container_ids if facts.podman else None)
+
+
+def _is_foreign(listener: Listener, stray: Sequence[Process]) -> bool:
+    process = listener.process
+    if process is None or process in stray:
+        return True
+    # Podman itself has a port until conmon has it.
+    return not process.container and process.name != "podman"
+
+
 def _ports(facts: NodeFacts) -> Check:
-    name, listeners = CheckName.PORTS, facts.network.listeners
+    name, stray = CheckName.PORTS, _strays(facts)
+    listeners = [each for each in facts.network.listeners if _is_foreign(each, stray)]
     span = _words(facts.wanted.ports)
     free = len(facts.wanted.ports) - len(listeners)
     if not listeners:
@@ -37,6 +51,11 @@ def _ports(facts: NodeFacts) -> Check:
         "stop them (`ss --listening --tcp --processes` shows all), or choose a PORT_RANGE "
         "(`agent.portRange`) without them"
     )
+    if any(listener.process in stray for listener in listeners):
+        remedy += (
+            "; a conmon among them is another Podman's, or was left behind when Podman was killed: "
+            "`kill` it then"
+        )
     if free == 0:
         return failed(name, f"{found}: no port is left for a demo", remedy)
     if free < facts.wanted.demos:
@@ -45,12 +64,15 @@ def _ports(facts: NodeFacts) -> Check:
 
 
 def _named(listeners: Sequence[Listener]) -> str:
-    shown = [
-        f"{listener.port} ({listener.process or 'a process that is not seen from here'})"
-        for listener in listeners[:_SHOWN]
-    ]
+    shown = [f"{each.port} ({_who(each.process)})" for each in listeners[:_SHOWN]]
     more = len(listeners) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _who(process: Process | None) -> str:
+    if process is None:
+        return "a process that is not seen from here"
+    return f"{process.name}, process {process.pid}"
 
 
 def _local_ports(facts: NodeFacts, local: range) -> Check:
@@ -107,6 +129,16 @@ def _network(facts: NodeFacts, podman: PodmanFacts) -> Check:
                     f"{route.interface}: from this node that part is out of reach",
                     remedy,
                 )
+    if stray := _strays(facts):
+        seen = ", ".join(str(process.pid) for process in stray[:_SHOWN])
+        return warned(
+            name,
+            f"demos have {mine}, and {len(stray)} containers here are not of this Podman (their "
+            f"conmon: process {seen}): another Podman gives the same addresses away, or they were "
+            "left behind when this one was killed",
+            f"`ps -o args= -p {stray[0].pid}` names the container; `kill` what was left behind, "
+            f"and for another Podman, {remedy}",
+        )
     return passed(name, f"{mine}, on no other network of the node")
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from tryitnow.api.nodeagent import Check, Verdict
 from tryitnow.doctor.examination import Examination
 from tryitnow.doctor.names import ESSENTIAL, NODE_LIMITS, OF_PODMAN, CheckName
+from tryitnow.doctor.verdicts import worst
 
 KEPT_LOOKS = 5
 """How many examinations in a row may get no answer before what was known counts no more."""
@@ -65,10 +66,7 @@ def _kept_versions(previous: Examination, kept: Set[str]) -> dict[str, str]:
 
 def summary(checks: Sequence[Check]) -> Verdict:
     """Return the worst verdict; Fail when nothing was checked."""
-    for verdict in (Verdict.FAIL, Verdict.WARN, Verdict.PASS):
-        if any(check.verdict is verdict for check in checks):
-            return verdict
-    return Verdict.FAIL
+    return worst(checks).verdict if checks else Verdict.FAIL
 
 
 def can_run(checks: Sequence[Check]) -> tuple[bool, str]:

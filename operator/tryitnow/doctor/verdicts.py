@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tryitnow.api.nodeagent import Check, Verdict
 from tryitnow.doctor.facts import NodeFacts
@@ -10,6 +10,8 @@ from tryitnow.doctor.host import Outcome
 from tryitnow.doctor.names import CheckName
 
 FEWER_DEMOS = "a smaller MAX_INSTANCES (`agent.maxInstances`)"
+
+_SEVERITY = (Verdict.PASS, Verdict.WARN, Verdict.FAIL)
 
 _TAIL_LINES = 4
 """`criu check` says which features failed, then the verdict."""
@@ -28,6 +30,11 @@ def warned(name: CheckName, found: str, remedy: str) -> Check:
 def failed(name: CheckName, found: str, remedy: str) -> Check:
     """Return the verdict that something does not work."""
     return Check(name=name, verdict=Verdict.FAIL, found=found, remedy=remedy)
+
+
+def worst(checks: Iterable[Check]) -> Check:
+    """Return the check with the worst verdict; of several, the first."""
+    return max(checks, key=lambda check: _SEVERITY.index(check.verdict))
 
 
 def busy(check: Check, what: str) -> Check:

@@ -14,7 +14,7 @@ from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.checks import judge
 from tryitnow.doctor.disk import DirectoryFacts, DiskFacts
 from tryitnow.doctor.facts import NodeFacts, Wanted
-from tryitnow.doctor.host import Outcome
+from tryitnow.doctor.host import Outcome, Process
 from tryitnow.doctor.kernel import KernelFacts, Usage
 from tryitnow.doctor.mounts import Mount, MountFacts
 from tryitnow.doctor.network import NetworkFacts, Route
@@ -23,6 +23,9 @@ from tryitnow.doctor.podman import PodmanFacts
 Missing = Callable[[str], Outcome]
 
 GIB = 1 << 30
+
+DEMO = "e411a8f4e8c70f921658e57bc103d196f149eba346dcdb67fa9f51d7487a5a52"
+"""ID of a container that Podman has."""
 
 GOOD_NODE = NodeFacts(
     wanted=Wanted(
@@ -46,6 +49,7 @@ GOOD_NODE = NodeFacts(
         storage_path="/var/lib/containers/storage",
         free_locks=2036,
         containers=9,
+        container_ids=frozenset({DEMO, *(f"{n:064x}" for n in range(8))}),
         selinux=False,
         networks=(IPv4Network("10.88.0.0/16"),),
         bridge="podman0",
@@ -86,8 +90,10 @@ GOOD_NODE = NodeFacts(
     limits=KernelFacts(
         memory=Usage(64 * GIB, 9 * GIB),
         tasks=Usage(4_194_304, 800),
+        groups=(),
         files=Usage(9_223_372_036_854_775_807, 3000),
         open_files=1_048_576,
+        most_open_files=1_073_741_816,
         inotify_instances=1024,
         inotify_watches=524_288,
         inotify_exhausted=False,
@@ -98,6 +104,7 @@ GOOD_NODE = NodeFacts(
     ),
     network=NetworkFacts(
         listeners=(),
+        conmons=(Process(469, "conmon", DEMO),),
         routes=(
             Route(IPv4Network("192.0.2.0/24"), "eth0"),
             Route(IPv4Network("10.244.1.0/24"), "cni0"),

@@ -9,7 +9,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -21,6 +21,7 @@ from tryitnow.doctor import examine, versions
 from tryitnow.doctor.checks import judge
 from tryitnow.doctor.facts import gather
 from tryitnow.doctor.host import Host, podmans_host
+from tryitnow.doctor.network import strays
 from tryitnow.doctor.patience import Patience
 from tryitnow.settings import AgentSettings, agent_settings
 
@@ -33,7 +34,9 @@ PutProgram = Callable[[str, str], None]
 class Serve(Protocol):
     """Starts a service that answers so."""
 
-    def __call__(self, *, status: int = 200, body: object = ...) -> None: ...
+    def __call__(
+        self, *, status: int = 200, body: object = ..., containers: Sequence[object] = ...
+    ) -> None: ...
 
 
 INFO = {
@@ -60,6 +63,13 @@ NETWORK = {
     ],
     "ipv6_enabled": True,
 }
+
+
+CONTAINERS = [
+    # The parts that tell them apart.
+    {"Id": "a" * 64, "IsInfra": True, "Names": ["a0752c09283a-infra"], "State": "running"},
+    {"Id": "b" * 64, "IsInfra": False, "Names": ["tryitnow_default_shop"], "State": "exited"},
+]
 
 
 @pytest.fixture
@@ -94,19 +104,37 @@ def program(tmp_path: Path) -> PutProgram:
 @pytest.fixture
 def bare_host(tmp_path: Path) -> Host:
     """A node without any program but those that a test puts there."""
-    return Host(root=tmp_path, path=str(tmp_path / "bin"), node_root=tmp_path / "node")
+    return Host(
+        root=tmp_path,
+        proc=tmp_path / "proc",
+        path=str(tmp_path / "bin"),
+        node_root=tmp_path / "node",
+    )
 
 
 @pytest.fixture
 def podman_service(tmp_path: Path) -> Iterator[Serve]:
-    """Answers Podman's /info, and what its network is, at the socket of the settings."""
+    """Answers Podman's /info, its network and its containers at the socket of the settings.
+
+    Of several lists of containers each is the answer once, and the last one from then on.
+    """
     servers: list[socketserver.BaseServer] = []
 
-    def serve(*, status: int = 200, body: object = INFO) -> None:
+    def serve(
+        *, status: int = 200, body: object = INFO, containers: Sequence[object] = (CONTAINERS,)
+    ) -> None:
+        lists = list(containers)
+
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                known = {"info": body, "networks/podman/json": NETWORK}
+                known = {
+                    "info": body,
+                    "networks/podman/json": NETWORK,
+                    "containers/json?all=True": lists[0],
+                }
                 asked = self.path.partition("/libpod/")[2]
+                if asked.startswith("containers/") and len(lists) > 1:
+                    lists.pop(0)
                 content = b"out of order"
                 if status == 200:
                     content = json.dumps(known.get(asked, {"cause": "unknown"})).encode()
@@ -173,6 +201,7 @@ async def test_what_podman_says_is_taken_from_its_socket(
     assert facts.podman.storage_driver == "overlay"
     assert facts.podman.storage_path == "/var/lib/containers/storage"
     assert (facts.podman.free_locks, facts.podman.containers) == (2036, 9)
+    assert facts.podman.container_ids == frozenset({"a" * 64, "b" * 64})
     assert facts.podman.networks == (IPv4Network("10.88.0.0/16"),)
     assert facts.podman.bridge == "podman0"
     assert facts.storage is not None
@@ -183,6 +212,41 @@ async def test_what_podman_says_is_taken_from_its_socket(
     found = versions(facts)
     assert (found.criu, found.podman, found.runtime) == ("4.2.1", "5.8.6", "crun 1.28")
     assert found.cpu_features == ("avx", "xsave")
+
+
+@pytest.mark.parametrize(
+    ("second", "is_stray"),
+    [(CONTAINERS, True), ([*CONTAINERS, {"Id": "c" * 64}], False), ({"cause": "gone"}, False)],
+    ids=["still unknown", "made meanwhile", "not told"],
+)
+async def test_a_conmon_that_podman_does_not_know_is_looked_at_twice(
+    settings: MakeSettings,
+    bare_host: Host,
+    podman_service: Serve,
+    tmp_path: Path,
+    second: object,
+    *,
+    is_stray: bool,
+) -> None:
+    podman_service(containers=(CONTAINERS, second))
+    (tmp_path / "proc/470").mkdir(parents=True)
+    (tmp_path / "proc/470/comm").write_text("conmon\n")
+    arguments = ("conmon", "-c", "c" * 64, "--exit-command", "/usr/bin/podman", "")
+    (tmp_path / "proc/470/cmdline").write_text("\0".join(arguments))
+    facts = await gather(settings(), bare_host)
+    assert facts.podman is not None
+    stray = strays(facts.network.conmons, facts.podman.container_ids)
+    assert [process.pid for process in stray] == ([470] if is_stray else [])
+
+
+async def test_a_podman_that_cannot_list_its_containers_is_no_problem(
+    settings: MakeSettings, bare_host: Host, podman_service: Serve
+) -> None:
+    # 500, `no container with ID … found in database`, when one goes away meanwhile.
+    podman_service(containers=({"cause": "no such container"},))
+    facts = await gather(settings(), bare_host)
+    assert facts.podman is not None
+    assert facts.podman.container_ids is None
 
 
 async def test_a_podman_that_answers_with_an_error_is_a_problem_and_no_crash(
@@ -239,6 +303,18 @@ async def test_criu_check_has_more_time_than_a_version(
     facts = await gather(settings(), bare_host, waits)
     assert facts.criu.timed_out
     assert facts.criu_check.ok
+
+
+async def test_a_podman_that_too_many_wait_for_is_busy(
+    settings: MakeSettings, bare_host: Host, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "podman.sock")
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as waiting:
+        listening.bind(path)
+        listening.listen(0)  # which leaves room for one
+        waiting.connect(path)
+        facts = await gather(settings(), bare_host)
+    assert facts.podman_timed_out
 
 
 async def test_a_socket_that_nobody_listens_at_is_told_from_none(
@@ -309,6 +385,9 @@ async def test_a_path_below_a_file_is_a_problem_and_no_crash(
         ("echo '  libc.so.6 => /usr/lib/libc.so.6'", "exit 1", True),
         # musl's ldconfig cannot tell: then nothing is claimed to be missing.
         ("exit 1", "exit 0", True),
+        # A busy node tells nothing.
+        ("exec /bin/sleep 30", "exit 0", None),
+        ("echo '  libc.so.6 => /usr/lib/libc.so.6'", "exec /bin/sleep 30", None),
     ],
 )
 async def test_whether_the_runtime_has_libcriu(
@@ -319,12 +398,14 @@ async def test_whether_the_runtime_has_libcriu(
     ldconfig: str,
     ldd: str,
     *,
-    has_it: bool,
+    has_it: bool | None,
 ) -> None:
     podman_service()
     program("ldconfig", ldconfig)
     program("ldd", ldd)
-    assert (await gather(settings(), bare_host)).libcriu is has_it
+    command = timedelta(seconds=5 if has_it is not None else 0.3)
+    waits = Patience(command=command, podman=LIMIT, criu_check=LIMIT)
+    assert (await gather(settings(), bare_host, waits)).libcriu is has_it
 
 
 # -- running programs of the node ------------------------------------------------------------------
@@ -383,7 +464,7 @@ def test_programs_are_looked_for_where_podman_runs(podman_service: Serve, tmp_pa
     podman_service()
     url, pid = f"unix://{tmp_path}/podman.sock", f"pid{os.getpid()}"
     here = in_namespaces(tmp_path / "here", self="mnt:[1]", **{pid: "mnt:[1]"})
-    assert podmans_host(url, here) == Host(pid=os.getpid())
+    assert podmans_host(url, here) == Host(pid=os.getpid(), proc=here)
     elsewhere = in_namespaces(tmp_path / "elsewhere", self="mnt:[1]", **{pid: "mnt:[2]"})
     found = podmans_host(url, elsewhere)
     assert found.root == elsewhere / f"{os.getpid()}/root"

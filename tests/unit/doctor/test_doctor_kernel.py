@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from tryitnow.doctor.host import Host
-from tryitnow.doctor.kernel import Usage, look_at_kernel
+from tryitnow.doctor.kernel import Group, Usage, look_at_kernel
 
 FILES = {
     "proc/meminfo": (
@@ -20,6 +20,7 @@ FILES = {
     "proc/sys/fs/file-nr": "670\t0\t2466170\n",
     "proc/sys/fs/inotify/max_user_instances": "128\n",
     "proc/sys/fs/inotify/max_user_watches": "192536\n",
+    "proc/sys/fs/nr_open": "1048576\n",
     "proc/sys/fs/aio-max-nr": "65536\n",
     "proc/sys/fs/aio-nr": "2661\n",
     "proc/sys/net/netfilter/nf_conntrack_max": "262144\n",
@@ -27,6 +28,15 @@ FILES = {
     "proc/sys/net/ipv4/ip_local_port_range": "32768\t60999\n",
     "proc/sys/net/ipv4/ip_local_reserved_ports": "8080,20000-20999\n",
     "proc/4321/comm": "podman\n",
+    "proc/4321/cgroup": "8:pids:/\n1:cpu:/\n0::/system.slice/podman.service\n",
+    "sys/fs/cgroup/libpod_parent/pids.max": "max\n",
+    "sys/fs/cgroup/libpod_parent/pids.current": "12\n",
+    "sys/fs/cgroup/machine.slice/pids.max": "8192\n",
+    "sys/fs/cgroup/machine.slice/pids.current": "300\n",
+    "sys/fs/cgroup/system.slice/pids.max": "max\n",
+    "sys/fs/cgroup/system.slice/pids.current": "90\n",
+    "sys/fs/cgroup/system.slice/podman.service/pids.max": "4915\n",
+    "sys/fs/cgroup/system.slice/podman.service/pids.current": "11\n",
     "proc/4321/limits": (
         "Limit                     Soft Limit           Hard Limit           Units     \n"
         "Max cpu time              unlimited            unlimited            seconds   \n"
@@ -42,7 +52,7 @@ def host(tmp_path: Path) -> Host:
     """A node whose kernel says what FILES says."""
     for name, text in FILES.items():
         write(tmp_path, name, text)
-    return Host(root=tmp_path, pid=4321)
+    return Host(root=tmp_path, pid=4321, proc=tmp_path / "proc")
 
 
 def write(root: Path, name: str, text: str) -> None:
@@ -56,12 +66,19 @@ def test_all_limits_are_read(host: Host) -> None:
     assert found.memory.left == 24010120 << 10
     assert found.tasks == Usage(32768, 107)
     assert found.files == Usage(2466170, 670)
-    assert found.open_files == 524288
+    assert (found.open_files, found.most_open_files) == (524288, 1048576)
     assert (found.inotify_instances, found.inotify_watches) == (128, 192536)
     assert found.aio == Usage(65536, 2661)
     assert found.conntrack == Usage(262144, 12)
     assert found.local_ports == range(32768, 61000)
     assert found.reserved_ports == (range(8080, 8081), range(20000, 21000))
+
+
+def test_groups_of_demos_and_of_podman_with_a_limit_are_read(host: Host) -> None:
+    assert look_at_kernel(host).groups == (
+        Group(PurePosixPath("/machine.slice"), Usage(8192, 300), has_demos=True),
+        Group(PurePosixPath("/system.slice/podman.service"), Usage(4915, 11), has_demos=False),
+    )
 
 
 def test_the_lower_of_two_limits_counts(host: Host, tmp_path: Path) -> None:
@@ -70,10 +87,10 @@ def test_the_lower_of_two_limits_counts(host: Host, tmp_path: Path) -> None:
 
 
 def test_a_kernel_without_these_files_has_no_such_limits(tmp_path: Path) -> None:
-    found = look_at_kernel(Host(root=tmp_path))
+    found = look_at_kernel(Host(root=tmp_path, proc=tmp_path / "proc"))
     assert {found.memory, found.tasks, found.files, found.aio, found.conntrack} == {None}
     assert {found.inotify_instances, found.local_ports, found.open_files} == {None}
-    assert found.reserved_ports == ()
+    assert (found.reserved_ports, found.groups) == ((), ())
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.unit.doctor.conftest import GIB, Node
 from tryitnow.api.nodeagent import Verdict
 from tryitnow.doctor.checks import CheckName
-from tryitnow.doctor.kernel import Usage
+from tryitnow.doctor.kernel import Group, Usage
 from tryitnow.doctor.limits import AIO_EVENTS, INOTIFY_INSTANCES, LOCKS, TASKS
 from tryitnow.doctor.report import can_run, can_take, criu_available, exit_status
 
@@ -132,6 +133,44 @@ def test_more_processes_than_linux_can_have_are_not_asked_for(node: Node) -> Non
 
 
 @pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("/libpod_parent", "`echo max > /sys/fs/cgroup/libpod_parent/pids.max`"),
+        ("/machine.slice", "`systemctl set-property machine.slice TasksMax=infinity`"),
+    ],
+)
+def test_the_cgroup_of_demos_can_hold_fewer(node: Node, path: str, remedy: str) -> None:
+    group = Group(PurePosixPath(path), Usage(8192, 300), has_demos=True)
+    check = node.with_limits(groups=(group,)).check("processes")
+    assert check.verdict is WARN
+    assert check.found == (
+        f"300 of 8192 processes and threads in cgroup {path}: it holds 64 of 110 demos"
+    )
+    assert remedy in check.remedy
+
+
+def test_the_cgroup_of_podman_holds_only_those_who_watch_demos(node: Node) -> None:
+    usual = Group(PurePosixPath("/system.slice/podman.service"), Usage(4915, 11), has_demos=False)
+    assert node.with_limits(groups=(usual,)).check("processes").verdict is PASS
+
+
+def test_of_several_limits_of_processes_the_worst_is_told(node: Node) -> None:
+    full = Group(PurePosixPath("/libpod_parent"), Usage(1000, 990), has_demos=True)
+    both = node.with_limits(tasks=Usage(8192, 900), groups=(full,))
+    assert both.check("processes").verdict is FAIL
+    assert "in cgroup /libpod_parent: none left" in both.check("processes").found
+
+
+def test_a_node_that_allows_fewer_open_files_than_podman_cannot_restore_from_others(
+    node: Node,
+) -> None:
+    check = node.with_limits(most_open_files=65_536).check("open files")
+    assert check.verdict is WARN
+    assert "at most 65536 for a process" in check.found
+    assert "`sysctl -w fs.nr_open=1048576`" in check.remedy
+
+
+@pytest.mark.parametrize(
     ("files", "of_one", "verdict", "found"),
     [
         (Usage(100_000, 99_000), 1_048_576, FAIL, "none left for another demo"),
@@ -147,6 +186,12 @@ def test_open_files(
     check = node.with_limits(files=files, open_files=of_one).check("open files")
     assert check.verdict is verdict
     assert found in check.found
+
+
+def test_of_several_limits_of_open_files_the_worst_is_told(node: Node) -> None:
+    full = node.with_limits(files=Usage(1000, 1000), open_files=20_000, most_open_files=65_536)
+    assert full.check("open files").verdict is FAIL
+    assert "none left for another demo" in full.check("open files").found
 
 
 def test_the_usual_inotify_limit_holds_few_demos(node: Node) -> None:
@@ -176,7 +221,7 @@ def test_used_up_inotify_instances_are_told_although_the_limit_looks_high(node: 
 def test_the_usual_aio_limit_holds_few_databases(node: Node) -> None:
     check = node.with_limits(aio=Usage(65536, 0)).check("AIO")
     assert check.verdict is WARN
-    assert check.found == "0 of 65536 events: it holds 24 of 110 demos with a MySQL each"
+    assert check.found == "0 of 65536 events: it holds 24 of 110 demos with a MySQL"
     assert "`sysctl -w fs.aio-max-nr=524288`" in check.remedy
 
 

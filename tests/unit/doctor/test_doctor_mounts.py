@@ -83,7 +83,7 @@ def test_selinux_is_found_on_the_node_where_a_pod_has_none(
             (root / "sys/fs/selinux/enforce").write_text(text)
     (tmp_path / "proc/77").mkdir(parents=True)
     (tmp_path / "proc/77/mountinfo").write_text(IN_A_POD)
-    host = Host(root=tmp_path, pid=77, node_root=tmp_path / "node")
+    host = Host(root=tmp_path, pid=77, proc=tmp_path / "proc", node_root=tmp_path / "node")
     found = look_at_mounts(host, Path("/var/lib/try-it-now"))
     assert found.selinux_enforcing is enforcing
     assert found.run is not None

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
-from tryitnow.doctor.host import Host
-from tryitnow.doctor.network import Listener, Route, look_at_network
+from tests.unit.doctor.conftest import DEMO
+from tryitnow.doctor.host import Host, Process
+from tryitnow.doctor.network import Listener, Route, look_at_network, seen_twice, strays
 
 PORTS = range(20000, 21000)
+
+NODES_NETWORK = "net:[4026531840]"
 
 TCP_HEAD = (
     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout "
@@ -65,9 +70,11 @@ CONTAINERDS_SAMPLE = {
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/self/net").mkdir(parents=True)
+    (tmp_path / "proc/self/ns").mkdir()
+    (tmp_path / "proc/self/ns/net").symlink_to(NODES_NETWORK)
     (tmp_path / "node/etc/cni/net.d").mkdir(parents=True)
-    return Host(root=tmp_path, node_root=tmp_path / "node")
+    return Host(root=tmp_path, proc=tmp_path / "proc", node_root=tmp_path / "node")
 
 
 def hold(root: Path, pid: int, name: str, *inodes: int) -> None:
@@ -81,6 +88,24 @@ def hold(root: Path, pid: int, name: str, *inodes: int) -> None:
         (files / str(number)).symlink_to(f"socket:[{inode}]")
 
 
+def watch(
+    root: Path, pid: int, container: str, *inodes: int, network: str = NODES_NETWORK,
+    exit_command: str = "/usr/bin/podman", more: tuple[str, ...] = (),
+) -> None:  # fmt: skip
+    """A conmon, with the arguments that Podman 5.8 gives it (shortened)."""
+    hold(root, pid, "conmon", *inodes)
+    arguments = [
+        "/usr/bin/conmon", "--api-version", "1", "-c", container, "-u", container, "-r",
+        "/usr/bin/crun", "-b", f"/var/lib/containers/storage/overlay-containers/{container}",
+        "-n", "a0752c09283a-infra", "--full-attach", *more, "--runtime-arg", "--log-format=json",
+        "--exit-command", exit_command, "--exit-command-arg", "container", "--exit-command-arg",
+        "cleanup", "--exit-command-arg", container,
+    ]  # fmt: skip
+    (root / f"proc/{pid}/cmdline").write_text("\0".join([*arguments, ""]))
+    (root / f"proc/{pid}/ns").mkdir()
+    (root / f"proc/{pid}/ns/net").symlink_to(network)
+
+
 def configure(root: Path, name: str, content: object) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
     (root / "node/etc/cni/net.d" / name).write_text(text)
@@ -92,34 +117,81 @@ def configure(root: Path, name: str, content: object) -> None:
 def test_listeners_on_ports_of_demos_are_found_with_their_processes(
     host: Host, tmp_path: Path
 ) -> None:
-    (tmp_path / "proc/net/tcp").write_text(TCP)
-    (tmp_path / "proc/net/tcp6").write_text(TCP6)
+    (tmp_path / "proc/self/net/tcp").write_text(TCP)
+    (tmp_path / "proc/self/net/tcp6").write_text(TCP6)
     hold(tmp_path, 77, "nginx", 92315, 92317)
     hold(tmp_path, 78, "java", 92319)
     assert look_at_network(host, PORTS).listeners == (
-        Listener(20080, "nginx, process 77"),
-        Listener(20100, ""),
-        Listener(20300, "java, process 78"),
+        Listener(20080, Process(77, "nginx")),
+        Listener(20100, None),
+        Listener(20300, Process(78, "java")),
     )
 
 
-def test_ports_that_podman_holds_for_demos_are_not_foreign(host: Host, tmp_path: Path) -> None:
-    (tmp_path / "proc/net/tcp").write_text(TCP)
-    hold(tmp_path, 77, "conmon", 92315)
+def test_of_several_that_have_a_port_podmans_is_told(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "proc/self/net/tcp").write_text(TCP)
+    for pid in (70, 90):  # /proc is in no order
+        hold(tmp_path, pid, "crun", 92315)
+    watch(tmp_path, 77, DEMO, 92315)
     hold(tmp_path, 78, "podman", 92316)
+    assert look_at_network(host, PORTS).listeners == (
+        Listener(20080, Process(77, "conmon", DEMO)),
+        Listener(20100, Process(78, "podman")),
+    )
+
+
+def test_the_ports_are_those_of_the_network_that_podman_is_in(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "proc/9279/net").mkdir(parents=True)
+    (tmp_path / "proc/9279/net/tcp").write_text(TCP)
     assert look_at_network(host, PORTS).listeners == ()
+    assert len(look_at_network(replace(host, pid=9279), PORTS).listeners) == 2
 
 
 def test_who_listens_outside_of_the_range_is_nobodys_business(host: Host, tmp_path: Path) -> None:
-    (tmp_path / "proc/net/tcp").write_text(TCP)
+    (tmp_path / "proc/self/net/tcp").write_text(TCP)
     assert look_at_network(host, range(30000, 30010)).listeners == ()
+
+
+# -- those who watch containers -------------------------------------------------------------------
+
+
+def test_who_watches_containers_in_podmans_network_is_found(host: Host, tmp_path: Path) -> None:
+    watch(tmp_path, 469, DEMO)
+    watch(tmp_path, 470, "a" * 64, network="net:[4026532246]")  # a rootless Podman's, for one
+    # A command in a container: its conmon stays for five minutes, the container may be gone.
+    watch(tmp_path, 471, "b" * 64, more=("-e", "--exec-attach", "--exec-process-spec", "/tmp/x"))
+    watch(tmp_path, 472, "c" * 64, exit_command="")  # CRI-O's
+    hold(tmp_path, 473, "nginx")
+    assert look_at_network(host, PORTS).conmons == (Process(469, "conmon", DEMO),)
+
+
+def test_strays_are_those_whose_container_podman_does_not_have(host: Host, tmp_path: Path) -> None:
+    watch(tmp_path, 469, DEMO)
+    watch(tmp_path, 470, "a" * 64)
+    conmons = look_at_network(host, PORTS).conmons
+    assert strays(conmons, {DEMO}) == (Process(470, "conmon", "a" * 64),)
+    assert strays(conmons, None) == ()
+
+
+def test_what_came_or_went_between_two_looks_is_left_out(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "proc/self/net/tcp").write_text(TCP)
+    watch(tmp_path, 469, DEMO, 92315)
+    watch(tmp_path, 470, "a" * 64)
+    first = look_at_network(host, PORTS)
+    shutil.rmtree(tmp_path / "proc/470")
+    watch(tmp_path, 471, "b" * 64, 92316)
+    second = look_at_network(host, PORTS)
+    both = seen_twice(first, second)
+    assert both.conmons == (Process(469, "conmon", DEMO),)
+    assert [listener.port for listener in both.listeners] == [20080]
+    assert both.routes == second.routes
 
 
 # -- routes ----------------------------------------------------------------------------------------
 
 
 def test_routes_are_read_without_the_default_one(host: Host, tmp_path: Path) -> None:
-    (tmp_path / "proc/net/route").write_text(ROUTES)
+    (tmp_path / "proc/self/net/route").write_text(ROUTES)
     assert look_at_network(host, PORTS).routes == (
         Route(IPv4Network("192.0.2.0/24"), "eth0"),
         Route(IPv4Network("10.88.0.0/16"), "podman0"),
@@ -160,11 +232,13 @@ def test_a_configuration_that_names_no_network_of_pods_is_no_crash(
 @pytest.mark.parametrize("text", ["", "Iface\n", "a b c\n" * 3, "eth0\tX\tY\n", "0: :4E70 : 0A\n"])
 def test_tables_of_another_form_are_no_crash(host: Host, tmp_path: Path, text: str) -> None:
     for table in ("tcp", "tcp6", "route"):
-        (tmp_path / "proc/net" / table).write_text(text)
+        (tmp_path / "proc/self/net" / table).write_text(text)
     found = look_at_network(host, PORTS)
     assert (found.listeners, found.routes) == ((), ())
 
 
 def test_a_node_that_shows_nothing_has_nothing(tmp_path: Path) -> None:
-    found = look_at_network(Host(root=tmp_path, node_root=tmp_path / "away"), PORTS)
+    found = look_at_network(
+        Host(root=tmp_path, proc=tmp_path / "proc", node_root=tmp_path / "away"), PORTS
+    )
     assert (found.listeners, found.routes, found.cni) == ((), (), ())

@@ -10,6 +10,7 @@ from tests.pages import DOCS, blocks
 from tests.unit.doctor.conftest import Node
 from tryitnow.doctor import limits, room
 from tryitnow.doctor.checks import CheckName
+from tryitnow.doctor.host import Process
 from tryitnow.doctor.kernel import Usage
 from tryitnow.doctor.names import ESSENTIAL, NODE_LIMITS
 from tryitnow.doctor.network import Listener
@@ -33,7 +34,7 @@ def usual(node: Node) -> Node:
     """A node with the usual defaults of its kernel, and somebody else on one of its ports."""
     return node.with_limits(
         inotify_instances=128, inotify_watches=502_120, aio=Usage(65_536, 0)
-    ).with_network(listeners=(Listener(20443, "nginx, process 812"),))
+    ).with_network(listeners=(Listener(20443, Process(812, "nginx")),))
 
 
 def test_the_page_shows_what_doctor_prints(usual: Node) -> None:

@@ -6,8 +6,9 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from tests.unit.doctor.conftest import Node
+from tests.unit.doctor.conftest import DEMO, Node
 from tryitnow.api.nodeagent import Verdict
+from tryitnow.doctor.host import Process
 from tryitnow.doctor.network import Listener, Route
 from tryitnow.doctor.report import can_take
 
@@ -15,7 +16,7 @@ PASS, WARN, FAIL = Verdict.PASS, Verdict.WARN, Verdict.FAIL
 
 
 def listeners(*ports: int) -> tuple[Listener, ...]:
-    return tuple(Listener(port, f"nginx, process {port}") for port in ports)
+    return tuple(Listener(port, Process(port, "nginx")) for port in ports)
 
 
 def test_ports_that_are_free_pass(node: Node) -> None:
@@ -23,7 +24,7 @@ def test_ports_that_are_free_pass(node: Node) -> None:
 
 
 def test_foreign_listeners_are_named_with_their_process(node: Node) -> None:
-    taken = (*listeners(20080, 20443), Listener(20500, ""))
+    taken = (*listeners(20080, 20443), Listener(20500, None))
     check = node.with_network(listeners=taken).check("ports")
     assert check.verdict is WARN
     assert check.found == (
@@ -48,6 +49,35 @@ def test_no_port_left_fails(node: Node) -> None:
     none = node.wanting(ports=range(20000, 20001)).with_network(listeners=listeners(20000))
     assert none.check("ports").verdict is FAIL
     assert not can_take(none.checks)[0]
+
+
+# A conmon whose container Podman does not have.
+STRAY = Process(812, "conmon", "f" * 64)
+
+
+@pytest.mark.parametrize(
+    "process", [Process(469, "conmon", DEMO), Process(9279, "podman")], ids=["conmon", "podman"]
+)
+def test_ports_that_podman_holds_for_demos_are_not_foreign(node: Node, process: Process) -> None:
+    held = node.with_network(listeners=(Listener(20002, process),))
+    assert held.check("ports").verdict is PASS
+
+
+@pytest.mark.parametrize(
+    "process", [STRAY, Process(813, "conmon")], ids=["of another Podman, or left", "of CRI-O"]
+)
+def test_a_conmon_of_no_container_of_this_podman_is_foreign(node: Node, process: Process) -> None:
+    left = node.with_network(listeners=(Listener(20002, process),), conmons=(STRAY,))
+    check = left.check("ports")
+    assert check.verdict is WARN
+    assert f"20002 (conmon, process {process.pid})" in check.found
+    assert ("`kill` it" in check.remedy) == (process is STRAY)
+
+
+def test_while_podman_does_not_list_its_containers_no_conmon_is_foreign(node: Node) -> None:
+    left = node.with_network(listeners=(Listener(20002, STRAY),), conmons=(STRAY,))
+    for unknown in (left.with_podman(container_ids=None), left.with_busy_podman()):
+        assert unknown.check("ports").verdict is PASS
 
 
 def test_without_root_listeners_are_not_told_from_podmans_own(node: Node) -> None:
@@ -112,6 +142,19 @@ def test_a_configuration_of_pods_with_the_same_addresses_warns_before_the_first_
     check = node.with_network(cni=(IPv4Network("10.88.0.0/16"),)).check("demo network")
     assert check.verdict is WARN
     assert "/etc/cni/net.d" in check.found
+
+
+def test_containers_of_another_podman_warn_that_they_may_get_the_same_addresses(
+    node: Node,
+) -> None:
+    others = tuple(Process(pid, "conmon", f"{pid:064x}") for pid in range(801, 806))
+    check = node.with_network(conmons=(*node.facts.network.conmons, *others)).check("demo network")
+    assert check.verdict is WARN
+    assert "5 containers here are not of this Podman (their conmon: process 801, 802, 803)" in (
+        check.found
+    )
+    assert "`ps -o args= -p 801`" in check.remedy
+    assert "default_subnet" in check.remedy
 
 
 def test_a_network_that_podman_does_not_tell_is_not_judged(node: Node) -> None:
