@@ -23,9 +23,9 @@ MODELS: dict[str, type[Checkpoint | DemoInstance | NodeCheckpoint]] = {
     model.kind_name: model for model in (Checkpoint, DemoInstance, NodeCheckpoint)
 }
 PHASES: dict[str, set[str]] = {
-    "Checkpoint": set(CheckpointPhase),
-    "DemoInstance": set(DemoInstancePhase),
-    "NodeCheckpoint": set(NodeCheckpointPhase),
+    "Checkpoint": {str(phase) for phase in CheckpointPhase},
+    "DemoInstance": {str(phase) for phase in DemoInstancePhase},
+    "NodeCheckpoint": {str(phase) for phase in NodeCheckpointPhase},
 }
 KINDS = sorted(MODELS)
 
@@ -116,7 +116,7 @@ def combination(
 
 @pytest.mark.parametrize(
     ("kind", "phase"),
-    [(kind, str(phase)) for kind in ("Checkpoint", "DemoInstance") for phase in PHASES[kind]],
+    [(kind, phase) for kind in ("Checkpoint", "DemoInstance") for phase in sorted(PHASES[kind])],
 )
 def test_in_each_combination_the_conditions_decide(kind: str, phase: str) -> None:
     for ready, stalled, seen, attempts, candidate, reason in itertools.product(

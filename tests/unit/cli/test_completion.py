@@ -52,7 +52,7 @@ def test_a_cluster_that_does_not_answer_completes_nothing(
 def test_commands_and_options_need_no_cluster(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert completed(monkeypatch, capsys, "re") == ["report"]
+    assert completed(monkeypatch, capsys, "re") == ["report", "reset"]
     assert completed(monkeypatch, capsys, "demo", "shop", "--start", "R") == ["RestoreOnly"]
     assert "--ttl" in completed(monkeypatch, capsys, "demo", "shop", "--t")
 

@@ -30,7 +30,14 @@ def test_a_fault_of_the_application_is_final_after_three_builds(reason: str) -> 
 
 @pytest.mark.parametrize(
     "reason",
-    ["ImagePullFailed", "NodeLost", "CopiesLost", "RevisionMissing", "SourceMissing", *NODE_LIMITS],
+    [
+        "ImagePullFailed",
+        "NodeLost",
+        "CopiesLost",
+        "RevisionMissing",
+        "SourceMissing",
+        *sorted(NODE_LIMITS),
+    ],
 )
 def test_no_limit_of_a_node_and_nothing_that_may_pass_is_a_fault(reason: str) -> None:
     assert not is_fault(reason)

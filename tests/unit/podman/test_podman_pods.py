@@ -30,6 +30,7 @@ async def test_a_pod_has_the_ports_and_somebody_who_holds_its_namespaces(
     assert await podman.create_pod(POD, (PortMapping(20001, 80),)) == 77
     assert json.loads(libpod.asked[0].body) == {
         "name": POD,
+        "infra_name": f"{POD}-infra",
         "portmappings": [{"host_port": 20001, "container_port": 80, "protocol": "tcp"}],
     }
 

@@ -93,13 +93,10 @@ class Kept:
 
     def waiting(self, role: Role) -> int:
         """Number of containers that wait in a role and are done."""
-        names = map(parse, self.shop.podman.containers())
-        found = [name for name in names if name is not None and name.role is role]
         if role is Role.WARM:
-            found = [n for n in found if self.shop.podman.state(str(n)).alive]
-            known = {name for actor in self.shop.node.checkpoints for name in actor.stock_names}
-            found = [n for n in found if str(n) in known]
-        return len(found)
+            return sum(actor.warm_ready for actor in self.shop.node.checkpoints)
+        names = map(parse, self.shop.podman.containers())
+        return sum(name is not None and name.role is role for name in names)
 
 
 @pytest.fixture

@@ -261,7 +261,7 @@ async def test_volumes_go_after_the_containers_that_have_them_mounted(
     assert node.ports.taken == 1
 
 
-@pytest.mark.parametrize("call", ["inspect", "inspect pod", "remove pod", "remove"])
+@pytest.mark.parametrize("call", ["inspect", "inspect pod", "remove pod"])
 async def test_an_interrupted_removal_is_done_to_its_end(
     sandboxes: Sandboxes, node: Node, podman: FakePodman, definition: Definition, call: str
 ) -> None:

@@ -44,8 +44,10 @@ class Doctor:
         self.checks = GOOD
         self.visits = 0
 
-    async def examine(self, settings: AgentSettings) -> Examination:
-        del settings
+    async def examine(
+        self, settings: AgentSettings, previous: Examination | None = None
+    ) -> Examination:
+        del settings, previous
         self.visits += 1
         return Examination(self.checks, Versions(criu="4.2.1"), frozenset({"memory"}))
 

@@ -40,13 +40,16 @@ end
 local lasts = {
   CannotWriteStatus = true,
   CheckpointNotFound = true,
+  CrashLoop = true,
   ImagePullFailed = true,
   NodeLost = true,
   NoPort = true,
   PodmanUnreachable = true,
+  RestartFailed = true,
   SourceMissing = true,
+  StorageChanged = true,
 }
-if lasts[ready.reason] then
+if lasts[ready.reason] or status.phase == "NotAnswering" then
   hs.status = "Degraded"
 end
 return hs
