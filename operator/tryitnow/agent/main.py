@@ -148,6 +148,7 @@ def build_node(
     )
     guard = StorageGuard(kubernetes, podman, settings.node_name, settings.checkpoint_path.parent)
     demos: Store[DemoInstance] = Store(DemoInstance)
+    node_checkpoints: Store[NodeCheckpoint] = Store(NodeCheckpoint)
     revisions = Revisions(kubernetes)
 
     def free_capacity() -> int:
@@ -162,6 +163,7 @@ def build_node(
         disk=disk,
         fetcher=Fetcher(archives, disk, metrics, settings.transfer_token_file),
         free_capacity=free_capacity,
+        node_checkpoints=node_checkpoints,
     )
     checkpoints = CheckpointRegistry(settings, checkpoint_tools, lambda: guard.problem is None)
 
@@ -203,7 +205,7 @@ def build_node(
         metrics=metrics,
         suspects=AllSuspects.with_grace(settings.orphan_grace, settings.trash_retention),
         demos=demos,
-        node_checkpoints=Store(NodeCheckpoint),
+        node_checkpoints=node_checkpoints,
     )
 
 

@@ -20,6 +20,9 @@ LOST_AFTER = timedelta(seconds=40)
 STOPPING = "Stopping"
 """Condition of an agent that was told to end."""
 
+LIMIT_REACHED = "LimitReached"
+"""Condition of an agent whose node has no room for another demo, by what doctor found there."""
+
 STORAGE_CHANGED = "StorageChanged"
 """Condition of an agent whose storage, or whose cluster, is not what it was."""
 
@@ -77,7 +80,8 @@ class NodeAgentStatus(ConditionedStatus):
 
     conditions: Conditions = ()
     """Ready: the agent can run demos. CRIUAvailable: it can checkpoint and restore. Stopping: it
-    was told to end, and gets nothing new until it, or its successor, is back. StorageChanged: the
+    was told to end, and gets nothing new until it, or its successor, is back. LimitReached: the
+    node has no room for another demo, and the message says why. StorageChanged: the
     node's storage or its cluster is not what it was, and nothing is started or removed until a
     person confirms it."""
 
@@ -100,7 +104,8 @@ class NodeAgentStatus(ConditionedStatus):
     """Memory that new demos can take, after the reserve."""
 
     disk_available_bytes: int = 0
-    """Free space of the checkpoint directory."""
+    """Free space of the checkpoint directory, less what work under way will take. The reserve is
+    part of it."""
 
     storage: Storage = Storage()
     """What the node's files belong to, as last known."""
@@ -140,6 +145,11 @@ class NodeAgent(Resource):
     def has_criu(self) -> bool:
         """Whether the node can checkpoint and restore, by the agent's last report."""
         return self._holds("CRIUAvailable")
+
+    @property
+    def has_reached_limit(self) -> bool:
+        """Whether doctor found no room for another demo, by the agent's last report."""
+        return self._holds(LIMIT_REACHED)
 
     @property
     def has_other_storage(self) -> bool:

@@ -74,6 +74,8 @@ class NodeState:
             return "is not ready"
         if self.agent.is_stopping:
             return "has its agent stopped"
+        if self.agent.has_reached_limit:
+            return f"has reached a limit (`kubectl describe nodeagent {self.name}`)"
         return "" if disk_bytes is None else self.disk_shortage(disk_bytes)
 
     def disk_shortage(self, disk_bytes: int = 0) -> str:

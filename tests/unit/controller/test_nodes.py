@@ -44,22 +44,27 @@ def closed(**changes: Any) -> NodeState:
     return make_state(make_agent("node-b"), node=make_node("node-b", **changes))
 
 
-def with_other_storage(name: str) -> NodeAgent:
-    agent = make_agent(name, ready=False)
-    conditions = (*agent.status.conditions, make_condition("StorageChanged"))
+def with_condition(agent: NodeAgent, type_: str) -> NodeAgent:
+    conditions = (*agent.status.conditions, make_condition(type_))
     status = agent.status.model_copy(update={"conditions": conditions})
     return agent.model_copy(update={"status": status})
 
 
+STOPPED = "has its agent stopped"
+LIMITED = "has reached a limit (`kubectl describe nodeagent node-b`)"
+
 CLOSED = {
     "is silent": make_state(make_silent_agent("node-b")),
     "is not ready": make_state(make_agent("node-b", ready=False)),
-    "waits until a person confirms its storage": make_state(with_other_storage("node-b")),
+    "waits until a person confirms its storage": make_state(
+        with_condition(make_agent("node-b", ready=False), "StorageChanged")
+    ),
     "is cordoned": closed(cordoned=True),
     "is NotReady": closed(conditions={"Ready": "Unknown"}),
     "has DiskPressure": closed(conditions={"DiskPressure": "True"}),
     "has the taint gpu=a100:NoSchedule, which agents do not tolerate": closed(taints=[TAINT]),
-    "has its agent stopped": make_state(make_agent("node-b", stopping=True)),
+    STOPPED: make_state(make_agent("node-b", stopping=True)),
+    LIMITED: make_state(with_condition(make_agent("node-b"), "LimitReached")),
     "is short of disk: 5120 MiB of it must stay free": make_state(RESERVED),
 }
 
@@ -105,7 +110,7 @@ def test_a_closed_node_builds_nothing_and_says_why(why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "why", [w for w in CLOSED if w not in {"is silent", "is not ready", "has its agent stopped"}]
+    "why", [w for w in CLOSED if w not in {"is silent", "is not ready", STOPPED, LIMITED}]
 )
 def test_a_closed_node_gets_no_copy_keeps_the_one_it_has_and_says_why(why: str) -> None:
     checkpoint, nodes = make_checkpoint(serving=REVISION), [OPEN, CLOSED[why]]
@@ -131,7 +136,8 @@ def test_no_warm_copy_is_wanted_on_a_node_that_gets_no_demos(why: str) -> None:
     copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     result = observe(checkpoint, *copies, nodes=[OPEN, CLOSED[why]])
     shares = {copy.spec.node_name: pool.warm for copy, pool in result.pool.updates}
-    if why != "has its agent stopped":  # for a moment: what waits there is of use right after
+    # Of use right after; and warm sandboxes that go because of a limit would come back without it.
+    if why not in {STOPPED, LIMITED}:
         assert shares == {"node-a": 2}
 
 

@@ -61,7 +61,7 @@ class CheckpointActor:
         """
         self._tools = tools
         self._state = State(resource, tools.settings.scrub_interval, tools.clock)
-        self._writer = StatusWriter(tools.start.kubernetes, resource)
+        self._writer = StatusWriter(tools.start.kubernetes, tools.node_checkpoints, resource)
         self._storage_ok = storage_ok
         self._gone = gone
         self._after = after

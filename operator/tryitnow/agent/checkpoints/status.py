@@ -17,6 +17,7 @@ from tryitnow.api.nodecheckpoint import (
 from tryitnow.backoff import Pauses
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
+from tryitnow.kubernetes.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def status_of(
             "warm_ready": warm_ready,
             "warm_message": warm_message,
             "memory_bytes": state.archive.memory_bytes if state.archive else 0,
+            "disk_bytes": state.generation.disk_bytes if state.generation else 0,
             "progress": state.progress if phase is not Phase.READY else "",
         }
     )
@@ -97,8 +99,12 @@ def _phase(state: State, *, ready: bool, storage_ok: bool) -> tuple[Phase, str, 
 class StatusWriter:
     """Writes the newest status, one write at a time, until the API server has it."""
 
-    def __init__(self, kubernetes: KubernetesApi, resource: NodeCheckpoint) -> None:
+    def __init__(
+        self, kubernetes: KubernetesApi, known: Store[NodeCheckpoint], resource: NodeCheckpoint
+    ) -> None:
+        """Begin with an object as it was last seen; ``known`` decides which state is the newest."""
         self._kubernetes = kubernetes
+        self._known = known
         self._resource = resource
         self._wanted: NodeCheckpointStatus | None = None
         self._task: asyncio.Task[None] | None = None
@@ -110,9 +116,11 @@ class StatusWriter:
         return self._resource
 
     def seen(self, resource: NodeCheckpoint) -> None:
-        """Note what a watch says of the object; an older state than the known one is ignored."""
-        if int(resource.metadata.resource_version) >= int(self._resource.metadata.resource_version):
-            self._resource = resource
+        """Note the newest known state of the object.
+
+        Its resource version may be lower than the last: the cluster was restored from a backup.
+        """
+        self._resource = resource
 
     def write(self, status: NodeCheckpointStatus) -> None:
         """Have a status written. One that comes before it was written replaces it."""
@@ -140,7 +148,7 @@ class StatusWriter:
                 await asyncio.sleep(_WRITE_PAUSES.after_error(failures, error).total_seconds())
                 continue
             failures = 0
-            self.seen(written)
+            self.seen(self._known.update(written))
             if self._wanted is status:
                 self._wanted = None
 

@@ -13,6 +13,8 @@ from tryitnow.agent.storage.archives import ArchiveStore
 from tryitnow.agent.storage.generations import GenerationStore
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.client import Fetcher
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.kubernetes.store import Store
 from tryitnow.settings import AgentSettings
 
 AT_ONCE = 2
@@ -36,6 +38,9 @@ class CheckpointTools:
     fetcher: Fetcher
     free_capacity: Callable[[], int]
     """Tells how many more sandboxes may run here."""
+
+    node_checkpoints: Store[NodeCheckpoint]
+    """The newest known state of this node's NodeCheckpoints."""
 
     clock: Callable[[], float] = time.monotonic
     """Counts seconds, and is never set back."""

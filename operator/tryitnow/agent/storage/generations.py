@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tryitnow.agent.storage.files import (
     remove_tree,
@@ -58,6 +59,7 @@ class Generation:
         archive_sha256: The archive that it was made from.
         images: References of the images with the root file systems, by container.
         fingerprint: Digest over the names, sizes and times of the files.
+        disk_bytes: Disk that a demo fills when it starts: its volumes are copied.
 
     """
 
@@ -65,6 +67,7 @@ class Generation:
     archive_sha256: str
     images: dict[str, str]
     fingerprint: str
+    disk_bytes: int = 0
     leases: int = field(default=0, init=False)
     _when_unused: list[Callable[[], None]] = field(default_factory=list, init=False, repr=False)
 
@@ -188,25 +191,22 @@ class GenerationStore:
         """
         sync_file_system(unfinished)
         directory = unfinished.rename(unfinished.parent / str(self.number_of(unfinished)))
-        found = Generation(directory, archive_sha256, images, fingerprint_of(directory))
-        mark = {
+        mark: dict[str, Any] = {
             "archive_sha256": archive_sha256,
             "images": images,
-            "fingerprint": found.fingerprint,
+            "fingerprint": fingerprint_of(directory),
+            "disk_bytes": _disk_bytes(directory / CHECKPOINTED_VOLUMES),
         }
         write_whole(directory / _MARK, json.dumps(mark, indent=1).encode())
         sync_directory(directory.parent)
-        return found
+        return Generation(directory, **mark)
 
     def find(self, stem: str, archive_sha256: str) -> Generation | None:
         """Return the newest whole generation of an archive. Blocking."""
         for directory in reversed(self._generations(stem)):
             try:
-                mark = json.loads((directory / _MARK).read_text())
-                found = Generation(
-                    directory, mark["archive_sha256"], mark["images"], mark["fingerprint"]
-                )
-            except (OSError, ValueError, KeyError, TypeError):
+                found = Generation(directory, **json.loads((directory / _MARK).read_text()))
+            except (OSError, ValueError, TypeError):
                 continue
             if found.archive_sha256 == archive_sha256 and found.is_intact():
                 return found
@@ -250,22 +250,35 @@ def fingerprint_of(directory: Path) -> str:
     A change by the file system's ways moves ctime, which nobody can set. A change on the disk
     below it is found by the digest check of the archive.
     """
-    facts = []
-    # Not by recursion: an application's volume may have more levels than Python allows.
-    ahead = [inner.name for inner in directory.glob("*/")]
-    while ahead:
-        below = ahead.pop()
-        with os.scandir(directory / below) as entries:
-            for entry in entries:
-                found = entry.stat(follow_symlinks=False)
-                name = f"{below}/{entry.name}"
-                facts.append(
-                    (name, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-                )
-                if entry.is_dir(follow_symlinks=False):
-                    ahead.append(name)
+    facts = [
+        (name, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        for top in directory.glob("*/")
+        for name, found in _files_below(directory, top.name)
+    ]
     digest = hashlib.sha256()
     for name, *about in sorted(facts):
         # A file name is bytes: one that is no UTF-8 must not end the digest.
         digest.update(os.fsencode(name) + f" {about}\n".encode())
     return digest.hexdigest()
+
+
+def _disk_bytes(directory: Path) -> int:
+    """Return what a copy of a directory takes on the disk. Blocking."""
+    if not directory.exists():
+        return 0
+    # A block has 512 bytes, whatever the file system's are (stat(2)).
+    return sum(found.st_blocks * 512 for _, found in _files_below(directory, "."))
+
+
+def _files_below(directory: Path, top: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Give the name below ``directory`` and the facts of all that is in one of its directories."""
+    # Not by recursion: an application's volume may have more levels than Python allows.
+    ahead = [top]
+    while ahead:
+        below = ahead.pop()
+        with os.scandir(directory / below) as entries:
+            for entry in entries:
+                name = f"{below}/{entry.name}"
+                yield name, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    ahead.append(name)

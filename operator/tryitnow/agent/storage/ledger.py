@@ -36,6 +36,11 @@ class Ledger:
         self._reserved = 0
 
     @property
+    def unpromised_bytes(self) -> int:
+        """What is free and not promised, the reserve included."""
+        return max(0, self._free() - self._reserved)
+
+    @property
     def available_bytes(self) -> int:
         """What can be promised; negative when the reserve is touched."""
         return self._free() - self._reserve_bytes - self._reserved

@@ -148,7 +148,7 @@ async def _list_owners(node: Node) -> tuple[Listing[DemoInstance], Listing[NodeC
     for key in node.node_checkpoints.replace(held):
         # Its deletion was missed, or nobody had it removed: the watch was broken then.
         node.checkpoints.gone_key(key)
-    for resource in held.items:
+    for resource in node.node_checkpoints:
         node.checkpoints.seen(resource)
     return demos, held
 

@@ -15,6 +15,7 @@ from tryitnow.agent.upkeep.memory import available_memory_bytes
 from tryitnow.api.meta import Condition, ConditionStatus, Key, now, set_condition
 from tryitnow.api.nodeagent import (
     HEARTBEAT_INTERVAL,
+    LIMIT_REACHED,
     STOPPING,
     STORAGE_CHANGED,
     NodeAgent,
@@ -22,7 +23,7 @@ from tryitnow.api.nodeagent import (
 )
 from tryitnow.background import keep_doing
 from tryitnow.doctor import examine
-from tryitnow.doctor.report import can_run, criu_available
+from tryitnow.doctor.report import can_run, can_take, criu_available
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
@@ -192,6 +193,14 @@ class Reporter:
             "CRIUWorks" if health.criu_available else "CRIUNotAvailable",
             health.criu_message,
         )
+        takes, limit = can_take(health.checks)
+        conditions = set_condition(
+            conditions,
+            LIMIT_REACHED,
+            ConditionStatus.FALSE if takes else ConditionStatus.TRUE,
+            "RoomLeft" if takes else "LimitReached",
+            limit,
+        )
         problem = node.guard.problem
         conditions = set_condition(
             conditions,
@@ -211,7 +220,8 @@ class Reporter:
             versions=health.versions,
             capacity=node.settings.capacity,
             memory_available_bytes=max(0, memory - node.settings.memory_reserve_bytes),
-            disk_available_bytes=max(0, await asyncio.to_thread(lambda: node.disk.available_bytes)),
+            disk_available_bytes=await asyncio.to_thread(lambda: node.disk.unpromised_bytes),
+            disk_reserve_bytes=node.settings.disk_reserve_bytes,
             storage=node.guard.storage,
             checks=health.checks,
         )

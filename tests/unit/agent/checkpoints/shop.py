@@ -94,7 +94,7 @@ class Shop:
 
     def _seen(self, resource: Resource) -> None:
         if isinstance(resource, NodeCheckpoint):
-            self.registry.seen(resource)
+            self.registry.seen(self.node.node_checkpoints.update(resource))
 
     # What the cluster wants.
 
@@ -118,14 +118,14 @@ class Shop:
         )
         if status is not None:
             made = made.model_copy(update={"status": status})
-        self.registry.seen(self.kubernetes.put(made))
+        self._seen(self.kubernetes.put(made))
         return self.actor
 
     def change(self, **spec: Any) -> None:
         """Change the order."""
         now = self.kubernetes.find(self.actor.resource)
         changed = now.spec.model_copy(update=spec)
-        self.registry.seen(self.kubernetes.put(now.model_copy(update={"spec": changed})))
+        self._seen(self.kubernetes.put(now.model_copy(update={"spec": changed})))
 
     async def delete(self) -> None:
         """Delete the object, as the controller does."""

@@ -11,6 +11,8 @@ from tryitnow.agent.checkpoints.status import StatusWriter
 from tryitnow.api.checkpoint import Pool
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.kubernetes.errors import RefusedError
+from tryitnow.kubernetes.objects import Listing
+from tryitnow.kubernetes.store import Store
 
 
 @pytest.fixture
@@ -18,10 +20,17 @@ def held(kubernetes: FakeKubernetes) -> NodeCheckpoint:
     return kubernetes.put(make_node_checkpoint(phase=NodeCheckpointPhase.PENDING))
 
 
+@pytest.fixture
+def known(held: NodeCheckpoint) -> Store[NodeCheckpoint]:
+    known: Store[NodeCheckpoint] = Store(NodeCheckpoint)
+    known.update(held)
+    return known
+
+
 async def test_the_newest_status_replaces_one_that_was_not_written_yet(
-    kubernetes: FakeKubernetes, held: NodeCheckpoint
+    kubernetes: FakeKubernetes, known: Store[NodeCheckpoint], held: NodeCheckpoint
 ) -> None:
-    writer = StatusWriter(kubernetes, held)
+    writer = StatusWriter(kubernetes, known, held)
     kubernetes.writes.clear()
     for number in range(5):
         writer.write(held.status.model_copy(update={"warm_ready": number}))
@@ -32,9 +41,9 @@ async def test_the_newest_status_replaces_one_that_was_not_written_yet(
 
 
 async def test_what_is_written_already_is_not_written_again(
-    kubernetes: FakeKubernetes, held: NodeCheckpoint
+    kubernetes: FakeKubernetes, known: Store[NodeCheckpoint], held: NodeCheckpoint
 ) -> None:
-    writer = StatusWriter(kubernetes, held)
+    writer = StatusWriter(kubernetes, known, held)
     kubernetes.writes.clear()
     writer.write(held.status)
     await writer.flush()
@@ -42,10 +51,10 @@ async def test_what_is_written_already_is_not_written_again(
 
 
 async def test_a_refused_status_is_written_as_soon_as_the_api_server_takes_it(
-    kubernetes: FakeKubernetes, held: NodeCheckpoint
+    kubernetes: FakeKubernetes, known: Store[NodeCheckpoint], held: NodeCheckpoint
 ) -> None:
     kubernetes.refusals["PATCH", "nodecheckpoints/status"] = RefusedError("quota")
-    writer = StatusWriter(kubernetes, held)
+    writer = StatusWriter(kubernetes, known, held)
     writer.write(held.status.model_copy(update={"warm_ready": 1}))
     await for_a_while(0.05)
     writer.write(held.status.model_copy(update={"warm_ready": 2}))
@@ -55,9 +64,9 @@ async def test_a_refused_status_is_written_as_soon_as_the_api_server_takes_it(
 
 
 async def test_a_spec_that_changes_meanwhile_does_not_lose_the_status(
-    kubernetes: FakeKubernetes, held: NodeCheckpoint
+    kubernetes: FakeKubernetes, known: Store[NodeCheckpoint], held: NodeCheckpoint
 ) -> None:
-    writer = StatusWriter(kubernetes, held)
+    writer = StatusWriter(kubernetes, known, held)
     spec = held.spec.model_copy(update={"pool": Pool(warm=3)})
     kubernetes.put(held.model_copy(update={"spec": spec}))  # its watch event is under way
     writer.write(held.status.model_copy(update={"warm_ready": 1}))
@@ -67,9 +76,9 @@ async def test_a_spec_that_changes_meanwhile_does_not_lose_the_status(
 
 
 async def test_a_namesake_is_not_written_to(
-    kubernetes: FakeKubernetes, held: NodeCheckpoint
+    kubernetes: FakeKubernetes, known: Store[NodeCheckpoint], held: NodeCheckpoint
 ) -> None:
-    writer = StatusWriter(kubernetes, held)
+    writer = StatusWriter(kubernetes, known, held)
     other = kubernetes.put(
         make_node_checkpoint(phase=NodeCheckpointPhase.PENDING, uid="another object")
     )
@@ -79,13 +88,29 @@ async def test_a_namesake_is_not_written_to(
 
 
 async def test_an_old_event_does_not_undo_what_was_written(
-    kubernetes: FakeKubernetes, held: NodeCheckpoint
+    kubernetes: FakeKubernetes, known: Store[NodeCheckpoint], held: NodeCheckpoint
 ) -> None:
-    writer = StatusWriter(kubernetes, held)
+    writer = StatusWriter(kubernetes, known, held)
     writer.write(held.status.model_copy(update={"warm_ready": 1}))
     await writer.flush()
-    writer.seen(held)
+    writer.seen(known.update(held))
     assert writer.resource.status.warm_ready == 1
+
+
+async def test_after_a_restore_from_a_backup_the_older_object_is_the_newest(
+    kubernetes: FakeKubernetes, known: Store[NodeCheckpoint], held: NodeCheckpoint
+) -> None:
+    writer = StatusWriter(kubernetes, known, held)
+    writer.write(held.status.model_copy(update={"warm_ready": 1}))
+    await writer.flush()
+    version = int(held.metadata.resource_version) - 1
+    metadata = held.metadata.model_copy(update={"resource_version": str(version)})
+    older = kubernetes.put(held.model_copy(update={"metadata": metadata}))
+    known.replace(Listing([older], version, was_restored=True))
+    writer.seen(older)
+    writer.write(older.status.model_copy(update={"warm_ready": 1}))
+    await writer.flush()
+    assert kubernetes.find(held).status.warm_ready == 1, "or what was written before is believed"
 
 
 async def test_why_an_attempt_failed_is_said_while_it_is_tried_again(

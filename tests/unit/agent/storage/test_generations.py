@@ -279,6 +279,16 @@ def test_the_memory_of_a_demo_is_the_size_of_its_pages(store: GenerationStore) -
     assert make(store).memory_bytes() == 5000
 
 
+def test_the_disk_of_a_demo_is_what_copies_of_its_volumes_take(store: GenerationStore) -> None:
+    unfinished = begin(store)
+    (unfinished / CHECKPOINTED_VOLUMES / "data" / "large").write_bytes(bytes(100_000))
+    made = store.finish(unfinished, SHA256, {})
+    assert 100_000 <= made.disk_bytes <= 200_000
+    found = reopened(store).find(STEM, SHA256)
+    assert found is not None
+    assert found.disk_bytes == made.disk_bytes
+
+
 def test_hosts_are_those_at_the_checkpoint(store: GenerationStore) -> None:
     generation = make(store)
     assert generation.hosts_of("shop") == "192.0.2.1 partner\n"

@@ -18,7 +18,7 @@ from tryitnow.agent.transfer.certificate import ServerCertificate, make_certific
 from tryitnow.agent.upkeep.heartbeat import Reporter, examine_node
 from tryitnow.api.archive import Versions
 from tryitnow.api.meta import Condition, ConditionStatus, Key, find_condition, now
-from tryitnow.api.nodeagent import STORAGE_CHANGED, Check, NodeAgent, Verdict
+from tryitnow.api.nodeagent import LIMIT_REACHED, STORAGE_CHANGED, Check, NodeAgent, Verdict
 from tryitnow.doctor import Examination
 from tryitnow.doctor.checks import CheckName
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
@@ -179,13 +179,31 @@ async def test_the_reserve_of_memory_is_not_offered(
     assert (await reported(kubernetes)).status.memory_available_bytes == 0
 
 
-async def test_neither_the_reserve_nor_what_is_promised_of_the_disk_is_offered(
+async def test_what_is_promised_of_the_disk_is_not_offered_and_the_reserve_is_told(
     node: Node, reporter: Reporter, kubernetes: FakeKubernetes
 ) -> None:
+    node.settings = replace(node.settings, disk_reserve_bytes=2 * GIB)
     node.disk = Ledger("DiskFull", "disk", lambda: 9 * GIB, 2 * GIB)
     with node.disk.reserved(3 * GIB, "an unpacking"):
         await reporter.report()
-    assert (await reported(kubernetes)).status.disk_available_bytes == 4 * GIB
+    status = (await reported(kubernetes)).status
+    assert status.disk_available_bytes == 6 * GIB
+    assert status.disk_reserve_bytes == 2 * GIB
+
+
+async def test_a_limit_that_doctor_found_leaves_no_room(
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes
+) -> None:
+    full = Check(name=CheckName.LOCKS, verdict=Verdict.FAIL, found="2048 of 2048 taken")
+    node.health.current = replace(node.health.current, can_run=True, checks=(*GOOD, full))
+    await reporter.report()
+    agent = await reported(kubernetes)
+    assert agent.is_fit, "what runs goes on"
+    assert agent.has_reached_limit
+    assert "2048 of 2048 taken" in condition(agent, LIMIT_REACHED).message
+    node.health.current = replace(node.health.current, checks=GOOD)
+    await reporter.report()
+    assert not (await reported(kubernetes)).has_reached_limit
 
 
 # -- what is wrong --------------------------------------------------------------------------------
