@@ -17,7 +17,7 @@ from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.verify import verify
 from tryitnow.agent.errors import ArchiveError
 from tryitnow.agent.revisions import RevisionError
-from tryitnow.agent.sandbox.names import Role, work_name
+from tryitnow.agent.sandbox.names import Role, waits_for, work_name
 from tryitnow.agent.storage.archives import ArchiveName
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.archive import Archive
@@ -231,8 +231,13 @@ async def _scrub(tools: CheckpointTools, state: State, file: ArchiveName) -> Cha
 
 async def _remove(tools: CheckpointTools, state: State) -> Change:
     """Remove all that this node has of the revision."""
+    sandboxes = tools.start.sandboxes
     for role in (Role.BUILD, Role.VERIFY):
-        await tools.start.sandboxes.remove(work_name(role, state.resource))
+        await sandboxes.remove(work_name(role, state.resource))
+    # Also what an agent before this one left waiting, which was not taken over.
+    for name, _ in await sandboxes.list_all():
+        if any(waits_for(name, role, state.resource) for role in (Role.WARM, Role.PRECREATED)):
+            await sandboxes.remove(name)
     await tools.start.podman.remove(str(work_name(Role.PREPARE, state.resource)))
     if state.generation is not None:
         await _until_unused(state.generation)

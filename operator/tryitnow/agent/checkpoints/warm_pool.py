@@ -256,9 +256,10 @@ class WarmPool:
         """Remove all that waits, and wait until nothing is being made."""
         self._closed = True
         self._timer.off()
+        await self._chores.cancel()
         while self._warm:
-            await self._tools.start.sandboxes.remove(self._warm[-1].name)
-            self._warm.pop()
+            # Taken out before: while it is removed, a look may find that it has ended.
+            await self._tools.start.sandboxes.remove(self._warm.pop().name)
         await self.stop()
 
     async def stop(self) -> None:

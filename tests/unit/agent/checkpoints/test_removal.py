@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.agent.checkpoints.shop import Shop, for_a_while, until
 from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.sandbox.names import Role
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.kubernetes.errors import ConflictError
 from tryitnow.podman.errors import (
@@ -68,6 +69,38 @@ async def test_a_deletion_waits_for_a_demo_that_is_being_restored(shop: Shop) ->
         await for_a_while()
         assert generation.is_intact()
     await until(lambda: not generation.directory.exists())
+
+
+async def test_a_deletion_removes_what_an_agent_before_left_waiting(
+    shop: Shop, podman: FakePodman
+) -> None:
+    """It was deleted while no agent ran: the next one has not looked through what waits."""
+    gone = shop.order(warm=1).resource
+    await shop.until_ready()
+    await shop.until_stocked(warm=1)
+    await shop.ends()
+    await shop.delete()
+    shop.new_agent().seen(shop.kubernetes.find(gone))
+    await until(lambda: not shop.kubernetes.has(gone))
+    assert podman.containers() == []
+    assert podman.pods == {}
+    assert list(shop.node.volumes.directory.iterdir()) == []
+
+
+async def test_a_deletion_goes_on_when_a_warm_sandbox_ends_meanwhile(
+    shop: Shop, podman: FakePodman, caplog: pytest.LogCaptureFixture
+) -> None:
+    actor = shop.order(warm=2)
+    await shop.until_ready()
+    await shop.until_stocked(warm=2)
+    gone, names = actor.resource, shop.sandboxes(Role.WARM)
+    podman.delay["remove pod"] = 0.05
+    await shop.delete()
+    await until(lambda: shop.node.sandboxes.pods_in_work)
+    actor.look(ended=set(names), gone=set())
+    await until(lambda: not shop.kubernetes.has(gone))
+    assert "unexpected error" not in caplog.text
+    assert podman.pods == {}
 
 
 async def test_a_deletion_while_what_waited_is_being_removed_leaves_none_of_it(
