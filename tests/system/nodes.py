@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from lab.cluster import Cluster
+from tests.system.objects import wait_until
 from tryitnow.api.demoinstance import DemoInstance
 
 NODES = ["node-1", "node-2"]
@@ -132,6 +133,14 @@ class LabNodes:
         ]
         mainless = [pod for node in NODES for pod in self.without_main_container(node)]
         return [*self.everywhere(f"_{namespace}_"), *files, *mainless]
+
+    def wait_clean(self, namespace: str, within: float) -> None:
+        """Wait until nothing remains of a namespace."""
+        wait_until(
+            lambda: not self.remains(namespace),
+            lambda: f"nothing of {namespace} to be left on any node: {self.remains(namespace)}",
+            within,
+        )
 
     def agent_log(self, node: str) -> str:
         return self.cluster.log(f"agent-{node}").read_text(errors="replace")

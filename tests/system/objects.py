@@ -261,9 +261,14 @@ def condition(resource: Checkpoint | DemoInstance | NodeCheckpoint, type_: str) 
     return found
 
 
-def wait_until(holds: Callable[[], bool], what: str, within: float = READY_WITHIN) -> None:
+def wait_until(
+    holds: Callable[[], bool], what: str | Callable[[], str], within: float = READY_WITHIN
+) -> None:
     """For what cannot be watched through the API: files, containers, ports."""
     deadline = time.monotonic() + within
     while not holds():
-        assert time.monotonic() < deadline, f"waited {within:g} s for {what}"
+        if time.monotonic() >= deadline:
+            told = what if isinstance(what, str) else what()
+            msg = f"waited {within:g} s for {told}"
+            raise AssertionError(msg)
         time.sleep(0.1)

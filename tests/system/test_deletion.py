@@ -24,18 +24,14 @@ def test_nothing_is_left_of_what_is_deleted_while_it_is_made(
     moment: float, objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     spec = notes_spec(notes_image, pool={"warm": 2})
-    # A pod has most that could be left: volumes, a gate, a container for its namespaces.
+    # A pod has most that could be left: volumes, a firewall, a container for its namespaces.
     spec["template"]["volumes"] = [{"name": "data", "emptyDir": {}}]
     spec["template"]["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
     objects.checkpoint("notes", spec)
     time.sleep(moment)
     objects.delete(Checkpoint, "notes")
     wait_until(objects.none_left, "the Checkpoint and its copies to be gone")
-    wait_until(
-        lambda: not nodes.remains(objects.namespace),
-        f"nothing of {objects.namespace} to be left on any node",
-        AT_ONCE,
-    )
+    nodes.wait_clean(objects.namespace, AT_ONCE)
     logs = [line for node in NODES for line in nodes.agent_log(node).splitlines()]
     about = [line for line in logs if f"{objects.namespace}/" in line]
     assert not [line for line in about if "quarantined" in line], "it was deleted, not damaged"

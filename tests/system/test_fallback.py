@@ -127,8 +127,11 @@ def test_restore_only_waits_for_a_copy_rather_than_start_cold(
 ) -> None:
     objects.checkpoint("slow", notes_spec(notes_image, env={"START_DELAY_SECONDS": "3"}))
     objects.demo("patient", "slow", start="RestoreOnly")
-    waiting = objects.wait(DemoInstance, "patient", lambda d: bool(d.status.conditions))
-    assert condition(waiting, "Ready").reason == "NotReadyHere"
+    waiting = objects.wait(
+        DemoInstance,
+        "patient",
+        lambda d: any(c.reason == "NotReadyHere" for c in d.status.conditions),
+    )
     assert waiting.status.phase is DemoInstancePhase.PENDING
     demo = objects.ready_demo("patient", within=90)
     assert demo.status.started_by is StartedBy.RESTORE

@@ -7,7 +7,7 @@ import requests
 
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
-from tests.system.notes import Visitor, notes_spec, on_node, visit
+from tests.system.notes import notes_spec, on_node, visit
 from tests.system.objects import Objects, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import StartedBy
@@ -92,8 +92,7 @@ def test_a_waiting_copy_that_died_is_replaced(
     objects.ready_checkpoint("notes")
     wait_warm(objects, "notes", 1)
     (name,) = waiting(nodes, objects)
-    port = nodes.inspect(NODE, name)["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"]
-    Visitor(f"http://{nodes.cluster.node_address(NODE)}:{port}").post("/exit?code=1")
+    nodes.podman(NODE, "kill", name)
     wait_until(
         lambda: (now := waiting(nodes, objects)) != [name] and len(now) == 1,
         "another copy to wait",

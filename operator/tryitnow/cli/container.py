@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tryitnow.agent.sandbox.names import PREFIX, Role, parse
+from tryitnow.agent.sandbox.names import PREFIX, Role, parse, parse_member
 from tryitnow.api.meta import Key
 from tryitnow.cli.failures import FAILED, NOT_FOUND, STATUSES, CommandFailedError
 from tryitnow.cli.names import complete_demo, some_name
@@ -130,9 +130,9 @@ def _found(key: Key, member: str | None) -> str:
         raise CommandFailedError(msg, NOT_FOUND)
     if member is None:
         return main.name
-    others = [s.name for s in states if main.pod and s.pod == main.pod and s.name != main.name]
-    # Kubernetes names hold no underscore: the last part is the container's in the template.
-    by_member = {name.rpartition("_")[2]: name for name in others}
+    pod = [state.name for state in states if main.pod and state.pod == main.pod]
+    members = [(parse_member(name), name) for name in pod]
+    by_member = {own: name for own, name in members if own is not None}
     if member not in by_member:
         known = ", ".join(sorted(by_member)) or "none"
         msg = f"{key} has no container {member} beside its main one (others: {known})"

@@ -8,6 +8,7 @@ written. Demos ask it for a warm sandbox or a lease, and tell it what they learn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,6 +33,9 @@ from tryitnow.background import in_thread
 from tryitnow.podman.errors import NoSuchImageError
 
 logger = logging.getLogger(__name__)
+
+FIRST_LOOK_SECONDS = 10.0
+"""Longest that a demo waits for it; a cold start takes longer."""
 
 
 class CheckpointActor:
@@ -78,6 +82,9 @@ class CheckpointActor:
         self._timer: asyncio.TimerHandle | None = None
         self._cleaning = Chores(f"{resource.key}: cleaning up")
         self._closed = False
+        self._looked = asyncio.Event()
+        """Set when the first look at what lies here has ended, well or not."""
+
         self._was_ready = resource.status.phase is NodeCheckpointPhase.READY
 
     # What others may ask.
@@ -127,6 +134,15 @@ class CheckpointActor:
     def generation(self) -> Generation | None:
         """What demos are restored from; take a lease. None while there is nothing."""
         return self._state.generation if self.is_ready else None
+
+    async def looked(self) -> None:
+        """Wait until it is known what lies here: an agent that was just started has to look.
+
+        A look that takes longer than ``FIRST_LOOK_SECONDS`` is not waited for.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_SECONDS):
+                await self._looked.wait()
 
     def take_warm(self) -> Warm | None:
         """Hand out a warm sandbox to one demo alone; None when none waits."""
@@ -282,7 +298,10 @@ class CheckpointActor:
 
         Nothing is made for it meanwhile: it would pass for what an agent before this one left.
         """
+        bad = self._bad()
         change(self._state)
+        if bad is None and self._bad() is not None:
+            self._quarantined()
         definition = self.definition
         assert definition is not None
         await self._precreated.adopt(self._state.resource)
@@ -294,9 +313,11 @@ class CheckpointActor:
         return adopted
 
     def _succeeded(self, job: Job, change: Change, seconds: float) -> None:
-        before = self._state.generation
+        before, bad = self._state.generation, self._bad()
         change(self._state)
         self._state.succeeded(job)
+        if bad is None and self._bad() is not None:
+            self._quarantined()
         if before is not None and before is not self._state.generation:
             self._retire(before)
         self._count_success(job, timedelta(seconds=seconds))
@@ -337,6 +358,7 @@ class CheckpointActor:
 
     def _job_ended(self) -> None:
         self._job = None
+        self._looked.set()
         self._state.job, self._state.progress = None, ""
         self.turn()
 

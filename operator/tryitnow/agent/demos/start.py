@@ -154,6 +154,8 @@ async def _restored(
     definition = revision.definition
     took: timedelta | None = None
     running: Running | None = None
+    if actor is not None:
+        await actor.looked()
     if actor is not None and not ports:
         # A warm sandbox has ports of its own already.
         claimed = await claim(tools, demo, actor, definition)

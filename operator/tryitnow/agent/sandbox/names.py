@@ -21,6 +21,7 @@ PREFIX = "tryitnow_"
 POD_PREFIX = f"{PREFIX}pod_"
 _POD_TAG_BYTES = 8
 _POD = re.compile(rf"{POD_PREFIX}([0-9a-f]{{{2 * _POD_TAG_BYTES}}})")
+_MEMBER = re.compile(rf"{_POD.pattern}_(.+)")
 
 
 class Role(StrEnum):
@@ -79,6 +80,12 @@ def parse_pod(name: str) -> PodName | None:
     """Read a pod's name; None when it is not one of ours."""
     found = _POD.fullmatch(name)
     return PodName(found[1]) if found else None
+
+
+def parse_member(name: str) -> str | None:
+    """Read which container of the template a pod's member is; None for the pod's own container."""
+    found = _MEMBER.fullmatch(name)
+    return found[2] if found else None
 
 
 def demo_name(demo: AnyObject) -> ContainerName:
