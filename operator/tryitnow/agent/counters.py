@@ -20,6 +20,8 @@ from tryitnow.metrics.instruments import Metrics
 from tryitnow.metrics.node import BUILD_DURATION, BUILDS, FETCH_DURATION, FETCHES, QUARANTINES
 from tryitnow.metrics.starts import (
     CLAIMS,
+    DATA_LOST,
+    RESTARTS,
     RESTORE_DURATION,
     RESTORES,
     START_DURATION,
@@ -58,6 +60,8 @@ def demo_seen(metrics: Metrics, demo: DemoInstance) -> None:
     A counter that begins with one has not increased, as Prometheus sees it.
     """
     _expect_cold_starts(metrics, demo.checkpoint_key, demo.spec.start)
+    for family in (DATA_LOST, RESTARTS):
+        metrics.expect(family, **_labels(demo.checkpoint_key))
 
 
 def _expect_cold_starts(metrics: Metrics, checkpoint: Key, policy: StartPolicy) -> None:

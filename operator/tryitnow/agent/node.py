@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
@@ -67,7 +67,8 @@ class AllSuspects:
 
     def forget(self) -> None:
         """Suspect nothing any more."""
-        for suspects in (self.sandboxes, self.pods, self.files, self.images, self.trash):
+        for kind in fields(self):
+            suspects: Suspects = getattr(self, kind.name)
             suspects.forget()
 
 

@@ -7,15 +7,14 @@ its namespaces, with its environment and its options.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tryitnow.commands import run
 from tryitnow.podman.calls import CALL_SECONDS, Calls, ask
 from tryitnow.podman.errors import (
     PodmanBusyError,
@@ -166,35 +165,24 @@ async def _run_beside(process: ServiceProcess, command: Sequence[str]) -> None:
         msg = "nsenter is missing (package util-linux): Podman's command cannot be run"
         raise PodmanError(msg)
     called = " ".join(command)
-    running = await asyncio.create_subprocess_exec(
-        program,
-        f"--target={process.pid}",
-        # Not its network: Podman's first thread may have stayed in that of a container, where it
-        # once set something up. Both Pods' containers are in the node's network, as we are.
-        "--mount",
-        "--pid",
-        "--",
-        *command,
-        env=process.env,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        # nsenter starts the command as a child of its own, which outlives it: one group is ended.
-        start_new_session=True,
-    )
     try:
-        async with asyncio.timeout(RELOAD_SECONDS):
-            _, said = await running.communicate()
+        ended = await run(
+            program,
+            f"--target={process.pid}",
+            # Not its network: Podman's first thread may have stayed in that of a container, where
+            # it once set something up. Both Pods' containers are in the node's network, as we are.
+            "--mount",
+            "--pid",
+            "--",
+            *command,
+            seconds=RELOAD_SECONDS,
+            env=process.env,
+        )
     except TimeoutError as error:
         msg = f"`{called}` did not end within {RELOAD_SECONDS:g} s"
         raise PodmanBusyError(msg) from error
-    finally:
-        if running.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended at this moment
-                os.killpg(running.pid, signal.SIGKILL)
-            await running.wait()
-    if running.returncode:
-        raise _failed(f"`{called}` failed: {said.decode(errors='replace').strip()}")
+    if ended.status:
+        raise _failed(f"`{called}` failed: {ended.complaints}")
 
 
 def _failed(message: str) -> PodmanFailure:

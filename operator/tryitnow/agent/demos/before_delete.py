@@ -12,6 +12,7 @@ from tryitnow.agent.sandbox.hooks import demo_environment
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.meta import find_condition
 from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.podman.errors import PodmanError
 
@@ -54,7 +55,10 @@ async def run_before_delete(tools: DemoTools, demo: DemoInstance) -> timedelta |
 async def _run(tools: DemoTools, demo: DemoInstance) -> str | None:
     """Run the hooks; return why they could not run, None when they did or there are none."""
     name = demo_name(demo)
-    if not demo.was_ready or demo.revision_key is None:
+    ready = find_condition(demo.status.conditions, "Ready")
+    # A hook that failed may have made half of what it has outside.
+    has_run_hooks = demo.was_ready or (ready is not None and ready.reason == "HookFailed")
+    if not has_run_hooks or demo.revision_key is None:
         return None  # it has never had anything outside
     definition = await _definition_of(tools, demo)
     if definition is None:

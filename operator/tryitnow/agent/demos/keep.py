@@ -107,7 +107,11 @@ async def keep_without_definition(
         PodmanUnreachableError: Podman does not answer: nobody knows.
 
     """
-    if await tools.start.sandboxes.is_running(demo_name(demo)):
+    name = demo_name(demo)
+    if await tools.start.sandboxes.find(name) is None:
+        message = f"{why}. So is its sandbox, and with it its data: delete this DemoInstance"
+        await report_down(tools, demo, reason, message, Phase.NOT_ANSWERING)
+    elif await tools.start.sandboxes.is_running(name):
         message = f"{why}. Its containers run; whether it answers is not known. {_KEPT}"
         await report_unknown(tools, demo, reason, message)
     else:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
+from tryitnow.commands import run
 from tryitnow.podman.client import Podman
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
 
@@ -24,25 +25,10 @@ _SECONDS = 10.0
 async def nft_tables() -> str | None:
     """Return what ``nft list tables`` says on the node; None where it cannot be asked."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            "nft",
-            "list",
-            "tables",
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        ended = await run("nft", "list", "tables", seconds=_SECONDS)
     except OSError:
-        return None  # doctor says that nft is missing
-    try:
-        async with asyncio.timeout(_SECONDS):
-            output, _ = await process.communicate()
-    except BaseException as error:
-        process.kill()
-        await process.wait()
-        if isinstance(error, TimeoutError):
-            return None
-        raise
-    return output.decode() if process.returncode == 0 else None
+        return None  # it is missing, as doctor says, or took too long
+    return ended.output if ended.status == 0 else None
 
 
 class NetworkRepair:

@@ -166,8 +166,9 @@ async def report_fresh(
     Written before anything is removed: an agent that ends meanwhile finds a demo without data.
     """
     status = demo.status.with_condition(demo, "Ready", ConditionStatus.FALSE, reason, message)
-    if lost:
-        status = status.with_condition(demo, DATA_LOST, ConditionStatus.TRUE, reason, message)
+    if lost or find_condition(status.conditions, DATA_LOST) is not None:
+        holds = ConditionStatus.TRUE if lost else ConditionStatus.FALSE
+        status = status.with_condition(demo, DATA_LOST, holds, reason, message)
     if find_condition(status.conditions, "Stalled") is not None:
         status = status.with_condition(demo, "Stalled", ConditionStatus.FALSE, reason, message)
     update = {

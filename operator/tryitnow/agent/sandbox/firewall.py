@@ -7,13 +7,12 @@ agent's own requests come from inside the namespace (``probe``), where the firew
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from tryitnow.agent.errors import FirewallError
+from tryitnow.commands import run
 
 TABLE = "tryitnow"
 
@@ -126,29 +125,16 @@ async def _nft(pid: int, *words: str, script: str = "") -> str:
 async def _run(namespace: int, words: tuple[str, ...], script: str) -> str:
     argv = ("nsenter", f"--net=/proc/self/fd/{namespace}", "nft", *words)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=(namespace,),
-        )
+        ended = await run(*argv, seconds=_SECONDS, text=script, descriptors=(namespace,))
+    except TimeoutError as error:
+        msg = f"nft did not end within {_SECONDS:g} s; the node is overloaded"
+        raise FirewallError(msg) from error
     except OSError as error:
         msg = f"{argv[0]} cannot be run on the node: {error}; install util-linux and nftables"
         raise FirewallError(msg) from error
-    try:
-        async with asyncio.timeout(_SECONDS):
-            output, complaints = await process.communicate(script.encode())
-    except BaseException as error:
-        with contextlib.suppress(ProcessLookupError):  # it ended at this very moment
-            process.kill()
-        await process.wait()
-        if isinstance(error, TimeoutError):
-            msg = f"nft did not end within {_SECONDS:g} s; the node is overloaded"
-            raise FirewallError(msg) from error
-        raise
-    if process.returncode != 0:
-        text = complaints.decode(errors="replace").strip()
-        msg = f"the firewall of the sandbox cannot be set: {text}; is nftables installed?"
+    if ended.status != 0:
+        msg = (
+            f"the firewall of the sandbox cannot be set: {ended.complaints}; is nftables installed?"
+        )
         raise FirewallError(msg)
-    return output.decode(errors="replace")
+    return ended.output

@@ -202,13 +202,13 @@ class Reporter:
             limit,
         )
         problem = node.guard.problem
-        conditions = set_condition(
-            conditions,
-            STORAGE_CHANGED,
-            ConditionStatus.TRUE if problem else ConditionStatus.FALSE,
-            "StorageChanged" if problem else "StorageKnown",
-            problem or "",
-        )
+        if not node.guard.is_examined:
+            storage = ConditionStatus.UNKNOWN, "NotExamined"
+        elif problem:
+            storage = ConditionStatus.TRUE, "StorageChanged"
+        else:
+            storage = ConditionStatus.FALSE, "StorageKnown"
+        conditions = set_condition(conditions, STORAGE_CHANGED, *storage, problem or "")
         conditions = self._with_stopping(conditions)
         memory = await asyncio.to_thread(available_memory_bytes)
         return NodeAgentStatus(

@@ -50,7 +50,8 @@ class StorageGuard:
         self._podman = podman
         self._node_name = node_name
         self._directory = directory
-        self._changed: str | None = "the node's storage has not been examined yet"
+        self._is_examined = False
+        self._changed: str | None = None
         self._podman_lost: str | None = None
         self._rewound: str | None = None
         self._storage = Storage()
@@ -61,6 +62,8 @@ class StorageGuard:
     @property
     def problem(self) -> str | None:
         """Why nothing may be removed or started anew, with the way out; None when all is well."""
+        if not self._is_examined:
+            return "the node's storage has not been examined yet: see the agent's log"
         found = self._changed or self._rewound or self._podman_lost
         if found is None:
             return None
@@ -68,6 +71,11 @@ class StorageGuard:
             f"{found}. Nothing is removed and no demo is started anew until it is as it was, or "
             f"until a person runs `kubectl tryitnow confirm-storage {self._node_name}`"
         )
+
+    @property
+    def is_examined(self) -> bool:
+        """Whether anything is known: Podman and the API server have answered."""
+        return self._is_examined
 
     @property
     def storage(self) -> Storage:
@@ -120,7 +128,7 @@ class StorageGuard:
             self._storage = agent.status.storage
         if changed is not None and changed != self._changed:
             logger.error("StorageChanged: %s", changed)
-        self._changed = changed
+        self._changed, self._is_examined = changed, True
 
     async def _find_agent(self) -> NodeAgent | None:
         try:

@@ -22,7 +22,7 @@ from tryitnow.agent.errors import (
 from tryitnow.agent.revisions import RevisionError
 from tryitnow.agent.transfer.client import FetchError
 from tryitnow.api.limits import CAPACITY_FULL, NODE_LIMITS
-from tryitnow.controller.retry import MAX_BUILDS, is_final
+from tryitnow.controller.retry import MAX_BUILDS, is_fault, is_final
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 from tryitnow.podman.errors import (
     CRIUError,
@@ -76,8 +76,8 @@ def test_a_build_that_the_node_could_not_do_is_tried_for_ever(
 ) -> None:
     """Here or elsewhere: the controller knows all these reasons."""
     failed = failure_of(Job.BUILD, error, tmp_path)
-    # No build uses an image of ours.
-    assert reason == "ImageMissing" or not is_final(failed.reason, MAX_BUILDS + 1)
+    assert failed.reason == reason
+    assert not is_final(reason, MAX_BUILDS + 1)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,7 @@ def test_a_build_that_the_node_could_not_do_is_tried_for_ever(
         (Job.ADOPT, PodmanError("500"), NODE, "PodmanFailed"),
         (Job.REMOVE, PodmanError("500"), NODE, "PodmanFailed"),
         (Job.VERIFY, CgroupError("no such group"), NODE, "JobFailed"),
+        (Job.BUILD, CgroupError("no such group"), NODE, "JobFailed"),
     ],
     ids=lambda case: case.value if isinstance(case, Job) else None,
 )
@@ -113,6 +114,8 @@ def test_whose_fault_it_is(
     assert (failure.blame, failure.reason) == (blame, reason)
     assert str(error).splitlines()[0] in failure.message
     assert isinstance(error, EXPECTED)
+    if job is Job.BUILD:
+        assert is_fault(reason) == (blame is APPLICATION), "the controller sees it the same way"
 
 
 def test_what_only_another_machine_has_is_no_reason_to_wait(tmp_path: Path) -> None:

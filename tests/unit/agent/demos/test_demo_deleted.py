@@ -10,7 +10,7 @@ from tests.unit.agent.demos.shop import DROP, Shop
 from tests.unit.builders import make_demo
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.demos.before_delete import TRIES
-from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
+from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartPolicy
 from tryitnow.api.meta import ConditionStatus, ObjectMeta
 from tryitnow.kubernetes.errors import ConflictError, KubernetesError
 from tryitnow.podman.client import Executed
@@ -115,6 +115,22 @@ async def test_one_that_never_was_ready_has_nothing_outside(
     assert shop.commands() == []
     assert kubernetes.events == []
     assert not kubernetes.has(demo)
+
+
+async def test_a_hook_that_failed_at_the_start_may_have_left_something_outside(
+    shop: Shop, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    demo = shop.ordered(start=StartPolicy.COLD_START)
+    # After the database's own probe.
+    podman.outcomes = [Executed(0, ""), Executed(1, "the schema is there already")]
+    await shop.look(demo)
+    assert shop.says(demo)[1] == "HookFailed"
+    kubernetes.events.clear()
+    await shop.delete(demo)
+    await shop.look(demo)
+    assert not kubernetes.has(demo)
+    [event] = kubernetes.events
+    assert (event.reason, event.is_warning) == ("BeforeDeleteSkipped", True)
 
 
 async def test_a_podman_that_is_away_is_waited_for(

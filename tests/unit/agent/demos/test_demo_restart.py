@@ -313,6 +313,24 @@ async def test_a_demo_that_was_removed_by_hand_starts_afresh_and_says_so(
     assert (after.status.url, after.status.resets) == (before.status.url, 1)
     assert not shop.is_kept(before)
     assert shop.is_kept(other)
+    await shop.look(shop.ask_for_reset(after))
+    assert shop.condition(before, "DataLost").status is FALSE, "a person threw it away"
+
+
+async def test_without_sandbox_and_revision_nobody_says_that_its_data_is_kept(
+    shop: Shop,
+    podman: FakePodman,
+    kubernetes: FakeKubernetes,
+    next_agent: Callable[[], Awaitable[None]],
+) -> None:
+    demo = await shop.ready()
+    await kubernetes.delete(shop.revision)
+    await next_agent()
+    await podman.remove_pod(shop.pod(demo))
+    await shop.look(demo)
+    assert shop.says(demo) == (FALSE, "RevisionGone")
+    assert "kept" not in shop.condition(demo).message
+    assert "its data" in shop.condition(demo).message
 
 
 async def test_a_podman_that_lists_nothing_has_lost_nobodys_data(

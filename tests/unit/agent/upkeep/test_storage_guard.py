@@ -66,6 +66,8 @@ def machine(tmp_path: Path, kubernetes: FakeKubernetes, podman: FakePodman) -> M
 def test_before_the_first_look_nothing_may_be_done(machine: Machine) -> None:
     assert machine.guard.problem is not None
     assert "has not been examined yet" in machine.guard.problem
+    assert "confirm-storage" not in machine.guard.problem, "there is nothing to confirm"
+    assert not machine.guard.is_examined
 
 
 async def test_a_new_node_gets_an_identity_in_all_three_places(machine: Machine) -> None:

@@ -1,0 +1,70 @@
+"""Running a program of the node, which ends in time or is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a program came to."""
+
+    status: int
+    """Its exit status."""
+
+    output: str
+    complaints: str
+    """What it wrote to its standard error."""
+
+
+async def run(
+    *argv: str,
+    seconds: float,
+    text: str = "",
+    descriptors: Collection[int] = (),
+    env: Mapping[str, str] | None = None,
+) -> Ended:
+    """Run a program to its end; one that is cancelled or takes too long is killed.
+
+    Its children are killed with it.
+
+    Args:
+        argv: The program, and its arguments.
+        seconds: How long it may take.
+        text: What it reads from its standard input.
+        descriptors: Open files that it inherits.
+        env: Its environment; by default ours.
+
+    Raises:
+        OSError: it cannot be run.
+        TimeoutError: it took too long.
+
+    """
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=descriptors,
+        env=env,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            output, complaints = await process.communicate(text.encode())
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it ended at this very moment
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    assert process.returncode is not None
+    return Ended(
+        process.returncode,
+        output.decode(errors="replace"),
+        complaints.decode(errors="replace").strip(),
+    )

@@ -1,0 +1,66 @@
+"""A program of the node ends in time, or is ended with all that it started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tryitnow.commands import run
+
+
+async def test_what_it_came_to() -> None:
+    ended = await run("sh", "-c", "cat; echo no >&2; exit 3", seconds=10, text="yes")
+    assert (ended.status, ended.output, ended.complaints) == (3, "yes", "no")
+
+
+async def test_it_has_the_descriptors_and_the_environment_that_it_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("content")
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        env = {"PATH": os.environ["PATH"], "WORD": "word"}
+        ended = await run(
+            "sh", "-c", f"cat /proc/self/fd/{descriptor}; echo $WORD", seconds=10, env=env,
+            descriptors=(descriptor,),
+        )  # fmt: skip
+    finally:
+        os.close(descriptor)
+    assert ended.output == "contentword\n"
+
+
+async def test_one_that_is_missing() -> None:
+    with pytest.raises(FileNotFoundError):
+        await run("no-such-program", seconds=10)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_one_that_hangs_is_ended_with_its_children(
+    tmp_path: Path, *, cancelled: bool
+) -> None:
+    child = tmp_path / "child"
+    script = f"sleep 60 & echo $! > {child}.new; mv {child}.new {child}; wait"
+    running = asyncio.create_task(run("sh", "-c", script, seconds=60 if cancelled else 0.5))
+    async with asyncio.timeout(10):
+        while not child.exists():  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0.01)
+    began = time.monotonic()
+    if cancelled:
+        running.cancel()
+    with pytest.raises(asyncio.CancelledError if cancelled else TimeoutError):
+        await running
+    assert time.monotonic() - began < 5
+    async with asyncio.timeout(10):
+        while _runs(int(child.read_text())):  # noqa: ASYNC110 - it is no child of ours
+            await asyncio.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        # After its name, which stands in brackets. Z: it has ended, and nobody asked for its end.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
