@@ -144,7 +144,7 @@ SHOWS = {
     "TryItNowDoctorFails": "fix: ",
     "TryItNowFallbackRatioHigh": 'fallback_reason="',
     "TryItNowInstancesWait": "waits",
-    "TryItNowNodesMissing": "broken",
+    "TryItNowNodeCheckpointsMissing": "broken",
     "TryItNowPoolExhausted": "0/2",
     "TryItNowPoolTooSmall": 'result="Claimed"',
     "TryItNowRestoreP99High": 'method="Restore"',

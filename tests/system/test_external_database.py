@@ -71,7 +71,7 @@ def shop(
     module_objects.secret("database-server", password=PASSWORD, root=ROOT_PASSWORD)
     module_objects.checkpoint("elsewhere", spec)
     yield module_objects.ready_checkpoint("elsewhere", 180)
-    assert server.names("frozen")
+    assert server.names("checkpointed")
     for demo in module_objects.all(DemoInstance):
         module_objects.delete(DemoInstance, demo.metadata.name)
     wait_until(

@@ -29,14 +29,14 @@ if ready.status == "True" then
   return hs
 end
 
--- It waits for room, for a node, or for a node that can restore it: nothing of ours is at work.
+-- Room, a node or a copy has to come: nothing of ours is at work.
 local waits = { NoRoom = true, NoNode = true, NoCopy = true }
 if ready.status == "Unknown" and waits[ready.reason] then
   hs.status = "Suspended"
   return hs
 end
 
--- These are tried again for ever, or wait for a person. All other failures end in Stalled after three tries.
+-- Tried again for ever, or until somebody acts. All other failures end in Stalled after three tries.
 local lasts = {
   CannotWriteStatus = true,
   CheckpointNotFound = true,
