@@ -135,8 +135,8 @@ Look at it:
   curl {status["url"]}
   {down}     # removes all of it
 
-frozen on: {builder}
-thawed on: {status["nodeName"]}
+checkpointed on: {builder}
+restored on: {status["nodeName"]}
 page: {title}
 URL: {status["url"]}
 startedBy: {status["startedBy"]}

@@ -14,7 +14,7 @@ def main() -> int:
             answer = urllib.request.urlopen(f"{running.url}/healthz").read()
             print(running.url, running.started_by, answer.decode())
     except CheckpointNotFoundError as error:
-        print(f"freeze it first: {error}")
+        print(f"create the Checkpoint first: {error}")
         return 1
     except DemoError as error:
         print(f"no demo: {error}")

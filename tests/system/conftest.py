@@ -69,7 +69,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def notes_image(cluster: Cluster) -> str:
-    """A small application, quick to start and to freeze, whose misbehaviour can be ordered."""
+    """A small application, quick to start and to checkpoint, which misbehaves on demand."""
     return images.ensure(cluster, "notes")
 
 

@@ -1,4 +1,4 @@
-"""The notebook that most tests freeze, and how it is talked to (lab/apps/README.md)."""
+"""The notebook that most tests checkpoint, and how to talk to it (lab/apps/README.md)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Visitor:
         return found
 
     def memory_id(self) -> str:
-        """The id that the process drew at its start: the same in all thawed copies of it."""
+        """The id that the process drew at its start: the same in all demos of one archive."""
         found = re.search(r'<code id="instance">(\w+)</code>', self.get("/").text)
         assert found
         return found[1]

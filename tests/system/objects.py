@@ -133,7 +133,7 @@ class Objects:
         return not any(self.all(kind) for kind in kinds)
 
     def copy(self, checkpoint: str, node: str) -> NodeCheckpoint | None:
-        """The copy of a checkpoint on a node, of whatever revision."""
+        """The NodeCheckpoint of a Checkpoint on a node, of any revision."""
         copies = [
             copy
             for copy in self.all(NodeCheckpoint)
@@ -228,23 +228,23 @@ class Objects:
         return demo
 
     def settled_pool(self, checkpoint: str, count: int, within: float = READY_WITHIN) -> None:
-        """Wait until as many copies wait as are to, each on the node where it is to stay."""
+        """Wait until the pool is full, each warm sandbox on the node where it is to stay."""
 
         def is_settled() -> bool:
             copies = [c for c in self.all(NodeCheckpoint) if c.spec.checkpoint == checkpoint]
             shares = [copy.spec.pool.warm for copy in copies]
             return sum(shares) == count and shares == [copy.status.warm_ready for copy in copies]
 
-        wait_until(is_settled, f"{count} copies of {checkpoint} to wait", within)
+        wait_until(is_settled, f"{count} warm sandboxes of {checkpoint} to wait", within)
 
     def wait_copies(self, checkpoint: str, nodes: list[str], within: float = READY_WITHIN) -> None:
-        """Wait until each of the nodes can thaw the checkpoint."""
+        """Wait until each of the nodes can restore the Checkpoint."""
 
         def all_there() -> bool:
             found = [self.copy(checkpoint, node) for node in nodes]
             return all(c and c.status.phase is NodeCheckpointPhase.READY for c in found)
 
-        wait_until(all_there, f"copies of {checkpoint} on {nodes}", within)
+        wait_until(all_there, f"NodeCheckpoints of {checkpoint} on {nodes}", within)
 
     def agent(self, node: str, until: Callable[[NodeAgent], bool]) -> NodeAgent:
         return self.wait(NodeAgent, node, until)

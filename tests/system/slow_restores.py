@@ -1,4 +1,4 @@
-"""Demos that thaw too slowly, and a Prometheus that sees it."""
+"""Demos that are restored too slowly, and a Prometheus that sees it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ STARTS = 12
 """The alert wants ten."""
 
 AT_ONCE = 4
-"""As many as two nodes of two cores thaw at the same time, so that none has to queue."""
+"""As many as two nodes of two cores restore at the same time, so that none has to queue."""
 
 WAKE_SECONDS = 2.5
-"""How long the application takes to answer after a thaw; the objective is 2 s in all."""
+"""How long the application takes to answer after a restore; the objective is 2 s in all."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SlowRestores:
 
 
 def make(cluster: Cluster, objects: Objects, image: str) -> SlowRestores:
-    """Thaw slow demos; beside them a warm one and a cold one, for what the dashboard shows."""
+    """Restore slow demos; beside them a warm one and a cold one, for the dashboard."""
     prometheus = Prometheus(cluster)
     env = {"WAKE_SECONDS": str(WAKE_SECONDS)}
     objects.checkpoint(CHECKPOINT, notes_spec(image, env=env))

@@ -200,7 +200,7 @@ def a_semaphore() -> Check:
 @hold
 def timers() -> Check:
     timer = ok(libc.timerfd_create(1, 0))
-    # It must not expire before the freeze: CRIU 4.2 stops one whose expiry was not read.
+    # It must not expire before the checkpoint: CRIU 4.2 stops one whose expiry was not read.
     ok(libc.timerfd_settime(timer, 0, struct.pack("qqqq", 3600, 0, 3600, 0), None))
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)

@@ -137,16 +137,20 @@ SHOWS = {
     "TryItNowCheckpointDirectoryNearlyFull": 'node="node-2"',
     "TryItNowCheckpointFailed": "ImagePullFailed: spec.template.containers[0].image",
     "TryItNowCheckpointStuck": "cannot be pulled",
+    "TryItNowClockUncertain": "tryitnow_clock_certain",
     "TryItNowControllerDown": "tryitnow-controller",
-    "TryItNowCopiesMissing": "broken",
-    "TryItNowDoctorFails": "mend: ",
+    "TryItNowDataLost": "waits",
+    "TryItNowDemosNotAnswering": "waits",
+    "TryItNowDoctorFails": "fix: ",
     "TryItNowFallbackRatioHigh": 'fallback_reason="',
     "TryItNowInstancesWait": "waits",
+    "TryItNowNodeCheckpointsMissing": "broken",
     "TryItNowPoolExhausted": "0/2",
     "TryItNowPoolTooSmall": 'result="Claimed"',
     "TryItNowRestoreP99High": 'method="Restore"',
     "TryItNowRestoresFail": 'result="',
     "TryItNowRestoresSlow": 'phase="probe"',
+    "TryItNowStorageChanged": "StorageKnown",
 }
 """What the first command of each page must show."""
 

@@ -33,7 +33,7 @@ from tryitnow.client import (
 
 @pytest.fixture(scope="module")
 def terminal(terminal: Terminal, module_objects: Objects, notes_image: str) -> Iterator[Terminal]:
-    """A namespace with the Checkpoints ``shop``, frozen, and ``nowhere``, which no node takes."""
+    """A namespace with the Checkpoints ``shop``, ready, and ``nowhere``, which no node takes."""
     module_objects.checkpoint("shop", notes_spec(notes_image, parameters=[{"name": "title"}]))
     nowhere = {"nodeSelector": {"nowhere": "yes"}}
     module_objects.checkpoint("nowhere", notes_spec(notes_image, distribution=nowhere))

@@ -22,7 +22,7 @@ SECRET = "planted-pa55w0rd"
 
 @pytest.fixture(scope="module")
 def terminal(terminal: Terminal, module_objects: Objects, notes_image: str) -> Iterator[Terminal]:
-    """A namespace with the Checkpoint ``shop``, frozen on both nodes."""
+    """A namespace with the Checkpoint ``shop``, ready on both nodes."""
     env = {"PASSWORD": SECRET}
     module_objects.checkpoint("shop", notes_spec(notes_image, env=env))
     module_objects.ready_checkpoint("shop")
@@ -93,7 +93,7 @@ def test_ctrl_c_deletes_a_demo_that_was_asked_for_with_rm(
 def test_a_cold_start_says_why_and_is_explained(
     terminal: Terminal, module_objects: Objects, notes_image: str
 ) -> None:
-    # No copy is there, nor will be.
+    # No node can restore it, nor will one.
     module_objects.checkpoint("fresh", notes_spec(notes_image, env={"UNDUMPABLE": "1"}))
     told = terminal.run("tryitnow demo fresh --name eager").stderr
     assert "started cold because NotReadyHere" in told

@@ -15,7 +15,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 PROGRAMS = ["controller", "agent", "podman"]
 
 SLOT = "tryitnow_precreated_"
-"""Containers that wait to be thawed into, as many as the copy's agent wants."""
+"""Pre-created sandboxes, as many as the agent wants."""
 
 LATE = 120.0
 """Seconds until all is well again: a restart, a pause after the failure, and the work anew."""
@@ -59,7 +59,7 @@ def test_killed_while_a_checkpoint_is_built(
 def test_killed_while_a_copy_is_fetched(
     program: str, cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
-    # Big enough that the copy is on its way for a while, whatever the machine's mood.
+    # Big enough that the fetch takes a while on every machine.
     env = {"MEMORY_MIB": "400"}
     objects.checkpoint("big", notes_spec(notes_image, env=env, criu={"compression": "None"}))
 
@@ -67,7 +67,7 @@ def test_killed_while_a_copy_is_fetched(
         phases = {c.status.phase for c in objects.all(NodeCheckpoint)}
         return NodeCheckpointPhase.FETCHING in phases
 
-    wait_until(is_copying, "the copy to be on its way", 240)
+    wait_until(is_copying, "the archive to be on its way", 240)
     fetching = next(c for c in objects.all(NodeCheckpoint) if c.spec.fetch is not None)
     kill(cluster, unit_of(program, fetching.spec.node_name))
     objects.wait(

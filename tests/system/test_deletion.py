@@ -12,7 +12,7 @@ from tests.system.objects import Objects, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 
 MOMENTS = [0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.2, 2.6]
-"""Seconds after its creation: it starts, is frozen, tried, prepared, copied, and fills its pool.
+"""Seconds after its creation: it is built, tested, prepared and fetched, and fills its pool.
 Which of these a moment meets depends on the machine; none may leave anything."""
 
 AT_ONCE = 20.0
@@ -30,7 +30,7 @@ def test_nothing_is_left_of_what_is_deleted_while_it_is_made(
     objects.checkpoint("notes", spec)
     time.sleep(moment)
     objects.delete(Checkpoint, "notes")
-    wait_until(objects.none_left, "the Checkpoint and its copies to be gone")
+    wait_until(objects.none_left, "the Checkpoint and its NodeCheckpoints to be gone")
     nodes.wait_clean(objects.namespace, AT_ONCE)
     logs = [line for node in NODES for line in nodes.agent_log(node).splitlines()]
     about = [line for line in logs if f"{objects.namespace}/" in line]

@@ -71,7 +71,7 @@ def shop(
     module_objects.secret("database-server", password=PASSWORD, root=ROOT_PASSWORD)
     module_objects.checkpoint("elsewhere", spec)
     yield module_objects.ready_checkpoint("elsewhere", 180)
-    assert server.names("frozen")
+    assert server.names("checkpointed")
     for demo in module_objects.all(DemoInstance):
         module_objects.delete(DemoInstance, demo.metadata.name)
     wait_until(
@@ -104,6 +104,20 @@ def test_each_demo_has_a_database_of_its_own_as_it_was_at_the_freeze(
     assert len(server.names("demo")) == 1
     assert own not in server.names("demo")
     assert visit(ben).get("/healthz.php").status_code == 200
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_demo_that_is_started_again_keeps_its_database(
+    nodes: LabNodes, module_objects: Objects
+) -> None:
+    module_objects.demo("dora", "elsewhere", host="dora.example.com")
+    dora = module_objects.ready_demo("dora")
+    assert visit(dora).post("/?lab_order=kept").status_code == 201
+    nodes.podman(DEMOS, "kill", nodes.main_container(dora))
+    module_objects.wait(DemoInstance, "dora", lambda demo: demo.status.restarts == 1)
+    again = module_objects.ready_demo("dora")
+    assert again.status.started_by is StartedBy.RESTART
+    assert visit(again).get("/?lab_orders=1").json() == ["kept"]
 
 
 @pytest.mark.usefixtures("shop")

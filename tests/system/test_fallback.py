@@ -1,4 +1,4 @@
-"""The ladder, each rung tested by breaking the one above; and a copy that is damaged."""
+"""The ladder, each rung tested by breaking the one above; and an archive that is damaged."""
 
 from __future__ import annotations
 
@@ -108,14 +108,14 @@ def test_unpacked_data_that_is_damaged_is_unpacked_anew(
 def test_a_thaw_that_does_not_answer_ends_in_a_cold_start(
     objects: Objects, notes_image: str
 ) -> None:
-    spec = notes_spec(notes_image, env={"READY_ONLY_BEFORE_FREEZE": "1"})
+    spec = notes_spec(notes_image, env={"READY_ONLY_BEFORE_CHECKPOINT": "1"})
     spec["readiness"]["restoreTimeout"] = "2s"
     objects.checkpoint("fickle", spec)
     failed = objects.wait(Checkpoint, "fickle", lambda c: c.status.last_failure is not None, 90)
     assert failed.status.last_failure
     assert failed.status.last_failure.reason == "VerifyNotReady"
     assert "spec.readiness.restoreTimeout" in failed.status.last_failure.message
-    assert failed.status.current_revision is None, "what cannot be thawed never serves"
+    assert failed.status.current_revision is None, "a revision that cannot be restored never serves"
     objects.demo("cold", "fickle")
     demo = objects.ready_demo("cold")
     assert demo.status.started_by is StartedBy.COLD_START

@@ -17,7 +17,7 @@ NODE = NODES[0]
 
 
 def change() -> None:
-    """Run in the container before the freeze: each way to change what an image brought."""
+    """Run in the container before the checkpoint: each way to change files of an image."""
     import os
     import shutil
 

@@ -19,7 +19,7 @@ from tryitnow.api.demoinstance import DemoInstance, FallbackReason, StartedBy
 NODE = NODES[0]
 PASSWORD = "s3cret-that-nobody-may-read"
 
-# Whoever thaws is told about its mood; a cold start goes well, so that there is where to fall to.
+# The hook fails after a restore. A cold start works, so that the ladder has a rung below.
 MOODY = """
 [ "$TRYITNOW_STARTED_BY" != ColdStart ] || exit 0
 case $TRYITNOW_PARAM_MOOD in

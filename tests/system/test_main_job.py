@@ -19,7 +19,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint
 
 @pytest.fixture(scope="module")
 def frozen(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
-    """A checkpoint that all tests of this file thaw from."""
+    """A Checkpoint that all tests of this file restore from."""
     module_objects.checkpoint("notes", notes_spec(notes_image, warmUp={"paths": ["/", "/notes"]}))
     yield module_objects.ready_checkpoint("notes")
     for demo in module_objects.all(DemoInstance):
@@ -101,7 +101,7 @@ def test_what_is_written_in_one_demo_is_not_in_another(
     for name in ("anna", "ben"):
         module_objects.demo(name, "notes")
     anna, ben = (visit(module_objects.ready_demo(name)) for name in ("anna", "ben"))
-    assert anna.memory_id() == ben.memory_id(), "both are copies of the one frozen process"
+    assert anna.memory_id() == ben.memory_id(), "both are restored from the one process"
     assert anna.post("/notes", "anna's").status_code == 201
     assert anna.post("/files/hers", "secret").status_code == 201
     assert ben.post("/notes", "ben's").status_code == 201

@@ -1,4 +1,4 @@
-"""Pods: several containers, volumes, files and secrets, frozen and thawed together."""
+"""Pods: several containers, volumes, files and secrets, checkpointed and restored together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shop as a pod: many at once, frozen while orders come in, each with a life of its own."""
+"""The shop as a pod: many at once, checkpointed while orders come in, each with its own data."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ ELSEWHERE = {"www.w3.org", "gmpg.org", "wordpress.org", "api.w.org"}
 
 @pytest.fixture(scope="module")
 def shop(module_objects: Objects, shop_images: dict[str, str]) -> Iterator[Checkpoint]:
-    """The sample, with two writers in a loop while it is frozen."""
+    """The sample, with two writers in a loop while it is checkpointed."""
     spec = sample("shop-pod.yaml", "Checkpoint", shop_images)["spec"]
     container = spec["template"]["containers"][0]
     container["env"].append({"name": "SHOP_LOAD", "value": "2"})
     spec["hooks"]["afterRestore"].insert(0, {"exec": {"command": ["stop-load"]}, "timeout": "30s"})
-    # So that each PHP process has drawn random numbers before the freeze: what siblings share.
+    # So that each PHP process has drawn random numbers before the checkpoint: siblings share them.
     spec["warmUp"] = {"paths": ["/", "/?lab_identity=1"], "rounds": 8}
     spec["readiness"]["httpGet"]["host"] = "shop.example"
     spec["pool"] = {"warm": 1, "pause": True}
@@ -55,7 +55,7 @@ def demos(shop: Checkpoint, module_objects: Objects) -> list[DemoInstance]:
 
     first, *others = DEMOS
     ask_for(first)
-    # Alone: beside four thaws, what waited may not answer as quickly as a claim wants it to.
+    # Alone: beside four restores a warm sandbox may not answer as quickly as a claim wants.
     claimed = module_objects.ready_demo(first, 120)
     for name in others:
         ask_for(name)
@@ -88,7 +88,7 @@ def test_each_renders_its_own_host_and_never_sends_a_visitor_elsewhere(
 
 
 def test_who_comes_by_another_name_is_sent_to_the_demos_own(demos: list[DemoInstance]) -> None:
-    """Else the test above would show nothing: a copy with the template's name redirects."""
+    """Else the test above would show nothing: a demo with the template's name redirects."""
     for demo in demos:
         answer = Visitor(demo.status.url, "shop.example").get("/")
         assert answer.status_code == 301
@@ -113,7 +113,7 @@ def test_shop_and_database_agree_after_a_freeze_under_load(demos: list[DemoInsta
         assert not found["only_shop"], "acknowledged, but not in the database"
         assert not found["only_database"], "in the database, but never acknowledged"
     for demo in demos[:AT_ONCE]:
-        assert asked(demo, "lab_check")["orders"] > 1, "nothing was written before the freeze"
+        assert asked(demo, "lab_check")["orders"] > 1, "nothing was written before the checkpoint"
 
 
 def test_siblings_issue_different_sessions_nonces_and_random_numbers(

@@ -1,4 +1,4 @@
-"""What a kernel keeps for processes is there after a thaw, in each copy."""
+"""Everything that a kernel keeps for processes is there after a restore, in each demo."""
 
 from __future__ import annotations
 

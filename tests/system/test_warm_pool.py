@@ -1,4 +1,4 @@
-"""Copies that wait: claimed by one demo each, replaced when they end, scaled, paused."""
+"""Warm sandboxes: claimed by one demo each, replaced when they end, scaled, paused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def wait_warm(objects: Objects, name: str, count: int) -> Checkpoint:
 
 
 def wait_waiting(nodes: LabNodes, objects: Objects, count: int) -> None:
-    wait_until(lambda: len(waiting(nodes, objects)) == count, f"{count} copies to wait")
+    wait_until(lambda: len(waiting(nodes, objects)) == count, f"{count} warm sandboxes to wait")
 
 
 def waiting(nodes: LabNodes, objects: Objects) -> list[str]:
@@ -40,7 +40,7 @@ def test_a_burst_takes_each_waiting_copy_once_and_thaws_the_rest(
     demos = [objects.ready_demo(name) for name in names]
     started = [demo.status.started_by for demo in demos]
     assert set(started) <= {StartedBy.WARM, StartedBy.RESTORE}
-    # A copy that was replaced meanwhile may serve a late one.
+    # A sandbox that replaced another meanwhile may serve a late demo.
     assert started.count(StartedBy.WARM) >= 4
     assert len({demo.status.url for demo in demos}) == len(names)
     for demo in demos:
@@ -74,7 +74,7 @@ def test_a_paused_pool_uses_no_processor_and_serves_all_the_same(
     (name,) = waiting(nodes, objects)
     state = nodes.inspect(NODE, name)["State"]
     assert state["Status"] == "paused"
-    # All of its processes, not only the first: what a thaw left elsewhere would run on.
+    # All of its processes: one that the restore left in another cgroup would run on.
     cgroup = nodes.shell(NODE, f"grep ^0:: /proc/{state['Pid']}/cgroup").strip()[3:]
     events = nodes.shell(NODE, f"cat /sys/fs/cgroup{cgroup}/cgroup.events")
     assert "frozen 1" in events.splitlines()
@@ -95,7 +95,7 @@ def test_a_waiting_copy_that_died_is_replaced(
     nodes.podman(NODE, "kill", name)
     wait_until(
         lambda: (now := waiting(nodes, objects)) != [name] and len(now) == 1,
-        "another copy to wait",
+        "another warm sandbox to wait",
     )
     objects.settled_pool("notes", 1)
     objects.demo("claimed", "notes")
@@ -126,7 +126,7 @@ def test_waiting_copies_outlive_the_agent_and_are_of_the_revision_that_serves(
     )
     wait_until(
         lambda: all(f"_{first}-" not in name for name in waiting(nodes, objects)),
-        "the copies of the old revision to go",
+        "the warm sandboxes of the old revision to go",
     )
     assert waiting(nodes, objects) != before
     objects.demo("new", "notes")

@@ -191,8 +191,8 @@ def _criu_cache(run: Mount) -> Check:
         name,
         f"/run of Podman is on {run.type}: CRIU keeps there what it knows of the kernel "
         "(criu.kdat), but on a tmpfs only, and finds it out anew at each restore",
-        "a tmpfs at /run: an emptyDir with `medium: Memory` in `agent.podman.extraVolumes` and "
-        "`agent.podman.extraVolumeMounts`",
+        "mount a tmpfs at /run of Podman's container, as the chart does: an emptyDir with "
+        "`medium: Memory`",
     )
 
 

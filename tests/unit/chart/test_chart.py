@@ -220,6 +220,21 @@ def test_demos_outlive_their_agents_pod() -> None:
                 assert mount["mountPropagation"] in {"Bidirectional", "HostToContainer"}
 
 
+def test_nothing_in_run_outlives_a_boot() -> None:
+    """CRIU's cache, Podman's state, sockets and locks: of another boot they are wrong."""
+    spec = of_kind("DaemonSet")["tryitnow-agent"]["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    (podman,) = spec["initContainers"]
+    mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in podman["volumeMounts"]}
+    # As doctor's check "CRIU cache" wants it.
+    assert mounts["/run"]["emptyDir"]["medium"] == "Memory"
+    for path, volume in mounts.items():
+        if path.startswith("/run/"):
+            host_path = volume.get("hostPath", {}).get("path", "")
+            in_memory = volume.get("emptyDir", {}).get("medium") == "Memory"
+            assert in_memory or host_path.startswith("/run/"), path
+
+
 def test_a_rolling_update_has_the_next_controller_stand_by_first() -> None:
     spec = of_kind("Deployment")["tryitnow-controller"]["spec"]
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}

@@ -215,7 +215,7 @@ def test_a_cache_that_criu_cannot_keep_warns(node: Node) -> None:
     check = node.with_mounts(run=Mount("overlay", has_labels=False)).check("CRIU cache")
     assert check.verdict is WARN
     assert check.found.startswith("/run of Podman is on overlay: CRIU keeps there")
-    assert "agent.podman.extraVolumes" in check.remedy
+    assert "medium: Memory" in check.remedy
     assert not node.with_mounts(run=None).has_check("CRIU cache")
 
 

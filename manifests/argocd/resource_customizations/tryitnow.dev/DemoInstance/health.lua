@@ -46,6 +46,8 @@ local lasts = {
   NoPort = true,
   PodmanUnreachable = true,
   RestartFailed = true,
+  RevisionChanged = true,
+  RevisionGone = true,
   SourceMissing = true,
   StorageChanged = true,
 }
