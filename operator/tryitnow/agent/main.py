@@ -18,7 +18,7 @@ from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.demos.watch import TICK_SECONDS, Watch
 from tryitnow.agent.handlers import register
 from tryitnow.agent.health import LastHealth
-from tryitnow.agent.node import AllSuspects, Node
+from tryitnow.agent.node import Node
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.revisions import RevisionError, Revisions
 from tryitnow.agent.sandbox.containers import Containers
@@ -31,10 +31,12 @@ from tryitnow.agent.sandbox.probe import Prober, open_session
 from tryitnow.agent.storage.archives import ArchiveStore
 from tryitnow.agent.storage.files import free_bytes
 from tryitnow.agent.storage.generations import GenerationStore
+from tryitnow.agent.storage.guard import StorageGuard
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.storage.ports import PortRange, nobody_listens
 from tryitnow.agent.storage.trash import Trash
 from tryitnow.agent.storage.volumes import VolumeStore
+from tryitnow.agent.suspects import AllSuspects
 from tryitnow.agent.transfer.certificate import make_certificate
 from tryitnow.agent.transfer.client import Fetcher
 from tryitnow.agent.transfer.server import TransferServer
@@ -43,7 +45,6 @@ from tryitnow.agent.upkeep.garbage import EVERY_SECONDS, collect
 from tryitnow.agent.upkeep.heartbeat import Reporter, examine_node
 from tryitnow.agent.upkeep.memory import available_memory_bytes, give_large_blocks_back
 from tryitnow.agent.upkeep.metrics import states
-from tryitnow.agent.upkeep.storage_guard import StorageGuard
 from tryitnow.agent.upkeep.watch import FILES_EVERY_SECONDS, PODMAN_EVERY_SECONDS, NodeWatch
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.limits import DISK_FULL, MEMORY_EXHAUSTED

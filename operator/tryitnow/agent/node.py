@@ -6,10 +6,8 @@ object that they need.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from datetime import timedelta
+from dataclasses import dataclass, field
 
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
 from tryitnow.agent.demos.tools import DemoTools
@@ -17,12 +15,12 @@ from tryitnow.agent.health import LastHealth
 from tryitnow.agent.sandbox.lifecycle import Sandboxes
 from tryitnow.agent.storage.archives import ArchiveStore
 from tryitnow.agent.storage.generations import GenerationStore
+from tryitnow.agent.storage.guard import StorageGuard
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.storage.ports import PortRange
 from tryitnow.agent.storage.trash import Trash
 from tryitnow.agent.storage.volumes import VolumeStore
-from tryitnow.agent.upkeep.orphans import Suspects
-from tryitnow.agent.upkeep.storage_guard import StorageGuard
+from tryitnow.agent.suspects import AllSuspects
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
@@ -31,45 +29,6 @@ from tryitnow.kubernetes.store import Store
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.client import Podman
 from tryitnow.settings import AgentSettings
-
-
-@dataclass
-class AllSuspects:
-    """What seems to belong to nobody, by kind."""
-
-    sandboxes: Suspects
-    pods: Suspects
-    files: Suspects
-    images: Suspects
-    processes: Suspects
-    trash: Suspects
-
-    @classmethod
-    def with_grace(
-        cls,
-        grace: timedelta,
-        trash_retention: timedelta,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> AllSuspects:
-        """Suspect nothing yet."""
-
-        def suspects(period: timedelta) -> Suspects:
-            return Suspects(period.total_seconds(), clock)
-
-        return cls(
-            sandboxes=suspects(grace),
-            pods=suspects(grace),
-            files=suspects(grace),
-            images=suspects(timedelta()),
-            processes=suspects(timedelta()),
-            trash=suspects(trash_retention),
-        )
-
-    def forget(self) -> None:
-        """Suspect nothing any more."""
-        for kind in fields(self):
-            suspects: Suspects = getattr(self, kind.name)
-            suspects.forget()
 
 
 @dataclass

@@ -6,9 +6,8 @@ What does not have one of our names is never among them.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from tryitnow.agent.sandbox.names import (
     POD_PREFIX,
@@ -34,32 +33,6 @@ _ARCHIVE_FILE = re.compile(
 )
 """Names that ``ArchiveStore`` gives, and gave when identities had ten digits. A person's own files
 in that directory match none of them."""
-
-
-@dataclass
-class Suspects:
-    """Remembers since when something seems to belong to nobody.
-
-    What is removed was nobody's in two looks, and for a grace period between them.
-    """
-
-    grace_seconds: float
-    clock: Callable[[], float] = time.monotonic
-    _since: dict[str, float] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """Suspect nothing any more: what was seen before proves nothing."""
-        self._since = {}
-
-    def proven(self, found: Iterable[str]) -> set[str]:
-        """Take in all that one look found; return the part that was found for long enough."""
-        now = self.clock()
-        self._since = {name: self._since.get(name, now) for name in found}
-        return {
-            name
-            for name, since in self._since.items()
-            if now > since and now - since >= self.grace_seconds
-        }
 
 
 @dataclass(frozen=True)

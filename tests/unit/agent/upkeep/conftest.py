@@ -8,7 +8,8 @@ import pytest
 
 from tests.unit.agent.demos.conftest import next_agent, shop
 from tests.unit.agent.demos.shop import Clock
-from tryitnow.agent.node import AllSuspects, Node
+from tryitnow.agent.node import Node
+from tryitnow.agent.suspects import AllSuspects
 
 __all__ = ["clock", "next_agent", "shop"]
 

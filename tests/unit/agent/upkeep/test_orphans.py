@@ -11,9 +11,9 @@ import pytest
 from tests.unit.agent.demos.shop import Clock
 from tests.unit.builders import REVISION, make_demo, make_node_checkpoint
 from tryitnow.agent.sandbox.names import Role, demo_name, stock_name, work_name
+from tryitnow.agent.suspects import Suspects
 from tryitnow.agent.upkeep.orphans import (
     Owners,
-    Suspects,
     members_of_no_pod,
     orphaned_files,
     orphans,

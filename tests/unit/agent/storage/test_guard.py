@@ -9,8 +9,8 @@ import pytest
 
 from tests.unit.builders import make_agent
 from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.storage.guard import StorageGuard
 from tryitnow.agent.storage.identity import FILE, read_mark
-from tryitnow.agent.upkeep.storage_guard import StorageGuard
 from tryitnow.api.nodeagent import CONFIRM_STORAGE_ANNOTATION, NodeAgent, Storage
 
 
