@@ -276,8 +276,8 @@ def test_the_metadata_of_several_containers_says_how_to_restore_each(store: Arch
     facts, body = describe(store, archive, make_definition(template=template))
     assert facts["images"] == {"shop": PINNED, "database": PINNED}
     for name in ("shop", "database"):
-        assert f"--import parts/containers/{name}.tar --name demo-{name}" in body
-    assert "parts/volumes" in body
+        assert f"--import containers/{name}.tar --name demo-{name}" in body
+    assert "tar --extract --file volumes/data.tar --directory volumes/data" in body
 
 
 def test_the_longest_names_still_make_file_names(store: ArchiveStore) -> None:
