@@ -11,7 +11,6 @@ import json
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -193,9 +192,7 @@ def test_podman_restores_several_containers_as_their_metadata_says(
 
 
 @pytest.fixture
-def exports(
-    cluster: Cluster, one: Found, several: Found, tmp_path: Path
-) -> Iterator[dict[str, Path]]:
+def exports(cluster: Cluster, one: Found, several: Found, tmp_path: Path) -> dict[str, Path]:
     """Podman's exports as they are in the archives, by container, on this machine."""
     found = {"notes": tmp_path / one.name}
     data = cluster.lab.node_directory(one.node) / "data/checkpoints"
@@ -206,10 +203,7 @@ def exports(
         tarfile.open(fileobj=plain, mode="r|") as parts,
     ):
         parts.extractall(tmp_path, filter="data")
-    found |= {path.stem: path for path in (tmp_path / "containers").iterdir()}
-    yield found
-    for path in found.values():
-        path.unlink()
+    return found | {path.stem: path for path in (tmp_path / "containers").iterdir()}
 
 
 def test_checkpointctl_reads_them(exports: dict[str, Path], notes_image: str) -> None:
@@ -222,7 +216,8 @@ def test_checkpointctl_reads_them(exports: dict[str, Path], notes_image: str) ->
         assert told["image"].partition("@")[0] == notes_image.rpartition(":")[0]
         assert told["checkpoint_size"]["memory_pages_size"] > 1 << 20
         assert told["statistics"]["pages_written"] > 0
-        assert "python3" in json.dumps(told["process_tree"]), container
+        command = "notes" if container == "notes" else "python3"
+        assert command in json.dumps(told["process_tree"])
         assert {"/proc", "/etc/hosts"} <= {mount["destination"] for mount in told["mounts"]}
     (front,) = json.loads(checkpointctl("inspect", "--mounts", "--format=json", exports["front"]))
     assert {"/kept", "/given"} <= {mount["destination"] for mount in front["mounts"]}

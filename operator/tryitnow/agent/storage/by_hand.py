@@ -6,20 +6,30 @@
 from __future__ import annotations
 
 from tryitnow.agent.storage.bundle import CONTAINERS, VOLUMES
-from tryitnow.api.definition import Definition, TCPPolicy
+from tryitnow.api.definition import Compression, Definition, TCPPolicy
 
-_CREATE_POD = "podman pod create --name demo --publish 8080:{port}"
+_INTRODUCTION = (
+    "To restore it by hand, as root in a directory with this archive, with Podman, crun and CRIU of"
+    " about the versions above (and Python 3.14 where `python3` unpacks zstd):"
+)
 
-# The tag of the sandbox is between both directories (VolumeStore). Of two files of one name in an
-# export, Podman takes the second.
-_POINT_AT_VOLUMES = (
-    f"for part in {CONTAINERS}/*.tar; do",
-    "    tar --extract --file $part spec.dump",
-    "    sed --in-place "
-    f"""'s#"source": *"[^"]*/{VOLUMES}/[0-9a-f]*/#"source":"'$PWD'/{VOLUMES}/#g' spec.dump""",
-    "    tar --append --file $part spec.dump",
+_UNPACK_TO = (
+    "python3 -c 'import shutil, sys; from compression import zstd; "
+    'shutil.copyfileobj(zstd.open(sys.argv[1]), open(sys.argv[2], "wb"))\''
+)
+
+# A path of a volume has the tag of the sandbox between both (VolumeStore). Podman refuses a new
+# name where connections are to be restored. Of two files of one name in a tar it takes the second.
+_REWRITE = (
+    "    tar --extract --file {containers}/$name.tar config.dump spec.dump",
+    "    sed --in-place"
+    """ -e 's#"source": *"[^"]*/{volumes}/[0-9a-f]*/#"source": "'$PWD'/{volumes}/#'"""
+    """ -e 's#"name": *"tryitnow_[^"]*"#"name": "demo-'$name'"#' config.dump spec.dump""",
+    "    tar --append --file {containers}/$name.tar config.dump spec.dump",
     "done",
 )
+
+_CREATE_POD = "podman pod create --name demo --publish 8080:{port}"
 
 _BLOCK_TCP = (
     "podman pod start demo",
@@ -41,65 +51,68 @@ def by_hand(archive: str, definition: Definition, *, in_parts: bool) -> str:
 
     """
     create = _CREATE_POD.format(port=definition.probe_port)
-    if not in_parts:
-        lines = [create, _restore(definition, definition.main.name, archive)]
-        return f"{_INTRODUCTION}\n\n{_block(lines)}\n{_LOOK.format(export=archive)}\n"
-    lines = [
-        "mkdir --mode=0700 parts",
-        f"tar --extract --file {archive} --directory parts",
-        "cd parts",
-        *_volumes(definition),
-        create,
-        *_restores(definition),
-    ]
-    text = f"{_INTRODUCTION}\n\n{_block(lines)}\n"
+    main = definition.main.name
+    if not in_parts and definition.criu_options.tcp is TCPPolicy.CLOSE:
+        export = archive
+        lines = [create, f"{_restore(definition, archive)} --name demo-{main}"]
+    else:
+        export = f"parts/{CONTAINERS}/{main}.tar"
+        unpack = _unpack_parts if in_parts else _unpack_export
+        lines = [
+            *unpack(archive, definition),
+            *_rewrite(definition),
+            create,
+            *_restores(definition),
+        ]
+    text = f"{_INTRODUCTION}\n\n" + "".join(f"    {line}\n" for line in lines)
     given = [v.name for v in definition.template.volumes if v.empty_dir is None]
     if given:
         text += (
-            "The archive has no files of ConfigMaps and Secrets. Before `podman pod create`, make a"
-            f" directory with them for each of these volumes, as parts/{VOLUMES}/NAME:"
-            f" {', '.join(given)}.\n\n"
+            "\nThe archive has no files of ConfigMaps and Secrets. Before `podman pod create`, make"
+            f" a directory with them for each of these volumes, as parts/{VOLUMES}/NAME:"
+            f" {', '.join(given)}.\n"
         )
-    export = f"parts/{CONTAINERS}/{definition.main.name}.tar"
-    return f"{text}{_LOOK.format(export=export)}\n"
+    return f"{text}\n`checkpointctl inspect --all {export}` shows what is in it.\n"
 
 
-_INTRODUCTION = (
-    "To restore it by hand, as root in a directory with this archive (it needs Podman, crun and "
-    "CRIU of about the versions above):"
-)
-_LOOK = "`checkpointctl inspect --all {export}` shows what is in it."
-
-
-def _volumes(definition: Definition) -> list[str]:
-    """Return what brings the volumes to where the containers will look for them."""
-    lines: list[str] = []
+def _unpack_parts(archive: str, definition: Definition) -> list[str]:
+    is_packed = definition.criu_options.compression is Compression.ZSTD
+    # The image has no zstd for tar, but a Python that needs none.
+    tar = "python3 -m tarfile --extract {}" if is_packed else "tar --extract --file {} --directory"
+    lines = ["mkdir --mode=0700 parts", f"{tar.format(archive)} parts", "cd parts"]
     for volume in definition.template.volumes:
         if volume.empty_dir is not None:
             path = f"{VOLUMES}/{volume.name}"
             lines.append(f"mkdir {path}")
             lines.append(f"tar --extract --file {path}.tar --directory {path}")
-    return [*lines, *_POINT_AT_VOLUMES] if definition.template.volumes else lines
+    return lines
+
+
+def _unpack_export(archive: str, definition: Definition) -> list[str]:
+    is_packed = definition.criu_options.compression is Compression.ZSTD
+    copy = _UNPACK_TO if is_packed else "cp"
+    export = f"parts/{CONTAINERS}/{definition.main.name}.tar"
+    return [f"mkdir --mode=0700 parts parts/{CONTAINERS}", f"{copy} {archive} {export}", "cd parts"]
+
+
+def _rewrite(definition: Definition) -> list[str]:
+    """Return what tells each export where its volumes are, and its container's new name."""
+    names = " ".join(member.name for member in definition.template.members)
+    lines = (line.format(containers=CONTAINERS, volumes=VOLUMES) for line in _REWRITE)
+    return [f"for name in {names}; do", *lines]
 
 
 def _restores(definition: Definition) -> list[str]:
-    parts = {m.name: f"{CONTAINERS}/{m.name}.tar" for m in definition.template.members}
-    restores = [_restore(definition, container, part) for container, part in parts.items()]
+    members = definition.template.members
+    restores = [_restore(definition, f"{CONTAINERS}/{member.name}.tar") for member in members]
     if not definition.blocks_tcp:
         return restores
     # Else the kernel would end the connections of the first: the second's end is not there yet.
     return [*_BLOCK_TCP, *restores, _LET_TCP_GO]
 
 
-def _restore(definition: Definition, container: str, export: str) -> str:
+def _restore(definition: Definition, export: str) -> str:
     options = definition.criu_options
     tcp = "--tcp-established" if options.tcp is TCPPolicy.ESTABLISHED else "--tcp-close"
     locks = " --file-locks" if options.file_locks else ""
-    return (
-        f"podman container restore{locks} {tcp} --pod demo --import {export}"
-        f" --name demo-{container}"
-    )
-
-
-def _block(lines: list[str]) -> str:
-    return "".join(f"    {line}\n" for line in lines)
+    return f"podman container restore{locks} {tcp} --pod demo --import {export}"
