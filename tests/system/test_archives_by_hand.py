@@ -25,6 +25,7 @@ from tests.system.nodes import CHECKPOINTS, NODES, LabNodes
 from tests.system.notes import PORT, Visitor, notes_spec, visit
 from tests.system.objects import Objects, wait_until
 from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.definition import Compression
 
 BY_HAND = "/var/tmp/by-hand"
 """On the node: where a person takes an archive."""
@@ -111,6 +112,14 @@ def one(module_objects: Objects, notes_image: str) -> Found:
 
 
 @pytest.fixture(scope="module")
+def connected(module_objects: Objects, notes_image: str) -> Found:
+    """An archive of one container whose connections are kept."""
+    spec = notes_spec(notes_image, criu={"tcp": "Established", "compression": "None"})
+    module_objects.checkpoint("connected", spec)
+    return fetched(module_objects, module_objects.ready_checkpoint("connected"))
+
+
+@pytest.fixture(scope="module")
 def several(module_objects: Objects, notes_image: str) -> Found:
     """An archive of several containers and their volumes."""
     module_objects.config_map("given", greeting="hello")
@@ -123,7 +132,8 @@ def fetched(objects: Objects, checkpoint: Checkpoint) -> Found:
     copies = {node: objects.copy(checkpoint.metadata.name, node) for node in NODES}
     (node,) = (node for node, copy in copies.items() if copy and copy.spec.fetch)
     stem = f"{objects.namespace}_{checkpoint.metadata.name}_{checkpoint.status.current_revision}"
-    return Found(node, f"{stem}.tar.zst", stem)
+    packed = checkpoint.spec.criu.compression is Compression.ZSTD
+    return Found(node, f"{stem}.tar.zst" if packed else f"{stem}.tar", stem)
 
 
 class ByHand:
@@ -168,6 +178,15 @@ def test_podman_restores_one_container_as_its_metadata_says(
         by_hand.shell(gone)
         assert by_hand.visitor.post("/notes", "by hand").status_code == 201
         assert by_hand.visitor.notes() == ["by hand"]
+
+
+def test_podman_restores_the_connections_of_one_container_as_its_metadata_says(
+    nodes: LabNodes, connected: Found
+) -> None:
+    with ByHand(nodes, connected) as by_hand:
+        by_hand.shell(by_hand.commands)
+        by_hand.wait_answer()
+        assert nodes.containers(connected.node, "demo-notes") == ["demo-notes"]
 
 
 def test_podman_restores_several_containers_as_their_metadata_says(

@@ -12,7 +12,7 @@ from lab import nodes as lab_nodes
 from lab import supervise
 from lab.cluster import Cluster
 from lab.supervise import Unit
-from tests.system.nodes import NODES
+from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import PORT, on_node, visit
 from tests.system.objects import Objects, wait_until
 from tryitnow.api.checkpoint import Checkpoint
@@ -101,7 +101,7 @@ def clock_spec(image: str, node: str) -> dict[str, Any]:
 @pytest.mark.usefixtures("_node_that_was_booted_long_before")
 @pytest.mark.parametrize("built_on", NODES)
 def test_clocks_that_count_from_the_boot_go_on_from_the_checkpoint_on_whatever_node(
-    objects: Objects, notes_image: str, built_on: str
+    objects: Objects, nodes: LabNodes, notes_image: str, built_on: str
 ) -> None:
     objects.checkpoint("clock", clock_spec(notes_image, built_on))
     objects.ready_checkpoint("clock")
@@ -117,16 +117,27 @@ def test_clocks_that_count_from_the_boot_go_on_from_the_checkpoint_on_whatever_n
         began, now = told["began"], told["now"]
         passed = {clock: now[clock] - began[clock] for clock in began}
         lay = passed["realtime"] - passed["monotonic"]
+        ahead = began["monotonic"] - time.clock_gettime(time.CLOCK_MONOTONIC)
+        assert (ahead > AHEAD_S / 2) is (built_on == AHEAD), "the clocks of the nodes are alike"
         assert 0 < passed["monotonic"] < passed["realtime"], "it stood still meanwhile"
         assert abs(passed["monotonic"] - passed["boottime"]) < 0.1
         assert abs(now["realtime"] - time.time()) < WITHIN_S
         assert abs(told["uptime"] - now["boottime"]) < 0.1
+        assert abs(uptime_of_command(nodes, demo) - told["uptime"]) < WITHIN_S
         ended = wait_ended(demo)
         for way, at in ended.items():
             waited = {clock: at[clock] - began[clock] for clock in at}
             assert abs(waited["monotonic"] - WAITS_S) < WITHIN_S, (way, waited)
             # What was left of it, also where a moment of the wall clock was meant.
             assert abs(waited["realtime"] - lay - WAITS_S) < WITHIN_S, (way, waited)
+
+
+def uptime_of_command(nodes: LabNodes, demo: DemoInstance) -> float:
+    """What a command in the container sees, such as a hook."""
+    assert demo.status.node_name
+    main = nodes.main_container(demo)
+    shown = nodes.podman(demo.status.node_name, "exec", main, "cat", "/proc/uptime")
+    return float(shown.split()[0])
 
 
 def asked(demo: DemoInstance) -> dict[str, Any]:
