@@ -25,7 +25,7 @@ AHEAD_S = 30 * 86400
 WAITS_S = 12
 """Long enough that nothing has waited it out at the checkpoint."""
 
-WITHIN_S = 2.0
+WITHIN_S = 3.0
 """By so much a moment may be off on a busy machine."""
 
 PROGRAM = f"""
@@ -113,6 +113,7 @@ def test_clocks_that_count_from_the_boot_go_on_from_the_checkpoint_on_whatever_n
     demos = [objects.ready_demo(name) for name in ("one", "two")]
     assert {demo.status.node_name for demo in demos} == set(NODES)
     for demo in demos:
+        wall_clock = time.time()
         told = asked(demo)
         began, now = told["began"], told["now"]
         passed = {clock: now[clock] - began[clock] for clock in began}
@@ -121,9 +122,9 @@ def test_clocks_that_count_from_the_boot_go_on_from_the_checkpoint_on_whatever_n
         assert (ahead > AHEAD_S / 2) is (built_on == AHEAD), "the clocks of the nodes are alike"
         assert 0 < passed["monotonic"] < passed["realtime"], "it stood still meanwhile"
         assert abs(passed["monotonic"] - passed["boottime"]) < 0.1
-        assert abs(now["realtime"] - time.time()) < WITHIN_S
+        assert wall_clock <= now["realtime"] <= time.time()
         assert abs(told["uptime"] - now["boottime"]) < 0.1
-        assert abs(uptime_of_command(nodes, demo) - told["uptime"]) < WITHIN_S
+        assert told["uptime"] <= uptime_of_command(nodes, demo) <= asked(demo)["uptime"]
         ended = wait_ended(demo)
         for way, at in ended.items():
             waited = {clock: at[clock] - began[clock] for clock in at}
@@ -136,8 +137,10 @@ def uptime_of_command(nodes: LabNodes, demo: DemoInstance) -> float:
     """What a command in the container sees, such as a hook."""
     assert demo.status.node_name
     main = nodes.main_container(demo)
-    shown = nodes.podman(demo.status.node_name, "exec", main, "cat", "/proc/uptime")
-    return float(shown.split()[0])
+    # By the service: crun tells by the time of its start, as clocks here have it, whether a process
+    # is still the one that it started.
+    words = ("--remote", f"--url={lab_nodes.SOCKET}", "exec", main, "cat", "/proc/uptime")
+    return float(nodes.podman(demo.status.node_name, *words).split()[0])
 
 
 def asked(demo: DemoInstance) -> dict[str, Any]:
