@@ -16,6 +16,7 @@ from tests.unit.sandbox import FakeFirewall, FakeHosts, FakeProber
 from tryitnow.agent.health import Health
 from tryitnow.agent.main import build_node
 from tryitnow.agent.node import Node
+from tryitnow.agent.sandbox.leftovers import Conmons
 from tryitnow.agent.sandbox.probe import open_session
 from tryitnow.client import asynchronous
 from tryitnow.kubernetes.access import Access
@@ -85,6 +86,12 @@ def hosts() -> FakeHosts:
     return FakeHosts()
 
 
+def no_conmons(proc: Path) -> Conmons:
+    """A node without processes: those of the machine are none of a test's business."""
+    proc.mkdir(parents=True, exist_ok=True)
+    return Conmons(proc)
+
+
 @asynccontextmanager
 async def healthy_node(
     settings: AgentSettings,
@@ -102,6 +109,7 @@ async def healthy_node(
             FakeProber(settings, http),
             firewall,
             hosts,
+            no_conmons(settings.data_path.parent / "proc"),
             Metrics(Program.AGENT),
         )
         made.health.current = Health(

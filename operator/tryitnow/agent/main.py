@@ -24,6 +24,7 @@ from tryitnow.agent.revisions import RevisionError, Revisions
 from tryitnow.agent.sandbox.containers import Containers
 from tryitnow.agent.sandbox.firewall import Firewall
 from tryitnow.agent.sandbox.hooks import HookRunner
+from tryitnow.agent.sandbox.leftovers import Conmons
 from tryitnow.agent.sandbox.lifecycle import Sandboxes
 from tryitnow.agent.sandbox.names import PREFIX, Role, parse
 from tryitnow.agent.sandbox.namespaces import Hosts
@@ -98,6 +99,7 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
                 Prober(settings, http),
                 Firewall(),
                 Hosts(),
+                Conmons(),
                 metrics,
             )
             yield node
@@ -112,6 +114,7 @@ def build_node(
     prober: Prober,
     firewall: Firewall,
     hosts: Hosts,
+    conmons: Conmons,
     metrics: Metrics,
 ) -> Node:
     """Put the node's tools together, and open its directories. Blocking."""
@@ -145,6 +148,7 @@ def build_node(
         turns=PrioritySemaphore(max(2, os.cpu_count() or 1)),
         restarts=ShortTurns(RESTARTS_AT_ONCE, RESTART_TURN_SECONDS),
         memory=memory,
+        conmons=conmons,
         metrics=metrics,
     )
     guard = StorageGuard(kubernetes, podman, settings.node_name, settings.checkpoint_path.parent)

@@ -83,6 +83,8 @@ def container_spec(name: str, new: NewContainer) -> dict[str, Any]:
         # The node's proxy settings would be frozen into the archive.
         "httpproxy": False,
         "oom_score_adj": OOM_SCORE_ADJ,
+        # CRI-O restores no archive without this one (server/container_restore.go).
+        "annotations": {"io.kubernetes.cri-o.Annotations": "{}"},
     }
     if new.pod is None:
         spec |= {"portmappings": port_mappings(new.ports), "netns": {"nsmode": "bridge"}}

@@ -10,7 +10,6 @@ from tryitnow.agent.errors import NotReadyError
 from tryitnow.agent.restore.ready import wait_started
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.restore.tools import StartTools
-from tryitnow.agent.sandbox.leftovers import end_conmon, find_conmons
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.api.definition import Definition
@@ -74,7 +73,7 @@ async def _start_infra(tools: StartTools, sandbox: Sandbox) -> int:
         if error.limit != PORT_TAKEN or pod is None or pod.infra_running:
             raise
         # What holds the port may be what a killed Podman left of this very start.
-        for conmon in await asyncio.to_thread(find_conmons):
+        for conmon in await asyncio.to_thread(tools.conmons.find):
             if conmon.container_id == pod.infra_id:
-                await in_thread(end_conmon, conmon)
+                await in_thread(tools.conmons.end, conmon)
         return await tools.podman.start_pod_infra(name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tryitnow.agent.health import LastHealth
 from tryitnow.agent.sandbox.containers import Containers
 from tryitnow.agent.sandbox.hooks import HookRunner
+from tryitnow.agent.sandbox.leftovers import Conmons
 from tryitnow.agent.sandbox.lifecycle import Sandboxes
 from tryitnow.agent.sandbox.probe import Prober
 from tryitnow.agent.storage.ledger import Ledger
@@ -36,4 +37,5 @@ class StartTools:
 
     restarts: ShortTurns
     memory: Ledger
+    conmons: Conmons
     metrics: Metrics

@@ -18,8 +18,6 @@ from tryitnow.agent.sandbox.names import PREFIX
 
 logger = logging.getLogger(__name__)
 
-_PROC = Path("/proc")
-
 
 @dataclass(frozen=True)
 class Conmon:
@@ -31,48 +29,63 @@ class Conmon:
     """Name of the container when it was started."""
 
 
-def find_conmons(proc: Path = _PROC) -> list[Conmon]:
-    """Return the conmon processes of all containers of ours. Blocking."""
-    found = []
-    for entry in proc.iterdir():
-        conmon = _read(entry) if entry.name.isdigit() else None
-        if conmon is not None:
-            found.append(conmon)
-    return found
+@dataclass(frozen=True)
+class Conmons:
+    """The conmon processes of this node."""
+
+    proc: Path = Path("/proc")
+
+    def find(self) -> list[Conmon]:
+        """Return those of all containers of ours. Blocking.
+
+        Those of another machine that runs within this one, as the nodes of a lab do, are not ours:
+        they are in a PID namespace of their own.
+        """
+        own = _pid_namespace(self.proc / "self")
+        pids = (int(entry.name) for entry in self.proc.iterdir() if entry.name.isdigit())
+        found = (self._read(pid) for pid in pids if _pid_namespace(self.proc / str(pid)) == own)
+        return [conmon for conmon in found if conmon is not None]
+
+    def end(self, conmon: Conmon) -> None:
+        """End a conmon and the runtime that it started. Blocking."""
+        if self._read(conmon.pid) != conmon:
+            return  # it ended, and its number may be another process's
+        logger.warning(
+            "ending process %d, which a killed Podman left of %s", conmon.pid, conmon.name
+        )
+        for pid in [*self._children(conmon.pid), conmon.pid]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+    def _read(self, pid: int) -> Conmon | None:
+        try:
+            command = (self.proc / str(pid) / "cmdline").read_bytes()
+        except OSError:
+            return None  # it ended meanwhile
+        words = [os.fsdecode(word) for word in command.split(b"\0")]
+        if not words or os.path.basename(words[0]) != "conmon":  # noqa: PTH119 - it is no path of ours
+            return None
+        # Podman's own order (libpod/oci_conmon_common.go): -c ID -u ID … -n NAME.
+        values = dict(itertools.pairwise(words))
+        name, container_id = values.get("-n", ""), values.get("-c", "")
+        if not name.startswith(PREFIX) or not container_id:
+            return None
+        return Conmon(pid, container_id, name)
+
+    def _children(self, pid: int) -> Iterator[int]:
+        try:
+            text = (self.proc / str(pid) / "task" / str(pid) / "children").read_text()
+        except OSError:
+            return
+        for child in text.split():
+            yield from self._children(int(child))
+            yield int(child)
 
 
-def _read(process: Path) -> Conmon | None:
+def _pid_namespace(process: Path) -> str | None:
     try:
-        words = [os.fsdecode(word) for word in (process / "cmdline").read_bytes().split(b"\0")]
+        return os.readlink(process / "ns/pid")  # noqa: PTH115 - it is no path
     except OSError:
         return None  # it ended meanwhile
-    if not words or os.path.basename(words[0]) != "conmon":  # noqa: PTH119 - it is no path of ours
-        return None
-    # Podman's own order (libpod/oci_conmon_common.go): -c ID -u ID … -n NAME.
-    values = dict(itertools.pairwise(words))
-    name, container_id = values.get("-n", ""), values.get("-c", "")
-    if not name.startswith(PREFIX) or not container_id:
-        return None
-    return Conmon(int(process.name), container_id, name)
-
-
-def end_conmon(conmon: Conmon, proc: Path = _PROC) -> None:
-    """End a conmon and the runtime that it started. Blocking."""
-    if _read(proc / str(conmon.pid)) != conmon:
-        return  # it ended, and its number may be another process's
-    logger.warning("ending process %d, which a killed Podman left of %s", conmon.pid, conmon.name)
-    for pid in [*_children(conmon.pid, proc), conmon.pid]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-def _children(pid: int, proc: Path) -> Iterator[int]:
-    try:
-        text = (proc / str(pid) / "task" / str(pid) / "children").read_text()
-    except OSError:
-        return
-    for child in text.split():
-        yield from _children(int(child), proc)
-        yield int(child)

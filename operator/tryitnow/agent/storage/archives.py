@@ -19,9 +19,10 @@ import yaml
 import zstandard
 
 from tryitnow.agent.errors import ArchiveMissingError, DigestMismatchError
+from tryitnow.agent.storage.by_hand import by_hand
 from tryitnow.agent.storage.files import free_bytes, sync_directory, write_whole
 from tryitnow.api.archive import Archive
-from tryitnow.api.definition import Compression, Definition, TCPPolicy
+from tryitnow.api.definition import Compression, Definition
 from tryitnow.api.meta import Key
 
 CHUNK_BYTES = 1 << 20
@@ -241,35 +242,10 @@ def _metadata(name: ArchiveName, archive: Archive, definition: Definition) -> st
         facts["images"] = dict(archive.images)
     return (
         f"---\n{yaml.safe_dump(facts, sort_keys=False)}---\n\n"
-        f"A checkpoint of {name.checkpoint}, made by try-it-now. To restore it by hand:\n\n"
-        f"{_by_hand(name, definition)}\n"
+        f"A checkpoint of {name.checkpoint}, made by try-it-now.\n\n"
+        f"{by_hand(str(name), definition, in_parts=is_bundle(definition))}\n"
         "It holds the memory of the running application, secrets included: keep it private.\n"
     )
-
-
-def _by_hand(name: ArchiveName, definition: Definition) -> str:
-    options = definition.criu_options
-    tcp = "--tcp-established" if options.tcp is TCPPolicy.ESTABLISHED else "--tcp-close"
-    locks = " --file-locks" if options.file_locks else ""
-    publish = f"--publish 8080:{definition.probe_port}"
-    restore = f"podman container restore{locks} {tcp} --pod demo"
-    lines = [f"podman pod create --name demo {publish}"]
-    if is_bundle(definition):
-        lines.append(f"mkdir parts && tar --extract --file {name} --directory parts")
-        lines += [
-            f"{restore} --import parts/containers/{member.name}.tar --name demo-{member.name} &"
-            for member in definition.template.members
-        ]
-        lines.append("wait")
-    else:
-        lines.append(f"{restore} --import {name} --name demo-{definition.main.name}")
-    text = "".join(f"    {line}\n" for line in lines)
-    if definition.template.volumes:
-        text += (
-            "\nIts volumes are in parts/volumes. config.dump in each container's tar names the "
-            "directories that they are mounted from: unpack them there first.\n"
-        )
-    return text
 
 
 def is_bundle(definition: Definition) -> bool:

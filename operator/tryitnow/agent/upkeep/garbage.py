@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tryitnow.agent.errors import SandboxError
 from tryitnow.agent.node import Node
-from tryitnow.agent.sandbox.leftovers import Conmon, end_conmon, find_conmons
+from tryitnow.agent.sandbox.leftovers import Conmon
 from tryitnow.agent.sandbox.names import (
     POD_PREFIX,
     PREFIX,
@@ -132,7 +132,7 @@ async def _find(node: Node) -> _Found:
         files=await asyncio.to_thread(node.archives.names),
         unpacked=await asyncio.to_thread(node.generations.stems),
         image_tags=await podman.image_tags(REPOSITORY),
-        conmons=await asyncio.to_thread(find_conmons),
+        conmons=await asyncio.to_thread(node.demo_tools.start.conmons.find),
     )
 
 
@@ -306,4 +306,4 @@ async def _end_processes(node: Node, found: _Found) -> None:
     lost = {str(conmon): conmon for conmon in found.conmons if conmon.container_id not in running}
     # In two looks: between the making of a container and its start the same is seen.
     for text in node.suspects.processes.proven(lost):
-        await in_thread(end_conmon, lost[text])
+        await in_thread(node.demo_tools.start.conmons.end, lost[text])
