@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench import BenchError
+from bench.base import base
 from bench.picture import picture
 from bench.results import Results
 from bench.run import run
@@ -25,8 +26,8 @@ def main() -> int:
     results = Results()
     try:
         wanted = settings()
-        with stage(wanted) as ready:
-            run(ready, wanted.samples, results)
+        with base(wanted) as other, stage(wanted) as ready:
+            run(ready, other, wanted.samples, results)
     except (BenchError, LabError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench import demos
 from bench.results import Results
+from bench.steady import Steady
 
 MB = 1_000_000
 
@@ -34,13 +36,14 @@ def lines(results: Results) -> list[Line]:
     s = results.series
     imported, criu, kopf = s["podman_import"], s["criu_restore"], s["kopf_roundtrip"]
     found = [
-        Line("restore p50 / podman_import p50", s["restore"].p50 / imported.p50, 0.30),
-        Line("restore p95 / podman_import p95", s["restore"].p95 / imported.p95, 0.45),
+        Line("restore p50 / podman_import p50", s["restore"].p50 / imported.p50, 0.20),
+        Line("restore p95 / podman_import p95", s["restore"].p95 / imported.p95, 0.30),
+        Line("restore p50 / archive_import p50", s["restore"].p50 / s["archive_import"].p50, 0.20),
         Line("restore p50 / criu_restore p50", s["restore"].p50 / criu.p50, 2.5),
-        Line("warm_ready p50 / kopf_roundtrip p50", s["warm_ready"].p50 / kopf.p50, 4),
+        Line("warm_ready p50 / kopf_roundtrip p50", s["warm_ready"].p50 / kopf.p50, 3.2),
         Line("warm_ready p95 / kopf_roundtrip p95", s["warm_ready"].p95 / kopf.p95, 10),
         Line("warm_http p50 / podman_import p50", s["warm_http"].p50 / imported.p50, 0.05),
-        Line("pod_restore p50 / pod_import p50", s["pod_restore"].p50 / s["pod_import"].p50, 0.40),
+        Line("pod_restore p50 / pod_import p50", s["pod_restore"].p50 / s["pod_import"].p50, 0.25),
         *_burst(results),
         Line(
             "throughput of the copy / curl's, p50",
@@ -54,10 +57,12 @@ def lines(results: Results) -> list[Line]:
             0.1,
         ),
     ]
+    if results.steady is not None:
+        found += _steady(results.steady)
     if results.footprint is not None:
         print_ = results.footprint
         found += [
-            Line("agent_rss in MB, 10 instances on its node", print_.agent_rss / MB, 130),
+            Line("agent_rss in MB, 10 instances on its node", print_.agent_rss / MB, 120),
             Line("controller_rss in MB, 20 instances", print_.controller_rss / MB, 150),
             Line("cores of an idle agent, 10 instances", print_.agent_idle_cores, 0.02),
         ]
@@ -65,12 +70,24 @@ def lines(results: Results) -> list[Line]:
 
 
 def _burst(results: Results) -> list[Line]:
-    wanted = {"Warm": 8, "Restore from Prepared": 24}
+    wanted = {demos.WARM: 8, demos.RESTORE: 24}
     odd = sum(burst.started_by != wanted for burst in results.bursts)
     twice = sum(32 - burst.containers for burst in results.bursts)
     ratio = results.series["burst_32"].p50 / results.by_hand.p50
-    return [
+    found = [
         Line("burst_32 p50 / the same restores by hand p50", ratio, 1.3),
         Line("bursts of 32 that were not 8 Warm and 24 Restore", odd, 0),
         Line("containers handed out twice", twice, 0),
+    ]
+    if results.base_bursts:
+        ratio = results.series["burst_32"].p50 / results.series["burst_32_base"].p50
+        found.append(Line("burst_32 p50 / burst_32_base p50", ratio, 1.0))
+    return found
+
+
+def _steady(steady: Steady) -> list[Line]:
+    return [
+        Line("steady demand: part of the claims that were Warm", steady.warm_share, 0.9, True),
+        Line("steady demand: longest time with an empty pool, s", steady.longest_empty_s, 5),
+        Line("steady demand: pools full after its end, s", steady.full_after_s, 10),
     ]

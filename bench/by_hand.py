@@ -7,21 +7,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from bench import BenchError
-from bench.stage import COLD_POOL, COPIES, Stage
+from bench.stage import Stage
 
 NODE = "node-1"
 ARCHIVE = "/var/tmp/by-hand.tar.zst"
-PARALLEL = 2
-"""Restores at once on a node: what an agent allows itself on two cores."""
-
 WITHIN_S = 120.0
 
 # Beyond the ports that agents give out (PORT_RANGE, 20000-20999).
-_ports = itertools.cycle(range(21000, 22000))
+ports = itertools.cycle(range(21000, 22000))
 
 RESTORE = ["container", "restore", "--file-locks", "--tcp-close", "--ignore-static-ip",
            "--ignore-static-mac"]  # fmt: skip
@@ -43,6 +39,26 @@ def import_archive(stage: Stage) -> float:
         return until_answer(stage, NODE, lambda: podman(stage, NODE, argv), port)
 
 
+def import_into_pod(stage: Stage, archive: str) -> float:
+    """`podman pod create` and `podman container restore --import --pod` of an operator's archive.
+
+    As the metadata beside the archive tells people to do.
+    """
+    with pod(stage, "bench-archive") as (name, port):
+
+        def restore() -> None:
+            podman(stage, NODE, create_pod(name, f"{port}:{stage.port}"))
+            argv = [*RESTORE, f"--import={archive}", f"--name={name}-main", f"--pod={name}"]
+            podman(stage, NODE, argv)
+
+        return until_answer(stage, NODE, restore, port)
+
+
+def create_pod(name: str, published: str) -> list[str]:
+    """The command that makes a pod."""
+    return ["pod", "create", f"--name={name}", f"--publish={published}"]
+
+
 def export_archive(stage: Stage) -> None:
     """Start, warm up and freeze the application, as a person would."""
     with _container(stage, NODE, "bench-freeze") as (name, port):
@@ -53,74 +69,11 @@ def export_archive(stage: Stage) -> None:
         podman(stage, NODE, [*CHECKPOINT, f"--export={ARCHIVE}", name])
 
 
-def prepared_restores(stage: Stage, count: int) -> float:
-    """So many restores from what the agents prepared, spread over the nodes, to all answers."""
-    prepared = _prepared(stage)
-    nodes = [node for node, _ in zip(itertools.cycle(prepared), range(count), strict=False)]
-    jobs = [(node, f"bench-prepared-{number}", next(_ports)) for number, node in enumerate(nodes)]
-    began = time.perf_counter()
-    pools = {node: ThreadPoolExecutor(PARALLEL) for node in prepared}
-    probes = ThreadPoolExecutor(count)
-    try:
-        answers = []
-        for node, name, port in jobs:
-            thaw = pools[node].submit(_restore_prepared, stage, node, prepared[node], name, port)
-            answers.append(probes.submit(_answer_after, stage, thaw, node, port))
-        return max(answer.result() for answer in answers) - began
-    finally:
-        for pool in (*pools.values(), probes):
-            pool.shutdown()
-        for node in prepared:
-            names = [name for on, name, _ in jobs if on == node]
-            podman(stage, node, ["rm", "--force", "--time=0", "--volumes", "--ignore", *names])
-
-
-def _answer_after(stage: Stage, thaw: Future[None], node: str, port: int) -> float:
-    thaw.result()
-    return stage.website.wait(stage.cluster.node_address(node), port, WITHIN_S)
-
-
-# What an agent does for each demo where no slot waits (operator/tryitnow/agent/slot.py).
-_INTO_SLOT = """
-podman create --quiet --name "$1" --publish "$2" "$3"
-podman container init "$1"
-podman stop --time=0 "$1"
-beside=$(podman inspect --format '{{.StaticDir}}' "$1")
-for file in checkpoint devshm-checkpoint.tar; do
-    [ ! -e "$4/$file" ] || ln -s "$4/$file" "$beside/$file"
-done
-podman container restore --keep --file-locks --tcp-close "$1"
-"""
-
-
-def _restore_prepared(
-    stage: Stage, node: str, prepared: tuple[str, str], name: str, port: int
-) -> None:
-    words = [name, f"{port}:{stage.port}", *prepared]
-    _run(stage, node, ["sh", "-euc", _INTO_SLOT, "by-hand", *words])
-
-
-def _prepared(stage: Stage) -> dict[str, tuple[str, str]]:
-    """Image and directory of what each node's agent prepared."""
-    found = {}
-    for copy in stage.client.get(COPIES)["items"]:
-        spec = copy["spec"]
-        if spec["checkpoint"] == COLD_POOL:
-            container = spec["blueprint"]["template"]["containers"][0]["name"]
-            tag = f"{copy['status']['archive']['sha256'][:32]}-{container}"
-            directory = f"default_{COLD_POOL}_{spec['revision']}/{container}"
-            found[spec["nodeName"]] = (
-                f"localhost/tryitnow/prepared:{tag}",
-                f"/var/lib/try-it-now/data/{directory}",
-            )
-    return found
-
-
 @contextmanager
 def _container(stage: Stage, node: str, name: str) -> Iterator[tuple[str, int]]:
     """A name and a port for a container, which is removed afterwards."""
     try:
-        yield name, next(_ports)
+        yield name, next(ports)
     finally:
         podman(stage, node, ["rm", "--force", "--time=0", "--volumes", "--ignore", name])
 
@@ -129,7 +82,7 @@ def _container(stage: Stage, node: str, name: str) -> Iterator[tuple[str, int]]:
 def pod(stage: Stage, name: str) -> Iterator[tuple[str, int]]:
     """A name and a port for a pod, which is removed afterwards."""
     try:
-        yield name, next(_ports)
+        yield name, next(ports)
     finally:
         podman(stage, NODE, ["pod", "rm", "--force", "--time=0", "--ignore", name])
 
@@ -146,10 +99,11 @@ def until_answer(stage: Stage, node: str, start: Callable[[], None], port: int) 
 
 def podman(stage: Stage, node: str, argv: list[str]) -> None:
     """Run Podman's command line on a node."""
-    _run(stage, node, ["podman", *argv])
+    run(stage, node, ["podman", *argv])
 
 
-def _run(stage: Stage, node: str, argv: list[str]) -> None:
+def run(stage: Stage, node: str, argv: list[str]) -> None:
+    """Run a command on a node."""
     # What podman leaves running would hold a pipe of ours open.
     with tempfile.TemporaryFile("w+") as output:
         podman = stage.cluster.popen(node, argv, stdout=output, stderr=subprocess.STDOUT)

@@ -13,8 +13,9 @@ from bench import BenchError
 from bench.client import Found
 from bench.stage import INSTANCES, Stage
 
-PREPARED = "Restore from Prepared"
-"""The way of a demo that is thawed from what its node prepared."""
+WARM = "Warm"
+RESTORE = "Restore"
+"""How a demo is started (`status.startedBy`)."""
 
 READY_WITHIN_S = 60.0
 BURST_WITHIN_S = 180.0
@@ -54,7 +55,7 @@ def measure(stage: Stage, checkpoint: str, expected: str) -> Started:
     """
     name = f"bench-{next(_numbers)}"
     began = time.perf_counter()
-    _create(stage, checkpoint, name)
+    create(stage, checkpoint, name)
     ready, demo = stage.instances.wait(name, READY_WITHIN_S)
     url = urllib.parse.urlsplit(demo["status"]["url"])
     opened = stage.website.wait(url.hostname or "", url.port or 80, READY_WITHIN_S)
@@ -85,7 +86,7 @@ def burst(stage: Stage, checkpoint: str, count: int) -> Burst:
 def create_all(stage: Stage, checkpoint: str, names: list[str]) -> None:
     """Create demos from several clients at once."""
     with ThreadPoolExecutor(_CREATORS) as creators:
-        list(creators.map(lambda name: _create(stage, checkpoint, name), names))
+        list(creators.map(lambda name: create(stage, checkpoint, name), names))
 
 
 def remove_all(stage: Stage, names: list[str]) -> None:
@@ -94,9 +95,9 @@ def remove_all(stage: Stage, names: list[str]) -> None:
 
 
 def way(status: Found) -> str:
-    """How it was started; a thaw from the archive is told apart, as it is the slow one."""
+    """How it was started."""
     how: str = status["startedBy"]
-    return f"{how} from {status['restoredFrom']}" if how == "Restore" else how
+    return how
 
 
 def seconds(duration: str | None) -> float | None:
@@ -108,7 +109,8 @@ def seconds(duration: str | None) -> float | None:
     return sum(float(number) * units[unit] for number, unit in parts)
 
 
-def _create(stage: Stage, checkpoint: str, name: str) -> None:
+def create(stage: Stage, checkpoint: str, name: str) -> None:
+    """Create a demo."""
     body = {
         "apiVersion": "tryitnow.dev/v1alpha1",
         "kind": "DemoInstance",

@@ -30,14 +30,16 @@ class Pod:
 
     def restore(self) -> float:
         """A DemoInstance is created, to the first answer."""
-        return demos.measure(self.stage, POD, demos.PREPARED).http
+        return demos.measure(self.stage, POD, demos.RESTORE).http
 
     def by_hand(self) -> float:
         """`podman pod create` and both imports at once, to the first answer."""
         with by_hand.pod(self.stage, "bench-pod-import") as (name, port):
 
             def thaw() -> None:
-                by_hand.podman(self.stage, by_hand.NODE, _create(name, port, self.stage))
+                by_hand.podman(
+                    self.stage, by_hand.NODE, by_hand.create_pod(name, f"{port}:{self.stage.port}")
+                )
                 with ThreadPoolExecutor(len(_APPS)) as both:
                     list(both.map(lambda app: self._import(name, app), _APPS))
 
@@ -54,7 +56,9 @@ class Pod:
         with by_hand.pod(self.stage, "bench-pod-freeze") as (name, port):
 
             def start() -> None:
-                by_hand.podman(self.stage, node, _create(name, port, self.stage))
+                by_hand.podman(
+                    self.stage, node, by_hand.create_pod(name, f"{port}:{self.stage.port}")
+                )
                 for app in _APPS:
                     env = [f"--env={key}={value}" for key, value in self.env[app].items()]
                     argv = ["run", "--detach", f"--name={name}-{app}", f"--pod={name}", *env]
@@ -106,7 +110,3 @@ def _value(variable: Found, secret: Found) -> str:
 def _port(spec: Found) -> int:
     port: int = spec["template"]["containers"][0]["ports"][0]["containerPort"]
     return port
-
-
-def _create(name: str, port: int, stage: Stage) -> list[str]:
-    return ["pod", "create", f"--name={name}", f"--publish={port}:{stage.port}"]

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from bench.demos import Burst
 from bench.footprint import Footprint
 from bench.series import Series
+from bench.steady import Steady
 
 KINDS = {
     "cold_start": "cold start, `podman run` to HTTP 200",
     "podman_import": "`podman container restore --import` to HTTP 200",
+    "archive_import": "the same of the operator's archive, into a pod, to HTTP 200",
     "restore": "DemoInstance, prepared restore, to HTTP 200",
     "pod_import": "the shop as a pod, both containers imported at once, to HTTP 200",
     "pod_restore": "DemoInstance of that pod, prepared restore, to HTTP 200",
@@ -21,6 +23,8 @@ KINDS = {
     "kopf_roundtrip": "a trivial Kopf handler's round trip",
     "burst_8": "burst of 8, 8 warm copies, to the last Ready",
     "burst_32": "burst of 32, 8 warm copies, to the last Ready",
+    "burst_32_base": "the same on the lab of BENCH_BASE",
+    "steady_ready": "steady demand, 2 claims per second, to Ready seen",
     "copy": "an archive's copy between agents",
     "curl_copy": "curl of the same file",
 }
@@ -36,6 +40,8 @@ class Results:
     series: dict[str, Series] = field(default_factory=lambda: {kind: Series() for kind in KINDS})
     by_hand: Series = field(default_factory=Series)
     bursts: list[Burst] = field(default_factory=list)
+    base_bursts: list[Burst] = field(default_factory=list)
+    steady: Steady | None = None
     copy_growth_bytes: int = 0
     archive_bytes: int = 0
     footprint: Footprint | None = None
@@ -46,7 +52,14 @@ class Results:
 
     def to_json(self) -> str:
         """Return build/bench.json."""
-        content: dict[str, object] = {k: s.as_json() for k, s in self.series.items()}
+        content: dict[str, object] = {k: s.as_json() for k, s in self.series.items() if s.n}
+        if self.steady is not None:
+            content["steady"] = {
+                "started_by": self.steady.started_by,
+                "warm_share": self.steady.warm_share,
+                "longest_empty": round(self.steady.longest_empty_s, 3),
+                "full_after": round(self.steady.full_after_s, 3),
+            }
         if self.footprint is not None:
             content["agent_rss"] = self.footprint.agent_rss
             content["controller_rss"] = self.footprint.controller_rss

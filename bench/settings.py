@@ -32,6 +32,9 @@ class Settings:
     keep: bool
     """Leave the lab up afterwards."""
 
+    base: Path | None = None
+    """A checkout of another commit, whose bursts are measured in turn with this one's."""
+
     @property
     def is_publishable(self) -> bool:
         """Whether the picture in docs/ may show it."""
@@ -46,12 +49,14 @@ def settings(env: Mapping[str, str] = os.environ) -> Settings:
 
     """
     app = env.get("BENCH_IMAGE") or DEFAULT_APP
+    base = env.get("BENCH_BASE", "")
     return Settings(
         samples=_samples(env.get("BENCH_SAMPLES") or str(ENOUGH_SAMPLES)),
         app=app,
         template=_template(app, env.get("BENCH_TEMPLATE", "")),
         lab=env.get("BENCH_LAB") or "bench",
         keep=env.get("BENCH_KEEP", "") not in {"", "0"},
+        base=_checkout(base) if base else None,
     )
 
 
@@ -59,6 +64,16 @@ def _samples(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise BenchError(f"BENCH_SAMPLES={text!r} is no number of samples; give 1 or more")
     return int(text)
+
+
+def _checkout(given: str) -> Path:
+    path = Path(given).resolve()
+    if not (path / "lab/__main__.py").is_file() or path == CHECKOUT:
+        raise BenchError(
+            f"BENCH_BASE={given!r} is no other checkout of this repository; make one with "
+            "`git worktree add DIRECTORY COMMIT`"
+        )
+    return path
 
 
 def _template(app: str, given: str) -> Path:

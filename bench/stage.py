@@ -23,6 +23,7 @@ GROUP = "/apis/tryitnow.dev/v1alpha1"
 CHECKPOINTS = f"{GROUP}/namespaces/default/checkpoints"
 INSTANCES = f"{GROUP}/namespaces/default/demoinstances"
 COPIES = f"{GROUP}/namespaces/default/nodecheckpoints"
+REVISIONS = f"{GROUP}/namespaces/default/checkpointrevisions"
 
 COLD_POOL = "bench"
 """The Checkpoint without warm copies: its demos are thawed."""
@@ -44,6 +45,9 @@ class Stage:
 
     cluster: Cluster
     client: Client
+    template: Found
+    """The application's Checkpoint, with the image that the nodes can pull."""
+
     website: Website
     image: str
     port: int
@@ -52,21 +56,23 @@ class Stage:
     instances: Watcher
     checkpoints: Watcher
 
-    def wait_full(self) -> None:
-        """Wait until all warm copies wait again."""
+    def wait_full(self, name: str = WARM_POOL, copies: int = WARM_COPIES) -> None:
+        """Wait until all warm copies of a Checkpoint wait again."""
         deadline = time.monotonic() + FILL_WITHIN_S
-        while not _is_full(self.client.get(f"{CHECKPOINTS}/{WARM_POOL}")):
+        while warm_ready(self.client.get(f"{CHECKPOINTS}/{name}")) < copies:
             if time.monotonic() > deadline:
                 raise BenchError(
-                    f"the warm pool of {WARM_POOL} is not full after {FILL_WITHIN_S:.0f} s; "
+                    f"the warm pool of {name} is not full after {FILL_WITHIN_S:.0f} s; "
                     "run with BENCH_KEEP=1 and see `kubectl get nodecheckpoints -o yaml`"
                 )
             time.sleep(0.05)
         time.sleep(FILLED_FOR_S)
 
 
-def _is_full(checkpoint: Found) -> bool:
-    return bool(checkpoint["status"].get("warmReady", 0) >= WARM_COPIES)
+def warm_ready(checkpoint: Found) -> int:
+    """How many warm copies wait, as the Checkpoint says."""
+    waiting: int = checkpoint.get("status", {}).get("warmReady", 0)
+    return waiting
 
 
 @contextlib.contextmanager
@@ -75,25 +81,9 @@ def stage(settings: Settings) -> Iterator[Stage]:
     cluster = Cluster(settings.lab, nodes=2)
     try:
         cluster.up()
-        template = yaml.safe_load(settings.template.read_text())
-        image = _image(cluster, settings.app)
-        template["spec"]["template"]["containers"][0]["image"] = image
-        client = Client(cluster)
-        with (
-            Watcher(client, INSTANCES, is_ready) as instances,
-            Watcher(client, CHECKPOINTS, is_ready) as checkpoints,
-        ):
-            with step("freezing the application", usually="40 s"):
-                _freeze(client, checkpoints, template)
-            yield Stage(
-                cluster,
-                client,
-                website_of(template),
-                image,
-                _port(template),
-                instances,
-                checkpoints,
-            )
+        image = images.ensure(cluster, settings.app) if is_folder(settings.app) else settings.app
+        with furnished(cluster, settings.template, image) as ready:
+            yield ready
     finally:
         if settings.keep:
             say(f"the lab stays: python -m lab down --name {settings.lab}")
@@ -102,29 +92,56 @@ def stage(settings: Settings) -> Iterator[Stage]:
                 cluster.down()
 
 
+@contextlib.contextmanager
+def furnished(cluster: Cluster, file: Path, image: str) -> Iterator[Stage]:
+    """Freeze the application in a lab that is up, and watch what is measured there."""
+    template: Found = yaml.safe_load(file.read_text())
+    template["spec"]["template"]["containers"][0]["image"] = image
+    client = Client(cluster)
+    with (
+        Watcher(client, INSTANCES, is_ready) as instances,
+        Watcher(client, CHECKPOINTS, is_ready) as checkpoints,
+    ):
+        ready = Stage(
+            cluster=cluster,
+            client=client,
+            template=template,
+            website=website_of(template),
+            image=image,
+            port=_port(template),
+            instances=instances,
+            checkpoints=checkpoints,
+        )
+        with step(f"freezing the application in lab {cluster.lab.name}", usually="40 s"):
+            # One after the other: a node builds faster alone, and so it is known who pulled the
+            # image.
+            checkpoint(ready, COLD_POOL, {})
+            # Not compressed: the copy between the nodes is to last long enough to be measured.
+            plain = {"compression": "None"}
+            checkpoint(ready, WARM_POOL, {"criu": plain, "pool": {"warm": WARM_COPIES}})
+        yield ready
+
+
+def checkpoint(stage: Stage, name: str, change: Found) -> None:
+    """Make a Checkpoint of the application, with a change of its spec, and wait until it is Ready.
+
+    One that is there already is changed.
+    """
+    spec = {**stage.template["spec"], **change}
+    body = {**stage.template, "metadata": {"name": name, "namespace": "default"}, "spec": spec}
+    stage.client.apply(f"{CHECKPOINTS}/{name}", body)
+    stage.checkpoints.wait(name, FREEZE_WITHIN_S)
+
+
 def is_ready(found: Found) -> bool:
     """Whether an object's Ready condition is true."""
     conditions = found.get("status", {}).get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def _image(cluster: Cluster, app: str) -> str:
-    """The reference of the image to bench, built where it is an application's folder."""
-    is_folder = (Path(app) / "app.json").exists() or (CHECKOUT / "lab/apps" / app).is_dir()
-    return images.ensure(cluster, app) if is_folder else app
-
-
-def _freeze(client: Client, checkpoints: Watcher, template: Found) -> None:
-    # One after the other: a node builds faster alone, and so it is known who pulled the image.
-    for name, change in (
-        (COLD_POOL, {}),
-        # Not compressed: the copy between the nodes is to last long enough to be measured.
-        (WARM_POOL, {"criu": {"compression": "None"}, "pool": {"warm": WARM_COPIES}}),
-    ):
-        spec = {**template["spec"], **change}
-        body = {**template, "metadata": {"name": name, "namespace": "default"}, "spec": spec}
-        client.apply(f"{CHECKPOINTS}/{name}", body)
-        checkpoints.wait(name, FREEZE_WITHIN_S)
+def is_folder(app: str) -> bool:
+    """Whether it is an application's folder, of which the lab makes an image."""
+    return (Path(app) / "app.json").exists() or (CHECKOUT / "lab/apps" / app).is_dir()
 
 
 def website_of(template: Found) -> Website:

@@ -12,32 +12,44 @@ import sys
 import time
 from pathlib import Path
 
-from tryitnow.agent.archive import ArchiveName
-from tryitnow.agent.fetch import fetch
-
-from tryitnow.agent.main import open_node
-from tryitnow.api.checkpoint import Blueprint, Compression
+from tryitnow.agent.storage.archives import ArchiveName, ArchiveStore
+from tryitnow.agent.storage.files import free_bytes
+from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.transfer.client import Fetcher
+from tryitnow.agent.upkeep.memory import give_large_blocks_back
+from tryitnow.api.definition import Compression, Definition
+from tryitnow.api.limits import DISK_FULL
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import Fetch
+from tryitnow.metrics.family import Program
+from tryitnow.metrics.instruments import Metrics
 from tryitnow.settings import agent_settings
 
 
 async def main() -> None:
     """Fetch once, and remove it."""
+    give_large_blocks_back()  # as the agent does first of all
     order = Fetch.model_validate(json.load(sys.stdin))
     name = ArchiveName(Key("bench", "bench"), "1", Compression.NONE)
     container = {"name": "bench", "image": order.archive.image, "ports": [{"containerPort": 80}]}
-    blueprint = Blueprint.model_validate({"template": {"containers": [container]}})
+    definition = Definition.model_validate({"template": {"containers": [container]}})
     settings = agent_settings()
-    async with open_node(settings) as node:
+    archives = ArchiveStore(settings.checkpoint_path)
+    archives.open()
+    disk = Ledger(
+        DISK_FULL, "disk", lambda: free_bytes(archives.directory), settings.disk_reserve_bytes
+    )
+    fetcher = Fetcher(archives, disk, Metrics(Program.AGENT), settings.transfer_token_file)
+    try:
         # Sets the peak back to what is held now (proc_pid_clear_refs(5)).
         Path("/proc/self/clear_refs").write_text("5")
         before = _peak_bytes()
         began = time.perf_counter()
-        await fetch(node, name, order, blueprint)
+        await fetcher.fetch(name, order, definition)
         seconds = time.perf_counter() - began
         growth = _peak_bytes() - before
-    shutil.rmtree(settings.checkpoint_path)
+    finally:
+        shutil.rmtree(archives.directory)
     json.dump({"seconds": seconds, "growth_bytes": growth}, sys.stdout)
 
 

@@ -14,14 +14,18 @@ from bench import BenchError
 from bench.client import Client, Found
 
 Test = Callable[[Found], bool]
+Note = Callable[[Found, float], None]
 
 
 class Watcher:
     """Watches a collection in a thread of its own, and remembers when what was seen first."""
 
-    def __init__(self, client: Client, path: str, test: Test) -> None:
-        """Watch ``path``; ``test`` is what is waited for."""
+    def __init__(
+        self, client: Client, path: str, test: Test, note: Note = lambda _, __: None
+    ) -> None:
+        """Watch ``path``; ``test`` is what is waited for. ``note`` is told of every change."""
         self._test = test
+        self._note = note
         self._client = client
         self._path = path
         self._closing = False
@@ -66,6 +70,12 @@ class Watcher:
         self._wait_for(lambda: name in self._since, within_s, name)
         return self._since[name], self._objects[name]
 
+    def seen(self, name: str) -> tuple[float, Found] | None:
+        """Return when the test first held of an object, and the object; None until then."""
+        with self._changed:
+            at = self._since.get(name)
+            return None if at is None else (at, self._objects[name])
+
     def wait_gone(self, names: list[str], within_s: float) -> None:
         """Wait until objects are no more."""
         self._wait_for(lambda: not any(n in self._objects for n in names), within_s, str(names))
@@ -103,6 +113,7 @@ class Watcher:
                 self._objects.pop(name, None)
             else:
                 self._objects[name] = found
+                self._note(found, at)
                 if name not in self._since and self._test(found):
                     self._since[name] = at
             self._changed.notify_all()
