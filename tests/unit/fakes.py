@@ -66,6 +66,7 @@ from tryitnow.podman.errors import (
     NoSuchContainerError,
     NoSuchImageError,
     NoSuchPodError,
+    PodmanError,
     PodmanUnreachableError,
 )
 from tryitnow.podman.registry_auth import Credentials
@@ -919,9 +920,29 @@ class FakePodman(Podman):
 
     async def list_containers(self, prefix: str) -> list[ContainerState]:
         async def work() -> list[ContainerState]:
-            return [c.state for n, c in self._containers.items() if n.startswith(prefix)]
+            own = [c.state for n, c in self._containers.items() if n.startswith(prefix)]
+            return [*own, *(state for state in self._infra() if state.name.startswith(prefix))]
 
         return await self._do("list", prefix, work)
+
+    def _infra(self) -> Iterator[ContainerState]:
+        """The containers that hold the namespaces of pods: libpod lists them like any other."""
+        for name, pod in self.pods.items():
+            made = self._made_pods.get(name)
+            yield ContainerState(
+                name=f"{name}-infra",
+                id=pod.infra_id,
+                running=pod.infra_running,
+                exit_code=0,
+                pid=NO_PROCESS if pod.infra_running else 0,
+                image="",
+                ports=made.ports if made is not None else (),
+                pod=pod.id,
+            )
+
+    def end_infra(self, name: str) -> None:
+        """Have a pod's namespaces end: the container that holds them was killed."""
+        self.pods[name] = replace(self.pods[name], infra_running=False)
 
     async def log_tail(self, name: str, lines: int = 10) -> str:
         async def work() -> str:
@@ -983,7 +1004,13 @@ class FakePodman(Podman):
     async def restore(self, name: str, options: CRIUOptions) -> timedelta:
         async def work() -> timedelta:
             self.options.append(options)
-            await self._go(self._known(name), self.thawed_status)
+            running = self._known(name)
+            pods = {pod.id: pod for pod in self.pods.values()}
+            pod = pods.get(running.state.pod)
+            if pod is not None and not pod.infra_running:
+                msg = "crun: open `/proc/4295/ns/net`: No such file or directory"
+                raise PodmanError(msg)
+            await self._go(running, self.thawed_status)
             return timedelta(milliseconds=2)
 
         return await self._do("restore prepared", name, work, lets_go=True)

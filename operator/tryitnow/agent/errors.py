@@ -14,6 +14,10 @@ class FirewallError(SandboxError):
     """The firewall of a sandbox cannot be set; the message is nft's own."""
 
 
+class SandboxLostError(SandboxError):
+    """A sandbox ended while it was used: its namespaces are gone. It is nobody's fault here."""
+
+
 class VolumeError(SandboxError):
     """A volume cannot be made; the message says which and why."""
 

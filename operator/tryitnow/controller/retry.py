@@ -28,6 +28,7 @@ TRANSIENT = frozenset(
         "PodmanUnreachable",
         "RevisionChanged",
         "RevisionMissing",
+        "SandboxLost",
         "SourceMissing",
         "UnexpectedError",
         *NODE_LIMITS,

@@ -14,6 +14,7 @@ from tryitnow.agent.errors import (
     NodeShortError,
     NotReadyError,
     SandboxError,
+    SandboxLostError,
     SourceError,
     UnpackError,
 )
@@ -140,6 +141,8 @@ def _of_node(job: Job, error: BaseException, directory: Path) -> Failure | None:
             return Failure(Blame.NODE, "SourceMissing", str(error))
         case FirewallError():
             return Failure(Blame.NODE, "FirewallFailed", str(error))
+        case SandboxLostError():
+            return Failure(Blame.NODE, "SandboxLost", str(error))
         case ImagePullError():
             return Failure(Blame.NODE, "ImagePullFailed", str(error))
         case FetchError():

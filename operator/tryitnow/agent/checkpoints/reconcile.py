@@ -115,6 +115,11 @@ class CheckpointActor:
         return self._warm.names | self._precreated.names
 
     @property
+    def waiting_names(self) -> set[str]:
+        """Names of the sandboxes that wait, done."""
+        return self._warm.waiting | self._precreated.names
+
+    @property
     def ports_held(self) -> int:
         """Number of ports that pre-created sandboxes hold."""
         return self._precreated.ports_held

@@ -139,6 +139,11 @@ class CheckpointRegistry:
         """Names of all sandboxes that wait."""
         return {name for actor in self for name in actor.stock_names}
 
+    @property
+    def waiting_names(self) -> set[str]:
+        """Names of all sandboxes that wait, done."""
+        return {name for actor in self for name in actor.waiting_names}
+
     def spare_ports(self) -> int:
         """Return how many ports are left for pre-created sandboxes: no demo will need them."""
         each = max(

@@ -111,7 +111,12 @@ class WarmPool:
     @property
     def names(self) -> set[str]:
         """Names of all that wait or are being made: nobody else may take them for lost work."""
-        return {str(warm.name) for warm in self._warm} | self._making
+        return self.waiting | self._making
+
+    @property
+    def waiting(self) -> set[str]:
+        """Names of those that wait, done."""
+        return {str(warm.name) for warm in self._warm}
 
     def take(self) -> Warm | None:
         """Hand out the one that waits longest; None when none waits."""

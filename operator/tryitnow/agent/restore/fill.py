@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 from tryitnow.agent.counters import restore_ended
-from tryitnow.agent.errors import CgroupError
+from tryitnow.agent.errors import CgroupError, SandboxLostError
 from tryitnow.agent.restore.precreate import PreCreated, precreate
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.restore.tools import StartTools
@@ -23,7 +23,12 @@ from tryitnow.api.demoinstance import StartedBy, Timings
 from tryitnow.api.meta import Key
 from tryitnow.background import all_together, in_thread, together
 from tryitnow.podman.client import PortMapping
-from tryitnow.podman.errors import PodmanError
+from tryitnow.podman.errors import (
+    NameTakenError,
+    NodeLimitError,
+    PodmanError,
+    PodmanUnreachableError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +63,36 @@ async def restore(
         NodeShortError, NodeLimitError: a limit of the node is reached.
         PodmanError: the restore failed; a CRIUError has the cause from CRIU's log.
         NotReadyError: it was restored and did not answer in ``restoreTimeout``.
+        SandboxLostError: its sandbox ended meanwhile.
         SourceError, FirewallError, VolumeError, OSError: its sandbox cannot be made.
 
     """
+
+    async def into(sandbox: PreCreated | None) -> Running:
+        return await _restore_into(
+            tools, name, definition, generation, sandbox, checkpoint, ports, urgent=urgent
+        )
+
+    if ready_made is not None:
+        try:
+            return await into(ready_made)
+        except SandboxLostError as error:
+            # It ended while it waited: the next one is made now.
+            logger.warning("%s: %s had ended: %s", name, ready_made.name, error)
+    return await into(None)
+
+
+async def _restore_into(
+    tools: StartTools,
+    name: ContainerName,
+    definition: Definition,
+    generation: Generation,
+    ready_made: PreCreated | None,
+    checkpoint: Key,
+    ports: Iterable[PortMapping],
+    *,
+    urgent: bool,
+) -> Running:
     asked = time.monotonic()
     sandbox = ready_made.sandbox if ready_made is not None else None
     with ExitStack() as held:
@@ -81,11 +113,15 @@ async def restore(
                 _gather_all(tools, name, definition, sandbox),
             )
         except BaseException as error:
-            restore_ended(tools.metrics, checkpoint, name, error)
+            lost = sandbox is not None and await _is_lost(tools, sandbox, error)
+            if not lost:
+                restore_ended(tools.metrics, checkpoint, name, error)
             if sandbox is not None:
                 # The rename may or may not have happened.
                 had = (name,) if ready_made is None else (name, ready_made.name)
                 await tools.sandboxes.remove_failed(sandbox.pod, *had)
+            if lost:
+                raise SandboxLostError(str(error)) from error
             raise
     restore_ended(tools.metrics, checkpoint, name, timedelta(seconds=time.monotonic() - asked))
     timings = Timings(
@@ -96,6 +132,17 @@ async def restore(
         probe=probe,
     )
     return Running(sandbox, StartedBy.RESTORE, timings)
+
+
+async def _is_lost(tools: StartTools, sandbox: Sandbox, error: BaseException) -> bool:
+    """Whether a restore failed because its sandbox had ended, or was removed by somebody."""
+    if not isinstance(error, PodmanError) or isinstance(error, (NameTakenError, NodeLimitError)):
+        return False
+    try:
+        state = await tools.sandboxes.state_of(sandbox)
+    except (PodmanError, PodmanUnreachableError):
+        return False
+    return state is None or not state.infra_running
 
 
 async def _sandbox_for(

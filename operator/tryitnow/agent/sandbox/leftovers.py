@@ -70,6 +70,10 @@ class Conmons:
         # Podman's own order (libpod/oci_conmon_common.go): -c ID -u ID … -n NAME.
         values = dict(itertools.pairwise(words))
         name, container_id = values.get("-n", ""), values.get("-c", "")
+        if "-e" in words:
+            return (
+                None  # of a command that is run in a container (libpod/oci_conmon_exec_common.go)
+            )
         if not name.startswith(PREFIX) or not container_id:
             return None
         return Conmon(pid, container_id, name)

@@ -218,6 +218,12 @@ class Sandboxes:
         finally:
             self._names_in_work.discard(str(name))
 
+    def is_in_work(self, container: str) -> bool:
+        """Whether a container's sandbox is being made, renamed, filled or removed right now."""
+        if container in self._names_in_work:
+            return True
+        return any(container.startswith(pod) for pod in self._pods_in_work)
+
     @property
     def names_in_work(self) -> frozenset[str]:
         """Names of sandboxes that are being made, renamed or filled right now."""

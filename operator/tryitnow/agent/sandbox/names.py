@@ -19,6 +19,9 @@ PREFIX = "tryitnow_"
 """All our containers begin so; nothing else on the node is ever touched."""
 
 POD_PREFIX = f"{PREFIX}pod_"
+INFRA = "-infra"
+"""Ending of the name of a pod's own container, which holds its namespaces."""
+
 _POD_TAG_BYTES = 8
 _POD = re.compile(rf"{POD_PREFIX}([0-9a-f]{{{2 * _POD_TAG_BYTES}}})")
 _MEMBER = re.compile(rf"{_POD.pattern}_(.+)")
@@ -86,6 +89,11 @@ def parse_member(name: str) -> str | None:
     """Read which container of the template a pod's member is; None for the pod's own container."""
     found = _MEMBER.fullmatch(name)
     return found[2] if found else None
+
+
+def parse_infra(name: str) -> PodName | None:
+    """Read whose namespaces a container holds; None where it is no pod's own container."""
+    return parse_pod(name.removesuffix(INFRA)) if name.endswith(INFRA) else None
 
 
 def demo_name(demo: AnyObject) -> ContainerName:

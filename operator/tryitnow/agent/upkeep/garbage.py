@@ -303,7 +303,11 @@ async def _end_processes(node: Node, found: _Found) -> None:
     """End what a killed Podman left of starts: Podman says that these containers do not run."""
     running = {c.id for c in found.containers if c.alive}
     running |= {pod.infra_id for pod in found.pods if pod.infra_running}
-    lost = {str(conmon): conmon for conmon in found.conmons if conmon.container_id not in running}
+    lost = {
+        str(conmon): conmon
+        for conmon in found.conmons
+        if conmon.container_id not in running and not node.sandboxes.is_in_work(conmon.name)
+    }
     # In two looks: between the making of a container and its start the same is seen.
     for text in node.suspects.processes.proven(lost):
         await in_thread(node.demo_tools.start.conmons.end, lost[text])

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from tryitnow.agent.node import Node
-from tryitnow.agent.sandbox.names import PREFIX, demo_name
+from tryitnow.agent.sandbox.names import PREFIX, demo_name, parse_infra
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.api.meta import Key
 from tryitnow.podman.client import ContainerState
@@ -28,13 +28,16 @@ class NodeWatch:
 
     async def look_at_containers(self) -> None:
         """Find demos of which a container ended, and what waits and is gone."""
-        # Before the list: a sandbox that is made meanwhile is in none of it.
-        waited = self._node.checkpoints.stock_names
+        # Before the list, and without those that are being made: the list has them as they were
+        # in the middle of it, or not at all.
+        waited = self._node.checkpoints.waiting_names
         containers = await self._node.podman.list_containers(PREFIX)
         for key in ended(self._node.demos, containers):
             self._node.queue_demo(key)
-        ended_ones = waited - {c.name for c in containers if c.alive}
-        gone = waited - {c.name for c in containers}
+        lost_pods = {c.pod for c in containers if parse_infra(c.name) and not c.alive}
+        whole = [c for c in containers if c.pod not in lost_pods]
+        ended_ones = waited - {c.name for c in whole if c.alive}
+        gone = waited - {c.name for c in whole}
         for actor in self._node.checkpoints:
             actor.look(ended=ended_ones, gone=gone)
 

@@ -4,24 +4,19 @@ above it. And what becomes of a demo of which no start succeeds."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
+from tests.unit.agent.demos.kept import Kept
 from tests.unit.agent.demos.shop import RENAME, Shop, shop_definition
-from tests.unit.builders import PINNED, make_archive, make_demo, make_node_checkpoint
+from tests.unit.builders import PINNED, make_demo
 from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, State
-from tryitnow.agent.checkpoints.reconcile import CheckpointActor
 from tryitnow.agent.demos.reconcile import MAX_STARTS
 from tryitnow.agent.node import Node
-from tryitnow.agent.sandbox.names import Role, parse
-from tryitnow.agent.storage.archives import ArchiveName
-from tryitnow.agent.storage.unpack import CHECKPOINT
 from tryitnow.agent.upkeep.garbage import collect
-from tryitnow.api.checkpoint import Pool
 from tryitnow.api.demoinstance import (
     DemoInstance,
     DemoInstancePhase,
@@ -29,7 +24,7 @@ from tryitnow.api.demoinstance import (
     StartedBy,
     StartPolicy,
 )
-from tryitnow.api.meta import ConditionStatus, Key
+from tryitnow.api.meta import ConditionStatus
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.podman.client import Executed, PullPolicy
 from tryitnow.podman.errors import (
@@ -41,62 +36,6 @@ from tryitnow.podman.errors import (
 )
 
 FALSE, TRUE, UNKNOWN = ConditionStatus.FALSE, ConditionStatus.TRUE, ConditionStatus.UNKNOWN
-CONTENT = b"the memory of a warm shop"
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not holds():  # noqa: ASYNC110 - several things tell of it
-            await asyncio.sleep(0.005)
-
-
-class Kept:
-    """A revision of the shop that an agent before this one prepared and tested."""
-
-    def __init__(self, shop: Shop) -> None:
-        self.shop = shop
-        self.key = Key("", "")
-
-    async def keep(self, *, warm: int = 0, pause: bool = False) -> CheckpointActor:
-        """Have the node keep it, with a warm pool."""
-        shop, node = self.shop, self.shop.node
-        definition = shop.revision.spec.definition
-        file = ArchiveName(
-            Key("default", "shop"), shop.revision.spec.identity, definition.criu.compression
-        )
-        written = node.archives.write(file, iter([CONTENT]))
-        archive = make_archive(sha256=written.sha256, size_bytes=written.size_bytes)
-        unfinished = node.generations.begin(file.stem)
-        images = {
-            member.name: f"image-of-{member.name}:1" for member in definition.template.members
-        }
-        for name in images:
-            (unfinished / name / CHECKPOINT).mkdir(parents=True)
-        (unfinished / ".volumes" / "data").mkdir(parents=True)
-        node.generations.finish(unfinished, archive.sha256, images)
-        shop.podman.images |= set(images.values())
-        held = shop.kubernetes.put(
-            make_node_checkpoint(
-                revision=shop.revision.spec.identity,
-                archive=archive,
-                verified_with=node.health.current.versions,
-                pool=Pool(warm=warm, pause=pause),
-            )
-        )
-        self.key = held.key
-        node.checkpoints.seen(node.node_checkpoints.update(held))
-        actor = node.checkpoints.get(held.key)
-        assert actor is not None
-        await until(lambda: actor.is_ready and self.waiting(Role.WARM) >= warm)
-        await until(lambda: self.waiting(Role.PRECREATED) >= 1)
-        return actor
-
-    def waiting(self, role: Role) -> int:
-        """Number of containers that wait in a role and are done."""
-        if role is Role.WARM:
-            return sum(actor.warm_ready for actor in self.shop.node.checkpoints)
-        names = map(parse, self.shop.podman.containers())
-        return sum(name is not None and name.role is role for name in names)
 
 
 @pytest.fixture

@@ -19,7 +19,13 @@ from tests.unit.agent.restore.conftest import (
 from tests.unit.builders import make_definition, make_demo, make_template
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, FakeHosts, State
-from tryitnow.agent.errors import FirewallError, NodeShortError, NotReadyError, SourceError
+from tryitnow.agent.errors import (
+    FirewallError,
+    NodeShortError,
+    NotReadyError,
+    SandboxLostError,
+    SourceError,
+)
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore.cold_start import cold_start
 from tryitnow.agent.restore.fill import restore
@@ -29,7 +35,7 @@ from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.sandbox.names import ContainerName, Role, demo_name
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.agent.storage.unpack import CHECKPOINT
-from tryitnow.api.definition import Definition
+from tryitnow.api.definition import CRIUOptions, Definition
 from tryitnow.api.demoinstance import StartedBy
 from tryitnow.api.meta import Key
 from tryitnow.api.template import EnvVar, EnvVarSource, KeySelector
@@ -144,6 +150,36 @@ async def test_a_restore_takes_over_what_was_made_ahead_of_time(
     assert running.timings.restore is not None
     assert running.timings.criu == timedelta(milliseconds=2)
     assert tools.sandboxes.names_in_work == frozenset()
+
+
+async def test_one_that_ended_while_it_waited_is_replaced_and_blamed_on_nobody(
+    tools: StartTools, node: Node, podman: FakePodman,
+    definition: Definition, generation: Generation,
+) -> None:  # fmt: skip
+    made = await precreate(tools, WAITING, definition, generation)
+    podman.end_infra(str(made.sandbox.pod))
+    running = await restored(tools, definition, generation, made)
+    assert running.sandbox.pod != made.sandbox.pod
+    assert str(made.sandbox.pod) not in podman.pods
+    assert node.volumes.tags() == {running.sandbox.pod.tag}
+    assert generation.leases == 0
+
+
+async def test_a_sandbox_that_ends_meanwhile_is_told_as_such(
+    tools: StartTools, node: Node, podman: FakePodman,
+    definition: Definition, generation: Generation,
+) -> None:  # fmt: skip
+    restore = podman.restore
+
+    async def ends(name: str, options: CRIUOptions) -> timedelta:
+        for pod in list(podman.pods):
+            podman.end_infra(pod)
+        return await restore(name, options)
+
+    podman.restore = ends  # type: ignore[method-assign]
+    with pytest.raises(SandboxLostError, match="ns/net"):
+        await restored(tools, definition, generation)
+    assert_nothing_left(node, podman)
 
 
 async def test_without_one_a_restore_makes_its_own(

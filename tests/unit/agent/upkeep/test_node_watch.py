@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.agent.demos.kept import Kept, until
 from tests.unit.agent.demos.shop import Clock, Shop
 from tests.unit.builders import make_demo
 from tests.unit.fakes import FakePodman
@@ -81,6 +82,35 @@ async def test_the_end_of_a_container_is_noticed(shop: Shop, looked: list[Key]) 
     shop.podman.stop(shop.database(demo))
     await watch.look_at_containers()
     assert looked == [demo.key]
+
+
+async def test_what_is_being_made_during_a_look_is_not_taken_for_ended(
+    shop: Shop, podman: FakePodman
+) -> None:
+    """Bench: warm sandboxes were made, and thrown away by a list from before."""
+    actor = await Kept(shop).keep(warm=1)
+    taken = actor.take_warm()
+    assert taken is not None
+    await until(lambda: actor.stock_size == 1)
+    podman.delay["list"] = 0.2
+    await NodeWatch(shop.node).look_at_containers()
+    await until(lambda: actor.warm_ready == 1)
+    assert not any("removing the warm sandbox" in line for line in podman.log)
+    assert len([n for n in podman.containers() if "_warm_" in n]) == 2
+
+
+async def test_a_waiting_sandbox_whose_namespaces_ended_is_replaced(
+    shop: Shop, podman: FakePodman
+) -> None:
+    actor = await Kept(shop).keep()
+    before = actor.waiting_names
+    pod = next(iter(podman.pods))
+    podman.end_infra(pod)
+    await NodeWatch(shop.node).look_at_containers()
+    await until(lambda: pod not in podman.pods)
+    await until(lambda: len(actor.waiting_names) == len(before))
+    assert actor.state.restore_failures == 0
+    assert actor.is_ready
 
 
 async def test_lost_rules_of_the_network_are_noticed_where_demos_run(
