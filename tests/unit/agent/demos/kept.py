@@ -19,7 +19,7 @@ CONTENT = b"the memory of a warm shop"
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait for a moment until something holds."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         while not holds():  # noqa: ASYNC110 - several things tell of it
             await asyncio.sleep(0.005)
 
