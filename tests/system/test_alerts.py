@@ -138,7 +138,7 @@ SHOWS = {
     "TryItNowCheckpointFailed": "ImagePullFailed: spec.template.containers[0].image",
     "TryItNowCheckpointStuck": "cannot be pulled",
     "TryItNowControllerDown": "tryitnow-controller",
-    "TryItNowCopiesMissing": "broken",
+    "TryItNowNodeCheckpointsMissing": "broken",
     "TryItNowDoctorFails": "mend: ",
     "TryItNowFallbackRatioHigh": 'fallback_reason="',
     "TryItNowInstancesWait": "waits",

@@ -45,7 +45,7 @@ _MODULES = {
 }
 _HOOKS = {
     "check-installation": "Check that a controller leads and a node can run demos.",
-    "end-demos": "Stop the controller, end all demos and drop all copies.",
+    "end-demos": "Stop the controller, delete all demos and all NodeCheckpoints.",
 }
 _PROGRAMS = {
     "agent": "Run the agent of this node.",

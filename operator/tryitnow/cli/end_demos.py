@@ -63,7 +63,7 @@ def end_demos(*, timeout: timedelta) -> None:
 async def _end(settings: ControllerSettings, timeout: timedelta) -> list[AnyObject]:
     remaining: list[AnyObject] = []
     async with connect("uninstall") as kubernetes:
-        # The controller goes first: it would have the copies made anew.
+        # The controller goes first: it would create the NodeCheckpoints again.
         await kubernetes.delete_deployment(Key(settings.namespace, CONTROLLER))
         lease = kubernetes.lease(Key(settings.namespace, CONTROLLER_LEASE))
 
@@ -102,15 +102,15 @@ async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[AnyObje
 
 async def _all(kubernetes: KubernetesApi) -> list[AnyObject]:
     demos = await kubernetes.list_all(DemoInstance)
-    copies = await kubernetes.list_all(NodeCheckpoint)
+    node_checkpoints = await kubernetes.list_all(NodeCheckpoint)
     revisions = await kubernetes.list_all(CheckpointRevision)
     # One that does not fit our model is deleted and let go by its metadata.
     return [
         *demos.items,
-        *copies.items,
+        *node_checkpoints.items,
         *revisions.items,
         *demos.unreadable_objects,
-        *copies.unreadable_objects,
+        *node_checkpoints.unreadable_objects,
         *revisions.unreadable_objects,
     ]
 

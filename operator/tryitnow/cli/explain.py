@@ -71,13 +71,13 @@ async def _facts(kubernetes: KubernetesApi, key: Key, prometheus_url: str | None
         )
         raise CommandFailedError(msg, FAILED)
     owner = demo.checkpoint_key
-    copy: NodeCheckpoint | None = None
+    node_checkpoint: NodeCheckpoint | None = None
     events: list[EventRecord] = []
     if status.revision and status.node_name:
-        copy_name = node_checkpoint_name(owner.name, status.revision, status.node_name)
-        copy = await _allowed(kubernetes.get(NodeCheckpoint, Key(key.namespace, copy_name)))
-    if copy is not None:
-        events = await _allowed(kubernetes.events_about(copy)) or []
+        name = node_checkpoint_name(owner.name, status.revision, status.node_name)
+        node_checkpoint = await _allowed(kubernetes.get(NodeCheckpoint, Key(key.namespace, name)))
+    if node_checkpoint is not None:
+        events = await _allowed(kubernetes.events_about(node_checkpoint)) or []
     return Facts(
         demo=demo,
         elsewhere=(
@@ -88,8 +88,8 @@ async def _facts(kubernetes: KubernetesApi, key: Key, prometheus_url: str | None
             )
         ),
         checkpoint=await _allowed(kubernetes.get(Checkpoint, owner)),
-        copy=copy,
-        copy_events=events,
+        node_checkpoint=node_checkpoint,
+        node_checkpoint_events=events,
         agent=await _allowed(kubernetes.get(NodeAgent, Key("", status.node_name or ""))),
     )
 

@@ -17,14 +17,14 @@ _WAITS = {
     "`kubectl get checkpoints -n {namespace}`.",
     "NoNode": "See which nodes there are and what their doctor says: `tryitnow status`.",
     "NoRoom": "Wait for another demo to end, or delete one: `kubectl get demoinstances -A`.",
-    "NoCopy": "It waits for a copy (spec.start is RestoreOnly): "
+    "NoNodeCheckpoint": "It waits for a Ready NodeCheckpoint (spec.start is RestoreOnly): "
     "`tryitnow status ckpt/{checkpoint} -n {namespace}`.",
     "RevisionPending": "It waits for a revision of its Checkpoint: "
     "`tryitnow status ckpt/{checkpoint} -n {namespace}`.",
     "CannotCreateCheckpointRevision": "Raise the quota, or change the policy, that the condition "
     "names; it is tried again by itself.",
     "NodeLost": "Its node is silent: delete the demo and start another, or bring the node back.",
-    "ImagePullFailed": "Mend the image's name, the registry, or the node's access to it; "
+    "ImagePullFailed": "Fix the image's name, the registry, or the node's access to it; "
     "it is tried again by itself.",
     "NoPort": "All ports of the node are taken: raise PORT_RANGE of the agents, "
     "or delete demos of that node.",
@@ -41,7 +41,7 @@ def next_step(resource: Resource, at: datetime) -> str:
     if isinstance(resource, CheckpointRevision):
         return _revision(resource)
     if isinstance(resource, NodeCheckpoint):
-        return _copy(resource)
+        return _node_checkpoint(resource)
     if isinstance(resource, NodeAgent):
         return _node(resource, at)
     return ""
@@ -102,15 +102,15 @@ def _revision(revision: CheckpointRevision) -> str:
     return f"See its Checkpoint: `tryitnow status ckpt/{checkpoint} -n {namespace}`."
 
 
-def _copy(copy: NodeCheckpoint) -> str:
-    if copy.status.phase is NodeCheckpointPhase.READY:
-        return "Nothing: this node can thaw it."
-    if copy.status.phase is NodeCheckpointPhase.QUARANTINED:
+def _node_checkpoint(node_checkpoint: NodeCheckpoint) -> str:
+    if node_checkpoint.status.phase is NodeCheckpointPhase.READY:
+        return "Nothing: this node can restore it."
+    if node_checkpoint.status.phase is NodeCheckpointPhase.QUARANTINED:
         return (
-            "It would not thaw twice in a row on this node: look at the Events, and at "
-            f"`tryitnow status node/{copy.spec.node_name}`."
+            "Its restores on this node failed twice in a row: see the Events, and "
+            f"`tryitnow status node/{node_checkpoint.spec.node_name}`."
         )
-    return copy.status.progress or "Wait; it is made ready."
+    return node_checkpoint.status.progress or "Wait; it is made ready."
 
 
 def _node(agent: NodeAgent, at: datetime) -> str:
@@ -121,7 +121,7 @@ def _node(agent: NodeAgent, at: datetime) -> str:
         )
     bad = [check for check in agent.status.checks if check.verdict is not Verdict.PASS]
     remedies = [f"{check.name}: {check.remedy}" for check in bad if check.remedy]
-    return " ".join(remedies) or "Nothing: it can freeze and thaw."
+    return " ".join(remedies) or "Nothing: it can checkpoint and restore."
 
 
 def _true(conditions: tuple[Condition, ...], type_: str) -> Condition | None:

@@ -52,8 +52,8 @@ class Facts:
     """By step, and ``total``."""
 
     checkpoint: Checkpoint | None = None
-    copy: NodeCheckpoint | None = None
-    copy_events: list[EventRecord] = field(default_factory=list)
+    node_checkpoint: NodeCheckpoint | None = None
+    node_checkpoint_events: list[EventRecord] = field(default_factory=list)
     agent: NodeAgent | None = None
 
     @property
@@ -111,8 +111,8 @@ def _waited(facts: Facts) -> Iterator[Cause]:
     if waited > ROUNDING:
         yield Cause(
             "queue",
-            f"it waited about {seconds(waited)} before the start that worked: no room, no copy, or "
-            "starts that failed",
+            f"it waited about {seconds(waited)} before the start that worked: no node had room, no "
+            "NodeCheckpoint was Ready, or starts failed",
             "the Events say which: "
             f"`tryitnow status demo/{facts.demo.metadata.name} -n {facts.demo.metadata.namespace}`",
         )
@@ -183,15 +183,15 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
         case "queue":
             yield Cause(
                 "queue",
-                f"{took}: more demos were thawed at once on {facts.demo.status.node_name} than it "
-                "has cores",
-                "keep warm copies (spec.pool.warm), or add nodes",
+                f"{took}: more demos were restored at once on {facts.demo.status.node_name} than "
+                "it has cores",
+                "keep warm sandboxes (spec.pool.warm), or add nodes",
             )
         case "prepare":
             yield Cause(
                 "image pull",
                 f"{took}: the image was not on the node",
-                "see that nobody prunes images on the nodes; a registry nearer to them helps",
+                "do not prune images on the nodes; a registry nearer to them helps",
             )
         case "restore":
             yield _restore(took, facts)
@@ -201,7 +201,7 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
             yield Cause(
                 "Podman",
                 f"{took}: Podman created and started a fresh container",
-                f"{_storage(facts.agent)}; a thaw does without it",
+                f"{_storage(facts.agent)}; a restore does not need it",
             )
         case "bind":
             yield Cause(
@@ -213,22 +213,22 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
             yield Cause(
                 "hooks",
                 f"{took}: the afterRestore hooks of the Checkpoint",
-                "do before the freeze (hooks.beforeCheckpoint) what is the same for all copies",
+                "move the work that is the same for all demos to hooks.beforeCheckpoint",
             )
         case "claim" if facts.demo.status.started_by is StartedBy.RESTORE:
             yield Cause(
                 "memory",
-                f"{took}: a warm copy was tried first, and did not answer; the demo's Event "
-                "WarmCopyUnfit says how",
-                "see that the node does not swap, and has processor time to spare; a copy that "
-                "stops answering while it waits may need spec.pool.pause",
+                f"{took}: a warm sandbox was tried first, and did not answer; the demo's Event "
+                "WarmSandboxUnfit says why",
+                "check that the node does not swap and has processor time to spare; a warm sandbox "
+                "that stops answering while it waits may need spec.pool.pause",
             )
         case "claim":
             yield Cause(
                 "memory",
-                f"{took}: taking over a warm copy takes some 50 ms, unless its pages were swapped "
-                "out or the node is busy",
-                "see that the node does not swap, and has processor time to spare",
+                f"{took}: a claim of a warm sandbox takes about 50 ms, unless its pages were "
+                "swapped out or the node is busy",
+                "check that the node does not swap and has processor time to spare",
             )
 
 
@@ -241,8 +241,8 @@ def _restore(took: str, facts: Facts) -> Cause:
         return Cause(
             "archive" if is_large else "disk",
             f"{took}, {seconds(criu)} of it in CRIU: reading the pages of an archive{weight}",
-            "less memory in the frozen application, a faster disk below CHECKPOINT_PATH, or warm "
-            "copies (spec.pool.warm)",
+            "checkpoint the application with less memory, use a faster disk below "
+            "CHECKPOINT_PATH, or keep warm sandboxes (spec.pool.warm)",
         )
     return Cause(
         "Podman",
@@ -271,7 +271,7 @@ def _memory(facts: Facts) -> Iterator[Cause]:
         yield Cause(
             "memory",
             f"{facts.agent.metadata.name} has no memory to spare (MEMORY_RESERVE_MIB is kept free)",
-            "fewer warm copies or demos there, or more memory",
+            "run fewer warm sandboxes or demos there, or add memory",
         )
 
 

@@ -31,7 +31,7 @@ class DemoTimeoutError(DemoError):
     """It was not ready in time: wait longer, or see why.
 
     Attributes:
-        reason: The reason of its condition Ready, such as NoRoom or NoCopy.
+        reason: The reason of its condition Ready, such as NoRoom or NoNodeCheckpoint.
 
     """
 

@@ -158,7 +158,7 @@ async def _decide(
         instance,
         checkpoint,
         revision.spec.identity,
-        cluster.copies_of(checkpoint.key),
+        cluster.node_checkpoints_of(checkpoint.key),
         candidates,
         cluster.usage(checkpoint.key, [state.name for state in candidates]),
     )

@@ -36,7 +36,7 @@ async def release_lost_nodes(kubernetes: KubernetesApi, cluster: Cluster) -> Non
 
 def _held(cluster: Cluster, node: str) -> Iterator[AnyObject]:
     yield from cluster.instances_on(node)
-    yield from cluster.copies_on(node)
+    yield from cluster.node_checkpoints_on(node)
     yield from cluster.unreadable_on(node)
 
 

@@ -79,21 +79,25 @@ def holds_what_it_says(revision: CheckpointRevision) -> bool:
 class References:
     """All references to CheckpointRevisions, counted as objects come, change and go."""
 
-    def __init__(self, instances: Store[DemoInstance], copies: Store[NodeCheckpoint]) -> None:
+    def __init__(
+        self, instances: Store[DemoInstance], node_checkpoints: Store[NodeCheckpoint]
+    ) -> None:
         self._instances = instances
-        self._copies = copies
+        self._node_checkpoints = node_checkpoints
         self._of_instances: Index[DemoInstance, Key] = instances.followed_by(Index(_entries))
-        self._of_copies: Index[NodeCheckpoint, Key] = copies.followed_by(Index(_entries))
+        self._of_node_checkpoints: Index[NodeCheckpoint, Key] = node_checkpoints.followed_by(
+            Index(_entries)
+        )
 
     def has(self, revision: Key) -> bool:
         """Whether a demo or a NodeCheckpoint refers to a CheckpointRevision."""
-        if self._of_instances.count(revision) or self._of_copies.count(revision):
+        if self._of_instances.count(revision) or self._of_node_checkpoints.count(revision):
             return True
         return any(revision_of(object_) == revision for object_ in self._unreadable())
 
     def _unreadable(self) -> Iterator[Unreadable]:
         yield from self._instances.all_unreadable()
-        yield from self._copies.all_unreadable()
+        yield from self._node_checkpoints.all_unreadable()
 
 
 def _entries(object_: DemoInstance | NodeCheckpoint) -> list[Key]:

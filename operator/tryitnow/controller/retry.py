@@ -17,7 +17,7 @@ TRANSIENT = frozenset(
     {
         "APIServerUnreachable",
         "CRIUNotAvailable",
-        "CopiesLost",
+        "ArchiveLost",
         "FirewallFailed",
         "ImagePullFailed",
         "NodeLost",

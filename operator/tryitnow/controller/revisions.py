@@ -140,7 +140,9 @@ def built_status(
     """
     status = _base(revision, ConditionStatus.TRUE, "TestRestoreAnswered", "a test restore answered")
     update: dict[str, Any] = {"archive": serving.archive}
-    builder = next((copy for copy in good if _has_built(copy, serving)), None)
+    builder = next(
+        (node_checkpoint for node_checkpoint in good if _has_built(node_checkpoint, serving)), None
+    )
     if builder is not None:
         update |= {
             "built_by": builder.spec.node_name,
@@ -152,8 +154,10 @@ def built_status(
     return status.model_copy(update=update)
 
 
-def _has_built(copy: NodeCheckpoint, serving: Serving) -> bool:
-    return copy.spec.fetch is None and _is_same(copy.status.archive, serving.archive)
+def _has_built(node_checkpoint: NodeCheckpoint, serving: Serving) -> bool:
+    return node_checkpoint.spec.fetch is None and _is_same(
+        node_checkpoint.status.archive, serving.archive
+    )
 
 
 def _is_same(archive: Archive | None, other: Archive | None) -> bool:

@@ -44,16 +44,18 @@ class Usage:
     """Instances that are bound there."""
 
     claiming: Mapping[str, int] = field(default_factory=dict)
-    """Those of the Checkpoint in question that are on their way to a warm copy."""
+    """Those of the Checkpoint in question that are on their way to a warm sandbox."""
 
     reserved_bytes: Mapping[str, int] = field(default_factory=dict)
     """Memory that instances will fill of which the agent's last report does not know."""
 
 
-def memory_bytes(copy: NodeCheckpoint) -> int:
+def memory_bytes(node_checkpoint: NodeCheckpoint) -> int:
     """Return the memory that a demo fills, by the node's own look or by the build's."""
-    archive = copy.status.archive
-    return max(copy.status.memory_bytes, archive.memory_bytes if archive is not None else 0)
+    archive = node_checkpoint.status.archive
+    return max(
+        node_checkpoint.status.memory_bytes, archive.memory_bytes if archive is not None else 0
+    )
 
 
 def archive_disk_bytes(archive: Archive | None) -> int:

@@ -57,28 +57,28 @@ CHECKPOINT_PHASE = State(
 
 CHECKPOINT_NODES_READY = State(
     name="tryitnow_checkpoint_nodes_ready",
-    help="Nodes that can thaw the current revision of a Checkpoint.",
+    help="Nodes that can restore the current revision of a Checkpoint.",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )
 
 CHECKPOINT_NODES_DESIRED = State(
     name="tryitnow_checkpoint_nodes_desired",
-    help="Nodes that are to hold a copy of a Checkpoint.",
+    help="Nodes that are to hold the current revision of a Checkpoint.",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )
 
 CHECKPOINT_POOL_READY = State(
     name="tryitnow_checkpoint_pool_ready",
-    help="Warm copies of a Checkpoint that wait to be claimed, on all nodes.",
+    help="Warm sandboxes of a Checkpoint that wait to be claimed, on all nodes.",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )
 
 CHECKPOINT_POOL_DESIRED = State(
     name="tryitnow_checkpoint_pool_desired",
-    help="Warm copies of a Checkpoint that are to wait (spec.pool.warm).",
+    help="Warm sandboxes of a Checkpoint that are to wait (spec.pool.warm).",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )
@@ -97,9 +97,9 @@ CHECKPOINT_FAILED_BUILDS = State(
     programs=(Program.CONTROLLER,),
 )
 
-COPIES = State(
-    name="tryitnow_copies",
-    help="Copies of a Checkpoint on nodes, of all revisions, by phase.",
+NODE_CHECKPOINTS = State(
+    name="tryitnow_node_checkpoints",
+    help="NodeCheckpoints of a Checkpoint on nodes, of all revisions, by phase.",
     labels=(*CHECKPOINT, "phase"),
     programs=(Program.CONTROLLER,),
 )
@@ -118,9 +118,9 @@ NODE_READY = State(
     programs=(Program.CONTROLLER,),
 )
 
-NODE_CAN_THAW = State(
-    name="tryitnow_node_can_thaw",
-    help="1 where a node's agent reports and can freeze and thaw.",
+NODE_CAN_RESTORE = State(
+    name="tryitnow_node_can_restore",
+    help="1 where a node's agent reports and can checkpoint and restore.",
     labels=("node",),
     programs=(Program.CONTROLLER,),
 )

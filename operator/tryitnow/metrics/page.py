@@ -25,7 +25,8 @@ silent; what an agent tells about its own node has no such label: scrape it with
 the target label `node`, as [the example](../manifests/prometheus/scrape.yaml) does.
 
 `method`, `policy`, `phase` and `fallback_reason` have the words of the resources' status. A restart
-of a program sets its counters to 0. Series of a Checkpoint end with its last copy on the node.
+of a program sets its counters to 0. Series of a Checkpoint end with its last NodeCheckpoint on the
+node.
 
 The alerts are in [manifests/prometheus](../manifests/prometheus/rules.yaml), each with
 [a page on what to do](runbooks/README.md).

@@ -182,8 +182,8 @@ LIMITS = (
     Limit(
         MEMORY_EXHAUSTED,
         (r"cannot allocate memory", r"\bout of memory\b"),
-        "the node has no memory left: run fewer demos and warm copies on it (agent.maxInstances, "
-        "spec.pool.warm), or raise agent.memoryReserveMiB",
+        "the node has no memory left: run fewer demos and warm sandboxes on it "
+        "(agent.maxInstances, spec.pool.warm), or raise agent.memoryReserveMiB",
     ),
 )
 

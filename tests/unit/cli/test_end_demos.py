@@ -1,4 +1,4 @@
-"""Before an uninstallation no demo and no copy is left, whatever became of its node."""
+"""Before an uninstallation no demo and no NodeCheckpoint is left, whatever became of its node."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_agents_let_go_and_checkpoints_stay() -> None:
 
 
 def test_what_a_lost_node_holds_is_let_go_after_the_timeout() -> None:
-    copy, demo = held(make_node_checkpoint()), held(make_demo("lost"))
-    kubernetes = FakeKubernetes(copy, demo)
+    node_checkpoint, demo = held(make_node_checkpoint()), held(make_demo("lost"))
+    kubernetes = FakeKubernetes(node_checkpoint, demo)
     remaining, took = in_virtual_time(timed(kubernetes))
     assert remaining == []
     assert TIMEOUT.total_seconds() < took < TIMEOUT.total_seconds() + 5
-    assert not kubernetes.has(copy)
+    assert not kubernetes.has(node_checkpoint)
     assert not kubernetes.has(demo)
 
 

@@ -73,7 +73,7 @@ def only(facts: Facts) -> Cause:
     ("slow", "name", "mend"),
     [
         (demo(queue=3, restore=0.3, total=3.4), "queue", "spec.pool.warm"),
-        (demo(prepare=3, restore=0.3, total=3.4), "image pull", "prunes images"),
+        (demo(prepare=3, restore=0.3, total=3.4), "image pull", "prune images"),
         (demo(restore=3, criu=2.9, total=3.4), "disk", "faster disk"),
         (demo(restore=3, criu=0.2, total=3.4), "Podman", "disk and load"),
         (demo(probe=3, restore=0.3, total=3.4), "probe", "spec.warmUp.paths"),

@@ -81,7 +81,7 @@ def test_one_that_was_silent_before_the_controller_came_gets_a_chance_to_report(
 
 
 def test_one_whose_report_cannot_be_read_lives(store: AgentStore, clock: Clock) -> None:
-    """After a roll-back, say: its node is alive, and its demos and copies are not let go."""
+    """Such as after a roll-back: its node is alive, and the finalizers on it stay."""
     for number in range(10):
         body = make_agent(seen=NOW + number * 10 * SECOND).to_api()
         body["metadata"]["resourceVersion"] = str(number + 1)

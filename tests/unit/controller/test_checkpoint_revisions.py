@@ -81,7 +81,7 @@ class World:
         found = (await self.kubernetes.list_all(CheckpointRevision)).items
         return sorted(found, key=lambda revision: revision.spec.number)
 
-    async def copies(self) -> list[NodeCheckpoint]:
+    async def node_checkpoints(self) -> list[NodeCheckpoint]:
         return (await self.kubernetes.list_all(NodeCheckpoint)).items
 
     def change(self, checkpoint: Checkpoint) -> None:
@@ -89,15 +89,19 @@ class World:
         status = self.kubernetes.find(checkpoint).status
         self.kubernetes.put(checkpoint.model_copy(update={"status": status}))
 
-    async def release_copies(self) -> None:
+    async def release_node_checkpoints(self) -> None:
         """Have the agents remove what is being deleted."""
-        for copy in await self.copies():
-            if copy.is_deleting:
-                await self.kubernetes.remove_finalizer(copy)
+        for node_checkpoint in await self.node_checkpoints():
+            if node_checkpoint.is_deleting:
+                await self.kubernetes.remove_finalizer(node_checkpoint)
 
     async def build(self, **status: object) -> NodeCheckpoint:
         """Have the node's agent end the build that is ordered."""
-        [ordered] = [copy for copy in await self.copies() if copy.status.phase is Phase.PENDING]
+        [ordered] = [
+            node_checkpoint
+            for node_checkpoint in await self.node_checkpoints()
+            if node_checkpoint.status.phase is Phase.PENDING
+        ]
         spec = ordered.spec
         built = make_node_checkpoint(spec.node_name, revision=spec.revision, **status)  # type: ignore[arg-type]
         return self.kubernetes.put(built)
@@ -123,7 +127,7 @@ async def test_a_new_checkpoint_has_a_revision_before_anything_is_ordered() -> N
     assert revision.metadata.labels == {CHECKPOINT_LABEL: "shop", REVISION_LABEL: REVISION}
     assert revision.metadata.finalizers == (REVISION_FINALIZER,)
     assert revision.metadata.owner_references == (), "it outlives its Checkpoint"
-    [order] = await world.copies()
+    [order] = await world.node_checkpoints()
     assert order.revision_key == revision.key
     assert world.kubernetes.writes.index(revision.key) < world.kubernetes.writes.index(order.key)
 
@@ -139,7 +143,7 @@ async def test_one_whose_event_has_not_come_yet_is_taken() -> None:
     world.cluster.checkpoints.update(world.kubernetes.find(make_checkpoint()))
     await reconcile_checkpoint(world.kubernetes, world.cluster, SHOP)
     assert [revision.spec.number for revision in await world.revisions()] == [7]
-    assert len(await world.copies()) == 1
+    assert len(await world.node_checkpoints()) == 1
 
 
 async def test_a_change_that_matters_makes_the_next_one() -> None:
@@ -147,7 +151,7 @@ async def test_a_change_that_matters_makes_the_next_one() -> None:
     await world.look()
     world.change(make_checkpoint(generation=2, image=NEXT_IMAGE))
     await world.look()
-    await world.release_copies()
+    await world.release_node_checkpoints()
     status = await world.look()
     assert [revision.spec.number for revision in await world.revisions()] == [2]
     assert status.candidate_revision == NEXT.spec.identity
@@ -168,7 +172,7 @@ async def test_a_number_is_not_used_again() -> None:
     for generation, image in enumerate((NEXT_IMAGE, IMAGE), start=2):
         world.change(make_checkpoint(generation=generation, image=image))
         await world.look()
-        await world.release_copies()
+        await world.release_node_checkpoints()
         await world.look()
     [revision] = await world.revisions()
     assert (revision.spec.identity, revision.spec.number) == (REVISION, 3)
@@ -194,7 +198,7 @@ async def test_a_revision_that_is_refused_is_said_and_nothing_is_ordered() -> No
     assert ready is not None
     assert (ready.status, ready.reason) == (FALSE, "CannotCreateCheckpointRevision")
     assert "exceeded quota" in ready.message
-    assert await world.copies() == []
+    assert await world.node_checkpoints() == []
     assert world.kubernetes.reasons() == ["CannotCreateCheckpointRevision"]
     await reconcile_instance(world.kubernetes, world.cluster, make_demo().key)
     waits = find_condition(world.kubernetes.find(make_demo()).status.conditions, "Ready")
@@ -205,7 +209,7 @@ async def test_a_revision_that_is_refused_is_said_and_nothing_is_ordered() -> No
     world.clock.seconds += 400
     await world.look()
     assert len(await world.revisions()) == 1
-    assert len(await world.copies()) == 1
+    assert len(await world.node_checkpoints()) == 1
 
 
 async def test_a_revision_that_somebody_else_made_is_not_run() -> None:
@@ -218,7 +222,7 @@ async def test_a_revision_that_somebody_else_made_is_not_run() -> None:
     assert ready.reason == "CannotCreateCheckpointRevision"
     assert f"CheckpointRevision {ours.key} does not hold the definition" in ready.message
     assert "Delete it" in ready.message
-    assert await world.copies() == []
+    assert await world.node_checkpoints() == []
 
 
 async def test_one_of_its_name_that_cannot_be_read_is_said_with_its_remedy() -> None:
@@ -238,7 +242,7 @@ async def test_a_status_that_is_refused_is_said_and_keeps_nobody_waiting() -> No
     world.kubernetes.refusals["PATCH", "checkpointrevisions/status"] = QUOTA
     await world.look()
     assert sorted(world.kubernetes.reasons()) == ["Building", "CannotWriteRevisionStatus"]
-    assert len(await world.copies()) == 1
+    assert len(await world.node_checkpoints()) == 1
 
 
 # -- its status -----------------------------------------------------------------------------------
@@ -258,7 +262,7 @@ async def test_once_it_is_built_it_says_by_whom_and_from_which_images() -> None:
     world = World(make_checkpoint())
     await world.look()
     took = timedelta(seconds=7)
-    copy = await world.build(images={"shop": PINNED}, build_duration=took)
+    node_checkpoint = await world.build(images={"shop": PINNED}, build_duration=took)
     written: list[str] = []
     world.kubernetes.on_write = lambda resource: written.append(resource.kind_name)
     status = await world.look()
@@ -266,8 +270,8 @@ async def test_once_it_is_built_it_says_by_whom_and_from_which_images() -> None:
     [revision] = await world.revisions()
     assert built_of(revision).status is TRUE
     assert revision.status.images == {"shop": PINNED}
-    assert revision.status.archive == status.archive == copy.status.archive
-    assert revision.status.built_by == copy.spec.node_name
+    assert revision.status.archive == status.archive == node_checkpoint.status.archive
+    assert revision.status.built_by == node_checkpoint.spec.node_name
     assert revision.status.build_duration == took
     writes = len(world.kubernetes.writes)
     await world.look()
@@ -287,7 +291,7 @@ async def test_a_build_that_failed_is_said() -> None:
 
 @pytest.mark.parametrize("is_builder_there", [True, False])
 async def test_its_images_are_those_of_the_archive_that_serves(is_builder_there: bool) -> None:  # noqa: FBT001
-    """Its copies were lost, and the next build found another digest."""
+    """Its NodeCheckpoints were lost, and the next build found another digest."""
     rebuilt = "registry.example/shop@sha256:rebuilt"
     archive = make_archive(b"of the second build", image=rebuilt)
     fetch = None if is_builder_there else Fetch(archive=archive)
@@ -321,15 +325,17 @@ async def test_without_its_builder_the_archive_names_the_images() -> None:
     checkpoint = make_checkpoint(template=template)
     identity = checkpoint.spec.definition().identity(checkpoint.metadata.uid)
     archive = make_archive(images={"shop": "a@sha256:1", "mail": "b@sha256:2"})
-    copy = make_node_checkpoint("node-b", revision=identity, fetch=Fetch(archive=archive))
-    world = World(checkpoint, copy)
+    node_checkpoint = make_node_checkpoint(
+        "node-b", revision=identity, fetch=Fetch(archive=archive)
+    )
+    world = World(checkpoint, node_checkpoint)
     await world.look()
     [revision] = await world.revisions()
     assert revision.status.images == {"shop": "a@sha256:1", "mail": "b@sha256:2"}
     assert revision.status.built_by == ""
 
 
-async def test_one_whose_copies_are_lost_has_no_archive_and_keeps_its_images() -> None:
+async def test_one_whose_node_checkpoints_are_lost_has_no_archive_and_keeps_its_images() -> None:
     world = World(
         make_checkpoint(serving=REVISION),
         make_revision(images={"shop": PINNED}, archive=make_archive()),
@@ -338,7 +344,7 @@ async def test_one_whose_copies_are_lost_has_no_archive_and_keeps_its_images() -
     await world.look(times=1)
     [revision] = await world.revisions()
     built = built_of(revision)
-    assert (built.status, built.reason) == (FALSE, "CopiesLost")
+    assert (built.status, built.reason) == (FALSE, "ArchiveLost")
     assert revision.status.archive is None
     assert revision.status.images == {"shop": PINNED}
 

@@ -38,7 +38,7 @@ class World:
         self.cluster = Cluster(listed=True)
         for name in ("node-a", "node-b"):
             add_node(self.cluster, make_agent(name, seen=now(), capacity=2))
-            self.cluster.copies.update(make_node_checkpoint(name))
+            self.cluster.node_checkpoints.update(make_node_checkpoint(name))
         self.cluster.revisions.update(make_revision())
         self.cluster.checkpoints.update(make_checkpoint(serving=REVISION))
 

@@ -1,4 +1,4 @@
-"""The plan for a Checkpoint: who builds, who copies, what is dropped, and what its status says."""
+"""The plan for a Checkpoint: where it is built and fetched, what is deleted, and its status."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ AFTER_PAUSE = NOW + 2 * PAUSES.first
 
 def look(
     checkpoint: Checkpoint | None = None,
-    *copies: NodeCheckpoint,
+    *node_checkpoints: NodeCheckpoint,
     agents: Iterable[NodeAgent] | None = None,
     selected: Iterable[str] | None = None,
     nodes: Iterable[str] | None = None,
@@ -80,7 +80,7 @@ def look(
         Observed(
             checkpoint=checkpoint,
             revisions={revision.spec.identity: revision for revision in revisions},
-            copies=list(copies),
+            node_checkpoints=list(node_checkpoints),
             selected=[state for name, state in states.items() if name in chosen],
             nodes=states,
             architectures={
@@ -99,8 +99,8 @@ def after(checkpoint: Checkpoint, result: Plan) -> Checkpoint:
     return checkpoint.model_copy(update={"status": status_from(checkpoint, result)})
 
 
-def nodes_of(copies: Iterable[NodeCheckpoint]) -> list[str]:
-    return sorted(copy.spec.node_name for copy in copies)
+def nodes_of(node_checkpoints: Iterable[NodeCheckpoint]) -> list[str]:
+    return sorted(node_checkpoint.spec.node_name for node_checkpoint in node_checkpoints)
 
 
 def failed_build(
@@ -190,14 +190,14 @@ def test_what_is_created_belongs_to_the_checkpoint_and_to_its_node() -> None:
     checkpoint = make_checkpoint()
     [order] = look(checkpoint).create
     body = creation(checkpoint, order)
-    copy = NodeCheckpoint.model_validate(body)
-    assert copy.metadata.name == f"shop.{REVISION}.{order.node_name}"
-    assert copy.metadata.namespace == "default"
-    assert copy.metadata.finalizers == (NODE_FINALIZER,)
-    assert copy.metadata.labels == {CHECKPOINT_LABEL: "shop", REVISION_LABEL: REVISION}
-    [owner] = copy.metadata.owner_references
+    node_checkpoint = NodeCheckpoint.model_validate(body)
+    assert node_checkpoint.metadata.name == f"shop.{REVISION}.{order.node_name}"
+    assert node_checkpoint.metadata.namespace == "default"
+    assert node_checkpoint.metadata.finalizers == (NODE_FINALIZER,)
+    assert node_checkpoint.metadata.labels == {CHECKPOINT_LABEL: "shop", REVISION_LABEL: REVISION}
+    [owner] = node_checkpoint.metadata.owner_references
     assert (owner.kind, owner.uid, owner.controller) == ("Checkpoint", "uid-of-shop", True)
-    assert copy.spec == order
+    assert node_checkpoint.spec == order
 
 
 # -- builds that fail -----------------------------------------------------------------------------
@@ -333,11 +333,11 @@ def test_without_its_revision_nothing_is_ordered() -> None:
 
 def test_a_node_that_unpacks_or_tests_a_revision_is_waited_for() -> None:
     for phase in (Phase.FETCHING, Phase.PREPARING, Phase.VERIFYING):
-        copy = make_node_checkpoint("node-b", phase=phase, fetch=FETCH)
-        copies = make_node_checkpoint("node-a"), copy
+        node_checkpoint = make_node_checkpoint("node-b", phase=phase, fetch=FETCH)
+        node_checkpoints = make_node_checkpoint("node-a"), node_checkpoint
         result = look(
             make_checkpoint(serving=REVISION),
-            *copies,
+            *node_checkpoints,
             agents=[
                 make_agent("node-a"),
                 make_agent("node-b"),
@@ -360,7 +360,7 @@ def test_a_checkpoint_whose_build_node_falls_silent_is_built_elsewhere() -> None
     assert order.node_name == "node-b"
 
 
-# -- the first good copy --------------------------------------------------------------------------
+# -- the first good NodeCheckpoint ----------------------------------------------------------------
 
 
 def test_a_verified_build_serves_and_is_copied_to_the_others() -> None:
@@ -387,9 +387,9 @@ def test_that_it_was_verified_is_said_once() -> None:
     assert look(checkpoint, make_node_checkpoint("node-a")).events == ()
 
 
-def test_with_all_copies_it_is_ready() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies, agents=AGENTS[:2])
+def test_with_all_node_checkpoints_it_is_ready() -> None:
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = look(make_checkpoint(serving=REVISION), *node_checkpoints, agents=AGENTS[:2])
     assert result.phase is CheckpointPhase.READY
     assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (2, 2)
     assert result.distribution.missing == ()
@@ -409,23 +409,23 @@ def test_earlier_failures_are_forgotten_once_it_works() -> None:
     ) == (0, None, None)
 
 
-def test_as_many_nodes_hold_a_copy_as_the_spec_says() -> None:
+def test_as_many_nodes_hold_a_node_checkpoint_as_the_spec_says() -> None:
     result = look(make_checkpoint(copies=2, serving=REVISION), make_node_checkpoint("node-c"))
     assert result.distribution.nodes_desired == 2
     assert len(result.create) == 1
 
 
-def test_fewer_copies_give_their_space_back() -> None:
-    copies = [
+def test_fewer_node_checkpoints_give_their_space_back() -> None:
+    node_checkpoints = [
         make_node_checkpoint("node-a"),
         *(make_node_checkpoint(f"node-{x}", fetch=FETCH) for x in "bc"),
     ]
-    result = look(make_checkpoint(copies=1, serving=REVISION), *copies)
+    result = look(make_checkpoint(copies=1, serving=REVISION), *node_checkpoints)
     assert len(result.delete) == 2
     assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (1, 1)
 
 
-def test_a_node_of_another_architecture_gets_no_copy() -> None:
+def test_a_node_of_another_architecture_gets_no_node_checkpoint() -> None:
     built = make_node_checkpoint("node-a")
     architectures = {"node-a": "amd64", "node-b": "arm64", "node-c": "amd64"}
     result = look(make_checkpoint(serving=REVISION), built, architectures=architectures)
@@ -433,7 +433,7 @@ def test_a_node_of_another_architecture_gets_no_copy() -> None:
     assert result.distribution.nodes_desired == 2
 
 
-def test_the_builders_architecture_counts_where_copies_went_anywhere_before() -> None:
+def test_the_builders_architecture_counts_where_node_checkpoints_went_anywhere_before() -> None:
     elsewhere, built = make_node_checkpoint("node-b", fetch=FETCH), make_node_checkpoint("node-a")
     architectures = {"node-a": "amd64", "node-b": "arm64", "node-c": "amd64"}
     result = look(make_checkpoint(serving=REVISION), elsewhere, built, architectures=architectures)
@@ -441,7 +441,7 @@ def test_the_builders_architecture_counts_where_copies_went_anywhere_before() ->
     assert [order.node_name for order in result.create] == ["node-c"]
 
 
-def test_a_cordoned_node_keeps_its_copy_and_gets_no_other() -> None:
+def test_a_cordoned_node_keeps_its_node_checkpoint_and_gets_no_other() -> None:
     result = look(
         make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), cordoned=["node-b"]
     )
@@ -454,7 +454,7 @@ def test_a_cordoned_node_keeps_its_copy_and_gets_no_other() -> None:
     assert not result.delete
 
 
-def test_where_all_holders_are_cordoned_one_more_node_holds_a_copy() -> None:
+def test_where_all_holders_are_cordoned_one_more_node_holds_a_node_checkpoint() -> None:
     checkpoint = make_checkpoint(serving=REVISION, copies=1)
     assert not look(checkpoint, make_node_checkpoint("node-a")).create
     result = look(checkpoint, make_node_checkpoint("node-a"), cordoned=["node-a"])
@@ -469,24 +469,24 @@ def test_what_waits_on_a_cordoned_node_is_moved() -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=2)})
     checkpoint = checkpoint.model_copy(update={"spec": spec})
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(checkpoint, *copies, cordoned=["node-a"])
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = look(checkpoint, *node_checkpoints, cordoned=["node-a"])
     assert [(c.spec.node_name, p.warm) for c, p in result.pool.updates] == [("node-b", 2)]
 
 
-def test_a_silent_node_is_not_sent_a_copy() -> None:
+def test_a_silent_node_is_not_sent_a_node_checkpoint() -> None:
     agents = [make_agent("node-a"), make_silent_agent("node-b")]
     result = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents)
     assert result.create == ()
     assert result.distribution.missing == ("node-b",)
     assert result.phase is CheckpointPhase.READY, "one dead node must not hold up the others"
-    assert "without a copy: node-b" in result.message
+    assert "without a Ready NodeCheckpoint: node-b" in result.message
 
 
-def test_a_copy_where_nothing_can_be_thawed_does_not_count() -> None:
+def test_a_node_checkpoint_where_nothing_can_be_thawed_does_not_count() -> None:
     agents = [make_agent("node-a"), make_agent("node-b", criu=False)]
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies, agents=agents)
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = look(make_checkpoint(serving=REVISION), *node_checkpoints, agents=agents)
     assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (1, 2)
     assert "silent or without CRIU: node-b" in result.message
 
@@ -497,30 +497,30 @@ def test_when_no_node_can_thaw_it_is_not_ready() -> None:
     assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "NoNodeCanRestore")
 
 
-# -- copies on their way --------------------------------------------------------------------------
+# -- NodeCheckpoints on their way ------------------------------------------------------------------
 
 
-def copying(node: str = "node-b", *, reason: str = "", fetch: Fetch = FETCH) -> NodeCheckpoint:
+def fetching(node: str = "node-b", *, reason: str = "", fetch: Fetch = FETCH) -> NodeCheckpoint:
     return make_node_checkpoint(node, phase=Phase.FETCHING, reason=reason, fetch=fetch)
 
 
-def test_copies_under_way_are_waited_for() -> None:
+def test_node_checkpoints_under_way_are_waited_for() -> None:
     result = look(
         make_checkpoint(serving=REVISION),
         make_node_checkpoint("node-a"),
-        copying(),
+        fetching(),
         agents=AGENTS[:2],
     )
-    assert result.distribution.is_copying
+    assert result.distribution.is_fetching
     assert result.phase is CheckpointPhase.DISTRIBUTING
 
 
 def test_a_node_that_cannot_fetch_does_not_hold_up_the_others() -> None:
-    stuck = copying(reason="FetchFailed")
+    stuck = fetching(reason="FetchFailed")
     result = look(
         make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), stuck, agents=AGENTS[:2]
     )
-    assert not result.distribution.is_copying
+    assert not result.distribution.is_fetching
     assert result.phase is CheckpointPhase.READY
     assert result.distribution.missing == ("node-b",)
 
@@ -530,10 +530,10 @@ def test_a_source_that_falls_silent_is_replaced_in_the_order() -> None:
     assert order is not None
     agents = [make_silent_agent("node-a"), make_agent("node-b"), make_agent("node-c")]
     good = [make_node_checkpoint("node-a"), make_node_checkpoint("node-c", fetch=FETCH)]
-    under_way = copying(fetch=order)
+    under_way = fetching(fetch=order)
     result = look(make_checkpoint(serving=REVISION), *good, under_way, agents=agents)
-    [(copy, new)] = result.distribution.fetch_updates
-    assert copy is under_way
+    [(node_checkpoint, new)] = result.distribution.fetch_updates
+    assert node_checkpoint is under_way
     assert [source.node_name for source in new.sources] == ["node-c"]
 
 
@@ -543,25 +543,25 @@ def test_an_order_that_still_holds_is_not_given_again() -> None:
     result = look(
         make_checkpoint(serving=REVISION),
         make_node_checkpoint("node-a"),
-        copying(fetch=order),
+        fetching(fetch=order),
         agents=AGENTS[:2],
     )
     assert result.distribution.fetch_updates == ()
 
 
-def test_a_damaged_copy_is_fetched_anew_from_a_good_one() -> None:
+def test_a_damaged_node_checkpoint_is_fetched_anew_from_a_good_one() -> None:
     damaged = make_node_checkpoint("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
     good = make_node_checkpoint("node-b", fetch=FETCH)
     result = look(make_checkpoint(serving=REVISION), damaged, good, agents=AGENTS[:2])
-    [(copy, order)] = result.distribution.fetch_updates
-    assert copy is damaged, "the builder's own copy as well"
+    [(node_checkpoint, order)] = result.distribution.fetch_updates
+    assert node_checkpoint is damaged, "the builder's own NodeCheckpoint as well"
     assert [source.node_name for source in order.sources] == ["node-b"]
     assert result.serving.revision == REVISION
     assert not result.create
     assert not result.delete
 
 
-def test_when_the_last_copy_is_damaged_it_is_built_anew() -> None:
+def test_when_the_last_node_checkpoint_is_damaged_it_is_built_anew() -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     damaged = make_node_checkpoint("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
     result = look(checkpoint, damaged)
@@ -569,13 +569,13 @@ def test_when_the_last_copy_is_damaged_it_is_built_anew() -> None:
     assert result.serving.archive is None
     assert result.delete == (damaged,)
     assert result.build.failures.last is not None
-    assert result.build.failures.last.reason == "CopiesLost"
+    assert result.build.failures.last.reason == "ArchiveLost"
     checkpoint = after(checkpoint, result)
     assert len(look(checkpoint, at=AFTER_PAUSE).create) == 1
 
 
-def test_copies_that_nobody_can_feed_any_more_are_dropped_for_a_new_build() -> None:
-    waiting = copying("node-b")
+def test_node_checkpoints_that_nobody_can_feed_any_more_are_dropped_for_a_new_build() -> None:
+    waiting = fetching("node-b")
     result = look(make_checkpoint(serving=REVISION), waiting)
     assert result.delete == (waiting,)
     assert [order.fetch for order in result.create] == [None]
@@ -584,58 +584,61 @@ def test_copies_that_nobody_can_feed_any_more_are_dropped_for_a_new_build() -> N
 # -- nodes that come and go -----------------------------------------------------------------------
 
 
-def test_a_new_node_gets_a_copy() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies)
+def test_a_new_node_gets_a_node_checkpoint() -> None:
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = look(make_checkpoint(serving=REVISION), *node_checkpoints)
     assert [order.node_name for order in result.create] == ["node-c"]
     assert result.delete == ()
 
 
 def test_a_node_that_is_not_selected_any_more_gives_its_space_back() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies, selected=["node-b"])
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = look(make_checkpoint(serving=REVISION), *node_checkpoints, selected=["node-b"])
     assert nodes_of(result.delete) == ["node-a"]
 
 
-def test_other_nodes_get_their_copy_before_the_old_ones_lose_theirs() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+def test_other_nodes_get_their_node_checkpoint_before_the_old_ones_lose_theirs() -> None:
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     checkpoint = make_checkpoint(serving=REVISION)
-    moving = look(checkpoint, *copies, selected=["node-c"])
+    moving = look(checkpoint, *node_checkpoints, selected=["node-c"])
     assert moving.delete == (), "or there would be nobody to fetch from"
     [order] = moving.create
     assert order.fetch is not None
     assert {source.node_name for source in order.fetch.sources} == {"node-a", "node-b"}
     moved = look(
-        checkpoint, *copies, make_node_checkpoint("node-c", fetch=FETCH), selected=["node-c"]
+        checkpoint,
+        *node_checkpoints,
+        make_node_checkpoint("node-c", fetch=FETCH),
+        selected=["node-c"],
     )
     assert nodes_of(moved.delete) == ["node-a", "node-b"]
 
 
-def test_a_copy_on_a_node_that_left_the_cluster_is_let_go() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies, agents=AGENTS[1:])
+def test_a_node_checkpoint_on_a_node_that_left_the_cluster_is_let_go() -> None:
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = look(make_checkpoint(serving=REVISION), *node_checkpoints, agents=AGENTS[1:])
     assert nodes_of(result.delete) == ["node-a"]
     assert result.serving.revision == REVISION
 
 
 def test_when_the_only_holder_left_the_cluster_it_is_built_anew() -> None:
-    copy = make_node_checkpoint("node-a")
-    result = look(make_checkpoint(serving=REVISION), copy, agents=AGENTS[1:])
-    assert result.delete == (copy,)
+    node_checkpoint = make_node_checkpoint("node-a")
+    result = look(make_checkpoint(serving=REVISION), node_checkpoint, agents=AGENTS[1:])
+    assert result.delete == (node_checkpoint,)
     assert result.serving.revision is None
     [order] = result.create
     assert order.fetch is None
     assert order.node_name in {"node-b", "node-c"}
 
 
-def test_a_holder_that_is_only_silent_keeps_its_copy() -> None:
+def test_a_holder_that_is_only_silent_keeps_its_node_checkpoint() -> None:
     agents = [make_silent_agent("node-a"), make_agent("node-b")]
     result = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents)
     assert result.serving.revision == REVISION
     assert result.delete == ()
 
 
-def test_an_agent_whose_report_was_deleted_keeps_its_copy() -> None:
+def test_an_agent_whose_report_was_deleted_keeps_its_node_checkpoint() -> None:
     result = look(
         make_checkpoint(serving=REVISION),
         make_node_checkpoint("node-a"),
@@ -649,12 +652,12 @@ def test_an_agent_whose_report_was_deleted_keeps_its_copy() -> None:
 # -- a new revision -------------------------------------------------------------------------------
 
 
-def make_old_copy(node: str = "node-a", **changes: object) -> NodeCheckpoint:
+def make_old_node_checkpoint(node: str = "node-a", **changes: object) -> NodeCheckpoint:
     return make_node_checkpoint(node, revision=OLD, **changes)  # type: ignore[arg-type]
 
 
 def test_the_old_revision_serves_until_the_new_one_is_verified() -> None:
-    old = make_old_copy()
+    old = make_old_node_checkpoint()
     result = look(make_checkpoint(serving=OLD), old, agents=AGENTS[:1])
     assert result.serving.revision == OLD
     assert result.candidate == REVISION
@@ -667,37 +670,39 @@ def test_the_old_revision_serves_until_the_new_one_is_verified() -> None:
 def test_a_new_revision_that_fails_leaves_the_old_one_serving() -> None:
     checkpoint, result = make_checkpoint(serving=OLD), Plan()
     for i in range(MAX_BUILDS):
-        result = look(checkpoint, make_old_copy(), failed_build(uid=f"uid-{i}"))
+        result = look(checkpoint, make_old_node_checkpoint(), failed_build(uid=f"uid-{i}"))
         checkpoint = after(checkpoint, result)
-    result = look(checkpoint, make_old_copy(), at=NOW + timedelta(days=1))
+    result = look(checkpoint, make_old_node_checkpoint(), at=NOW + timedelta(days=1))
     assert result.build.is_stalled
     assert result.serving.revision == OLD
     assert result.distribution.nodes_ready == 1
-    assert [order.revision for order in result.create] == [OLD, OLD], "copies of what serves"
+    assert [order.revision for order in result.create] == [OLD, OLD], (
+        "NodeCheckpoints of what serves"
+    )
 
 
 def test_the_old_revision_is_dropped_once_the_new_one_serves() -> None:
-    old = make_old_copy()
+    old = make_old_node_checkpoint()
     result = look(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a"))
     assert result.serving.revision == REVISION
     assert result.delete == (old,)
 
 
 def test_the_old_revision_stays_while_somebody_starts_from_it() -> None:
-    old = make_old_copy()
+    old = make_old_node_checkpoint()
     result = look(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a"), starting=[OLD])
     assert result.delete == ()
 
 
 def test_a_revision_that_was_overtaken_while_it_was_built_is_dropped() -> None:
-    overtaken = make_old_copy(phase=Phase.BUILDING)
+    overtaken = make_old_node_checkpoint(phase=Phase.BUILDING)
     result = look(make_checkpoint(), overtaken)
     assert result.delete == (overtaken,)
     assert [order.revision for order in result.create] == [REVISION]
 
 
 def test_what_is_on_its_way_out_is_not_deleted_again() -> None:
-    old = make_old_copy(deleting=True)
+    old = make_old_node_checkpoint(deleting=True)
     assert look(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a")).delete == ()
 
 

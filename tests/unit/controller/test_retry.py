@@ -33,7 +33,7 @@ def test_a_fault_of_the_application_is_final_after_three_builds(reason: str) -> 
     [
         "ImagePullFailed",
         "NodeLost",
-        "CopiesLost",
+        "ArchiveLost",
         "RevisionMissing",
         "SourceMissing",
         *sorted(NODE_LIMITS),

@@ -39,16 +39,20 @@ READY = DemoInstancePhase.READY
 def updated(*others: Resource) -> World:
     """A Checkpoint whose next revision serves: nothing of its own needs the old one."""
     checkpoint = make_checkpoint(image=NEXT_IMAGE, serving=NEXT.spec.identity)
-    copy = make_node_checkpoint("node-a", revision=NEXT.spec.identity)
+    node_checkpoint = make_node_checkpoint("node-a", revision=NEXT.spec.identity)
     newest = make_revision(definition=make_definition(image=NEXT_IMAGE), number=2)
-    return World(checkpoint, newest, copy, OLD, *others)
+    return World(checkpoint, newest, node_checkpoint, OLD, *others)
 
 
 async def test_an_old_one_goes_when_the_next_one_serves() -> None:
     world = updated(make_node_checkpoint("node-a"), make_demo(node="node-b", revision="e" * 32))
     await world.look()
     assert world.kubernetes.has(OLD), "a node still holds it"
-    [held] = [copy for copy in await world.copies() if copy.spec.revision == REVISION]
+    [held] = [
+        node_checkpoint
+        for node_checkpoint in await world.node_checkpoints()
+        if node_checkpoint.spec.revision == REVISION
+    ]
     assert held.is_deleting
     await world.kubernetes.remove_finalizer(held)
     await world.look()
@@ -117,7 +121,7 @@ async def test_what_is_being_let_go_is_given_to_nobody() -> None:
     await reconcile_instance(world.kubernetes, world.cluster, make_demo().key)
     assert world.kubernetes.find(make_demo()).status.revision is None
     await reconcile_checkpoint(world.kubernetes, world.cluster, SHOP)
-    assert await world.copies() == []
+    assert await world.node_checkpoints() == []
 
 
 # -- the end of everything ------------------------------------------------------------------------
@@ -141,11 +145,11 @@ async def test_a_namespace_takes_it_away_after_the_demos() -> None:
     demo = make_demo(node="node-a", revision=REVISION, phase=READY, finalizer=True)
     world = World(make_checkpoint(serving=REVISION), OLD, demo, make_node_checkpoint("node-a"))
     await world.look()
-    for resource in (OLD, make_checkpoint(), *await world.copies(), demo):
+    for resource in (OLD, make_checkpoint(), *await world.node_checkpoints(), demo):
         await world.kubernetes.delete(world.kubernetes.find(resource))
     await world.look_without_checkpoint()
     assert world.kubernetes.find(OLD).is_deleting
-    await world.release_copies()
+    await world.release_node_checkpoints()
     await world.look_without_checkpoint()
     assert world.kubernetes.has(OLD), "the hooks of the demo have not run yet"
     await world.kubernetes.remove_finalizer(world.kubernetes.find(demo))
@@ -245,11 +249,11 @@ def test_a_revision_has_its_checkpoint_looked_at_and_who_waits_for_it() -> None:
 
 def test_the_last_node_of_a_revision_has_its_checkpoint_looked_at() -> None:
     cluster = World().cluster
-    copy = make_node_checkpoint("node-a", finalizer=False)
-    assert NODE_FINALIZER not in copy.metadata.finalizers
+    node_checkpoint = make_node_checkpoint("node-a", finalizer=False)
+    assert NODE_FINALIZER not in node_checkpoint.metadata.finalizers
     checkpoints = RecordingQueue()
-    cluster.copies.update(copy)
-    on_nodecheckpoint(event("DELETED", copy), cluster, checkpoints, RecordingQueue())
+    cluster.node_checkpoints.update(node_checkpoint)
+    on_nodecheckpoint(event("DELETED", node_checkpoint), cluster, checkpoints, RecordingQueue())
     assert checkpoints.asked == [("add", SHOP)]
 
 

@@ -69,14 +69,16 @@ def test_a_checkpoint_is_in_one_phase(cluster: Cluster) -> None:
     assert found.value("tryitnow_checkpoint_failed_builds", **SHOP) == 1
 
 
-def test_copies_are_counted_by_phase(cluster: Cluster) -> None:
+def test_node_checkpoints_are_counted_by_phase(cluster: Cluster) -> None:
     cluster.checkpoints.update(make_checkpoint())
-    cluster.copies.update(make_node_checkpoint("node-a"))
-    cluster.copies.update(make_node_checkpoint("node-b", phase=NodeCheckpointPhase.QUARANTINED))
+    cluster.node_checkpoints.update(make_node_checkpoint("node-a"))
+    cluster.node_checkpoints.update(
+        make_node_checkpoint("node-b", phase=NodeCheckpointPhase.QUARANTINED)
+    )
     found = look(cluster)
-    assert found.value("tryitnow_copies", **SHOP, phase="Ready") == 1
-    assert found.value("tryitnow_copies", **SHOP, phase="Quarantined") == 1
-    assert found.value("tryitnow_copies", **SHOP, phase="Failed") == 0
+    assert found.value("tryitnow_node_checkpoints", **SHOP, phase="Ready") == 1
+    assert found.value("tryitnow_node_checkpoints", **SHOP, phase="Quarantined") == 1
+    assert found.value("tryitnow_node_checkpoints", **SHOP, phase="Failed") == 0
 
 
 def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_told(
