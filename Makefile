@@ -19,7 +19,7 @@ scripts := $(shell git grep --files-with-matches '^\#!/bin/\(ba\)\?sh$$')
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-demo: ## Make a cluster on this machine, freeze a shop, and thaw a demo of it on another node.
+demo: ## Make a cluster on this machine, checkpoint a shop, and restore a demo of it on another node.
 	@PYTHON=$(PYTHON) $(lab) demo --name $(LAB) --nodes $(NODES) $(if $(PROMETHEUS),--prometheus)
 
 down: ## Remove the demo's cluster and every trace of it.

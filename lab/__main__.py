@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     up = add("up", "Make the cluster, or refresh the operator in it.")
-    show = add("demo", "Make the cluster, freeze the shop and thaw a demo of it.")
+    show = add("demo", "Make the cluster, checkpoint the shop and restore a demo of it.")
     for command in (up, show):
         command.add_argument("--nodes", type=int, default=2, help="how many nodes (default: 2)")
         command.add_argument(

@@ -1,4 +1,4 @@
-"""The main job, shown: a shop is frozen on one node and thawed on the other, step by step."""
+"""The main job, step by step: one node checkpoints a shop, and the other restores it."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ def show(cluster: Cluster) -> None:
     """Bring the lab up, apply the samples, wait for the demo, and say how to look at it.
 
     Raises:
-        LabError: a step failed, or the demo was not thawed; the message says what to look at.
+        LabError: a step failed, or the demo was not restored; the message says what to look at.
 
     """
     cluster.up()
     images.ensure(cluster, "wordpress")
     checkpoint = _apply(cluster, _CHECKPOINT)
-    with step("starting, freezing, verifying and copying the shop", usually="15 s") as current:
+    with step(
+        "starting, checkpointing, verifying and distributing the shop", usually="15 s"
+    ) as current:
         _wait(cluster, checkpoint, current, _CHECKPOINT_WITHIN_S)
     instance = _apply(cluster, _INSTANCE)
-    with step("thawing a demo of it", usually="1 s") as current:
+    with step("restoring a demo of it", usually="1 s") as current:
         status = _wait(cluster, instance, current, _INSTANCE_WITHIN_S)
     title = _title(status["url"])
     builder = _builder(cluster, checkpoint)
@@ -95,7 +97,7 @@ def _condition(status: Found, type_: str) -> Found:
 
 
 def _builder(cluster: Cluster, checkpoint: Found) -> str:
-    """The node that froze the application; the others fetched their copies."""
+    """The node that checkpointed the application; the others fetched the archive."""
     namespace = checkpoint["metadata"]["namespace"]
     path = f"/apis/{checkpoint['apiVersion']}/namespaces/{namespace}/nodecheckpoints"
     listed = cluster.api.get(path) or {"items": []}
@@ -135,8 +137,8 @@ Look at it:
   curl {status["url"]}
   {down}     # removes all of it
 
-frozen on: {builder}
-thawed on: {status["nodeName"]}
+checkpointed on: {builder}
+restored on: {status["nodeName"]}
 page: {title}
 URL: {status["url"]}
 startedBy: {status["startedBy"]}

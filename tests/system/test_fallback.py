@@ -108,7 +108,7 @@ def test_unpacked_data_that_is_damaged_is_unpacked_anew(
 def test_a_thaw_that_does_not_answer_ends_in_a_cold_start(
     objects: Objects, notes_image: str
 ) -> None:
-    spec = notes_spec(notes_image, env={"READY_ONLY_BEFORE_FREEZE": "1"})
+    spec = notes_spec(notes_image, env={"READY_ONLY_BEFORE_CHECKPOINT": "1"})
     spec["readiness"]["restoreTimeout"] = "2s"
     objects.checkpoint("fickle", spec)
     failed = objects.wait(Checkpoint, "fickle", lambda c: c.status.last_failure is not None, 90)

@@ -34,7 +34,7 @@ def test_helm_test_says_who_leads_and_which_nodes_serve(cluster: Cluster) -> Non
     told = cluster.log("tryitnow-test").read_text()
     assert "leads" in told
     for node in NODES:
-        assert f"node {node}: freezes and thaws" in told
+        assert f"node {node}: checkpoints and restores" in told
 
 
 @pytest.mark.parametrize(("name", "files"), value_sets().items(), ids=list(value_sets()))

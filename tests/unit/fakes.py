@@ -508,8 +508,8 @@ class FakePodman(Podman):
         self.cold_status: int | None = 200
         """What a container that was started cold answers; None: it does not listen."""
 
-        self.thawed_status: int | None = 200
-        self.frozen_bytes = make_export()
+        self.restored_status: int | None = 200
+        self.export_bytes = make_export()
         self.failures: dict[str, Exception] = {}
         """What to raise, by the name of the call ("restore prepared" apart from "restore")."""
 
@@ -527,7 +527,7 @@ class FakePodman(Podman):
         """What containers were made of, in order."""
 
         self.options: list[CRIUOptions] = []
-        """Of each freeze and thaw."""
+        """Of each checkpoint and restore."""
 
         self.images: set[str] = set()
         """References of images that we made, such as "repository:tag"."""
@@ -935,8 +935,8 @@ class FakePodman(Podman):
         async def work() -> T:
             self.options.append(options)
             running = self._known(name)
-            half = len(self.frozen_bytes) // 2
-            chunks = iter([self.frozen_bytes[:half], self.frozen_bytes[half:]])
+            half = len(self.export_bytes) // 2
+            chunks = iter([self.export_bytes[:half], self.export_bytes[half:]])
             written = await asyncio.to_thread(consume, chunks)
             self.stop(running.state.name, 0)
             return written
@@ -975,7 +975,7 @@ class FakePodman(Podman):
                 pod=self.pods[pod].id if pod in self.pods else "",
             )
             self._containers[name] = _Running(state, ports=tuple(ports))
-            await self._go(self._containers[name], self.thawed_status)
+            await self._go(self._containers[name], self.restored_status)
             return timedelta(milliseconds=1)
 
         return await self._do("restore" if pod is None else f"restore in {pod}", name, work)
@@ -983,7 +983,7 @@ class FakePodman(Podman):
     async def restore(self, name: str, options: CRIUOptions) -> timedelta:
         async def work() -> timedelta:
             self.options.append(options)
-            await self._go(self._known(name), self.thawed_status)
+            await self._go(self._known(name), self.restored_status)
             return timedelta(milliseconds=2)
 
         return await self._do("restore prepared", name, work, lets_go=True)

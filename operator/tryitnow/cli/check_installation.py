@@ -64,7 +64,7 @@ def _leader(lease: Lease | None, at: datetime) -> list[str]:
 def _nodes(agents: Sequence[NodeAgent], at: datetime) -> list[str]:
     for agent in sorted(agents, key=lambda agent: agent.metadata.name):
         if agent.can_restore(at):
-            can = "freezes and thaws"
+            can = "checkpoints and restores"
         elif agent.can_run(at):
             can = "starts every demo cold"
         else:

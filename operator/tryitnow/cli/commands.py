@@ -98,4 +98,4 @@ def _program(name: str) -> click.Command:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="tryitnow %(version)s")
 def tryitnow() -> None:
-    """Frozen applications, thawed on demand in Kubernetes. Also `kubectl tryitnow`."""
+    """Private demos, restored from checkpoints in Kubernetes. Also `kubectl tryitnow`."""

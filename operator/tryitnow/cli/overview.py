@@ -203,7 +203,7 @@ def as_json(seen: Overview, bound: timedelta) -> dict[str, Any]:
             {
                 **_summed(agent),
                 "doctor": str(summary(agent.status.checks)),
-                "canThaw": agent.can_restore(seen.at),
+                "canRestore": agent.can_restore(seen.at),
                 "isLost": agent.is_lost(seen.at),
                 "demos": None if seen.load is None else seen.load.get(agent.metadata.name, 0),
             }

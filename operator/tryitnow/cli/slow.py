@@ -159,7 +159,7 @@ def _cold(facts: Facts) -> Iterator[Cause]:
         if demo.status.started_by is StartedBy.COLD_START and (
             demo.spec.start is StartPolicy.COLD_START
         ):
-            mend = "leave spec.start out: it is thawed then"
+            mend = "leave spec.start out: the demo is restored then"
             yield Cause("cold start", "spec.start asks for a cold start", mend)
         return
     evidence = f"started cold: {reason}: {first_line(demo.status.fallback_message or '', 300)}"
@@ -256,12 +256,12 @@ def _probe(took: str, facts: Facts) -> Cause:
         return Cause(
             "probe",
             f"{took}: the application's own start",
-            "a thaw does without it; see above why it was started cold",
+            "a restore does not need it; see above why the demo was started cold",
         )
     return Cause(
         "probe",
-        f"{took}: the application was slow to answer after the thaw",
-        "it reconnects or reloads something: warm up those pages before the freeze "
+        f"{took}: the application was slow to answer after the restore",
+        "it reconnects or reloads something: warm up those pages before the checkpoint "
         "(spec.warmUp.paths), or have it connect when needed",
     )
 

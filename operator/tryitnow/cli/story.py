@@ -123,8 +123,9 @@ def _head(resource: Resource, at: datetime) -> Iterator[str]:
         case Checkpoint(status=status):
             yield f"  {status.phase}, nodes {status.nodes or '-'}, pool {status.warm or '-'}"
             if status.current_revision and status.archive:
-                taken = f"{size(status.archive.size_bytes)}, frozen {status.archive.created:%c} UTC"
-                yield f"  serves revision {status.current_revision}: {taken}"
+                archive = status.archive
+                made = f"{size(archive.size_bytes)}, checkpointed {archive.created:%c} UTC"
+                yield f"  serves revision {status.current_revision}: {made}"
             if status.candidate_revision:
                 yield f"  builds revision {status.candidate_revision}"
         case CheckpointRevision(status=status):

@@ -2,7 +2,7 @@
 
 The agent runs in a container, and Podman in another one of the same Pod, or on the node itself.
 Whoever listens at Podman's socket tells by its process where that is: its mount namespace has the
-programs and the configuration that freezes and thaws are made with. Run by hand where Podman
+programs and the configuration that checkpoints and restores are made with. Run by hand where Podman
 runs, there is nothing to cross.
 """
 

@@ -80,7 +80,7 @@ def can_run(checks: Sequence[Check]) -> tuple[bool, str]:
 
 
 def criu_available(checks: Sequence[Check]) -> tuple[bool, str]:
-    """Return whether the node can freeze and thaw, and why (not), for a condition."""
+    """Return whether the node can checkpoint and restore, and why (not), for a condition."""
     if not checks:
         return False, _NOT_EXAMINED
     failed = [check for check in _failed(checks) if check.name not in NODE_LIMITS]
@@ -118,14 +118,14 @@ def render_json(checks: Sequence[Check], node_name: str) -> str:
     """Return the report for programs; the keys never change, and are all always there."""
     runs, runs_message = can_run(checks)
     takes, takes_message = can_take(checks)
-    thaws, thaws_message = criu_available(checks)
+    restores, restores_message = criu_available(checks)
     report = {
         "node": node_name,
         "verdict": summary(checks).value,
         "exitStatus": exit_status(checks),
         "canRun": {"status": runs, "message": runs_message},
         "canTake": {"status": takes, "message": takes_message},
-        "criuAvailable": {"status": thaws, "message": thaws_message},
+        "criuAvailable": {"status": restores, "message": restores_message},
         "checks": [
             {
                 "name": check.name,

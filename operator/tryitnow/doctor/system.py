@@ -56,12 +56,12 @@ def _cgroups(facts: NodeFacts) -> Check:
     remedy = _cgroup_v2_only(facts)
     if "manage-cgroups=ignore" in facts.criu_config.replace(" ", ""):
         found += (
-            ": CRIU leaves cgroups alone, so a thaw puts only the first process into the "
+            ": CRIU leaves cgroups alone, so a restore puts only the first process into the "
             "container's; the agent moves the others, about 20 ms each"
         )
     else:
         runtime = facts.podman.runtime_name if facts.podman else "crun"
-        found += ": CRIU often cannot put these back, and freezes or thaws fail"
+        found += ": CRIU often cannot put these back, and checkpoints or restores fail"
         remedy += (
             "; or have CRIU leave them alone: `mkdir -p /etc/criu && "
             f"echo manage-cgroups=ignore >> /etc/criu/{runtime}.conf`"

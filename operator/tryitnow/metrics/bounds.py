@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 START_OBJECTIVE_SECONDS = 2.0
-"""A thawed demo is to be ready in this time: the bound that the alerts' objective is about."""
+"""A restored demo is to be ready in this time: the bound that the alerts' objective is about."""
 
 START_BOUNDS = (
     0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, START_OBJECTIVE_SECONDS, 3.0, 5.0, 10.0,

@@ -39,7 +39,7 @@ T = TypeVar("T")
 CALL_SECONDS = 60.0
 """For a call that only touches local state; measured in milliseconds, seconds under load."""
 
-FREEZE_SECONDS = 600.0
+CHECKPOINT_SECONDS = 600.0
 """For a checkpoint or a restore; 1 to 2 s for a 700 MB application, proportional to its memory.
 A removal may have to wait for one that was cancelled."""
 
@@ -185,7 +185,7 @@ def ask_if_there(api: Any, path: str) -> Any | None:  # noqa: ANN401
 
 def delete_if_there(api: Any, path: str, **params: object) -> None:  # noqa: ANN401
     """Have an object removed, which may have to wait for its lock; fine when there is none."""
-    answer = api.delete(path, params=params, timeout=FREEZE_SECONDS)
+    answer = api.delete(path, params=params, timeout=CHECKPOINT_SECONDS)
     if answer.status_code != requests.codes.not_found:
         answer.raise_for_status()
 

@@ -97,7 +97,7 @@ class Containers(Calls):
         return await self._run(call, on=name)
 
     async def pause(self, name: str) -> None:
-        """Stop all processes of a container where they are (the cgroup freezer)."""
+        """Pause all processes of a container (with the cgroup freezer)."""
 
         await self._run(lambda api: act(api, name, "pause"), on=name)
 

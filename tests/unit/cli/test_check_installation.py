@@ -20,7 +20,7 @@ def test_a_leader_and_a_node_are_enough(capsys: pytest.CaptureFixture[str]) -> N
     assert assess(LEASE, [make_agent("node-a"), make_silent_agent("node-b")], NOW) == []
     said = capsys.readouterr().out.splitlines()
     assert "controller: controller-1 leads" in said
-    assert "node node-a: freezes and thaws" in said
+    assert "node node-a: checkpoints and restores" in said
     assert "node node-b: runs no demos" in said
 
 

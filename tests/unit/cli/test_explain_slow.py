@@ -107,7 +107,7 @@ def test_every_reason_of_a_cold_start_has_a_mend(reason: FallbackReason) -> None
     assert first.mend
 
 
-def test_a_node_that_cannot_thaw_brings_its_doctors_remedy() -> None:
+def test_a_node_that_cannot_restore_brings_its_doctors_remedy() -> None:
     slow = demo(
         started_by=StartedBy.COLD_START,
         fallback=FallbackReason.CRIU_NOT_AVAILABLE,

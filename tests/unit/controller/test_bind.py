@@ -91,7 +91,7 @@ def test_at_equal_load_the_builder_is_spared() -> None:
     )
 
 
-def test_a_thaw_on_a_busy_node_is_better_than_a_cold_start_on_an_idle_one() -> None:
+def test_a_restore_on_a_busy_node_is_better_than_a_cold_start_on_an_idle_one() -> None:
     found = decide(A, B, node_checkpoints=node_checkpoints_on("node-a"), load={"node-a": 9})
     assert found == Binding("node-a", REVISION)
 
@@ -106,7 +106,7 @@ def test_a_thaw_on_a_busy_node_is_better_than_a_cold_start_on_an_idle_one() -> N
     ],
     ids=["quarantined", "on its way", "going", "another revision"],
 )
-def test_a_node_checkpoint_that_cannot_be_thawed_draws_nobody(
+def test_a_node_checkpoint_that_cannot_be_restored_draws_nobody(
     node_checkpoint: NodeCheckpoint,
 ) -> None:
     found = decide(
@@ -126,7 +126,7 @@ def test_a_node_checkpoint_that_cannot_be_thawed_draws_nobody(
     ],
     ids=["silent", "not ready", "without CRIU", "full", "short of memory"],
 )
-def test_a_holder_that_cannot_thaw_now_is_passed_over(holder: NodeAgent) -> None:
+def test_a_holder_that_cannot_restore_now_is_passed_over(holder: NodeAgent) -> None:
     load = {"node-a": 5, "node-b": 7}
     found = decide(holder, B, node_checkpoints=node_checkpoints_on("node-a", "node-b"), load=load)
     assert found == Binding("node-b", REVISION)
@@ -183,19 +183,19 @@ def test_one_that_wants_a_cold_start_goes_where_least_runs() -> None:
     assert found == Binding("node-b", REVISION)
 
 
-def test_one_that_must_be_thawed_waits_for_a_node_checkpoint() -> None:
+def test_one_that_must_be_restored_waits_for_a_node_checkpoint() -> None:
     found = decide(A, B, start=Start.RESTORE_ONLY, serving=None)
     assert isinstance(found, Unbound)
     assert found.reason == "NoNodeCheckpoint"
     assert "spec.start is RestoreOnly" in found.message
 
 
-def test_one_that_must_be_thawed_goes_to_the_node_checkpoint() -> None:
+def test_one_that_must_be_restored_goes_to_the_node_checkpoint() -> None:
     found = decide(A, B, node_checkpoints=node_checkpoints_on("node-b"), start=Start.RESTORE_ONLY)
     assert found == Binding("node-b", REVISION)
 
 
-def test_one_that_must_be_thawed_waits_for_room_where_the_node_checkpoint_is() -> None:
+def test_one_that_must_be_restored_waits_for_room_where_the_node_checkpoint_is() -> None:
     found = decide(
         A,
         B,

@@ -131,7 +131,7 @@ def test_later_node_checkpoints_are_not_waited_for() -> None:
     assert condition(status, "Ready").status is TRUE
 
 
-def test_without_a_node_that_can_thaw_it_is_not_ready() -> None:
+def test_without_a_node_that_can_restore_it_is_not_ready() -> None:
     before = was(make_condition("Ready"))
     status = status_from(before, serving(ready=0))
     ready = condition(status, "Ready")
@@ -196,7 +196,9 @@ def test_missing_node_checkpoints_are_named() -> None:
     assert status.nodes == "1/3"
 
 
-def test_a_node_checkpoint_on_a_node_that_cannot_thaw_is_a_node_checkpoint_all_the_same() -> None:
+def test_a_node_checkpoint_on_a_node_that_cannot_restore_is_a_node_checkpoint_all_the_same() -> (
+    None
+):
     distributed = condition(status_from(make_checkpoint(), serving(ready=1)), "Distributed")
     assert distributed.status is TRUE
     assert distributed.message == "2 of 2 nodes have a Ready NodeCheckpoint"

@@ -85,7 +85,7 @@ def builder(*agents: NodeAgent, avoid: str | None = None, uid: str = "uid-of-sho
     ],
     ids=["without CRIU", "not ready", "going", "silent"],
 )
-def test_who_cannot_freeze_does_not_build(unable: NodeAgent) -> None:
+def test_who_cannot_checkpoint_does_not_build(unable: NodeAgent) -> None:
     assert builder(unable) is None
     assert builder(unable, make_agent("node-b", memory=0)) == "node-b"
 
@@ -126,7 +126,7 @@ def test_who_holds_a_node_checkpoint_goes_on_holding_it() -> None:
         assert keeper in names(holders(checkpoint, many(6), {keeper}, {keeper}, 0))
 
 
-def test_who_can_thaw_holds_rather_than_who_cannot() -> None:
+def test_who_can_restore_holds_rather_than_who_cannot() -> None:
     nodes = states(
         make_agent("node-a", criu=False), make_silent_agent("node-b"), make_agent("node-c")
     )

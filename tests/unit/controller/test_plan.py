@@ -167,7 +167,7 @@ def test_without_criu_anywhere_it_says_what_each_node_lacks() -> None:
     assert "node-c: is not ready: Podman is away" in result.message
 
 
-def test_a_node_that_cannot_freeze_does_not_build() -> None:
+def test_a_node_that_cannot_checkpoint_does_not_build() -> None:
     [order] = look(agents=[make_agent("node-a", criu=False), make_agent("node-b")]).create
     assert order.node_name == "node-b"
 
@@ -221,10 +221,10 @@ def test_while_it_is_tried_again_the_last_failure_stays_in_sight() -> None:
     checkpoint = make_checkpoint()
     checkpoint = after(checkpoint, look(checkpoint, failed_build()))
     trying = make_node_checkpoint(
-        "node-b", phase=Phase.BUILDING, progress="freezing", uid="the-second"
+        "node-b", phase=Phase.BUILDING, progress="checkpointing", uid="the-second"
     )
     message = look(checkpoint, trying).message
-    assert message == "on node-b: freezing\nThe last try, on node-a, failed: it said no"
+    assert message == "on node-b: checkpointing\nThe last try, on node-a, failed: it said no"
 
 
 def test_a_failure_is_counted_once_however_often_it_is_seen() -> None:
@@ -483,7 +483,7 @@ def test_a_silent_node_is_not_sent_a_node_checkpoint() -> None:
     assert "without a Ready NodeCheckpoint: node-b" in result.message
 
 
-def test_a_node_checkpoint_where_nothing_can_be_thawed_does_not_count() -> None:
+def test_a_node_checkpoint_where_nothing_can_be_restored_does_not_count() -> None:
     agents = [make_agent("node-a"), make_agent("node-b", criu=False)]
     node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     result = look(make_checkpoint(serving=REVISION), *node_checkpoints, agents=agents)
@@ -491,7 +491,7 @@ def test_a_node_checkpoint_where_nothing_can_be_thawed_does_not_count() -> None:
     assert "silent or without CRIU: node-b" in result.message
 
 
-def test_when_no_node_can_thaw_it_is_not_ready() -> None:
+def test_when_no_node_can_restore_it_is_not_ready() -> None:
     agents = [make_agent("node-a", criu=False)]
     result = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents)
     assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "NoNodeCanRestore")

@@ -31,12 +31,12 @@ async def test_an_event_lets_the_work_go_first_and_a_flush_does_not_wait(
 ) -> None:
     monkeypatch.setattr(events, "PAUSE_SECONDS", 3600)
     recorder = EventRecorder(aio.ApiClient(), "agent")
-    recorder.record(make_demo(), "Ready", "thawed on node-a", warning=False)
+    recorder.record(make_demo(), "Ready", "restored on node-a", warning=False)
     await asyncio.sleep(0.01)
     assert told == []
     await recorder.flush()
     (event,) = told
-    assert (event.reason, event.note, event.type) == ("Ready", "thawed on node-a", "Normal")
+    assert (event.reason, event.note, event.type) == ("Ready", "restored on node-a", "Normal")
     assert event.reporting_controller == "tryitnow.dev/agent"
 
 

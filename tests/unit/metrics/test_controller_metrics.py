@@ -133,7 +133,7 @@ def test_a_silent_node_is_down_and_its_last_words_stay(cluster: Cluster) -> None
     add_node(cluster, make_agent("node-a"))
     cluster.instances.update(make_demo(node="node-a"))
     found = look(cluster)
-    for name in ("agent_up", "ready", "can_thaw"):
+    for name in ("agent_up", "ready", "can_restore"):
         assert found.value(f"tryitnow_node_{name}", node="node-a") == 1
         assert found.value(f"tryitnow_node_{name}", node="node-b") == 0
     assert found.value("tryitnow_node_instances", node="node-a") == 1

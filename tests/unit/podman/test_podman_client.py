@@ -133,7 +133,9 @@ async def test_a_cold_start_says_all_of_the_template(libpod: FakeLibpod, podman:
         {"host_port": 20001, "container_port": 8080, "protocol": "tcp"},
         {"host_port": 20002, "container_port": 8443, "protocol": "tcp"},
     ]
-    assert spec["image_volume_mode"] == "ignore", "or the image's volumes were not frozen"
+    assert spec["image_volume_mode"] == "ignore", (
+        "or the checkpoint would not contain the image's volumes"
+    )
     assert spec["oom_score_adj"] == 1000, "as of a Pod for which nothing is reserved"
     assert spec["mounts"] == [
         {

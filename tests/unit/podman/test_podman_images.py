@@ -55,7 +55,7 @@ async def test_an_image_is_pinned_to_what_was_pulled(
     assert image.id == "1f2e"
 
 
-async def test_a_pull_asks_for_newer_layers_and_a_thaw_only_for_missing_ones(
+async def test_a_pull_asks_for_newer_layers_and_a_restore_only_for_missing_ones(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
     serve_image(libpod)

@@ -28,7 +28,7 @@ NAME = "tryitnow_demo_default_anna_12345678"
 PORTS = [PortMapping(20001, 8080), PortMapping(20002, 8443)]
 
 
-async def test_a_freeze_hands_the_export_on(libpod: FakeLibpod, podman: Podman) -> None:
+async def test_a_checkpoint_hands_the_export_on(libpod: FakeLibpod, podman: Podman) -> None:
     libpod.on_stream("POST", f"/containers/{NAME}/checkpoint", b"one", b"two")
     got = await podman.checkpoint(NAME, CRIUOptions(file_locks=False), b"".join)
     assert got == b"onetwo"
@@ -49,7 +49,7 @@ def make_log(path: Path, *lines: str) -> Path:
     return path
 
 
-async def test_a_freeze_that_criu_refuses_ends_with_the_tail_of_its_log(
+async def test_a_checkpoint_that_criu_refuses_ends_with_the_tail_of_its_log(
     libpod: FakeLibpod, podman: Podman, tmp_path: Path
 ) -> None:
     log = make_log(

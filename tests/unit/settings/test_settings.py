@@ -39,7 +39,7 @@ def test_names_that_users_know_are_kept() -> None:
             "CHECKPOINT_PATH": "/srv/checkpoints",
             "PODMAN_SOCKET": "unix:///run/other.sock",
             "POD_NAMESPACE": "demos",
-            "AGENT_SERVICE_ACCOUNT": "thawer",
+            "AGENT_SERVICE_ACCOUNT": "restorer",
             "SCRUB_INTERVAL": "1h",
             "MEMORY_RESERVE_MIB": "256",
             "DISK_RESERVE": "500M",
@@ -52,7 +52,7 @@ def test_names_that_users_know_are_kept() -> None:
     assert not settings.criu_enabled
     assert settings.checkpoint_path == Path("/srv/checkpoints")
     assert settings.podman.socket == "unix:///run/other.sock"
-    assert settings.agent_user == "system:serviceaccount:demos:thawer"
+    assert settings.agent_user == "system:serviceaccount:demos:restorer"
     assert settings.scrub_interval == timedelta(hours=1)
     assert settings.memory_reserve_bytes == 256 << 20
     assert settings.disk_reserve_bytes == 500_000_000

@@ -83,8 +83,8 @@ async def test_what_was_checkpointed_lies_on_the_disk_and_is_described(
     built = await work.done()
     archive, archives = built.archive, work.shop.tools.archives
     archives.check(work.shop.file, archive)
-    assert archives.path(work.shop.file).read_bytes() == podman.frozen_bytes
-    assert archive.size_bytes == len(podman.frozen_bytes)
+    assert archives.path(work.shop.file).read_bytes() == podman.export_bytes
+    assert archive.size_bytes == len(podman.export_bytes)
     assert archive.image == PINNED
     assert built.images == {"shop": PINNED}
     assert archive.versions.criu == "4.2.1"

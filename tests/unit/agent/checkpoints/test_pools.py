@@ -108,7 +108,7 @@ async def short_of_memory(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> AsyncIterator[list[Shop]]:
     """Two shops that fill 1 MiB each demo, on a node with room for four."""
-    podman.frozen_bytes = make_export(bytes(MIB))
+    podman.export_bytes = make_export(bytes(MIB))
     shops = [Shop(node, kubernetes, podman, checkpoint=name) for name in ("a", "b")]
 
     def free() -> int:
@@ -305,7 +305,7 @@ async def test_a_warm_sandbox_that_is_being_asked_is_nobodys_lost_work(
 ) -> None:
     actor = shop.order()
     await shop.until_ready()
-    podman.thawed_status = None  # restored, and silent for now
+    podman.restored_status = None  # restored, and silent for now
     shop.change(pool=Pool(warm=1))
     await until(lambda: shop.sandboxes(Role.WARM))
     await for_a_while()
@@ -318,7 +318,7 @@ async def test_a_warm_sandbox_that_is_being_asked_is_nobodys_lost_work(
 async def test_sandboxes_are_precreated_with_what_is_prepared_beside_them(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> None:
-    podman.frozen_bytes = make_export(files={DEV_SHM: b"a tar"})
+    podman.export_bytes = make_export(files={DEV_SHM: b"a tar"})
     shop = Shop(node, kubernetes, podman)
     actor = shop.order()
     await shop.until_ready()

@@ -253,7 +253,7 @@ async def test_a_restored_one_that_does_not_answer_leaves_the_cold_start(
 ) -> None:
     shop.defined(shop_definition(timedelta(seconds=0.3)))
     await kept.keep()
-    podman.thawed_status = 503
+    podman.restored_status = 503
     demo = await started(shop)
     assert demo.status.started_by is StartedBy.COLD_START
     assert demo.status.fallback_reason is FallbackReason.RESTORE_NOT_READY

@@ -271,7 +271,7 @@ async def test_half_a_container_of_a_killed_podman_is_not_in_the_way(
 async def test_what_does_not_answer_is_removed(
     tools: StartTools, node: Node, podman: FakePodman, generation: Generation
 ) -> None:
-    podman.thawed_status = 503
+    podman.restored_status = 503
     with pytest.raises(NotReadyError, match=r"answered 503"):
         await restored(tools, make_pod(AT_ONCE), generation)
     assert_nothing_left(node, podman)
@@ -376,7 +376,7 @@ async def test_nothing_is_left_when_it_is_cancelled_while_it_is_asked(
     tools: StartTools, node: Node, podman: FakePodman,
     definition: Definition, generation: Generation,
 ) -> None:  # fmt: skip
-    podman.thawed_status = 503
+    podman.restored_status = 503
     task = asyncio.create_task(restored(tools, definition, generation))
     await until(lambda: bool(podman.requested_paths))
     task.cancel()

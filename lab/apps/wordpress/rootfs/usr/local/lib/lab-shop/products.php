@@ -63,7 +63,7 @@ function lab_shop_pages(): array {
 	return array(
 		'About'    => lab_shop_paragraphs(
 			'Lab Shop sells fifty things, and each of them only in a demonstration. The shop in front '
-			. 'of you is yours alone: it was thawed when you asked for it and melts away when you are done.',
+			. 'of you is yours alone: it was restored when you asked for it and is deleted when you are done.',
 			'Change what you like. The next visitor gets a fresh copy.'
 		),
 		'Delivery' => lab_shop_paragraphs(

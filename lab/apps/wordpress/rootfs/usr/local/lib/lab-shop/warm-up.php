@@ -1,7 +1,7 @@
 <?php
 /**
  * Renders every page once before the shop is ready, as shops do that keep a cache: the compiled code
- * and the database's pages are in memory then, also in the copies thawed later.
+ * and the database's pages are in memory then, also in the demos restored later.
  */
 
 declare( strict_types=1 );
