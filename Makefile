@@ -47,11 +47,11 @@ lint: ## Check style, types, imports, alerts, the chart, and that all generated 
 	$(promtool) check rules --lint=all --lint-fatal charts/try-it-now/files/rules.yaml
 	$(promtool) test rules manifests/prometheus/rules.test.yaml
 	! gofmt -d lab | grep .
-	cd lab/kubelet-door && go vet .
+	cd lab/kubelet-api && go vet .
 	$(lab) tool hadolint -- Containerfile
 	$(lab) tool shellcheck -- $(scripts)
-	$(tools) -m tests.unit.metrics.asked build/asked.yaml
-	$(promtool) check rules build/asked.yaml
+	$(tools) -m tests.unit.metrics.documented_queries build/documented_queries.yaml
+	$(promtool) check rules build/documented_queries.yaml
 
 format: ## Format the code.
 	$(tools) -m ruff format .

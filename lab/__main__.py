@@ -10,13 +10,13 @@ from pathlib import Path
 from lab import (
     LabError,
     binaries,
+    cleanup,
     cluster,
     demo,
     images,
     network,
     operator_image,
     progress,
-    remains,
     venv,
 )
 from lab.cluster import Cluster
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     command: str = arguments.command
     if command == "down" and arguments.all:
-        for name in remains.names():
+        for name in cleanup.names():
             _down(Cluster(name))
         return 0
     if command == "python":

@@ -130,7 +130,7 @@ class WorkQueue:
         due = time.monotonic()
         try:
             async with self._semaphore:
-                with self._measured(entry, due):
+                with self._instrumented(entry, due):
                     entry.again = await self._reconcile(key)
             entry.failures = 0
         except self._expected as error:
@@ -144,7 +144,7 @@ class WorkQueue:
             logger.exception("%s %s: unexpected error (again in %s)", self._name, key, entry.again)
 
     @contextmanager
-    def _measured(self, entry: _Entry, due: float) -> Iterator[None]:
+    def _instrumented(self, entry: _Entry, due: float) -> Iterator[None]:
         began = time.monotonic()
         self._metrics.observe(QUEUE_WAIT, began - due, queue=self._name)
         entry.working = True

@@ -136,7 +136,7 @@ def _namespace(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
         objects.delete_all(Checkpoint)
         wait_until(objects.none_left, f"all objects of {objects.namespace} to be gone", GONE_WITHIN)
         wait_until(
-            lambda: not nodes.remains(objects.namespace),
+            lambda: not nodes.leftovers(objects.namespace),
             f"nothing of {objects.namespace} to be left on any node",
             GONE_WITHIN,
         )

@@ -122,7 +122,7 @@ class LabNodes:
         """Names of the containers of all nodes that contain a text."""
         return [name for node in NODES for name in self.containers(node, part)]
 
-    def remains(self, namespace: str) -> list[str]:
+    def leftovers(self, namespace: str) -> list[str]:
         """Everything on any node that belongs to objects of a namespace, or to nobody."""
         files = [
             name

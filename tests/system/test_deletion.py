@@ -32,7 +32,7 @@ def test_nothing_is_left_of_what_is_deleted_while_it_is_made(
     objects.delete(Checkpoint, "notes")
     wait_until(objects.none_left, "the Checkpoint and its copies to be gone")
     wait_until(
-        lambda: not nodes.remains(objects.namespace),
+        lambda: not nodes.leftovers(objects.namespace),
         f"nothing of {objects.namespace} to be left on any node",
         AT_ONCE,
     )

@@ -163,7 +163,7 @@ def test_deleting_a_namespace_takes_its_demos_and_copies_along(
     objects.delete_namespace()
     wait_until(lambda: not objects.namespace_exists(), "the namespace to be gone")
     assert visitor.is_gone()
-    wait_until(lambda: not nodes.remains(objects.namespace), "nothing to be left on any node")
+    wait_until(lambda: not nodes.leftovers(objects.namespace), "nothing to be left on any node")
     objects.create_namespace()  # for the fixture, which looks whether anything is left
 
 

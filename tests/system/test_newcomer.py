@@ -13,7 +13,7 @@ import requests
 
 from lab.cluster import CHECKOUT, Cluster
 from tests.pages import blocks, walkthrough
-from tests.system.traces import traces
+from tests.system.leftovers import leftovers
 
 
 @dataclass
@@ -71,4 +71,4 @@ def test_a_lab_of_ones_own(shell: Shell) -> None:
     """After the demo, so that it is there already."""
     told = shell.run(walkthrough("development.md").replace("mine", shell.lab))
     assert "Prometheus: http://" in told
-    assert not any(traces(shell.lab).values()), traces(shell.lab)
+    assert not any(leftovers(shell.lab).values()), leftovers(shell.lab)

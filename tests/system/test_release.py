@@ -172,7 +172,7 @@ def test_uninstalled_with_demos_and_installed_again(
         assert objects.all(NodeCheckpoint) == []
         assert objects.get(Checkpoint, "notes") is not None
         assert visitor.is_gone()
-        assert nodes.remains(objects.namespace) == []
+        assert nodes.leftovers(objects.namespace) == []
         workloads = ("-n", "tryitnow-system", "get", "pods,deployments,daemonsets,jobs")
         wait_until(
             lambda: kubectl(*workloads, "-o", "name").stdout == "", "all workloads to be gone"

@@ -35,7 +35,7 @@ from tests.unit.builders import PINNED, make_export
 from tryitnow.api.definition import CRIUOptions
 from tryitnow.api.meta import GROUP, Key, Resource, now
 from tryitnow.api.template import Container
-from tryitnow.background import to_its_end
+from tryitnow.background import uncancelled
 from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity
 from tryitnow.kubernetes.clock import ServerClock
 from tryitnow.kubernetes.errors import (
@@ -639,7 +639,7 @@ class FakePodman(Podman):
                 raise PodmanUnreachableError(msg)
             return result
 
-        return await (done() if lets_go else to_its_end(done()))
+        return await (done() if lets_go else uncancelled(done()))
 
     def _known(self, name: str) -> _Running:
         for running in self._containers.values():
@@ -718,7 +718,7 @@ class FakePodman(Podman):
             for mapping in running.ports:
                 # Whole: an aiohttp that is cancelled here forgets a socket that listens.
                 site = web.TCPSite(runner, self._address, mapping.host_port)
-                await to_its_end(site.start())
+                await uncancelled(site.start())
         finally:
             if running not in self._containers.values():
                 await runner.cleanup()  # it was removed meanwhile

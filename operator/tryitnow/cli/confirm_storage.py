@@ -8,7 +8,7 @@ import click
 
 from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import CONFIRM_STORAGE_ANNOTATION, STORAGE_CHANGED, NodeAgent
-from tryitnow.cli.failures import STATUSES, told_to_people
+from tryitnow.cli.failures import STATUSES, translate_errors
 from tryitnow.cli.names import complete_node, some_name
 from tryitnow.kubernetes.access import find_access
 from tryitnow.kubernetes.client import connect
@@ -26,7 +26,7 @@ def confirm_storage(*, node: str, yes: bool, context: str | None) -> None:
     there are started afresh, and their data is lost. First look whether a file system is not
     mounted.
     """
-    with told_to_people():
+    with translate_errors():
         told = asyncio.run(_confirm(node, context, asks=not yes))
     click.echo(told)
 

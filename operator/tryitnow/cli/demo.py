@@ -14,9 +14,9 @@ import click
 
 from tryitnow.api.demoinstance import DemoInstance, StartedBy, StartPolicy
 from tryitnow.api.meta import API_VERSION, find_condition
-from tryitnow.background import to_its_end
+from tryitnow.background import uncancelled
 from tryitnow.cli.durations import DURATION
-from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError, told_to_people
+from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError, translate_errors
 from tryitnow.cli.names import complete_checkpoint
 from tryitnow.cli.options import output, where
 from tryitnow.cli.parameters import as_mapping
@@ -98,7 +98,7 @@ def demo(
         opens=opens,
         as_json=as_json,
     )
-    with told_to_people():
+    with translate_errors():
         try:
             asyncio.run(_have(wish, AsyncClient(namespace=namespace, context=context)))
         except asyncio.CancelledError:
@@ -127,17 +127,17 @@ async def _have(wish: _Wish, client: AsyncClient) -> None:
             keep_failed=not wish.ends_with_us,
         )
         # Before anybody is told that it is there.
-        asked = _ended_by_signals() if wish.ends_with_us else None
+        stop = _ended_by_signals() if wish.ends_with_us else None
         try:
             _print(running, as_json=wish.as_json)
             if wish.opens and click.launch(running.url) != 0:
                 _say("no browser could be started; open the URL yourself")
-            if asked is not None:
-                await _until_asked(client, running, asked)
+            if stop is not None:
+                await _until_stopped(client, running, stop)
         finally:
             # Also where nobody reads what is printed.
             if wish.ends_with_us:
-                await to_its_end(client.delete(running.instance))
+                await uncancelled(client.delete(running.instance))
         if wish.ends_with_us:
             _say(f"{running.namespace}/{running.name} is deleted")
 
@@ -176,13 +176,13 @@ def _print(running: Demo, *, as_json: bool) -> None:
 
 def _ended_by_signals() -> asyncio.Event:
     """Return what Ctrl-C, or another end, sets from now on."""
-    asked = asyncio.Event()
+    stop = asyncio.Event()
     for number in (signal.SIGINT, *_ENDS):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
-    return asked
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
-async def _until_asked(client: AsyncClient, running: Demo, asked: asyncio.Event) -> None:
+async def _until_stopped(client: AsyncClient, running: Demo, stop: asyncio.Event) -> None:
     """Wait until somebody asks for its end, or for the demo's own.
 
     Raises:
@@ -191,15 +191,15 @@ async def _until_asked(client: AsyncClient, running: Demo, asked: asyncio.Event)
     """
     _say("press Ctrl-C to delete it")
     watching = asyncio.create_task(_until_gone(client, running))
-    asking = asyncio.create_task(asked.wait())
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({watching, asking}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
             watching.result()
     finally:
-        for task in (watching, asking):
+        for task in (watching, stopping):
             task.cancel()
-        await asyncio.gather(watching, asking, return_exceptions=True)
+        await asyncio.gather(watching, stopping, return_exceptions=True)
 
 
 async def _until_gone(client: AsyncClient, running: Demo) -> None:

@@ -19,7 +19,7 @@ from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import NODE_FINALIZER, Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.durations import DURATION
-from tryitnow.cli.failures import told_to_people
+from tryitnow.cli.failures import translate_errors
 from tryitnow.cli.programs import log_to_stderr
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 CONTROLLER = "tryitnow-controller"
 """Name of the controller's Deployment."""
 
-LOOK_EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
 GIVE_UP_AFTER_SECONDS = 30.0
 """After the finalizers of lost nodes were taken off; the garbage collector needs a moment."""
 
@@ -52,7 +52,7 @@ def end_demos(*, timeout: timedelta) -> None:
     Exit status: 0 nothing is left, 1 something is.
     """
     log_to_stderr()
-    with told_to_people():
+    with translate_errors():
         remaining = asyncio.run(_end(controller_settings(), timeout))
     for resource in remaining:
         kind = model_of(resource).kind_name
@@ -96,7 +96,7 @@ async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[AnyObje
                     await _release(kubernetes, resource, REVISION_FINALIZER)
             elif waited > timeout.total_seconds():
                 await _let_go(kubernetes, resource)
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     return remaining
 
 

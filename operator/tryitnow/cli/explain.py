@@ -149,7 +149,7 @@ def _row(step: Step, others: Distribution | None) -> list[str | None]:
 
 
 def _told(cause: Cause) -> str:
-    return f"{cause.name}: {cause.evidence}\n  → {cause.mend}"
+    return f"{cause.name}: {cause.evidence}\n  → {cause.fix}"
 
 
 def _as_json(facts: Facts) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _as_json(facts: Facts) -> dict[str, Any]:
         "fallbackReason": facts.demo.status.fallback_reason,
         "steps": [_step_json(step, facts.elsewhere.get(step.name)) for step in _rows(facts)],
         "causes": [
-            {"name": cause.name, "evidence": cause.evidence, "mend": cause.mend}
+            {"name": cause.name, "evidence": cause.evidence, "mend": cause.fix}
             for cause in causes(facts)
         ],
     }

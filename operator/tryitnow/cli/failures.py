@@ -47,7 +47,7 @@ class CommandFailedError(click.ClickException):
 
 
 @contextmanager
-def told_to_people() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn what the cluster refuses into a message and an exit status."""
     try:
         yield

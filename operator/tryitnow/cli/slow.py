@@ -70,7 +70,7 @@ class Cause:
     """Compatibility, archive, disk, memory, image pull, queue, probe, hooks, controller, Podman."""
 
     evidence: str
-    mend: str
+    fix: str
 
 
 def causes(facts: Facts) -> list[Cause]:
@@ -159,16 +159,16 @@ def _cold(facts: Facts) -> Iterator[Cause]:
         if demo.status.started_by is StartedBy.COLD_START and (
             demo.spec.start is StartPolicy.COLD_START
         ):
-            mend = "leave spec.start out: the demo is restored then"
-            yield Cause("cold start", "spec.start asks for a cold start", mend)
+            fix = "leave spec.start out: the demo is restored then"
+            yield Cause("cold start", "spec.start asks for a cold start", fix)
         return
     evidence = f"started cold: {reason}: {first_line(demo.status.fallback_message or '', 300)}"
     if reason is FallbackReason.CRIU_NOT_AVAILABLE:
         yield Cause("compatibility", evidence, _remedies(facts.agent))
         return
-    name, mend = _COLD[reason]
+    name, fix = _COLD[reason]
     where = {"checkpoint": demo.spec.checkpoint_ref.name, "namespace": demo.metadata.namespace}
-    yield Cause(name, evidence, mend.format(**where))
+    yield Cause(name, evidence, fix.format(**where))
 
 
 def _remedies(agent: NodeAgent | None) -> str:

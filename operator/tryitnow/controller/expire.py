@@ -18,7 +18,7 @@ RECHECK_INTERVAL = timedelta(seconds=10)
 """For an instance whose time seems to be over while the clocks disagree."""
 
 
-MOST_LOOKS = 3
+MAX_TRIES = 3
 """At an instance that changes while it is to be deleted, before it is left for a while."""
 
 
@@ -33,7 +33,7 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
         ConflictError: it changes faster than it can be looked at.
 
     """
-    for _ in range(MOST_LOOKS):
+    for _ in range(MAX_TRIES):
         expires_at = instance.expires_at()
         if expires_at is None or not kubernetes.clock.has_passed(expires_at):
             return False

@@ -11,8 +11,8 @@ from tryitnow.api.archive import Versions
 from tryitnow.doctor.checks import judge, unanswered
 from tryitnow.doctor.examination import Examination
 from tryitnow.doctor.facts import NodeFacts, gather
-from tryitnow.doctor.patience import load, patience
 from tryitnow.doctor.report import merge
+from tryitnow.doctor.timeouts import load, timeouts_for
 from tryitnow.doctor.version import version_in
 from tryitnow.settings import AgentSettings
 
@@ -29,7 +29,7 @@ async def examine(settings: AgentSettings, previous: Examination | None = None) 
 
     """
     looks = max(previous.unanswered.values(), default=0) if previous else 0
-    facts = await gather(settings, waits=patience(settings.doctor_timeout, looks, load()))
+    facts = await gather(settings, waits=timeouts_for(settings.doctor_timeout, looks, load()))
     checks, late = judge(facts), unanswered(facts)
     current = Examination(
         checks=checks,

@@ -43,7 +43,7 @@ def unanswered(facts: NodeFacts) -> dict[str, str]:
         CheckName.CRIU_VERSION: facts.criu,
         CheckName.CRIU_CHECK: facts.criu_check,
         CheckName.NETWORK_LOCK: facts.iptables,
-        CheckName.GATE: facts.nft,
+        CheckName.FIREWALL: facts.nft,
     }
     late = {name: outcome.output for name, outcome in asked.items() if outcome.timed_out}
     if facts.libcriu is None and facts.podman and facts.podman.runtime_name == "crun":

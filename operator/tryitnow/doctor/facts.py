@@ -14,12 +14,12 @@ from pathlib import Path
 
 from tryitnow.doctor.cpu import cpu_features
 from tryitnow.doctor.disk import DirectoryFacts, DiskFacts, look_at_directory, look_at_disk
-from tryitnow.doctor.host import Host, Outcome, podmans_host
+from tryitnow.doctor.host import CommandResult, Host, podmans_host
 from tryitnow.doctor.kernel import KernelFacts, look_at_kernel
 from tryitnow.doctor.mounts import MountFacts, look_at_mounts
 from tryitnow.doctor.network import NetworkFacts, look_at_network, seen_twice, strays
-from tryitnow.doctor.patience import Patience, patience
 from tryitnow.doctor.podman import PodmanFacts, ask_podman, list_containers
+from tryitnow.doctor.timeouts import Timeouts, timeouts_for
 from tryitnow.settings import AgentSettings
 
 _IMAGES_OWN = "/usr/libexec/try-it-now/podman-service"
@@ -66,8 +66,8 @@ class NodeFacts:
     """Podman listens, and did not answer in time."""
 
     podman_socket: str
-    podman_command: Outcome
-    runtime_checkpoint: Outcome
+    podman_command: CommandResult
+    runtime_checkpoint: CommandResult
     """``RUNTIME checkpoint --help``: what Podman itself asks, to know that a runtime can do it."""
 
     libcriu: bool | None
@@ -75,14 +75,14 @@ class NodeFacts:
     where the answer did not come in time."""
 
     criu_enabled: bool
-    criu: Outcome
+    criu: CommandResult
     """``criu --version``."""
 
-    criu_check: Outcome
+    criu_check: CommandResult
     criu_config: str
     """CRIU's configuration for this runtime."""
 
-    iptables: Outcome
+    iptables: CommandResult
     cgroup_v2: bool
     """/sys/fs/cgroup is cgroup v2."""
 
@@ -92,7 +92,7 @@ class NodeFacts:
     controllers: frozenset[str]
     """Controllers of cgroup v2 on this machine."""
 
-    nft: Outcome
+    nft: CommandResult
     """``nft --version``."""
 
     directory: DirectoryFacts
@@ -110,16 +110,16 @@ class NodeFacts:
 
 
 async def gather(
-    settings: AgentSettings, host: Host | None = None, waits: Patience | None = None
+    settings: AgentSettings, host: Host | None = None, waits: Timeouts | None = None
 ) -> NodeFacts:
     """Look at the node that this runs on; everything that blocks runs in threads, at once."""
-    wait = waits or patience(settings.doctor_timeout, unanswered=0)
+    wait = waits or timeouts_for(settings.doctor_timeout, unanswered=0)
     if host is None:
         host = await asyncio.to_thread(podmans_host, settings.podman.socket)
     node = host
     ports = range(settings.first_port, settings.last_port + 1)
 
-    async def command(*argv: str, limit: timedelta = wait.command) -> Outcome:
+    async def command(*argv: str, limit: timedelta = wait.command) -> CommandResult:
         return await asyncio.to_thread(node.run, *argv, limit=limit)
 
     answer, told, here = await asyncio.gather(

@@ -34,7 +34,7 @@ _HOLDS_PORTS = frozenset({_CONMON, "podman"})
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandResult:
     """How a command ended."""
 
     status: int | None
@@ -89,7 +89,7 @@ class Host:
     """Where the node's own files are: those that its first process has. From a Pod that is not in
     the node's PID namespace they are not seen."""
 
-    def run(self, *argv: str, limit: timedelta) -> Outcome:
+    def run(self, *argv: str, limit: timedelta) -> CommandResult:
         """Run a program there. Never raises: what went wrong is in the outcome."""
         try:
             ended = subprocess.run(
@@ -103,16 +103,20 @@ class Host:
             )
         except subprocess.TimeoutExpired:
             seconds = limit.total_seconds()
-            return Outcome(None, f"{argv[0]} did not end within {seconds:g} s", timed_out=True)
+            return CommandResult(
+                None, f"{argv[0]} did not end within {seconds:g} s", timed_out=True
+            )
         except FileNotFoundError:
             if self.enter:
-                return Outcome(None, f"{self.enter[0]} is missing, so {argv[0]} cannot be reached")
-            return Outcome(None, f"{argv[0]} is not installed", missing=True)
+                return CommandResult(
+                    None, f"{self.enter[0]} is missing, so {argv[0]} cannot be reached"
+                )
+            return CommandResult(None, f"{argv[0]} is not installed", missing=True)
         except OSError as error:
-            return Outcome(None, f"{argv[0]} cannot be run: {error.strerror}")
+            return CommandResult(None, f"{argv[0]} cannot be run: {error.strerror}")
         if self.enter and ended.returncode == _NOT_FOUND:
-            return Outcome(None, f"{argv[0]} is not installed", missing=True)
-        return Outcome(ended.returncode, ended.stdout.decode(errors="replace").strip())
+            return CommandResult(None, f"{argv[0]} is not installed", missing=True)
+        return CommandResult(ended.returncode, ended.stdout.decode(errors="replace").strip())
 
     def read(self, path: str) -> str:
         """Return the text of a file there; empty when it cannot be read."""

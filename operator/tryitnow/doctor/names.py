@@ -21,7 +21,7 @@ class CheckName(StrEnum):
     SELINUX = "SELinux"
     CGROUPS = "cgroups"
     LIMITS = "resource limits"
-    GATE = "pod gate"
+    FIREWALL = "firewall"
     DIRECTORY = "checkpoint path"
     FREE_SPACE = "free space"
     STORAGE_SPACE = "storage space"

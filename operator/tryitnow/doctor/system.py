@@ -83,9 +83,9 @@ def _limits(facts: NodeFacts) -> Check:
 
 def _gate(facts: NodeFacts) -> Check:
     if facts.nft.ok:
-        return passed(CheckName.GATE, facts.nft.output.splitlines()[0])
+        return passed(CheckName.FIREWALL, facts.nft.output.splitlines()[0])
     return warned(
-        CheckName.GATE,
+        CheckName.FIREWALL,
         f"nft does not run ({tail(facts.nft)}): applications of several containers, with volumes "
         "or with afterRestore hooks cannot run here",
         install(facts, debian="nftables", fedora="nftables"),
@@ -116,17 +116,17 @@ def _directory(facts: NodeFacts) -> Check:
         return failed(name, f"{path} is not there and cannot be made", make)
     if not found.is_directory:
         return failed(name, f"{path} is no directory", "set CHECKPOINT_PATH to one")
-    mend = []
+    fix = []
     if found.owner != 0:
-        mend.append(f"`chown root:root {path}`")
+        fix.append(f"`chown root:root {path}`")
     if found.mode & _OPEN_TO_OTHERS:
-        mend.append(f"`chmod 0700 {path}`")
-    if mend:
+        fix.append(f"`chmod 0700 {path}`")
+    if fix:
         return failed(
             name,
             f"{path} is {found.mode:04o} and user {found.owner}'s; archives hold the "
             "application's memory, secrets included, and must be root's alone",
-            ", then ".join(mend),
+            ", then ".join(fix),
         )
     if not found.writable:
         return failed(name, f"{path} cannot be written to", f"`touch {path}/x` says why, as root")

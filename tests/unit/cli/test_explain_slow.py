@@ -83,12 +83,12 @@ def only(facts: Facts) -> Cause:
     ],
 )
 def test_the_step_that_took_longest_has_a_cause_and_a_mend(
-    slow: DemoInstance, name: str, mend: str
+    slow: DemoInstance, name: str, fix: str
 ) -> None:
     cause = only(Facts(slow, {}))
     assert cause.name == name
     assert "3.00 s" in cause.evidence
-    assert mend in cause.mend
+    assert fix in cause.fix
 
 
 def test_a_large_archive_is_the_cause_where_criu_reads_it() -> None:
@@ -104,7 +104,7 @@ def test_every_reason_of_a_cold_start_has_a_mend(reason: FallbackReason) -> None
     )
     first = causes(Facts(slow, {}))[0]
     assert f"{reason}: look" in first.evidence
-    assert first.mend
+    assert first.fix
 
 
 def test_a_node_that_cannot_restore_brings_its_doctors_remedy() -> None:
@@ -119,7 +119,7 @@ def test_a_node_that_cannot_restore_brings_its_doctors_remedy() -> None:
     agent = agent.model_copy(
         update={"status": agent.status.model_copy(update={"checks": (check,)})}
     )
-    assert causes(Facts(slow, {}, agent=agent))[0].mend == "CRIU: apt-get install criu"
+    assert causes(Facts(slow, {}, agent=agent))[0].fix == "CRIU: apt-get install criu"
 
 
 def test_a_cold_start_that_was_asked_for_is_no_failure() -> None:

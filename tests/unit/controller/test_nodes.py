@@ -205,9 +205,9 @@ def test_a_node_checkpoint_needs_room_for_what_is_unpacked_from_it_as_well() -> 
     packed = make_archive(size_bytes=GIB, unpacked_bytes=25 * GIB)
     checkpoint = make_checkpoint(serving=REVISION, archive=packed)
     small = make_state(make_agent("node-b", disk=25 * GIB))
-    roomy = make_state(make_agent("node-c", disk=26 * GIB))
+    spacious = make_state(make_agent("node-c", disk=26 * GIB))
     holder = make_node_checkpoint("node-a", archive=packed)
-    result = observe(checkpoint, holder, nodes=[OPEN, small, roomy])
+    result = observe(checkpoint, holder, nodes=[OPEN, small, spacious])
     assert [order.node_name for order in result.create] == ["node-c"]
     assert "node-b (is short of disk: it needs 26624 MiB)" in result.message
 
@@ -216,9 +216,9 @@ def test_a_node_checkpoint_goes_where_its_archive_has_room() -> None:
     large = make_archive(size_bytes=20 * GIB)
     checkpoint = make_checkpoint(serving=REVISION, archive=large)
     small = make_state(make_agent("node-b", disk=21 * GIB, disk_reserve=2 * GIB))
-    roomy = make_state(make_agent("node-c", disk=22 * GIB, disk_reserve=2 * GIB))
+    spacious = make_state(make_agent("node-c", disk=22 * GIB, disk_reserve=2 * GIB))
     result = observe(
-        checkpoint, make_node_checkpoint("node-a", archive=large), nodes=[OPEN, small, roomy]
+        checkpoint, make_node_checkpoint("node-a", archive=large), nodes=[OPEN, small, spacious]
     )
     assert [order.node_name for order in result.create] == ["node-c"]
     assert (
@@ -247,11 +247,11 @@ def test_a_node_checkpoint_that_is_on_its_way_is_not_taken_back_for_the_room_tha
 
 def test_a_build_goes_where_as_much_as_before_has_room() -> None:
     checkpoint = make_checkpoint(serving="before", archive=make_archive(size_bytes=20 * GIB))
-    small, roomy = (
+    small, spacious = (
         make_agent("node-a", disk=10 * GIB),
         make_agent("node-b", disk=30 * GIB, memory=1),
     )
-    states = [make_state(small), make_state(roomy)]
+    states = [make_state(small), make_state(spacious)]
     chosen = choose_builder(checkpoint, states, None)
     assert chosen is not None
     assert chosen.name == "node-b"

@@ -14,9 +14,9 @@ from tryitnow.api.archive import Versions
 from tryitnow.api.nodeagent import Check, Verdict
 from tryitnow.doctor import Examination, examine, versions
 from tryitnow.doctor.checks import CheckName, unanswered
-from tryitnow.doctor.patience import load as load_now
-from tryitnow.doctor.patience import patience
 from tryitnow.doctor.report import KEPT_LOOKS, can_run, criu_available, merge
+from tryitnow.doctor.timeouts import load as load_now
+from tryitnow.doctor.timeouts import timeouts_for
 from tryitnow.settings import agent_settings
 
 PASS, WARN, FAIL = Verdict.PASS, Verdict.WARN, Verdict.FAIL
@@ -27,7 +27,7 @@ SLOW: list[tuple[str, dict[str, Any]]] = [
     ("CRIU", {"criu": late("criu")}),
     ("criu check", {"criu_check": late("criu")}),
     ("network lock", {"iptables": late("iptables-restore")}),
-    ("pod gate", {"nft": late("nft")}),
+    ("firewall", {"nft": late("nft")}),
 ]
 
 
@@ -147,7 +147,7 @@ def test_of_several_slow_answers_each_is_counted_alone(node: Node) -> None:
     both = node.but(criu=late("criu"), nft=late("nft"))
     examination = merge(examined(node), examined(node.but(nft=late("nft"))))
     examination = merge(examination, examined(both))
-    assert dict(examination.unanswered) == {"CRIU": 1, "pod gate": 2}
+    assert dict(examination.unanswered) == {"CRIU": 1, "firewall": 2}
 
 
 def test_podman_counts_while_its_socket_accepts_with_all_that_only_it_tells(node: Node) -> None:
@@ -197,12 +197,12 @@ def test_versions_of_a_new_criu_are_taken_though_podman_is_busy(node: Node) -> N
 
 
 def test_each_look_without_an_answer_waits_longer_up_to_a_limit() -> None:
-    waits = [patience(None, looks).command.total_seconds() for looks in (0, 1, 2, 3, 1000)]
+    waits = [timeouts_for(None, looks).command.total_seconds() for looks in (0, 1, 2, 3, 1000)]
     assert waits == [5, 10, 20, 30, 30]
 
 
 def test_criu_check_and_podman_have_more_time_than_a_command() -> None:
-    first = patience(None, 0)
+    first = timeouts_for(None, 0)
     assert first.command < first.podman < first.criu_check
 
 
@@ -210,7 +210,7 @@ def test_criu_check_and_podman_have_more_time_than_a_command() -> None:
     ("load", "seconds"), [(0.0, 5), (0.3, 5), (1.0, 5), (2.0, 10), (3.5, 17.5), (200.0, 20)]
 )
 def test_a_busy_node_has_more_time_at_the_first_look(load: float, seconds: float) -> None:
-    assert patience(None, 0, load).command == timedelta(seconds=seconds)
+    assert timeouts_for(None, 0, load).command == timedelta(seconds=seconds)
 
 
 def test_the_load_of_this_machine_is_told_for_each_processor(
@@ -222,8 +222,8 @@ def test_the_load_of_this_machine_is_told_for_each_processor(
 
 
 def test_a_time_limit_of_the_settings_stays_as_it_is() -> None:
-    assert patience(timedelta(minutes=1), 0) == patience(timedelta(minutes=1), 9, load=9.0)
-    assert patience(timedelta(minutes=1), 0).command == timedelta(minutes=1)
+    assert timeouts_for(timedelta(minutes=1), 0) == timeouts_for(timedelta(minutes=1), 9, load=9.0)
+    assert timeouts_for(timedelta(minutes=1), 0).command == timedelta(minutes=1)
 
 
 async def test_an_examination_goes_on_from_the_last_one(
@@ -246,4 +246,8 @@ async def test_an_examination_goes_on_from_the_last_one(
     third = await examine(settings, second)
     assert first.checks == second.checks == third.checks
     assert third.unanswered == {"CRIU": 2}
-    assert asked == [patience(None, 0, 1.5), patience(None, 0, 1.5), patience(None, 1, 1.5)]
+    assert asked == [
+        timeouts_for(None, 0, 1.5),
+        timeouts_for(None, 0, 1.5),
+        timeouts_for(None, 1, 1.5),
+    ]

@@ -22,7 +22,7 @@ from tryitnow.doctor.checks import judge
 from tryitnow.doctor.facts import gather
 from tryitnow.doctor.host import Host, podmans_host
 from tryitnow.doctor.network import strays
-from tryitnow.doctor.patience import Patience
+from tryitnow.doctor.timeouts import Timeouts
 from tryitnow.settings import AgentSettings, agent_settings
 
 LIMIT = timedelta(seconds=5)
@@ -278,7 +278,7 @@ async def test_a_podman_that_listens_and_does_not_answer_is_busy(
             asked.wait(10)
 
     asked = threading.Event()
-    waits = Patience(
+    waits = Timeouts(
         command=timedelta(seconds=5), podman=timedelta(seconds=0.1), criu_check=timedelta(seconds=5)
     )
     with socketserver.ThreadingUnixStreamServer(str(tmp_path / "podman.sock"), Handler) as server:
@@ -295,7 +295,7 @@ async def test_criu_check_has_more_time_than_a_version(
     settings: MakeSettings, bare_host: Host, program: PutProgram
 ) -> None:
     program("criu", 'case "$1" in check) exec /bin/sleep 1;; *) exec /bin/sleep 30;; esac')
-    waits = Patience(
+    waits = Timeouts(
         command=timedelta(seconds=0.1),
         podman=timedelta(seconds=5),
         criu_check=timedelta(seconds=5),
@@ -404,7 +404,7 @@ async def test_whether_the_runtime_has_libcriu(
     program("ldconfig", ldconfig)
     program("ldd", ldd)
     command = timedelta(seconds=5 if has_it is not None else 0.3)
-    waits = Patience(command=command, podman=LIMIT, criu_check=LIMIT)
+    waits = Timeouts(command=command, podman=LIMIT, criu_check=LIMIT)
     assert (await gather(settings(), bare_host, waits)).libcriu is has_it
 
 

@@ -27,7 +27,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.controller.agents import AgentStore
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
-from tryitnow.controller.states import states
+from tryitnow.controller.gauges import gauges
 
 CLOCK = Clock()
 SHOP = {"namespace": "default", "checkpoint": "shop"}
@@ -36,7 +36,7 @@ SHOP = {"namespace": "default", "checkpoint": "shop"}
 @pytest.fixture
 def cluster() -> Cluster:
     cluster = Cluster(agents=AgentStore(CLOCK), listed=True)
-    cluster.metrics.read_from(lambda: states(cluster, NOW))
+    cluster.metrics.read_from(lambda: gauges(cluster, NOW))
     return cluster
 
 

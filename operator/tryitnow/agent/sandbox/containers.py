@@ -21,7 +21,7 @@ from tryitnow.agent.sandbox.secrets import Redacted, Sources, printable, secrets
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
 from tryitnow.api.template import Container, InitContainer, StartupProbe
-from tryitnow.background import all_together, in_thread
+from tryitnow.background import gather_results, in_thread
 from tryitnow.podman.client import NewContainer, Podman
 from tryitnow.podman.errors import ExecTimeoutError, NodeLimitError, PodmanError
 
@@ -145,7 +145,7 @@ class Containers:
             own = await begin(container)
             await self._wait_started(sandbox, container, own, sources.redacted)
 
-        await all_together(begin_and_wait(c) for c in definition.template.containers)
+        await gather_results(begin_and_wait(c) for c in definition.template.containers)
 
     async def start_again(
         self,
@@ -188,7 +188,7 @@ class Containers:
         sidecars = [c for c in definition.template.init_containers if c.is_sidecar]
         for container in sidecars:
             await begin(container)
-        await all_together(begin(container) for container in definition.template.containers)
+        await gather_results(begin(container) for container in definition.template.containers)
 
     async def _set_name(self, sandbox: Sandbox, host: str) -> None:
         try:
@@ -229,7 +229,7 @@ class Containers:
         """
         await in_thread(self.hosts.set_name, sandbox.pid, host)
         own_names = sandbox.containers(name, definition)
-        await all_together(self._write_host_of(own, host) for own in own_names.values())
+        await gather_results(self._write_host_of(own, host) for own in own_names.values())
 
     async def _write_host_of(self, own: str, host: str) -> None:
         await self._write_host(own, await self.podman.pid_of(own), host)

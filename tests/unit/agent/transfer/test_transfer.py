@@ -23,7 +23,7 @@ from tryitnow.agent.errors import ArchiveMissingError, NodeShortError
 from tryitnow.agent.storage.archives import ArchiveName, ArchiveStore
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate, trust_only
-from tryitnow.agent.transfer.client import Fetcher, FetchError, Patience
+from tryitnow.agent.transfer.client import Fetcher, FetchError, Timeouts
 from tryitnow.agent.transfer.server import TransferServer
 from tryitnow.api.definition import Compression
 from tryitnow.api.limits import DISK_FULL
@@ -611,7 +611,7 @@ async def test_a_source_that_drips_is_left_for_the_next(
         return answer
 
     good = await add_peer("node-c")
-    hasty = replace(fetcher, patience=Patience(rate_window_seconds=0.2))
+    hasty = replace(fetcher, timeouts=Timeouts(rate_window_seconds=0.2))
     async with evil_peer(drip) as evil, asyncio.timeout(5):
         await fetch_from(hasty, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
@@ -628,7 +628,7 @@ async def test_a_source_that_falls_silent_is_left_for_the_next(
         return answer
 
     good = await add_peer("node-c")
-    hasty = replace(fetcher, patience=Patience(silence_seconds=0.2))
+    hasty = replace(fetcher, timeouts=Timeouts(silence_seconds=0.2))
     async with evil_peer(silent) as evil, asyncio.timeout(5):
         await fetch_from(hasty, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)

@@ -259,9 +259,9 @@ async def test_a_podman_that_hangs_does_not_make_the_node_silent(
 async def test_an_agent_that_ends_gets_nothing_new_until_the_next_one_reports(
     node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: ServerCertificate
 ) -> None:
-    await reporter.say_goodbye()  # before it said that it is there
+    await reporter.report_stopping()  # before it said that it is there
     await reporter.report()
-    await reporter.say_goodbye()
+    await reporter.report_stopping()
     agent = await reported(kubernetes)
     assert agent.can_restore(now()), "what is there stays as it is"
     assert not agent.can_take(now())
@@ -274,7 +274,7 @@ async def test_an_agent_ends_though_the_api_server_is_away(
 ) -> None:
     await reporter.report()
     kubernetes.is_down = True
-    await reporter.say_goodbye()
+    await reporter.report_stopping()
     assert "cannot say that this agent ends" in caplog.text
 
 

@@ -15,7 +15,7 @@ from tests.unit.metrics.scrape import Scrape, scrape
 from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.agent.upkeep.memory import available_memory_bytes
-from tryitnow.agent.upkeep.metrics import states
+from tryitnow.agent.upkeep.metrics import gauges
 from tryitnow.agent.upkeep.watch import NodeWatch, ended
 from tryitnow.api.archive import Versions
 from tryitnow.api.demoinstance import DemoInstancePhase
@@ -112,7 +112,7 @@ def told(shop: Shop) -> Scrape:
 
 @pytest.fixture
 def measured(shop: Shop) -> Shop:
-    shop.node.metrics.read_from(lambda: states(shop.node))
+    shop.node.metrics.read_from(lambda: gauges(shop.node))
     return shop
 
 

@@ -36,7 +36,7 @@ from tryitnow.metrics.cluster import (
 from tryitnow.metrics.instruments import Reading
 
 
-def states(cluster: Cluster, at: datetime) -> Iterator[Reading]:
+def gauges(cluster: Cluster, at: datetime) -> Iterator[Reading]:
     """Read the cluster's state from the views; nothing before all of it is known.
 
     Half of a cluster would look like a cluster with missing NodeCheckpoints and lost nodes.
