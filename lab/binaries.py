@@ -132,8 +132,8 @@ def _go_tools() -> Path:
 def module_files(module: Path, name: str) -> Path:
     """Where Go keeps the unpacked sources of a module that a go.mod of ours requires."""
     _require_go(name)
-    told = run("go", "mod", "download", "-json", name, cwd=module)
-    return Path(json.loads(told)["Dir"])
+    reported = run("go", "mod", "download", "-json", name, cwd=module)
+    return Path(json.loads(reported)["Dir"])
 
 
 def _require_go(what: str) -> None:

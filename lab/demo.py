@@ -46,7 +46,7 @@ def show(cluster: Cluster) -> None:
         status = _wait(cluster, instance, current, _INSTANCE_WITHIN_S)
     title = _title(status["url"])
     builder = _builder(cluster, checkpoint)
-    _tell(cluster, instance, status, title, builder)
+    _print_result(cluster, instance, status, title, builder)
     if status["startedBy"] != "Restore":
         why = status.get("fallbackReason", "no reason given")
         raise LabError(f"The demo was started cold ({why}): `python -m lab exec node-1 -- "
@@ -55,8 +55,8 @@ def show(cluster: Cluster) -> None:
 
 def _apply(cluster: Cluster, file: Path) -> Found:
     say(f"$ kubectl apply -f {file}")
-    told = cluster.kubectl("apply", "--output=json", f"--filename={CHECKOUT / file}")
-    applied: Found = json.loads(told.stdout)
+    reported = cluster.kubectl("apply", "--output=json", f"--filename={CHECKOUT / file}")
+    applied: Found = json.loads(reported.stdout)
     return applied
 
 
@@ -123,7 +123,9 @@ def _title(url: str) -> str:
     return html.unescape(found[1].strip()) if found else f"{len(page)} bytes without a title"
 
 
-def _tell(cluster: Cluster, instance: Found, status: Found, title: str, builder: str) -> None:
+def _print_result(
+    cluster: Cluster, instance: Found, status: Found, title: str, builder: str
+) -> None:
     name = "" if cluster.lab.name == "demo" else f" --name {cluster.lab.name}"
     demo = instance["metadata"]["name"]
     timings = ", ".join(f"{step_} {took}" for step_, took in status.get("timings", {}).items())

@@ -60,7 +60,7 @@ class Kubelet:
                 listed = self._api.get("/api/v1/pods") or {"items": [], "metadata": {}}
                 kubelet_api.withdraw_others(self._lab, listed["items"])
                 for pod in listed["items"]:
-                    self._try_to_look_at(pod, listed["items"])
+                    self._try_to_sync(pod, listed["items"])
                 self._api.wait_for_change(
                     "/api/v1/pods", listed["metadata"]["resourceVersion"], _RESYNC_S
                 )
@@ -69,11 +69,11 @@ class Kubelet:
                 _log(str(error))
                 time.sleep(_RESYNC_S)
 
-    def _try_to_look_at(self, pod: Pod, beside: list[Pod]) -> None:
+    def _try_to_sync(self, pod: Pod, beside: list[Pod]) -> None:
         """Look at one Pod; what is wrong with it keeps no other waiting."""
         uid = pod["metadata"]["uid"]
         try:
-            self._look_at(pod, beside)
+            self._sync(pod, beside)
         except LabError as error:
             # Such as somebody else's Pod, which stays Pending.
             if self._refused.get(uid) != str(error):
@@ -82,7 +82,7 @@ class Kubelet:
         else:
             self._refused.pop(uid, None)
 
-    def _look_at(self, pod: Pod, beside: list[Pod]) -> None:
+    def _sync(self, pod: Pod, beside: list[Pod]) -> None:
         metadata = pod["metadata"]
         if metadata.get("deletionTimestamp"):
             self._end(pod)

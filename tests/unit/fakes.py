@@ -585,7 +585,7 @@ class FakePodman(Podman):
         """Have a container end."""
         running = self._containers[name]
         running.state = replace(running.state, running=False, exit_code=exit_code, pid=0)
-        self._tell(running.state, EventAction.DIED)
+        self._emit(running.state, EventAction.DIED)
 
     def add(self, state: ContainerState) -> None:
         """Have a container that somebody else made; it does not listen."""
@@ -648,12 +648,12 @@ class FakePodman(Podman):
         msg = f'no container with name or ID "{name}" found: no such container'
         raise NoSuchContainerError(msg)
 
-    def _tell(self, state: ContainerState, action: EventAction) -> None:
+    def _emit(self, state: ContainerState, action: EventAction) -> None:
         code = state.exit_code if action is EventAction.DIED else None
         event = ContainerEvent(state.name, state.id, action, exit_code=code)
-        for prefix, actions, told in self._followers:
+        for prefix, actions, reported in self._followers:
             if action in actions and state.name.startswith(prefix):
-                told.add(event)
+                reported.add(event)
 
     def _make(self, name: str, new: NewContainer) -> _Running:
         if name in self._containers or name in self.ghosts:
@@ -872,7 +872,7 @@ class FakePodman(Podman):
             del self._containers[running.state.name]
             running.state = replace(running.state, name=new_name)
             self._containers[new_name] = running
-            self._tell(running.state, EventAction.RENAMED)
+            self._emit(running.state, EventAction.RENAMED)
 
         await self._do("rename", name, work)
 
@@ -903,7 +903,7 @@ class FakePodman(Podman):
             await running.runner.cleanup()
         if running.home is not None:
             shutil.rmtree(running.home)
-        self._tell(running.state, EventAction.REMOVED)
+        self._emit(running.state, EventAction.REMOVED)
 
     async def inspect(self, name: str) -> ContainerState | None:
         async def work() -> ContainerState | None:

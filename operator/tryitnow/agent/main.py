@@ -249,7 +249,7 @@ async def run(settings: AgentSettings) -> None:
             asyncio.create_task(reporter.keep_asking_podman()),
             asyncio.create_task(reporter.keep_examining()),
             asyncio.create_task(_keep_collecting(node, missing)),
-            *(asyncio.create_task(work) for work in _looks(node, demo_watch)),
+            *(asyncio.create_task(work) for work in _periodic_work(node, demo_watch)),
         ]
         logger.info("agent of %s: %s", node.name, node.health.current.criu_message or "CRIU works")
         try:
@@ -285,14 +285,14 @@ async def _adopt_running(node: Node) -> None:
 
 
 async def _keep_collecting(node: Node, missing: list[str]) -> None:
-    async def look() -> None:
+    async def resync() -> None:
         await collect(node)
         if LISTED in missing:
             missing.remove(LISTED)
 
     await run_periodically(
         "compare the node with the cluster",
-        look,
+        resync,
         # A cluster that has just got our kinds does not list them yet: the first look is not put
         # off for as long as the later ones.
         pause_seconds=lambda: FIRST_AGAIN_SECONDS if LISTED in missing else EVERY_SECONDS,
@@ -300,7 +300,7 @@ async def _keep_collecting(node: Node, missing: list[str]) -> None:
     )
 
 
-def _looks(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
+def _periodic_work(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
     """Return what is done again and again."""
     watched = NodeWatch(node)
     return [
@@ -311,20 +311,20 @@ def _looks(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]
             expected=_EXPECTED,
         ),
         run_periodically(
-            "look at the containers",
-            watched.look_at_containers,
+            "check the containers",
+            watched.check_containers,
             pause_seconds=lambda: PODMAN_EVERY_SECONDS,
             expected=_EXPECTED,
         ),
         run_periodically(
-            "look at the archives",
-            watched.look_at_files,
+            "check the archives",
+            watched.check_files,
             pause_seconds=lambda: FILES_EVERY_SECONDS,
             expected=_EXPECTED,
         ),
         run_periodically(
-            "look at Podman's network",
-            watched.look_at_network,
+            "check Podman's network",
+            watched.check_network,
             pause_seconds=lambda: PODMAN_EVERY_SECONDS,
             expected=_EXPECTED,
         ),

@@ -27,8 +27,8 @@ def confirm_storage(*, node: str, yes: bool, context: str | None) -> None:
     mounted.
     """
     with translate_errors():
-        told = asyncio.run(_confirm(node, context, asks=not yes))
-    click.echo(told)
+        result = asyncio.run(_confirm(node, context, asks=not yes))
+    click.echo(result)
 
 
 async def _confirm(node: str, context: str | None, *, asks: bool) -> str:

@@ -147,7 +147,7 @@ class _Progress:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._said = ""
+        self._message = ""
 
     def show(self, instance: DemoInstance) -> None:
         ready = find_condition(instance.status.conditions, "Ready")
@@ -156,8 +156,8 @@ class _Progress:
             if ready
             else f"created {instance.key}"
         )
-        if text != self._said:
-            self._said = text
+        if text != self._message:
+            self._message = text
             _say(f"{time.monotonic() - self._began:6.2f} s  {text}")
 
 

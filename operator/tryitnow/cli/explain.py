@@ -129,8 +129,8 @@ def _as_text(facts: Facts) -> str:
     rows = [_row(step, facts.elsewhere.get(step.name)) for step in _rows(facts)]
     compared = table(["STEP", "TOOK", "P50", "P95", "SLOWER THAN", "OF"], rows)
     found = causes(facts)
-    told = "\n\n".join(_told(cause) for cause in found) or "Nothing stands out."
-    return "\n\n".join([head, compared, told])
+    reported = "\n\n".join(_described(cause) for cause in found) or "Nothing stands out."
+    return "\n\n".join([head, compared, reported])
 
 
 def _row(step: Step, others: Distribution | None) -> list[str | None]:
@@ -148,7 +148,7 @@ def _row(step: Step, others: Distribution | None) -> list[str | None]:
     ]
 
 
-def _told(cause: Cause) -> str:
+def _described(cause: Cause) -> str:
     return f"{cause.name}: {cause.evidence}\n  → {cause.fix}"
 
 
@@ -159,7 +159,7 @@ def _as_json(facts: Facts) -> dict[str, Any]:
         "fallbackReason": facts.demo.status.fallback_reason,
         "steps": [_step_json(step, facts.elsewhere.get(step.name)) for step in _rows(facts)],
         "causes": [
-            {"name": cause.name, "evidence": cause.evidence, "mend": cause.fix}
+            {"name": cause.name, "evidence": cause.evidence, "fix": cause.fix}
             for cause in causes(facts)
         ],
     }

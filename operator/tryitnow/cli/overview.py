@@ -54,7 +54,7 @@ class Overview:
         return sorted(self.demos, key=created, reverse=True)
 
 
-async def look(kubernetes: KubernetesApi, namespace: str, at: datetime) -> Overview:
+async def collect(kubernetes: KubernetesApi, namespace: str, at: datetime) -> Overview:
     """Look at a namespace ("" for all) and at all nodes.
 
     Raises:

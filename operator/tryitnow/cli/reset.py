@@ -74,6 +74,8 @@ async def _wait(
                     return demo.status.url
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        told = f"{ready.reason}: {ready.message}" if ready is not None else "nothing is known of it"
-        msg = f"demo {demo.key} is not ready: {told}"
+        reported = (
+            f"{ready.reason}: {ready.message}" if ready is not None else "nothing is known of it"
+        )
+        msg = f"demo {demo.key} is not ready: {reported}"
         raise CommandFailedError(msg, FAILED) from None

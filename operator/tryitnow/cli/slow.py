@@ -173,8 +173,8 @@ def _cold(facts: Facts) -> Iterator[Cause]:
 
 def _remedies(agent: NodeAgent | None) -> str:
     failed = [c for c in agent.status.checks if c.verdict is Verdict.FAIL] if agent else []
-    told = "; ".join(f"{c.name}: {c.remedy or c.found}" for c in failed)
-    return told or "`tryitnow doctor` on the node says what it lacks, and how to mend it"
+    reported = "; ".join(f"{c.name}: {c.remedy or c.found}" for c in failed)
+    return reported or "`tryitnow doctor` on the node says what it lacks, and how to mend it"
 
 
 def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:

@@ -35,7 +35,7 @@ class Story:
     """None where they may not be read."""
 
 
-async def tell(
+async def collect(
     kubernetes: KubernetesApi, models: list[type[Resource]], key: Key, at: datetime
 ) -> Story:
     """Find the first object of that name, and what was told about it.
@@ -116,8 +116,8 @@ def _head(resource: Resource, at: datetime) -> Iterator[str]:
             if status.started_by:
                 yield f"  started by {status.started_by}"
             if status.fallback_reason:
-                told = f"  cold because {status.fallback_reason}: {status.fallback_message}"
-                yield _wrapped(told, "", "    ")
+                reported = f"  cold because {status.fallback_reason}: {status.fallback_message}"
+                yield _wrapped(reported, "", "    ")
             if status.expires_at:
                 yield f"  expires at {status.expires_at:%Y-%m-%d %H:%M:%S} UTC"
         case Checkpoint(status=status):

@@ -88,8 +88,8 @@ def bind(
     }
     feasible = [state for state in open_ if state.name not in unfit]
     if not feasible:
-        said = ", ".join(f"{node} {why}" for node, why in unfit.items())
-        return Unbound("NoRoom", f"no selected node has room ({said}); waiting for one to end")
+        reasons = ", ".join(f"{node} {why}" for node, why in unfit.items())
+        return Unbound("NoRoom", f"no selected node has room ({reasons}); waiting for one to end")
     on_crash = instance.spec.on_crash or checkpoint.spec.on_crash
     builders = {
         node_checkpoint.spec.node_name

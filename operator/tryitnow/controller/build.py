@@ -95,15 +95,15 @@ def plan_build(observed: Observed) -> Build:
             events.append(PlannedEvent(failure.reason, note, is_warning=True))
     if building or any(node_checkpoint.is_deleting for node_checkpoint in mine):
         waiting = "waiting until the leftovers of an earlier build are removed"
-        told = _after_failure(observed, failures, tuple(failed), tuple(events))
-        return told or Build(reason="CleaningUp", message=waiting)
+        result = _after_failure(observed, failures, tuple(failed), tuple(events))
+        return result or Build(reason="CleaningUp", message=waiting)
     # Nodes that fetch have no source any more.
     leftovers = tuple(mine)
     is_paused = failures.retry_at is not None and failures.retry_at > observed.at
     if failures.is_final or is_paused:
-        told = _after_failure(observed, failures, leftovers)
-        if told is not None:
-            return told
+        result = _after_failure(observed, failures, leftovers)
+        if result is not None:
+            return result
     return _order(observed, failures, leftovers)
 
 

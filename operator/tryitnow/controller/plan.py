@@ -81,9 +81,9 @@ class Plan:
     @property
     def message(self) -> str:
         """Why it stands there, in a sentence."""
-        said = self.distribution.message if self.serving.is_wanted else self.build.message
-        refused = [str(refusal) for refusal in self.refused if str(refusal) not in said]
-        return "\n".join([said, *refused])
+        text = self.distribution.message if self.serving.is_wanted else self.build.message
+        refused = [str(refusal) for refusal in self.refused if str(refusal) not in text]
+        return "\n".join([text, *refused])
 
 
 def plan(observed: Observed) -> Plan:

@@ -50,7 +50,7 @@ def plan_pool(observed: Observed, serving: Serving) -> WarmSandboxes:
     waiting = [
         node_checkpoint for node_checkpoint in good if node_checkpoint.spec.node_name in wanted
     ]
-    said = sorted(
+    reasons = sorted(
         node_checkpoint.status.warm_message
         for node_checkpoint in waiting
         if node_checkpoint.status.warm_message
@@ -58,7 +58,7 @@ def plan_pool(observed: Observed, serving: Serving) -> WarmSandboxes:
     return WarmSandboxes(
         updates=tuple(updates),
         ready=sum(node_checkpoint.status.warm_ready for node_checkpoint in waiting),
-        message="; ".join(said) or None,
+        message="; ".join(reasons) or None,
     )
 
 

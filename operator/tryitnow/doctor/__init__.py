@@ -28,8 +28,8 @@ async def examine(settings: AgentSettings, previous: Examination | None = None) 
             one gets no answer, and each examination in a row waits longer.
 
     """
-    looks = max(previous.unanswered.values(), default=0) if previous else 0
-    facts = await gather(settings, waits=timeouts_for(settings.doctor_timeout, looks, load()))
+    attempts = max(previous.unanswered.values(), default=0) if previous else 0
+    facts = await gather(settings, waits=timeouts_for(settings.doctor_timeout, attempts, load()))
     checks, late = judge(facts), unanswered(facts)
     current = Examination(
         checks=checks,

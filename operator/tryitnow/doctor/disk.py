@@ -44,7 +44,7 @@ class DirectoryFacts:
     """How many archives lie in it."""
 
 
-def look_at_directory(path: Path) -> DirectoryFacts:
+def examine_directory(path: Path) -> DirectoryFacts:
     """Look at the checkpoint directory. Never raises."""
     problem = ""
     found: os.stat_result | None = None
@@ -67,7 +67,7 @@ def look_at_directory(path: Path) -> DirectoryFacts:
     )
 
 
-def look_at_disk(path: Path, root: Path = Path("/")) -> DiskFacts | None:
+def examine_disk(path: Path, root: Path = Path("/")) -> DiskFacts | None:
     """Look at the file system of a path, or of where it would be; None where that is impossible.
 
     Args:

@@ -13,11 +13,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from tryitnow.doctor.cpu import cpu_features
-from tryitnow.doctor.disk import DirectoryFacts, DiskFacts, look_at_directory, look_at_disk
+from tryitnow.doctor.disk import DirectoryFacts, DiskFacts, examine_directory, examine_disk
 from tryitnow.doctor.host import CommandResult, Host, podmans_host
-from tryitnow.doctor.kernel import KernelFacts, look_at_kernel
-from tryitnow.doctor.mounts import MountFacts, look_at_mounts
-from tryitnow.doctor.network import NetworkFacts, look_at_network, seen_twice, strays
+from tryitnow.doctor.kernel import KernelFacts, examine_kernel
+from tryitnow.doctor.mounts import MountFacts, examine_mounts
+from tryitnow.doctor.network import NetworkFacts, examine_network, seen_twice, strays
 from tryitnow.doctor.podman import PodmanFacts, ask_podman, list_containers
 from tryitnow.doctor.timeouts import Timeouts, timeouts_for
 from tryitnow.settings import AgentSettings
@@ -122,7 +122,7 @@ async def gather(
     async def command(*argv: str, limit: timedelta = wait.command) -> CommandResult:
         return await asyncio.to_thread(node.run, *argv, limit=limit)
 
-    answer, told, here = await asyncio.gather(
+    answer, results, here = await asyncio.gather(
         asyncio.to_thread(ask_podman, settings.podman.socket, wait.podman),
         asyncio.gather(
             command("podman", "--version"),
@@ -132,21 +132,21 @@ async def gather(
             command("iptables-restore", "--version"),
             command("nft", "--version"),
         ),
-        asyncio.to_thread(_look_here, node, settings.checkpoint_path, ports),
+        asyncio.to_thread(_examine_node, node, settings.checkpoint_path, ports),
     )
     podman = answer.facts
-    podman_command, criu, criu_check, iptables, nft = told
+    podman_command, criu, criu_check, iptables, nft = results
     directory, disk, limits, network, mounts = here
     if podman and strays(network.conmons, podman.container_ids):
         # Containers come and go while one looks: listed after the first look, before the second.
         ids = await asyncio.to_thread(list_containers, settings.podman.socket, wait.podman)
         podman = replace(podman, container_ids=ids)
-        network = seen_twice(network, await asyncio.to_thread(look_at_network, node, ports))
+        network = seen_twice(network, await asyncio.to_thread(examine_network, node, ports))
     runtime = podman.runtime_path if podman else ""
     runtime_checkpoint, libcriu, storage = await asyncio.gather(
         command(runtime or "crun", "checkpoint", "--help"),
         asyncio.to_thread(_has_libcriu, node, runtime, wait.command),
-        asyncio.to_thread(_look_at_storage, node, podman),
+        asyncio.to_thread(_examine_storage, node, podman),
     )
     return NodeFacts(
         wanted=Wanted(
@@ -186,22 +186,22 @@ async def gather(
     )
 
 
-def _look_here(
+def _examine_node(
     host: Host, checkpoint_path: Path, ports: range
 ) -> tuple[DirectoryFacts, DiskFacts | None, KernelFacts, NetworkFacts, MountFacts]:
     return (
-        look_at_directory(checkpoint_path),
-        look_at_disk(checkpoint_path),
-        look_at_kernel(host),
-        look_at_network(host, ports),
-        look_at_mounts(host, checkpoint_path.parent),
+        examine_directory(checkpoint_path),
+        examine_disk(checkpoint_path),
+        examine_kernel(host),
+        examine_network(host, ports),
+        examine_mounts(host, checkpoint_path.parent),
     )
 
 
-def _look_at_storage(host: Host, podman: PodmanFacts | None) -> DiskFacts | None:
+def _examine_storage(host: Host, podman: PodmanFacts | None) -> DiskFacts | None:
     if podman is None or not podman.storage_path:
         return None
-    return look_at_disk(Path(podman.storage_path), host.root)
+    return examine_disk(Path(podman.storage_path), host.root)
 
 
 def _has_libcriu(host: Host, runtime: str, limit: timedelta) -> bool | None:

@@ -89,7 +89,7 @@ class KernelFacts:
     """Ports among those that no connection begins at."""
 
 
-def look_at_kernel(host: Host) -> KernelFacts:
+def examine_kernel(host: Host) -> KernelFacts:
     """Read the limits. Never raises."""
     return KernelFacts(
         memory=_memory(host),

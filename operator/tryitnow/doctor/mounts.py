@@ -43,7 +43,7 @@ class MountFacts:
     """Whether SELinux refuses; None where it is off."""
 
 
-def look_at_mounts(host: Host, data: Path) -> MountFacts:
+def examine_mounts(host: Host, data: Path) -> MountFacts:
     """Look at the mounts. Never raises."""
     mountinfo = host.read_of_podman("mountinfo")
     # A Pod has no selinuxfs, though the node has one.

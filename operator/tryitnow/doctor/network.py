@@ -59,7 +59,7 @@ class NetworkFacts:
     """Networks of the CNI configuration that the node's Pods get their addresses by."""
 
 
-def look_at_network(host: Host, ports: range) -> NetworkFacts:
+def examine_network(host: Host, ports: range) -> NetworkFacts:
     """Look at the node's network. Never raises."""
     return NetworkFacts(
         listeners=tuple(_listeners(host, ports)),

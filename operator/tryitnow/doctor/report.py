@@ -12,7 +12,7 @@ from tryitnow.doctor.examination import Examination
 from tryitnow.doctor.names import ESSENTIAL, NODE_LIMITS, OF_PODMAN, CheckName
 from tryitnow.doctor.verdicts import worst
 
-KEPT_LOOKS = 5
+KEPT_ANSWERS = 5
 """How many examinations in a row may get no answer before what was known counts no more."""
 
 _NOT_EXAMINED = "the node has not been examined yet"
@@ -27,30 +27,30 @@ _GLUE = "\N{NO-BREAK SPACE}"
 def merge(previous: Examination, current: Examination) -> Examination:
     """Return what is known after an examination: a slow answer is no other answer.
 
-    Where the current one got no answer in time, the previous verdict stays for KEPT_LOOKS
+    Where the current one got no answer in time, the previous verdict stays for KEPT_ANSWERS
     examinations. Podman's stays for as long as its socket accepts connections; whether it hangs is
     asked elsewhere, every few seconds.
     """
-    looks = {name: previous.unanswered.get(name, 0) + 1 for name in current.unanswered}
+    attempts = {name: previous.unanswered.get(name, 0) + 1 for name in current.unanswered}
     known = {check.name: check for check in previous.checks if check.name not in previous.busy}
     kept = {
         name
-        for name, count in looks.items()
-        if name in known and (count <= KEPT_LOOKS or name == CheckName.PODMAN)
+        for name, count in attempts.items()
+        if name in known and (count <= KEPT_ANSWERS or name == CheckName.PODMAN)
     }
     podman_kept = CheckName.PODMAN in kept
     checks = {check.name: check for check in current.checks}
     checks |= {name: known[name] for name in kept}
     if podman_kept:
-        told = OF_PODMAN & known.keys() - checks.keys()
-        checks |= {name: known[name] for name in told}
+        reported = OF_PODMAN & known.keys() - checks.keys()
+        checks |= {name: known[name] for name in reported}
     order = list(CheckName)
     return replace(
         current,
         checks=tuple(sorted(checks.values(), key=lambda check: order.index(CheckName(check.name)))),
         versions=current.versions.model_copy(update=_kept_versions(previous, kept)),
         selinux=previous.selinux if podman_kept else current.selinux,
-        unanswered=looks,
+        unanswered=attempts,
         busy=current.busy - kept,
     )
 
@@ -88,8 +88,8 @@ def criu_available(checks: Sequence[Check]) -> tuple[bool, str]:
     if failed:
         # Who switched it off need not hear what else there would be to mend.
         return False, _reasons(switched_off or failed)
-    told = (CheckName.CRIU_VERSION, CheckName.RUNTIME)
-    return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name in told)
+    reported = (CheckName.CRIU_VERSION, CheckName.RUNTIME)
+    return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name in reported)
 
 
 def can_take(checks: Sequence[Check]) -> tuple[bool, str]:

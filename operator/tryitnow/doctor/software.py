@@ -122,9 +122,9 @@ def _runtime(facts: NodeFacts, podman: PodmanFacts) -> Check:
     if runtime == "crun" and "+CRIU" not in podman.runtime_version:
         return failed(name, f"{found}, built without CRIU (no +CRIU in `crun --version`)", crun)
     if not facts.runtime_checkpoint.ok:
-        said = tail(facts.runtime_checkpoint)
+        text = tail(facts.runtime_checkpoint)
         return failed(
-            name, f"{found} cannot checkpoint: `{runtime} checkpoint --help`: {said}", crun
+            name, f"{found} cannot checkpoint: `{runtime} checkpoint --help`: {text}", crun
         )
     if runtime == "crun" and not facts.libcriu:
         # Neither +CRIU nor `checkpoint --help` tells: crun loads it at the checkpoint.

@@ -26,7 +26,7 @@ def system(facts: NodeFacts) -> Iterator[Check]:
         yield _selinux(facts, facts.podman)
     yield _cgroups(facts)
     yield _limits(facts)
-    yield _gate(facts)
+    yield _firewall(facts)
     if not (facts.directory.problem and facts.user != 0):
         yield _directory(facts)
 
@@ -81,7 +81,7 @@ def _limits(facts: NodeFacts) -> Check:
     )
 
 
-def _gate(facts: NodeFacts) -> Check:
+def _firewall(facts: NodeFacts) -> Check:
     if facts.nft.ok:
         return passed(CheckName.FIREWALL, facts.nft.output.splitlines()[0])
     return warned(

@@ -97,12 +97,12 @@ def _telling(lines: Iterator[str]) -> CRIULog:
     warnings: dict[str, None] = {}
     last: deque[str] = deque(maxlen=FIRST_LINES + LAST_LINES)
     for line in lines:
-        said = _PREFIX.sub("", line)
-        if said.startswith("Error"):
-            errors[said] = None
-        elif said.startswith("Warn"):
-            warnings[said] = None
-        last.append(said)
+        text = _PREFIX.sub("", line)
+        if text.startswith("Error"):
+            errors[text] = None
+        elif text.startswith("Warn"):
+            warnings[text] = None
+        last.append(text)
     return CRIULog(tuple(errors) or tuple(last), tuple(warnings))
 
 

@@ -113,7 +113,7 @@ class Events(Calls):
 
         """
         loop = asyncio.get_running_loop()
-        told, begun = ContainerEvents(), asyncio.Event()
+        reported, begun = ContainerEvents(), asyncio.Event()
         params = {
             "stream": True,
             "filters": json.dumps({"type": ["container"], "event": [*map(str, actions)]}),
@@ -128,17 +128,17 @@ class Events(Calls):
                 for line in answer.iter_lines():
                     event = _event(json.loads(line))
                     if event.is_infra or event.name.startswith(prefix):
-                        loop.call_soon_threadsafe(told.add, event)
+                        loop.call_soon_threadsafe(reported.add, event)
 
         session = Session(self._socket)
         work = self._submit(self._slow, session, call)
-        work.add_done_callback(told.end)
+        work.add_done_callback(reported.end)
         work.add_done_callback(lambda _: begun.set())
         try:
             await self._wait_for(begun)
             if work.done():
                 work.result()  # raises what kept it from telling
-            yield told
+            yield reported
         finally:
             session.hang_up()
             await ended(work)
@@ -152,10 +152,10 @@ class Events(Calls):
             raise PodmanBusyError(msg) from error
 
 
-def _event(said: dict[str, Any]) -> ContainerEvent:
-    actor = said["Actor"]
+def _event(text: dict[str, Any]) -> ContainerEvent:
+    actor = text["Actor"]
     attributes = actor["Attributes"]
-    action = EventAction(said["Action"])
+    action = EventAction(text["Action"])
     infra = _INFRA.fullmatch(attributes["name"])
     # Labels of the container stand beside Podman's own words, and one may have this very name:
     # only where a container died does Podman always set its own in that place.

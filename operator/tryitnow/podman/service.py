@@ -62,10 +62,10 @@ class Service(Calls):
         """Ask the service about itself. Slow: it takes the lock of each container."""
 
         def call(api: Any) -> ServiceInfo:  # noqa: ANN401
-            said = ask(api, "/info")
-            host, store = said["host"], said["store"]
+            text = ask(api, "/info")
+            host, store = text["host"], text["store"]
             return ServiceInfo(
-                version=said["version"]["Version"],
+                version=text["version"]["Version"],
                 graph_root=Path(store["graphRoot"]),
                 run_root=Path(store["runRoot"]),
                 selinux=bool(host["security"]["selinuxEnabled"]),
@@ -184,7 +184,7 @@ async def _run_beside(process: ServiceProcess, command: Sequence[str]) -> None:
     )
     try:
         async with asyncio.timeout(RELOAD_SECONDS):
-            _, said = await running.communicate()
+            _, text = await running.communicate()
     except TimeoutError as error:
         msg = f"`{called}` did not end within {RELOAD_SECONDS:g} s"
         raise PodmanBusyError(msg) from error
@@ -194,7 +194,7 @@ async def _run_beside(process: ServiceProcess, command: Sequence[str]) -> None:
                 os.killpg(running.pid, signal.SIGKILL)
             await running.wait()
     if running.returncode:
-        raise _failed(f"`{called}` failed: {said.decode(errors='replace').strip()}")
+        raise _failed(f"`{called}` failed: {text.decode(errors='replace').strip()}")
 
 
 def _failed(message: str) -> PodmanFailure:

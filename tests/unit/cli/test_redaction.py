@@ -45,8 +45,8 @@ def planted() -> Checkpoint:
     body["metadata"]["annotations"] = {
         "kubectl.kubernetes.io/last-applied-configuration": json.dumps(body) + "\n"
     }
-    said = make_condition("Ready", holds=False, message=f"it printed:\nlogin with {SECRET}\nbye")
-    body["status"]["conditions"] = [said.to_api()]
+    printed = make_condition("Ready", holds=False, message=f"it printed:\nlogin with {SECRET}\nbye")
+    body["status"]["conditions"] = [printed.to_api()]
     return Checkpoint.model_validate(body)
 
 

@@ -100,11 +100,11 @@ def test_one_that_never_reported_is_lost(store: AgentStore) -> None:
 
 
 def test_what_it_told_is_kept_as_long_as_it_is_there(store: AgentStore) -> None:
-    told = NOW + timedelta(hours=1)
-    agent = store.update(make_agent(seen=told))
-    assert store.heartbeat_time(KEY) == told
+    reported = NOW + timedelta(hours=1)
+    agent = store.update(make_agent(seen=reported))
+    assert store.heartbeat_time(KEY) == reported
     store.forget(KEY, "another")
-    assert store.heartbeat_time(KEY) == told
+    assert store.heartbeat_time(KEY) == reported
     store.replace(Listing[NodeAgent]([], 1000))
     assert store.heartbeat_time(KEY) is None
     store.update(agent)

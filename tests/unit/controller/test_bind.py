@@ -225,7 +225,7 @@ def test_the_last_room_is_given() -> None:
     assert decide(A, load={"node-a": 9}) == Binding("node-a", REVISION)
 
 
-def test_without_a_selected_node_it_says_where_to_look() -> None:
+def test_without_a_selected_node_it_says_where_to_check() -> None:
     found = decide()
     assert isinstance(found, Unbound)
     assert found.reason == "NoNode"
@@ -312,7 +312,7 @@ def of_size(node_checkpoint: NodeCheckpoint, size_bytes: int) -> NodeCheckpoint:
     return node_checkpoint.model_copy(update={"status": status})
 
 
-def test_memory_that_is_promised_is_not_promised_again() -> None:
+def test_memory_that_is_reserved_is_not_promised_again() -> None:
     agents = [make_agent(name, memory=1000 * MIB) for name in ("node-a", "node-b")]
     node_checkpoints = [
         of_size(node_checkpoint, 300 * MIB) for node_checkpoint in two_node_checkpoints()

@@ -298,14 +298,14 @@ async def test_a_failed_build_is_written_down_before_it_is_cleared_away() -> Non
     )
     world = World(failed)
     # What the status says when the failed build is deleted is what a crash would leave behind.
-    said: list[int] = []
+    text: list[int] = []
     world.kubernetes.on_write = lambda written: (
-        said.append(world.kubernetes.find(world.checkpoint).status.build_attempts)
+        text.append(world.kubernetes.find(world.checkpoint).status.build_attempts)
         if written.key == failed.key
         else None
     )
     status = await world.reconcile()
-    assert said == [1]
+    assert text == [1]
     assert status.last_failure is not None
     assert status.last_failure.node_checkpoint_uid == failed.metadata.uid
     assert world.kubernetes.find(failed).is_deleting

@@ -68,7 +68,7 @@ def waiting(reason: str) -> DemoInstance:
         "was just bound",
     ],
 )
-def test_memory_is_promised_until_the_agents_report_knows_of_it(
+def test_memory_is_reserved_until_the_agents_report_knows_of_it(
     cluster: Cluster, instance: DemoInstance, promised: int
 ) -> None:
     cluster.instances.update(instance)

@@ -93,7 +93,7 @@ async def test_node_checkpoints_on_a_silent_node_stay_unless_they_are_deleted(
     assert kubernetes.find(node_checkpoint).has_finalizer
 
 
-async def test_a_demo_on_a_lost_node_is_said_to_be_cut_off(kubernetes: FakeKubernetes) -> None:
+async def test_a_demo_on_a_lost_node_is_reported_to_be_cut_off(kubernetes: FakeKubernetes) -> None:
     demo = make_demo(
         node="node-b", phase=Phase.READY, conditions=(make_condition("Ready"),), url="http://b/"
     )
@@ -106,7 +106,7 @@ async def test_a_demo_on_a_lost_node_is_said_to_be_cut_off(kubernetes: FakeKuber
     assert (status.phase, status.url) == (Phase.READY, "http://b/"), "the agent's own fields stay"
 
 
-async def test_it_is_said_once(kubernetes: FakeKubernetes) -> None:
+async def test_it_is_reported_once(kubernetes: FakeKubernetes) -> None:
     cluster = make_cluster(kubernetes, make_demo(node="node-b", phase=Phase.READY))
     for _ in range(3):
         await release_lost_nodes(kubernetes, cluster)
@@ -123,7 +123,7 @@ async def test_it_is_said_once(kubernetes: FakeKubernetes) -> None:
     ],
     ids=["on a living node", "given up before", "not bound"],
 )
-async def test_about_others_nothing_is_said(
+async def test_about_others_nothing_is_reported(
     kubernetes: FakeKubernetes, instance: DemoInstance
 ) -> None:
     await release_lost_nodes(kubernetes, make_cluster(kubernetes, instance))
@@ -223,7 +223,7 @@ async def test_what_cannot_be_read_is_let_go_of_on_a_lost_node_as_well(
     assert kubernetes.reasons() == ["NodeLost", "NodeLost"]
 
 
-async def test_a_finalizer_that_may_not_be_removed_is_said_once(
+async def test_a_finalizer_that_may_not_be_removed_is_reported_once(
     kubernetes: FakeKubernetes,
 ) -> None:
     cluster = make_cluster(kubernetes, make_demo(node="node-b", deleting=True, finalizer=True))
@@ -233,7 +233,9 @@ async def test_a_finalizer_that_may_not_be_removed_is_said_once(
     assert kubernetes.reasons() == ["CannotRemoveFinalizer"]
 
 
-async def test_what_is_refused_on_one_lost_node_is_said_once(kubernetes: FakeKubernetes) -> None:
+async def test_what_is_refused_on_one_lost_node_is_reported_once(
+    kubernetes: FakeKubernetes,
+) -> None:
     cluster = make_cluster(kubernetes, make_demo(node="node-b", phase=Phase.READY))
     kubernetes.refusals["PATCH", "demoinstances/status"] = RefusedError("a policy says no")
     for _ in range(3):

@@ -171,7 +171,7 @@ def test_a_taint_that_agents_bear_keeps_its_node_for_demos() -> None:
         (0, 0, 0, 0, False),
     ],
 )
-def test_what_is_promised_and_what_must_stay_free_is_no_room(
+def test_what_is_reserved_and_what_must_stay_free_is_no_room(
     free: int, reserve: int, reserved: int, needed: int, *, fits: bool
 ) -> None:
     agent = make_agent(disk=free, disk_reserve=reserve)

@@ -84,7 +84,9 @@ def condition(status: CheckpointStatus, type_: str) -> Condition:
 
 
 @pytest.mark.parametrize("error", [QUOTA, RefusedError("422 Invalid: an admission policy says no")])
-async def test_a_build_that_cannot_be_ordered_is_said_and_not_claimed(error: RefusedError) -> None:
+async def test_a_build_that_cannot_be_ordered_is_reported_and_not_claimed(
+    error: RefusedError,
+) -> None:
     world = World(make_checkpoint())
     world.refuse("POST", "nodecheckpoints", error)
     status = await world.plan(times=5)
@@ -118,7 +120,7 @@ async def test_a_refused_build_is_tried_again_with_growing_pauses() -> None:
     assert world.kubernetes.reasons()[1:] == ["Building"]
 
 
-async def test_a_refusal_that_comes_back_is_said_again() -> None:
+async def test_a_refusal_that_comes_back_is_reported_again() -> None:
     world = World(make_checkpoint())
     world.refuse("POST", "nodecheckpoints")
     await world.plan()
@@ -155,7 +157,7 @@ async def test_node_checkpoints_that_cannot_be_ordered_leave_the_checkpoint_read
     )
 
 
-async def test_a_change_or_a_removal_that_is_refused_is_said() -> None:
+async def test_a_change_or_a_removal_that_is_refused_is_reported() -> None:
     node_checkpoint = make_node_checkpoint("node-b", fetch=Fetch(archive=make_archive()))
     spec = node_checkpoint.spec.model_copy(update={"pool": Pool(warm=3)})
     stale = node_checkpoint.model_copy(update={"spec": spec})
@@ -197,7 +199,7 @@ async def test_what_is_refused_of_one_does_not_keep_the_others_waiting() -> None
     assert not world.kubernetes.find(stuck).is_deleting
 
 
-async def test_a_namesake_that_cannot_be_read_is_said_with_its_remedy() -> None:
+async def test_a_namesake_that_cannot_be_read_is_reported_with_its_remedy() -> None:
     """After a roll-back: the API server says that it exists, and we cannot read what it is."""
     world = World(make_checkpoint())
     for node in ("node-a", "node-b", "node-c"):
@@ -237,7 +239,7 @@ def bindable() -> tuple[World, DemoInstance]:
     return World(*known, demo), demo
 
 
-async def test_a_bind_that_is_refused_takes_no_room_and_is_said() -> None:
+async def test_a_bind_that_is_refused_takes_no_room_and_is_reported() -> None:
     world, demo = bindable()
     world.refuse("PATCH", "demoinstances/status", RefusedError("422 a policy says no"))
     for _ in range(4):

@@ -41,7 +41,7 @@ def test_another_system_than_linux_gets_one_answer_and_not_twelve(node: Node) ->
     assert "run it on a node" in only.remedy
 
 
-def test_a_user_other_than_root_is_told_to_become_root(node: Node) -> None:
+def test_a_user_other_than_root_is_reported_to_become_root(node: Node) -> None:
     check = node.but(user=1000).check("root")
     assert check.verdict is FAIL
     assert "1000" in check.found
@@ -59,7 +59,7 @@ def test_without_root_a_directory_that_may_not_be_seen_is_not_blamed_for_it(node
     assert unseen.check("checkpoint path").verdict is FAIL
 
 
-def test_podman_that_does_not_answer_fails_with_where_to_look(node: Node) -> None:
+def test_podman_that_does_not_answer_fails_with_where_to_check(node: Node) -> None:
     check = node.without_podman().check("Podman")
     assert check.verdict is FAIL
     assert check.found == "there is no socket at /run/podman/podman.sock"
@@ -82,7 +82,7 @@ def test_podman_that_is_not_installed_fails_with_the_distributions_command(
     assert bare.check("Podman").remedy == f"`{command}`"
 
 
-def test_an_unknown_distribution_is_told_both_ways(node: Node, missing: Missing) -> None:
+def test_an_unknown_distribution_is_reported_both_ways(node: Node, missing: Missing) -> None:
     remedy = node.but(criu=missing("criu"), distribution=("nixos",)).check("CRIU").remedy
     assert "apt-get install" in remedy
     assert "dnf install" in remedy
@@ -298,7 +298,7 @@ def test_v1_hierarchies_beside_v2_warn_with_what_to_do(node: Node) -> None:
     assert "echo manage-cgroups=ignore >> /etc/criu/crun.conf" in check.remedy
 
 
-def test_where_criu_leaves_cgroups_alone_the_cost_is_told(node: Node) -> None:
+def test_where_criu_leaves_cgroups_alone_the_cost_is_reported(node: Node) -> None:
     mixed = node.but(cgroup_v1=("cpu",), criu_config="manage-cgroups=ignore\n")
     assert "20 ms each" in mixed.check("cgroups").found
     assert "echo" not in mixed.check("cgroups").remedy
@@ -326,7 +326,7 @@ def test_a_directory_of_another_user_fails_with_the_chown_to_run(node: Node) -> 
     assert check.remedy == "`chown root:root /var/lib/try-it-now/checkpoints`"
 
 
-def test_both_are_mended_owner_first(node: Node) -> None:
+def test_both_are_fixed_owner_first(node: Node) -> None:
     check = node.with_directory(owner=1000, mode=0o777).check("checkpoint path")
     path = "/var/lib/try-it-now/checkpoints"
     assert check.remedy == f"`chown root:root {path}`, then `chmod 0700 {path}`"

@@ -159,7 +159,7 @@ def podman_service(tmp_path: Path) -> Iterator[Serve]:
         server.server_close()
 
 
-async def test_this_very_machine_can_be_looked_at_whatever_it_lacks(settings: MakeSettings) -> None:
+async def test_this_very_machine_can_be_checked_whatever_it_lacks(settings: MakeSettings) -> None:
     examination = await examine(settings())
     assert examination.checks
     assert examination.versions.kernel
@@ -219,7 +219,7 @@ async def test_what_podman_says_is_taken_from_its_socket(
     [(CONTAINERS, True), ([*CONTAINERS, {"Id": "c" * 64}], False), ({"cause": "gone"}, False)],
     ids=["still unknown", "made meanwhile", "not told"],
 )
-async def test_a_conmon_that_podman_does_not_know_is_looked_at_twice(
+async def test_a_conmon_that_podman_does_not_know_is_reconciled_twice(
     settings: MakeSettings,
     bare_host: Host,
     podman_service: Serve,
@@ -317,7 +317,7 @@ async def test_a_podman_that_too_many_wait_for_is_busy(
     assert facts.podman_timed_out
 
 
-async def test_a_socket_that_nobody_listens_at_is_told_from_none(
+async def test_a_socket_that_nobody_listens_at_is_reported_from_none(
     settings: MakeSettings, bare_host: Host, tmp_path: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
@@ -439,7 +439,7 @@ def test_a_program_that_may_not_be_run_is_not_called_missing(
     assert not outcome.missing
 
 
-def test_from_inside_a_container_a_missing_program_is_told_from_a_missing_way_out(
+def test_from_inside_a_container_a_missing_program_is_reported_from_a_missing_way_out(
     tmp_path: Path,
 ) -> None:
     # env(1) ends as nsenter(1) does when there is no such program.

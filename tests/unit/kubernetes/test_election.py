@@ -310,7 +310,7 @@ async def test_one_that_waits_can_be_stopped(cluster: Cluster) -> None:
 
 
 @scenario
-async def test_work_that_fails_is_told_and_gives_the_lease_back(cluster: Cluster) -> None:
+async def test_work_that_fails_is_reported_and_gives_the_lease_back(cluster: Cluster) -> None:
     async def fail() -> None:
         msg = "broken"
         raise RuntimeError(msg)

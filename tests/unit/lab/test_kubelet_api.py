@@ -27,7 +27,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     return made
 
 
-def told(lab: Lab) -> dict[str, Any]:
+def reported(lab: Lab) -> dict[str, Any]:
     (file,) = (lab.directory / "pods").iterdir()
     assert file.name == "tryitnow-system_pod-1.json"
     found: dict[str, Any] = json.loads(file.read_text())
@@ -38,7 +38,7 @@ def publish(
     lab: Lab, pod: pods.Pod, changed: dict[str, str] | None = None, *, runs: bool = True
 ) -> dict[str, Any]:
     kubelet_api.publish(lab, pod, pods.pod_process(pod, ADDRESS), changed or {}, runs=runs)
-    found: dict[str, Any] = told(lab)["containers"]
+    found: dict[str, Any] = reported(lab)["containers"]
     return found
 
 
@@ -68,7 +68,7 @@ def test_a_log_begins_with_its_pod_and_stays_so(lab: Lab) -> None:
     assert publish(lab, pod)["controller"]["offset"] == 15
     pod["metadata"]["uid"] = "2"
     assert publish(lab, pod)["controller"]["offset"] == 27
-    assert told(lab)["uid"] == "2"
+    assert reported(lab)["uid"] == "2"
 
 
 def test_a_pod_that_ended_has_only_its_log(lab: Lab) -> None:
@@ -91,6 +91,6 @@ def test_a_pod_that_is_gone_is_forgotten(lab: Lab) -> None:
     pod = pod_of("controller.yaml", unit="controller")
     publish(lab, pod)
     kubelet_api.withdraw_others(lab, [pod])
-    assert told(lab)
+    assert reported(lab)
     kubelet_api.withdraw_others(lab, [])
     assert not [*(lab.directory / "pods").iterdir()]

@@ -218,7 +218,7 @@ async def test_a_demo_of_which_a_container_ended_is_a_restart(
 
 async def test_a_damaged_archive_is_one_quarantine(built: Here) -> None:
     built.shop.path.write_bytes(b"something else")
-    built.shop.actor.touched()
+    built.shop.actor.archive_changed()
     await built.shop.until_phase(NodeCheckpointPhase.QUARANTINED)
     built.shop.actor.turn()
     await for_a_while(0.05)

@@ -88,7 +88,7 @@ async def test_the_log_is_found_where_podman_only_quotes_the_runtimes_command_li
         await podman.checkpoint(NAME, CRIUOptions(), list)
 
 
-async def test_a_mount_that_is_not_seen_from_here_is_told_and_taken_back(
+async def test_a_mount_that_is_not_seen_from_here_is_reported_and_taken_back(
     podman: Podman, libpod: FakeLibpod
 ) -> None:
     """As where a node's own Podman keeps its mounts to itself."""
@@ -112,12 +112,12 @@ async def test_the_log_is_found_where_the_runtime_said_something_else(
         "Error (criu/files-reg.c:2294): File srv has bad mode 040755 (expect 040750)",
         "Error (criu/cr-restore.c:2331): Restoring FAILED.",
     )
-    said = "crun: (00.01) Error (criu/cgroup.c:2055): cg: cgroupd: recv req error: No such file"
-    libpod.on_error("POST", f"/containers/{NAME}/restore", said)
+    text = "crun: (00.01) Error (criu/cgroup.c:2055): cg: cgroupd: recv req error: No such file"
+    libpod.on_error("POST", f"/containers/{NAME}/restore", text)
     libpod.on_json("GET", f"/containers/{NAME}/json", {"StaticDir": f"{tmp_path}/{USERDATA}"})
     with pytest.raises(CRIUError, match="bad mode") as caught:
         await podman.restore(NAME, CRIUOptions())
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(text)
 
 
 async def test_a_log_that_is_gone_leaves_podmans_own_words(

@@ -75,7 +75,7 @@ async def precreate(
     return PreCreated(name, sandbox, generation)
 
 
-async def discard(tools: StartTools, unused: PreCreated) -> None:
+async def remove_precreated(tools: StartTools, unused: PreCreated) -> None:
     """Remove a pre-created sandbox that nobody uses."""
     try:
         await tools.sandboxes.remove(unused.name)

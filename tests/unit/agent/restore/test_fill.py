@@ -23,7 +23,7 @@ from tryitnow.agent.errors import FirewallError, NodeShortError, NotReadyError, 
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore.cold_start import cold_start
 from tryitnow.agent.restore.fill import restore
-from tryitnow.agent.restore.precreate import PreCreated, discard, precreate
+from tryitnow.agent.restore.precreate import PreCreated, precreate, remove_precreated
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.sandbox.names import ContainerName, Role, demo_name
@@ -96,7 +96,7 @@ async def test_a_precreated_sandbox_that_is_discarded_leaves_nothing(
     definition: Definition, generation: Generation,
 ) -> None:  # fmt: skip
     made = await precreate(tools, WAITING, definition, generation)
-    await discard(tools, made)
+    await remove_precreated(tools, made)
     assert_nothing_left(node, podman)
     assert generation.leases == 0
 
@@ -107,7 +107,7 @@ async def test_a_lease_ends_although_podman_would_not_remove_it(
     made = await precreate(tools, WAITING, definition, generation)
     podman.failures["remove pod"] = PodmanUnreachableError("away")
     with pytest.raises(PodmanUnreachableError):
-        await discard(tools, made)
+        await remove_precreated(tools, made)
     assert generation.leases == 0
 
 

@@ -277,10 +277,10 @@ async def test_when_all_fail_each_says_why(fetcher: Fetcher, add_peer: AddPeer) 
     damaged.damage(0)
     with pytest.raises(FetchError) as caught:
         await fetch_from(fetcher, gone.source(), damaged.source())
-    said = str(caught.value)
-    assert f"{NAME} could not be fetched" in said
-    assert "node-b: it answered 404: node-b has no good archive" in said
-    assert "node-c: its archive has sha256" in said
+    message = str(caught.value)
+    assert f"{NAME} could not be fetched" in message
+    assert "node-b: it answered 404: node-b has no good archive" in message
+    assert "node-c: its archive has sha256" in message
 
 
 async def test_without_sources_it_says_so(fetcher: Fetcher) -> None:
@@ -540,7 +540,7 @@ async def test_of_an_answer_without_end_little_is_read(fetcher: Fetcher) -> None
     assert len(str(caught.value)) < 500
 
 
-async def test_more_than_was_promised_is_not_written(fetcher: Fetcher) -> None:
+async def test_more_than_was_reserved_is_not_written(fetcher: Fetcher) -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)

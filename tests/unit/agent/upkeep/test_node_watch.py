@@ -76,10 +76,10 @@ async def test_the_end_of_a_container_is_noticed(shop: Shop, looked: list[Key]) 
     demo = await shop.ready()
     await shop.ready("bens-demo")
     watch = NodeWatch(shop.node)
-    await watch.look_at_containers()
+    await watch.check_containers()
     assert looked == []
     shop.podman.stop(shop.database(demo))
-    await watch.look_at_containers()
+    await watch.check_containers()
     assert looked == [demo.key]
 
 
@@ -94,11 +94,11 @@ async def test_lost_rules_of_the_network_are_noticed_where_demos_run(
     network = NetworkRepair(podman, list_tables, Clock())
     shop.node.demo_tools = replace(shop.node.demo_tools, network=network)
     watch = NodeWatch(shop.node)
-    await watch.look_at_network()
+    await watch.check_network()
     demo = await shop.ready()
-    await watch.look_at_network()
+    await watch.check_network()
     tables = "table inet filter\n"
-    await watch.look_at_network()
+    await watch.check_network()
     assert "reload network --all" in podman.log
     assert shop.seen(demo).status.phase is Phase.READY
 
@@ -106,7 +106,7 @@ async def test_lost_rules_of_the_network_are_noticed_where_demos_run(
 # -- metrics --------------------------------------------------------------------------------------
 
 
-def told(shop: Shop) -> Scrape:
+def reported(shop: Shop) -> Scrape:
     return scrape(shop.node.metrics)
 
 
@@ -123,7 +123,7 @@ async def test_a_node_tells_what_it_runs(measured: Shop) -> None:
     await shop.delete(going)
     versions = Versions(kernel="6.1", criu="4.2.1", podman="5.8.6", runtime="crun")
     shop.node.health.current = replace(shop.node.health.current, versions=versions)
-    found = told(shop)
+    found = reported(shop)
     assert found.value("tryitnow_agent_instances", phase="Ready") == 1
     assert found.value("tryitnow_agent_instances", phase="Terminating") == 1
     assert found.value("tryitnow_agent_instances", phase="Failed") == 0
@@ -139,18 +139,18 @@ async def test_a_node_tells_what_it_runs(measured: Shop) -> None:
 async def test_a_node_tells_what_is_wrong_with_it(measured: Shop, names: tuple[str, str]) -> None:
     shop = measured
     silent, changed = names
-    assert told(shop).value(silent) == told(shop).value(changed) == 0
+    assert reported(shop).value(silent) == reported(shop).value(changed) == 0
     shop.node.demo_tools.verdicts.note("uid", "no answer")
     for _ in range(3):
         shop.node.demo_tools.verdicts.note("uid", "no answer")
     shop.node.guard.seen_containers(listed=0, ready_demos=1)
-    assert told(shop).value(silent) == told(shop).value(changed) == 1
+    assert reported(shop).value(silent) == reported(shop).value(changed) == 1
 
 
 @pytest.fixture
 def names(measured: Shop) -> tuple[str, str]:
     """Names of the two gauges."""
-    found = told(measured).names()
+    found = reported(measured).names()
     [silent] = [name for name in found if "not_answering" in name]
     [changed] = [name for name in found if "storage_changed" in name]
     return silent, changed
@@ -158,7 +158,7 @@ def names(measured: Shop) -> tuple[str, str]:
 
 async def test_a_disk_that_is_away_hides_nothing_else(measured: Shop) -> None:
     shutil.rmtree(measured.node.archives.directory)
-    found = told(measured)
+    found = reported(measured)
     assert found.value("tryitnow_checkpoint_directory_free_bytes") is None
     assert found.value("tryitnow_agent_instances", phase="Ready") == 0
 
