@@ -136,7 +136,7 @@ class NodeCheckpointStatus(ConditionedStatus):
     """Memory that a restored demo fills, in bytes, read from the archive."""
 
     disk_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
-    """Disk that a demo fills when it starts, in bytes, measured as the node prepared the archive."""
+    """Disk that a demo fills when it starts, in bytes, measured in the unpacked archive."""
 
     progress: str = ""
     """The agent's current step, for people."""

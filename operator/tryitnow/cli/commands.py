@@ -19,15 +19,15 @@ from tryitnow.settings import InvalidSettingError
 
 _PEOPLE = {
     "completion": "Print the completion script of a shell.",
-    "confirm-storage": "Say that a node's storage is as it should be.",
+    "confirm-storage": "Confirm the storage of a node after it changed.",
     "demo": "Start a demo, wait until it is ready, and print its URL.",
-    "doctor": "Check what this node needs, and how to mend it.",
-    "explain-slow": "Say which step of a demo's start was slow, why, and how to mend it.",
-    "logs": "Print what a demo's application wrote.",
-    "report": "Pack what a bug report needs, without secrets.",
-    "reset": "Replace a demo by a fresh one of the same name and URL.",
+    "doctor": "Check this node, and print a fix for each problem.",
+    "explain-slow": "Find the slow step of a demo's start, its cause and a fix.",
+    "logs": "Print the output of a demo's application.",
+    "report": "Pack the facts for a bug report, without secrets.",
+    "reset": "Replace a demo by a fresh one with the same name and URL.",
     "shell": "Run a command, by default a shell, inside of a demo.",
-    "status": "Show checkpoints, nodes and slow starts, or the story of one object.",
+    "status": "Show checkpoints, nodes and slow starts, or one object with its Events.",
 }
 _MODULES = {
     "check-installation": "tryitnow.cli.check_installation",

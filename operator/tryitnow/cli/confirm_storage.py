@@ -37,10 +37,10 @@ async def _confirm(node: str, context: str | None, *, asks: bool) -> str:
         agent = await kubernetes.get(NodeAgent, Key("", node))
         changed = next((c for c in agent.status.conditions if c.type == STORAGE_CHANGED), None)
         if changed is None or changed.status != "True":
-            return f"the storage of node {node} is what it was: there is nothing to confirm"
+            return f"the storage of node {node} has not changed: there is nothing to confirm"
         click.echo(changed.message, err=True)
         if asks:
-            click.confirm("Take it on as it is?", abort=True, err=True)
+            click.confirm("Confirm it as it is?", abort=True, err=True)
         annotation = {CONFIRM_STORAGE_ANNOTATION: agent.status.storage.id}
         await kubernetes.patch(agent, {"metadata": {"annotations": annotation}})
         return f"confirmed; the agent of node {node} goes on within a minute"

@@ -43,9 +43,9 @@ class _Wish:
 
 @click.command(epilog=STATUSES)
 @click.argument("checkpoint", shell_complete=complete_checkpoint)
-@click.option("--name", help="Name of the demo; by default one is made.")
-@click.option("--ttl", type=DURATION, help="How long it lives, such as 1h; then it is deleted.")
-@click.option("--host", help="DNS name under which it will be visited.")
+@click.option("--name", help="Name of the demo; by default a random one.")
+@click.option("--ttl", type=DURATION, help="Lifetime, such as 1h; then it is deleted.")
+@click.option("--host", help="DNS name that clients will use.")
 @click.option(
     "--parameter",
     "parameters",
@@ -62,7 +62,7 @@ class _Wish:
 @click.option(
     "--timeout", type=DURATION, default=TIMEOUT, show_default="5m", help="How long to wait."
 )
-@click.option("--rm", is_flag=True, help="Stay, and delete it at Ctrl-C.")
+@click.option("--rm", is_flag=True, help="Wait, and delete it at Ctrl-C.")
 @click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
 @where
 @output

@@ -56,7 +56,7 @@ def end_demos(*, timeout: timedelta) -> None:
         remaining = asyncio.run(_end(controller_settings(), timeout))
     for resource in remaining:
         kind = model_of(resource).kind_name
-        click.echo(f"{kind} {resource.key} is still there: look at its finalizers")
+        click.echo(f"{kind} {resource.key} is still there: see its finalizers")
     sys.exit(1 if remaining else 0)
 
 

@@ -48,7 +48,7 @@ def explain_slow(
     context: str | None,
     as_json: bool,
 ) -> None:
-    """Say which step of DEMO's start was slow, why, and how to mend it.
+    """Find the slow step of DEMO's start, its cause and a fix.
 
     Each step is compared with other demos of the same Checkpoint that were started the same way.
     """

@@ -22,10 +22,10 @@ _WAITS = {
     "RevisionPending": "It waits for a revision of its Checkpoint: "
     "`tryitnow status ckpt/{checkpoint} -n {namespace}`.",
     "CannotCreateCheckpointRevision": "Raise the quota, or change the policy, that the condition "
-    "names; it is tried again by itself.",
+    "names; the operator tries again by itself.",
     "NodeLost": "Its node is silent: delete the demo and start another, or bring the node back.",
     "ImagePullFailed": "Fix the image's name, the registry, or the node's access to it; "
-    "it is tried again by itself.",
+    "the operator tries again by itself.",
     "NoPort": "All ports of the node are taken: raise PORT_RANGE of the agents, "
     "or delete demos of that node.",
     "PodmanUnreachable": "Start Podman on the node: `systemctl start podman.socket`.",
@@ -51,7 +51,7 @@ def _demo(demo: DemoInstance) -> str:
     name, namespace = demo.metadata.name, demo.metadata.namespace
     where = f"{name} -n {namespace}"
     if demo.is_deleting:
-        return "It is being deleted; nothing is to be done."
+        return "It is being deleted; there is nothing to do."
     if demo.status.phase is DemoInstancePhase.READY:
         timings = demo.status.timings
         total = timings.total.total_seconds() if timings and timings.total else 0.0
@@ -59,13 +59,12 @@ def _demo(demo: DemoInstance) -> str:
         if (
             cold and demo.spec.start is not StartPolicy.COLD_START
         ) or total > START_OBJECTIVE_SECONDS:
-            return (
-                f"Use it: {demo.status.url}. Why it took so long: `tryitnow explain-slow {where}`."
-            )
+            why = f"To see why it took so long: `tryitnow explain-slow {where}`."
+            return f"Use it: {demo.status.url}. {why}"
         return f"Use it: {demo.status.url}."
     if demo.status.phase is DemoInstancePhase.FAILED:
         return (
-            "Mend what the condition Stalled says, then delete this demo and start another: "
+            "Fix the problem in the condition Stalled, then delete this demo and start another: "
             f"`kubectl delete demoinstance {where}`."
         )
     ready = find_condition(demo.status.conditions, "Ready")
@@ -74,7 +73,7 @@ def _demo(demo: DemoInstance) -> str:
         return advice.format(namespace=namespace, checkpoint=demo.spec.checkpoint_ref.name)
     if ready is None:
         return (
-            "Nobody has looked at it; does the controller run? "
+            "The controller has not handled it yet. Check that it runs: "
             "`kubectl get pods -n tryitnow-system`"
         )
     return f"Wait: `kubectl wait --for=condition=Ready demoinstance/{where}`."
@@ -84,12 +83,14 @@ def _checkpoint(checkpoint: Checkpoint) -> str:
     name, namespace = checkpoint.metadata.name, checkpoint.metadata.namespace
     stalled = _true(checkpoint.status.conditions, "Stalled")
     if stalled:
-        return f"Mend what Stalled says, and change the spec: {stalled.message}"
+        return (
+            f"Fix the problem in the condition Stalled by a change of the spec: {stalled.message}"
+        )
     if checkpoint.status.phase is CheckpointPhase.READY:
         return f"Start a demo: `tryitnow demo {name} -n {namespace}`."
     if checkpoint.status.last_failure is not None:
         return (
-            "It is built again by itself; the cause stands in status.lastFailure and in "
+            "The operator builds it again by itself; the cause is in status.lastFailure and in "
             "docs/checkpoint.md."
         )
     return f"Wait: `kubectl wait --for=condition=Ready checkpoint/{name} -n {namespace}`."
@@ -97,7 +98,7 @@ def _checkpoint(checkpoint: Checkpoint) -> str:
 
 def _revision(revision: CheckpointRevision) -> str:
     if revision.is_deleting:
-        return "It is removed when no demo and no node needs it any more; nothing is to be done."
+        return "It is removed when no demo and no node needs it any more; there is nothing to do."
     checkpoint, namespace = revision.spec.checkpoint, revision.metadata.namespace
     return f"See its Checkpoint: `tryitnow status ckpt/{checkpoint} -n {namespace}`."
 
@@ -110,7 +111,7 @@ def _node_checkpoint(node_checkpoint: NodeCheckpoint) -> str:
             "Its restores on this node failed twice in a row: see the Events, and "
             f"`tryitnow status node/{node_checkpoint.spec.node_name}`."
         )
-    return node_checkpoint.status.progress or "Wait; it is made ready."
+    return node_checkpoint.status.progress or "Wait until the node is Ready."
 
 
 def _node(agent: NodeAgent, at: datetime) -> str:

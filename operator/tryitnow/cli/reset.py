@@ -75,7 +75,7 @@ async def _wait(
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         reported = (
-            f"{ready.reason}: {ready.message}" if ready is not None else "nothing is known of it"
+            f"{ready.reason}: {ready.message}" if ready is not None else "its state is unknown"
         )
         msg = f"demo {demo.key} is not ready: {reported}"
         raise CommandFailedError(msg, FAILED) from None

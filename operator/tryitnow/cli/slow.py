@@ -174,7 +174,7 @@ def _cold(facts: Facts) -> Iterator[Cause]:
 def _remedies(agent: NodeAgent | None) -> str:
     failed = [c for c in agent.status.checks if c.verdict is Verdict.FAIL] if agent else []
     reported = "; ".join(f"{c.name}: {c.remedy or c.found}" for c in failed)
-    return reported or "`tryitnow doctor` on the node says what it lacks, and how to mend it"
+    return reported or "`tryitnow doctor` on the node names the problem and its fix"
 
 
 def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:

@@ -125,7 +125,7 @@ class AsyncClient:
 
         Args:
             checkpoint: Name of the Checkpoint.
-            name: Name of the demo; by default one is made.
+            name: Name of the demo; by default a random one.
             ttl: How long it lives, such as ``10m``; by default until it is deleted.
             host: DNS name under which it will be visited.
             parameters: Values for the Checkpoint's parameters.

@@ -136,7 +136,7 @@ def _timeout(following: Following, within: timedelta) -> DemoError:
     instance = following.instance
     ready = _condition(instance, "Ready")
     reason = ready.reason if ready else "NotSeen"
-    text = f"{ready.reason}: {ready.message}" if ready else "nobody has looked at it yet"
+    text = f"{ready.reason}: {ready.message}" if ready else "the controller has not handled it yet"
     msg = (
         f"{instance.key}: not ready after {within.total_seconds():g} s: {text}; "
         f"see `tryitnow status demo/{instance.metadata.name} -n {instance.metadata.namespace}`"

@@ -89,7 +89,9 @@ def bind(
     feasible = [state for state in open_ if state.name not in unfit]
     if not feasible:
         reasons = ", ".join(f"{node} {why}" for node, why in unfit.items())
-        return Unbound("NoRoom", f"no selected node has room ({reasons}); waiting for one to end")
+        return Unbound(
+            "NoRoom", f"no selected node has room ({reasons}); waiting for a demo to end"
+        )
     on_crash = instance.spec.on_crash or checkpoint.spec.on_crash
     builders = {
         node_checkpoint.spec.node_name
@@ -109,7 +111,7 @@ def bind(
         return Unbound(
             "NoNodeCheckpoint",
             f"no node with room can restore {checkpoint.metadata.name}; spec.start is RestoreOnly, "
-            "so it waits for one",
+            "so the demo waits for such a node",
         )
     return Binding(min(feasible, key=rank).name, revision, on_crash)
 
@@ -122,7 +124,7 @@ def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -
     status = state.agent.status
     # Nothing that changes from moment to moment: each waiting demo's status says it.
     if usage.instances.get(state.name, 0) >= status.capacity:
-        return f"runs {status.capacity}, its most"
+        return f"runs {status.capacity}, its maximum"
     free_bytes = status.memory_available_bytes
     if not warm:
         free_bytes -= usage.reserved_bytes.get(state.name, 0)

@@ -128,7 +128,7 @@ def _failure_of(observed: Observed, node_checkpoint: NodeCheckpoint) -> BuildFai
     elif node_checkpoint.status.phase is Phase.QUARANTINED:
         reason, message = "ArchiveLost", f"the last archive, on {node}, is damaged"
     elif state is None or state.is_lost:
-        reason, message = "NodeLost", f"node {node} fell silent during the build"
+        reason, message = "NodeLost", f"node {node} stopped reporting during the build"
     else:
         return None
     return BuildFailure(
@@ -227,8 +227,8 @@ def _order(observed: Observed, failures: Failures, leftovers: tuple[NodeCheckpoi
 def _no_revision(observed: Observed) -> tuple[str, str]:
     refusal = observed.refused.get(Attempt.CREATE_REVISION)
     if refusal is not None:
-        return refusal.reason, f"the revision cannot be made: {refusal}"
-    return "RevisionPending", "waiting until the CheckpointRevision of this spec is made"
+        return refusal.reason, f"the revision cannot be created: {refusal}"
+    return "RevisionPending", "waiting until the CheckpointRevision of this spec is created"
 
 
 def choose_builder(
@@ -281,7 +281,7 @@ def _nobody_builds(observed: Observed) -> tuple[str, str]:
         f"{state.name}: {_unable_reason(state, disk_bytes)}" for state in observed.selected
     )
     if all(state.closed_reason(disk_bytes) for state in observed.selected):
-        return "NoNode", f"no selected node takes a build. {why}"
+        return "NoNode", f"no selected node can take a build.  {why}"
     return "CRIUNotAvailable", (
         f"no selected node can checkpoint it; demos start cold until one can. {why}"
     )

@@ -139,7 +139,7 @@ async def _decide(
         return Unbound(
             "CheckpointUnreadable",
             f"Checkpoint {name!r} does not fit this version of the operator: {error}. Was the "
-            "operator rolled back? Then bring the newer one back, or apply the Checkpoint anew",
+            "operator rolled back? Then bring the newer one back, or apply the Checkpoint again",
         )
     if checkpoint is None or checkpoint.is_deleting:
         return Unbound(
@@ -167,7 +167,7 @@ async def _decide(
 def _without_revision(cluster: Cluster, checkpoint: Checkpoint) -> Unbound:
     refused = cluster.refusals.paused(checkpoint.metadata.uid).get(Attempt.CREATE_REVISION)
     if refused is not None:
-        return Unbound(refused.reason, f"its CheckpointRevision cannot be made: {refused}")
+        return Unbound(refused.reason, f"its CheckpointRevision cannot be created: {refused}")
     return Unbound(REVISION_PENDING, "waiting for the CheckpointRevision of its Checkpoint")
 
 

@@ -118,7 +118,7 @@ async def _keep_up(
         await release_lost_nodes(kubernetes, cluster)
 
     await run_periodically(
-        "look after lost nodes",
+        "handle lost nodes",
         step,
         pause_seconds=lambda: LOST_NODES_INTERVAL_SECONDS,
         expected=(KubernetesError,),

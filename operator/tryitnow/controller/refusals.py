@@ -54,7 +54,8 @@ class Refusal:
         return str(self.attempt)
 
     def __str__(self) -> str:
-        return f"The API server refused: {self.message}. It is tried again from time to time."
+        ahead = "The controller tries again with growing pauses."
+        return f"The API server refused: {self.message}. {ahead}"
 
 
 _Write = tuple[Attempt, str]

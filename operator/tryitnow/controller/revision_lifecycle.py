@@ -102,4 +102,4 @@ async def _let_go(kubernetes: KubernetesApi, cluster: Cluster, revision: Revisio
         return  # changed meanwhile: its watch event has us look again
     if revision.metadata.finalizers == (REVISION_FINALIZER,):
         cluster.revisions.forget(revision.key, revision.metadata.uid)
-    logger.info("%s: let go, nothing refers to it any more", revision.key)
+    logger.info("%s: finalizer removed: nothing refers to it any more", revision.key)

@@ -89,7 +89,7 @@ def _next_number(cluster: Cluster, checkpoint: Checkpoint) -> int:
 
 def _foreign(key: Key) -> str:
     return (
-        f"CheckpointRevision {key} does not hold the definition that its name says, so the "
+        f"CheckpointRevision {key} does not hold the definition that its name stands for, so the "
         "operator did not make it. Delete it; the operator makes the right one"
     )
 

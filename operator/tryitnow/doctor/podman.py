@@ -173,7 +173,7 @@ def _socket_problem(url: str, seconds: float) -> str:
     except PermissionError:
         return f"no permission to use the socket {path}"
     except ConnectionRefusedError:
-        return f"nobody listens at the socket {path}"
+        return f"no process listens at the socket {path}"
     except (TimeoutError, BlockingIOError):
         raise
     except OSError as error:

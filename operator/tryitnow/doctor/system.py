@@ -111,11 +111,11 @@ def _directory(facts: NodeFacts) -> Check:
         return failed(name, f"{path}: {found.problem}", f"`ls -ld {path}`, as root")
     if not found.exists:
         if found.writable:
-            return passed(name, f"{path} is not there yet; the agent makes it")
+            return passed(name, f"{path} does not exist yet; the agent creates it")
         make = f"`install -d -m 0700 -o root -g root {path}`"
-        return failed(name, f"{path} is not there and cannot be made", make)
+        return failed(name, f"{path} does not exist and cannot be created", make)
     if not found.is_directory:
-        return failed(name, f"{path} is no directory", "set CHECKPOINT_PATH to one")
+        return failed(name, f"{path} is no directory", "set CHECKPOINT_PATH to a directory")
     fix = []
     if found.owner != 0:
         fix.append(f"`chown root:root {path}`")
@@ -129,5 +129,7 @@ def _directory(facts: NodeFacts) -> Check:
             ", then ".join(fix),
         )
     if not found.writable:
-        return failed(name, f"{path} cannot be written to", f"`touch {path}/x` says why, as root")
+        return failed(
+            name, f"{path} cannot be written to", f"`touch {path}/x` shows the reason, as root"
+        )
     return passed(name, f"{path}, {found.mode:04o}, root's")

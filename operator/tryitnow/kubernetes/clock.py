@@ -104,7 +104,7 @@ class ServerClock:
         if not self._warned:
             self._warned = True
             logger.warning(
-                "nothing is deleted because its time is over while the clocks disagree: %s; check "
+                "no demo is deleted at the end of its ttl while the clocks disagree: %s; check "
                 "the clocks of the API server and of this machine",
                 self._doubt,
             )

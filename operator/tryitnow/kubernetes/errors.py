@@ -53,7 +53,7 @@ class NotFoundError(KubernetesError):
 
 
 class NamesakeError(NotFoundError):
-    """The object is gone, and another one has its name by now: nothing was written to that."""
+    """The object no longer exists; another object has its name now: nothing was written to that."""
 
 
 class ConflictError(KubernetesError):

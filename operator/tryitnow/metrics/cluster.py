@@ -22,15 +22,14 @@ OLDEST_WAITING = State(
 
 BIND_DURATION = Timed(
     name="tryitnow_bind_duration_seconds",
-    help="Time that the controller took to choose a node for an instance and to write it down.",
+    help="Time that the controller took to choose a node for an instance and to write the choice.",
     programs=(Program.CONTROLLER,),
     buckets=CALL_BOUNDS,
 )
 
 BIND_REFUSALS = Counted(
     name="tryitnow_bind_refusals_total",
-    help="Looks at an instance that found no node for it, by reason; one that waits is looked at "
-    "every 10 s.",
+    help="Failed tries to find a node for an instance, by reason; there is a try every 10 s.",
     labels=("reason",),
     programs=(Program.CONTROLLER,),
 )
@@ -141,14 +140,14 @@ NODE_INSTANCES = State(
 
 NODE_CAPACITY = State(
     name="tryitnow_node_instances_limit",
-    help="Instances that a node takes (MAX_INSTANCES and PORT_RANGE).",
+    help="Instances that a node can run (by MAX_INSTANCES and PORT_RANGE).",
     labels=("node",),
     programs=(Program.CONTROLLER,),
 )
 
 NODE_MEMORY_BYTES = State(
     name="tryitnow_node_memory_available_bytes",
-    help="Memory of a node that new instances can take, after the reserve.",
+    help="Memory of a node for new instances, without the reserve.",
     labels=("node",),
     programs=(Program.CONTROLLER,),
 )

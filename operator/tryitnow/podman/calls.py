@@ -146,11 +146,11 @@ class Calls:
         if isinstance(cause, TimeoutError):
             return PodmanBusyError(
                 f"Podman at {self._socket} did not answer in time: it is busy, or another "
-                "operation holds that container; it is asked again"
+                "operation holds that container; the agent asks again"
             )
         return PodmanUnreachableError(
             f"Podman does not answer at {self._socket}: {cause}; "
-            "look into the log of the container podman of the agent's Pod"
+            "see the log of the container podman of the agent's Pod"
         )
 
 

@@ -78,7 +78,7 @@ class ContainerEvents:
         event = await self._queue.get()
         if event is None:
             self._queue.put_nowait(None)
-            msg = "Podman stopped telling what happens"
+            msg = "Podman's event stream ended"
             raise self._failure or PodmanUnreachableError(msg)
         return event
 
@@ -148,7 +148,7 @@ class Events(Calls):
             async with asyncio.timeout(CALL_SECONDS):
                 await begun.wait()
         except TimeoutError as error:
-            msg = f"Podman at {self._socket} does not begin to tell what happens"
+            msg = f"Podman at {self._socket} does not start its event stream"
             raise PodmanBusyError(msg) from error
 
 

@@ -65,7 +65,7 @@ def mounted(api: Any, name: str) -> Iterator[Path]:  # noqa: ANN401
         # Where the overlay driver mounts it; others have plain directories.
         if root.name == "merged" and not root.is_mount():
             msg = (
-                f"{root}, which Podman mounts, is not seen by the agent: set "
+                f"{root}, which Podman mounts, is not visible to the agent: set "
                 '`skip_mount_home = "true"` in the [storage.options.overlay] of the node\'s '
                 "storage.conf, and restart Podman"
             )

@@ -127,7 +127,7 @@ def _listener(path: str) -> int:
         raise PodmanUnreachableError(msg) from error
     if not pid:
         msg = (
-            f"the process that listens at {path} is not seen from here: the agent's Pod needs "
+            f"the process that listens at {path} is not visible from here: the agent's Pod needs "
             "hostPID"
         )
         raise PodmanError(msg)
@@ -146,7 +146,7 @@ def read_process(pid: int, proc: Path = _PROC) -> ServiceProcess:
         pairs = (entry.partition("=") for entry in _strings(proc / str(pid) / "environ"))
         env = {name: value for name, _, value in pairs}
     except OSError as error:
-        msg = f"Podman's service (process {pid}) cannot be looked into: {error}"
+        msg = f"Podman's service (process {pid}) cannot be examined: {error}"
         raise PodmanError(msg) from error
     env.setdefault("PATH", SYSTEM_PATH)
     for end in range(1, len(words) - 1):

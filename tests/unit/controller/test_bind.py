@@ -216,7 +216,7 @@ def test_with_all_nodes_full_it_says_how_full_they_are() -> None:
     found = decide(A, short, make_silent_agent("node-c"), load={"node-a": 10})
     assert isinstance(found, Unbound)
     assert found.reason == "NoRoom"
-    assert "node-a runs 10, its most" in found.message
+    assert "node-a runs 10, its maximum" in found.message
     assert "node-b is short of memory" in found.message
     assert "node-c" not in found.message
 
@@ -301,7 +301,7 @@ def test_a_node_whose_agent_ends_gets_nothing_until_it_is_back() -> None:
     ) == Binding("node-a", REVISION)
     found = decide(ending, node_checkpoints=two_node_checkpoints())
     assert isinstance(found, Unbound)
-    assert "node-b has its agent stopped" in found.message
+    assert "node-b has an agent that is stopping" in found.message
 
 
 MIB = 1 << 20

@@ -50,7 +50,7 @@ def with_condition(agent: NodeAgent, type_: str) -> NodeAgent:
     return agent.model_copy(update={"status": status})
 
 
-STOPPED = "has its agent stopped"
+STOPPED = "has an agent that is stopping"
 LIMITED = "has reached a limit (`kubectl describe nodeagent node-b`)"
 
 CLOSED = {

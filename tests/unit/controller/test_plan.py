@@ -183,7 +183,7 @@ def test_a_cordoned_or_ending_node_does_not_build() -> None:
     assert [order.node_name for order in result.create] == ["node-c"]
     nobody = planned(agents=agents[:2], cordoned=["node-a"])
     assert nobody.reason == "NoNode"
-    assert "node-a: is cordoned; node-b: has its agent stopped" in nobody.message
+    assert "node-a: is cordoned; node-b: has an agent that is stopping" in nobody.message
 
 
 def test_what_is_created_belongs_to_the_checkpoint_and_to_its_node() -> None:

@@ -164,12 +164,12 @@ def test_podman_counts_while_its_socket_accepts_with_all_that_only_it_tells(node
 
 
 def test_podman_whose_socket_refuses_counts_no_more(node: Node) -> None:
-    refused = node.without_podman("nobody listens at the socket /run/podman/podman.sock")
+    refused = node.without_podman("no process listens at the socket /run/podman/podman.sock")
     examination = merge(examined(node), examined(node.with_busy_podman()))
     examination = merge(examination, examined(refused))
     assert can_run(examination.checks) == (
         False,
-        "Podman: nobody listens at the socket /run/podman/podman.sock (to fix it: "
+        "Podman: no process listens at the socket /run/podman/podman.sock (to fix it: "
         f"{refused.check('Podman').remedy})",
     )
     assert not any(each.name == "Podman locks" for each in examination.checks)

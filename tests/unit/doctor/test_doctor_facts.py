@@ -323,7 +323,7 @@ async def test_a_socket_that_nobody_listens_at_is_reported_from_none(
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(tmp_path / "podman.sock"))
     facts = await gather(settings(), bare_host)
-    assert facts.podman_problem.startswith("nobody listens at the socket")
+    assert facts.podman_problem.startswith("no process listens at the socket")
     assert not facts.podman_timed_out
 
 

@@ -40,7 +40,7 @@ def test_below_the_reserve_a_node_takes_nothing_and_says_what_to_do(node: Node) 
         "1.0 GiB for /var/lib/try-it-now/checkpoints; below the 2.0 GiB of DISK_RESERVE the node "
         "takes nothing"
     )
-    assert "delete Checkpoints that nobody needs" in check.remedy
+    assert "delete unused Checkpoints" in check.remedy
     assert can_take(full.checks)[0] is False
     assert "free space: 1.0 GiB" in can_take(full.checks)[1]
     assert exit_status(full.checks) == 2

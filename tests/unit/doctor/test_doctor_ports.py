@@ -20,7 +20,7 @@ def listeners(*ports: int) -> tuple[Listener, ...]:
 
 
 def test_ports_that_are_free_pass(node: Node) -> None:
-    assert node.check("ports").found == "20000-20999, nobody else listens there"
+    assert node.check("ports").found == "20000-20999; no other program listens there"
 
 
 def test_foreign_listeners_are_named_with_their_process(node: Node) -> None:

@@ -186,5 +186,5 @@ def test_the_command_has_the_options_and_the_environment_of_the_service(
 
 
 def test_a_service_that_has_ended_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(PodmanError, match="cannot be looked into"):
+    with pytest.raises(PodmanError, match="cannot be examined"):
         service.read_process(7, tmp_path)
