@@ -131,7 +131,7 @@ async def _have(wish: _Wish, client: AsyncClient) -> None:
         try:
             _print(running, as_json=wish.as_json)
             if wish.opens and click.launch(running.url) != 0:
-                _say("no browser could be started; open the URL yourself")
+                _print_line("no browser could be started; open the URL yourself")
             if stop is not None:
                 await _until_stopped(client, running, stop)
         finally:
@@ -139,7 +139,7 @@ async def _have(wish: _Wish, client: AsyncClient) -> None:
             if wish.ends_with_us:
                 await uncancelled(client.delete(running.instance))
         if wish.ends_with_us:
-            _say(f"{running.namespace}/{running.name} is deleted")
+            _print_line(f"{running.namespace}/{running.name} is deleted")
 
 
 class _Progress:
@@ -158,20 +158,20 @@ class _Progress:
         )
         if text != self._message:
             self._message = text
-            _say(f"{time.monotonic() - self._began:6.2f} s  {text}")
+            _print_line(f"{time.monotonic() - self._began:6.2f} s  {text}")
 
 
 def _print(running: Demo, *, as_json: bool) -> None:
     body = {"apiVersion": API_VERSION, **running.instance.to_api()}
     click.echo(json.dumps(body, indent=2, ensure_ascii=False) if as_json else running.url)
     took = ", ".join(f"{step.name} {seconds(step.took)}" for step in steps(running.timings))
-    _say(f"ready in {seconds(running.timings.total)} by {running.started_by}: {took}")
+    _print_line(f"ready in {seconds(running.timings.total)} by {running.started_by}: {took}")
     if running.fallback_reason is not None:
         message = running.instance.status.fallback_message or ""
-        _say(f"started cold because {running.fallback_reason}: {first_line(message, 200)}")
-        _say(f"more: tryitnow explain-slow {running.name} -n {running.namespace}")
+        _print_line(f"started cold because {running.fallback_reason}: {first_line(message, 200)}")
+        _print_line(f"more: tryitnow explain-slow {running.name} -n {running.namespace}")
     elif running.started_by is StartedBy.COLD_START:
-        _say("started cold, as spec.start asks for")
+        _print_line("started cold, as spec.start asks for")
 
 
 def _ended_by_signals() -> asyncio.Event:
@@ -189,7 +189,7 @@ async def _until_stopped(client: AsyncClient, running: Demo, stop: asyncio.Event
         DemoGoneError: it ended before.
 
     """
-    _say("press Ctrl-C to delete it")
+    _print_line("press Ctrl-C to delete it")
     watching = asyncio.create_task(_until_gone(client, running))
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -208,5 +208,5 @@ async def _until_gone(client: AsyncClient, running: Demo) -> None:
             pass
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     click.echo(line, err=True)

@@ -1,4 +1,4 @@
-"""Why a start was slow: the causes that the field knows, each with its evidence and the mend.
+"""Causes of a slow start: each with its evidence and its fix.
 
 Pure functions over what was read; nothing here asks anybody.
 """

@@ -8,7 +8,7 @@ class DemoError(Exception):
 
 
 class InvalidRequestError(DemoError):
-    """The cluster refuses the request as it is written: mend the ttl, the parameters, the name."""
+    """The cluster refuses the request as it is: fix the ttl, the parameters or the name."""
 
 
 class NotAllowedError(DemoError):

@@ -86,7 +86,7 @@ def criu_available(checks: Sequence[Check]) -> tuple[bool, str]:
     failed = [check for check in _failed(checks) if check.name not in NODE_LIMITS]
     switched_off = [check for check in failed if check.name == CheckName.CRIU_ENABLED]
     if failed:
-        # Who switched it off need not hear what else there would be to mend.
+        # CRIU was switched off on purpose: the other problems do not matter then.
         return False, _reasons(switched_off or failed)
     reported = (CheckName.CRIU_VERSION, CheckName.RUNTIME)
     return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name in reported)

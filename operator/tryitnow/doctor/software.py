@@ -25,7 +25,7 @@ MINIMUM_CRIU = (3, 11)
 SOCKET_OPTIONS_KERNEL = (6, 16)
 SOCKET_OPTIONS_CRIU = (4, 2)
 """From Linux 6.16 on CRIU before 4.2 fails on every inet socket (criu issue 2705: `Can't get 1:16
-opt`). Tried on 6.18: 3.17 and 4.1.1 fail, 4.2.1 works. Distributions may have mended older ones."""
+opt`). Tried on 6.18: 3.17 and 4.1.1 fail, 4.2.1 works. Distributions may have fixed older ones."""
 
 HIDDEN_GUARDS_KERNELS = ((6, 13), (6, 16))
 """From the first of these on programs may put light guard pages into their memory (glibc does so

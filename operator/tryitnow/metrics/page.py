@@ -24,9 +24,9 @@ node have a `node` label: they are there when that node's agent is silent. An ag
 its own node have no such label: scrape them with the node's name as the target label `node`, as
 [the example](../manifests/prometheus/scrape.yaml) does.
 
-`method`, `policy`, `phase` and `fallback_reason` have the values of the resources' status. A
-restart of a program sets its counters to 0. Series of a Checkpoint end with its last NodeCheckpoint on the
-node.
+`method`, `policy`, `phase` and `fallback_reason` have the values of the resources' status. When a
+program restarts, its counters begin at 0. Series of a Checkpoint end with its last NodeCheckpoint
+on the node.
 
 The alerts are in [manifests/prometheus](../manifests/prometheus/rules.yaml), each with
 [a page on what to do](runbooks/README.md).

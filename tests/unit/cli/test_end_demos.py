@@ -41,7 +41,7 @@ def test_agents_let_go_and_checkpoints_stay() -> None:
         checkpoint, held(make_node_checkpoint()), held(make_demo("bound")), make_demo("pending")
     )
 
-    async def play() -> tuple[list[AnyObject], float]:
+    async def run() -> tuple[list[AnyObject], float]:
         def agent(resource: Resource) -> None:
             if resource.is_deleting and resource.has_finalizer:
                 loop = asyncio.get_running_loop()
@@ -54,7 +54,7 @@ def test_agents_let_go_and_checkpoints_stay() -> None:
         kubernetes.on_write = agent
         return await timed(kubernetes)
 
-    remaining, took = in_virtual_time(play())
+    remaining, took = in_virtual_time(run())
     assert remaining == []
     assert 5 <= took < 10
     assert kubernetes.has(checkpoint)

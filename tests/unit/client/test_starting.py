@@ -103,7 +103,7 @@ async def test_a_late_one_says_what_it_waits_for(reached: FakeKubernetes) -> Non
     assert (await reached.list_all(DemoInstance)).items == []
 
 
-async def test_a_late_one_can_be_left_for_a_look(reached: FakeKubernetes) -> None:
+async def test_a_late_one_can_be_left_for_inspection(reached: FakeKubernetes) -> None:
     answer(reached, failing("Ready", "NoRoom"))
     async with AsyncClient() as client:
         with pytest.raises(DemoTimeoutError):

@@ -255,7 +255,7 @@ def test_limits_that_cannot_hold_are_named(node: Node) -> None:
     assert "no controller for memory, pids" in check.found
 
 
-def test_without_nft_no_pod_has_a_gate(node: Node, missing: Missing) -> None:
+def test_without_nft_no_pod_has_a_firewall(node: Node, missing: Missing) -> None:
     check = node.but(nft=missing("nft")).check("firewall")
     assert check.verdict is Verdict.WARN
     assert "apt-get install -y nftables" in check.remedy

@@ -193,7 +193,7 @@ async def test_a_killed_leader_is_followed_when_its_lease_has_run_out(cluster: C
 @pytest.mark.parametrize("how", ["is_closed", "hangs"])
 def test_a_leader_that_cannot_renew_stops_before_another_leads(how: str) -> None:
     @scenario
-    async def play(cluster: Cluster) -> None:
+    async def run(cluster: Cluster) -> None:
         first = await cluster.leader("first")
         second = cluster.candidate("second")
         await asyncio.sleep(LEASE_S)
@@ -209,7 +209,7 @@ def test_a_leader_that_cannot_renew_stops_before_another_leads(how: str) -> None
         assert cluster.acting == ["second"]
         assert second.leads_since is not None
 
-    play()
+    run()
 
 
 @scenario

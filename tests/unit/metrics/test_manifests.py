@@ -119,7 +119,7 @@ def test_a_page_belongs_to_an_alert_and_says_what_to_do(page: Path) -> None:
     text = page.read_text()
     assert text.startswith(f"# {page.stem}\n")
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert headings == ["What it means", "Look first", "Mend it", "When to escalate"]
+    assert headings == ["What it means", "Look first", "Fix it", "When to escalate"]
     look_first = text.split("## Look first")[1].split("## ")[0]
     assert "```" in look_first
 

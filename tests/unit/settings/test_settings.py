@@ -95,8 +95,8 @@ def test_what_the_agents_bear_is_read_as_a_pod_has_it() -> None:
 def test_a_node_takes_no_more_instances_than_it_has_ports() -> None:
     few_ports = agent_settings({**REQUIRED, "PORT_RANGE": "20000-20004"})
     assert few_ports.capacity == 5
-    few_slots = agent_settings({**REQUIRED, "MAX_INSTANCES": "3"})
-    assert few_slots.capacity == 3
+    few_demos = agent_settings({**REQUIRED, "MAX_INSTANCES": "3"})
+    assert few_demos.capacity == 3
 
 
 @pytest.mark.parametrize("name", ["NODE_NAME", "NODE_ADDRESS"])

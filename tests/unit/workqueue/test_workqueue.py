@@ -18,7 +18,7 @@ A, B = Key("default", "a"), Key("default", "b")
 
 
 class MendableError(Exception):
-    """Stands for an error that waiting may mend."""
+    """Stands for an error that waiting may fix."""
 
 
 class BusyError(MendableError, RetryableError):
@@ -228,7 +228,7 @@ async def test_an_interrupt_ends_pointless_work_and_looks_anew(make_queue: MakeQ
     await until(lambda: message == ["began", "cleaned up", "began"])
 
 
-async def test_an_interrupt_of_an_idle_key_is_a_look(make_queue: MakeQueue) -> None:
+async def test_an_interrupt_of_an_idle_key_starts_its_work(make_queue: MakeQueue) -> None:
     runs = []
 
     async def reconcile(key: Key) -> None:
@@ -251,7 +251,7 @@ async def test_an_interrupt_before_the_work_began_still_looks(make_queue: MakeQu
     await until(lambda: runs == [A])
 
 
-async def test_an_interrupt_reaches_a_key_that_waits_for_a_slot(make_queue: MakeQueue) -> None:
+async def test_an_interrupt_reaches_a_key_that_waits_for_a_worker(make_queue: MakeQueue) -> None:
     busy, runs = asyncio.Event(), []
 
     async def reconcile(key: Key) -> None:

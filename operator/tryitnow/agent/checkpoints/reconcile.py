@@ -308,7 +308,7 @@ class CheckpointActor:
         self, job: Job, failure: Failure, seconds: float, error: Exception | None = None
     ) -> None:
         state = self._state
-        said, bad, build_failed = state.failure, self._bad(), state.build_failure is not None
+        known, bad, build_failed = state.failure, self._bad(), state.build_failure is not None
         state.failed(job, failure)
         if job is Job.FETCH:
             took = timedelta(seconds=seconds)
@@ -323,7 +323,7 @@ class CheckpointActor:
             state.archive_changed = True
         if bad is None and self._bad() is not None:
             self._quarantined()
-        elif said is None or said.reason != failure.reason:
+        elif known is None or known.reason != failure.reason:
             self._event(failure.reason, failure.message, warning=True)
 
     def _count_success(self, job: Job, took: timedelta) -> None:

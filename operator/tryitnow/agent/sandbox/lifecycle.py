@@ -176,7 +176,7 @@ class Sandboxes:
         if pod is not None and (found := parse_pod(pod.name)) is not None:
             await self.remove_pod(found)
         else:
-            # Also one that Podman does not know: it may be half made, and its name in the way.
+            # Also one that Podman does not know: it may be incomplete, and its name in the way.
             await self.podman.remove(name)
 
     async def remove_pod(self, pod: PodName) -> None:
