@@ -24,7 +24,7 @@ def test_whatever_processes_hold_survives(objects: Objects, notes_image: str) ->
     objects.ready_checkpoint("kernel-state")
     for name in ("first", "second"):
         objects.demo(name, "kernel-state", start="RestoreOnly")
-        visitor = visit(objects.ready_demo(name))
+        client = visit(objects.ready_demo(name))
         for time in ("once", "twice"):
-            found = visitor.get("/check", timeout=60).json()
+            found = client.get("/check", timeout=60).json()
             assert found == dict.fromkeys(kernel_state.HOLD, "kept"), time

@@ -62,9 +62,9 @@ def test_two_commands_do_everything(shell: Shell) -> None:
     assert "startedBy: Restore" in told
     found = re.search(r"^URL: (http://\S+)$", told, re.MULTILINE)
     assert found
-    with requests.Session() as visitor:
-        visitor.trust_env = False
-        assert "<title>Lab Shop" in visitor.get(found[1], timeout=30).text
+    with requests.Session() as client:
+        client.trust_env = False
+        assert "<title>Lab Shop" in client.get(found[1], timeout=30).text
 
 
 def test_a_lab_of_ones_own(shell: Shell) -> None:

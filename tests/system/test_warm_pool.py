@@ -7,7 +7,7 @@ import requests
 
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
-from tests.system.notes import Visitor, notes_spec, on_node, visit
+from tests.system.notes import Client, notes_spec, on_node, visit
 from tests.system.objects import Objects, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import StartedBy
@@ -27,7 +27,7 @@ def waiting(nodes: LabNodes, objects: Objects) -> list[str]:
     return nodes.everywhere(f"tryitnow_warm_{objects.namespace}_")
 
 
-def test_a_burst_takes_each_waiting_copy_once_and_thaws_the_rest(
+def test_a_burst_takes_each_warm_sandbox_once_and_restores_the_rest(
     objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, pool={"warm": 4}))
@@ -93,7 +93,7 @@ def test_a_waiting_copy_that_died_is_replaced(
     wait_warm(objects, "notes", 1)
     (name,) = waiting(nodes, objects)
     port = nodes.inspect(NODE, name)["HostConfig"]["PortBindings"]["80/tcp"][0]["HostPort"]
-    Visitor(f"http://{nodes.cluster.node_address(NODE)}:{port}").post("/exit?code=1")
+    Client(f"http://{nodes.cluster.node_address(NODE)}:{port}").post("/exit?code=1")
     wait_until(
         lambda: (now := waiting(nodes, objects)) != [name] and len(now) == 1,
         "another copy to wait",
@@ -134,7 +134,7 @@ def test_waiting_copies_outlive_the_agent_and_are_of_the_revision_that_serves(
     assert "<h1>Second</h1>" in visit(objects.ready_demo("new")).get("/").text
 
 
-def test_limits_and_a_pause_reach_every_process_of_a_thawed_demo(
+def test_limits_and_a_pause_reach_every_process_of_a_restored_demo(
     objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
@@ -148,10 +148,10 @@ def test_limits_and_a_pause_reach_every_process_of_a_thawed_demo(
     homes = {nodes.shell(NODE, f"grep ^0:: /proc/{pid}/cgroup").strip() for pid in found}
     assert len(homes) == 1
     assert nodes.inspect(NODE, name)["Id"] in homes.pop()
-    visitor = visit(demo)
-    assert visitor.post("/notes", "kept").status_code == 201
+    client = visit(demo)
+    assert client.post("/notes", "kept").status_code == 201
     nodes.podman(NODE, "pause", name)
     with pytest.raises(requests.Timeout):
-        visitor.get("/healthz", timeout=5)
+        client.get("/healthz", timeout=5)
     nodes.podman(NODE, "unpause", name)
-    assert visitor.notes() == ["kept"], "a demo that somebody pauses is not one that ended"
+    assert client.notes() == ["kept"], "a demo that somebody pauses is not one that ended"

@@ -41,6 +41,8 @@ NAMES = (
 TERMS = (
     r"frozen=True|frozenset|FrozenInstanceError|__slots__|file\.tell\(",  # Python's
     r"freezer|cgroup\.freeze|--freeze-cgroup",  # the kernel's and CRIU's
+    r"admits? (no |critical )?Pods?|API server admits",  # Kubernetes'
+    r"frozen once, and each demo thaws",  # the README's picture
 )
 """Terms of other programs that have an old word in them."""
 

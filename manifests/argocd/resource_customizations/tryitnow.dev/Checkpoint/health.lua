@@ -38,7 +38,7 @@ if refused[ready.reason] then
   return hs
 end
 
--- Failures that the world may mend are tried for ever; others are given up after three, too.
+-- Failures that may pass by themselves are retried for ever; others are given up after three, too.
 if (status.buildAttempts or 0) >= 3 then
   hs.status = "Degraded"
   if status.phase ~= "Pending" and status.lastFailure ~= nil then
