@@ -58,7 +58,7 @@ class Cluster:
 
     @property
     def shape(self) -> Shape:
-        """What `up` decided."""
+        """The decisions of `up`."""
         found = state.shape(self.lab)
         if not found:
             name = self.lab.name

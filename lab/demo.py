@@ -28,7 +28,7 @@ Found = dict[str, Any]
 
 
 def show(cluster: Cluster) -> None:
-    """Bring the lab up, apply the samples, wait for the demo, and say how to look at it.
+    """Bring the lab up, apply the samples, wait for the demo, and print how to open it.
 
     Raises:
         LabError: a step failed, or the demo was not restored; the message says what to look at.

@@ -70,7 +70,7 @@ class Kubelet:
                 time.sleep(_RESYNC_S)
 
     def _try_to_sync(self, pod: Pod, beside: list[Pod]) -> None:
-        """Look at one Pod; what is wrong with it keeps no other waiting."""
+        """Sync one Pod; an error of one does not delay the others."""
         uid = pod["metadata"]["uid"]
         try:
             self._sync(pod, beside)

@@ -1,4 +1,4 @@
-"""Says what the lab is doing, how far it is and for how long: one line per step."""
+"""Prints the lab's current step, its progress and its duration: one line per step."""
 
 from __future__ import annotations
 

@@ -19,12 +19,11 @@ from tryitnow.kubernetes.client import connect
 @click.option("-y", "--yes", is_flag=True, help="Do not ask: data may be lost.")
 @click.option("--context", help="Context of the kubeconfig; by default its current one.")
 def confirm_storage(*, node: str, yes: bool, context: str | None) -> None:
-    """Say that the storage and the cluster of NODE are as they should be.
+    """Confirm the storage and the cluster of NODE after one of them changed.
 
-    The agent of a node stops to remove things, and to start demos anew, when its storage or its
-    cluster is not what it was. With this it takes on both as they are: demos whose data is not
-    there are started afresh, and their data is lost. First look whether a file system is not
-    mounted.
+    An agent removes nothing, and starts no demo again, when its storage or its cluster has changed.
+    This command confirms both as they are: demos without their files are started afresh, and their
+    data is lost. First check that all file systems are mounted.
     """
     with translate_errors():
         result = asyncio.run(_confirm(node, context, asks=not yes))

@@ -33,7 +33,7 @@ _WAITS = {
 
 
 def next_step(resource: Resource, at: datetime) -> str:
-    """Return what a person does now."""
+    """Return the next step for a person."""
     if isinstance(resource, DemoInstance):
         return _demo(resource)
     if isinstance(resource, Checkpoint):

@@ -121,7 +121,7 @@ class AsyncClient:
         observer: Observer = unobserved,
         keep_failed: bool = False,
     ) -> Demo:
-        """Start a demo, and wait until it is ready; whoever calls deletes it.
+        """Start a demo, and wait until it is ready; the caller deletes it.
 
         Args:
             checkpoint: Name of the Checkpoint.
@@ -132,7 +132,7 @@ class AsyncClient:
             start: Which ways of starting are allowed.
             timeout: How long to wait.
             observer: Called with each state of the object on the way.
-            keep_failed: Leave one that failed or is late for a look; by default it is deleted.
+            keep_failed: Keep a demo that failed or is late, for inspection. Default: delete it.
 
         Raises:
             DemoError: one of its kinds (tryitnow.client.errors).

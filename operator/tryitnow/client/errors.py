@@ -1,4 +1,4 @@
-"""What can go wrong with a demo, one class per thing that the caller can do about it."""
+"""Errors of a demo, one class per possible reaction of the caller."""
 
 from __future__ import annotations
 

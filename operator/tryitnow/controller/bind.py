@@ -122,7 +122,7 @@ def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -
     A warm sandbox fills its memory and disk already.
     """
     status = state.agent.status
-    # Nothing that changes from moment to moment: each waiting demo's status says it.
+    # Without figures that change all the time: each waiting demo's status repeats this.
     if usage.instances.get(state.name, 0) >= status.capacity:
         return f"runs {status.capacity}, its maximum"
     free_bytes = status.memory_available_bytes

@@ -17,7 +17,7 @@ from tryitnow.controller.usage import archive_disk_bytes
 Phase = NodeCheckpointPhase
 
 RESYNC_INTERVAL = timedelta(seconds=20)
-"""Silence of a node is no event: it must be looked for."""
+"""A node that falls silent causes no event: the plan must check for it."""
 
 BUILD_RESYNC_INTERVAL = timedelta(seconds=5)
 """The same during a build."""

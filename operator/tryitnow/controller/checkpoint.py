@@ -1,4 +1,4 @@
-"""A Checkpoint: planned, carried out, and told of in its status."""
+"""Reconciles a Checkpoint: plans, carries the plan out, and writes the status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 async def reconcile_checkpoint(
     kubernetes: KubernetesApi, cluster: Cluster, key: Key
 ) -> timedelta | None:
-    """Bring one Checkpoint on; returns when to look again."""
+    """Reconcile one Checkpoint; returns the pause until the next time."""
     checkpoint = cluster.checkpoints.get(key)
     if checkpoint is None or checkpoint.is_deleting:
         # It owns its NodeCheckpoints, which go with it. Its revisions stay as long as its demos.
@@ -40,7 +40,7 @@ async def reconcile_checkpoint(
     result = plan(observed)
     if result.has_writes:
         await writer.carry_out(result)
-        # Planned anew: the status reports results, not intentions.
+        # Planned again: the status reports results, not intentions.
         observed = observe(cluster, checkpoint, kubernetes.clock.now())
         result = plan(observed)
     # The revisions first: a Checkpoint that is Ready has one with its images.
@@ -53,7 +53,7 @@ async def reconcile_checkpoint(
         return None
     for event in result.events:
         kubernetes.event(checkpoint, event.reason, event.note, warning=event.is_warning)
-    # The status before what is removed: a failure is counted in there, and then cleared away.
+    # The status before the removal: it counts a failure whose leftovers are removed then.
     await writer.remove(result)
     due = [
         result.requeue_after,
@@ -64,7 +64,7 @@ async def reconcile_checkpoint(
 
 
 def observe(cluster: Cluster, checkpoint: Checkpoint, at: datetime) -> Observed:
-    """Gather what the plan is made from."""
+    """Gather the facts for the plan."""
     states = cluster.node_states()
     return Observed(
         checkpoint=checkpoint,
@@ -103,7 +103,7 @@ class _Writer:
     async def write_revision(
         self, revision: CheckpointRevision, status: CheckpointRevisionStatus
     ) -> None:
-        """Write what is known of a build into its revision."""
+        """Write the result of a build into its revision."""
 
         async def write() -> None:
             written = await self._kubernetes.patch_status(revision, status.to_api())

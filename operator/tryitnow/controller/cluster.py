@@ -1,4 +1,4 @@
-"""What the controller knows of the cluster: the stores that every decision is made from."""
+"""The controller's knowledge of the cluster: the stores behind every decision."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Cluster:
     node_checkpoints: Store[NodeCheckpoint] = field(default_factory=lambda: Store(NodeCheckpoint))
     revisions: Store[CheckpointRevision] = field(default_factory=lambda: Store(CheckpointRevision))
     releasing: set[str] = field(default_factory=set)
-    """UIDs of the CheckpointRevisions that are being let go: nothing may refer to them any more."""
+    """UIDs of the CheckpointRevisions that are being deleted: nothing new may refer to them."""
 
     agents: AgentStore = field(default_factory=AgentStore)
     nodes: Store[ClusterNode] = field(default_factory=lambda: Store(ClusterNode))
@@ -63,7 +63,7 @@ class Cluster:
     """Writes that the API server refused."""
 
     metrics: Metrics = field(default_factory=lambda: Metrics(Program.CONTROLLER))
-    """What is counted about all of it."""
+    """The controller's metrics."""
 
     def __post_init__(self) -> None:
         """Keep the indices that decisions ask for."""
@@ -134,7 +134,7 @@ class Cluster:
         )
 
     def is_lost(self, node: str) -> bool:
-        """Whether nobody on that node can be expected to act."""
+        """Whether no agent on that node can be expected to act."""
         key = Key("", node)
         is_there = self.nodes.get(key) is not None or self.nodes.unreadable(key) is not None
         return not is_there or self.agents.is_lost(key)

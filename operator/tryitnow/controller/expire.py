@@ -30,7 +30,7 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
     decides.
 
     Raises:
-        ConflictError: it changes faster than it can be looked at.
+        ConflictError: it changes faster than it can be read.
 
     """
     for _ in range(MAX_TRIES):
@@ -63,7 +63,7 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
 
 
 def expiry_check(kubernetes: KubernetesApi, instance: DemoInstance) -> timedelta | None:
-    """Return when to look again whether an instance's time is over; None where it has no end."""
+    """Return the pause until the next check of an instance's ttl; None where it has none."""
     expires_at = instance.expires_at()
     if expires_at is None:
         return None

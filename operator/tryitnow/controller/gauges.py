@@ -1,4 +1,4 @@
-"""How things stand in the cluster, read for the controller's metrics at each scrape."""
+"""Gauges: the state of the cluster, read for the controller's metrics at each scrape."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tryitnow.metrics.instruments import Reading
 
 
 def gauges(cluster: Cluster, at: datetime) -> Iterator[Reading]:
-    """Read the cluster's state from the views; nothing before all of it is known.
+    """Read the cluster's state from the stores; nothing before all kinds are listed.
 
     Half of a cluster would look like a cluster with missing NodeCheckpoints and lost nodes.
     """

@@ -1,4 +1,4 @@
-"""All Kopf registrations of the controller. Thin: take the object in, and queue whom it concerns.
+"""All Kopf registrations of the controller. Each stores the object and queues affected objects.
 
 Every kind is indexed as well: Kopf calls no event handler before all indexed kinds are listed, so
 no decision is ever made from half of the cluster. The index functions fill the stores until then.

@@ -71,5 +71,5 @@ async def _report_refusal(
     try:
         cluster.instances.update(await kubernetes.patch_status(instance, reported.to_api()))
     except (RefusedError, NotFoundError, ConflictError) as again:
-        # The Event and the log have said it; there is nowhere else to say it.
+        # The Event and the log have reported it; there is no other place.
         logger.warning("%s: %s", instance.key, again)

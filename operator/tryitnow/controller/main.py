@@ -79,7 +79,7 @@ def _missing(election: LeaderElection, cluster: Cluster) -> tuple[str, ...]:
 
 
 async def _act(kubernetes: KubernetesApi, cluster: Cluster, stop: asyncio.Event) -> None:
-    """Watch and decide: what only the leader does."""
+    """Watch and decide; only the leader does so."""
     checkpoints = WorkQueue(
         "Checkpoint",
         lambda key: reconcile_checkpoint(kubernetes, cluster, key),

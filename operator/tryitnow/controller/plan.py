@@ -59,12 +59,12 @@ class Plan:
 
     @property
     def requeue_after(self) -> timedelta:
-        """When to plan again, whatever happens."""
+        """The longest pause until the next plan."""
         return self.build.requeue_after
 
     @property
     def phase(self) -> CheckpointPhase:
-        """Where the Checkpoint stands."""
+        """The phase of the Checkpoint."""
         if not self.serving.is_wanted:
             return self.build.phase
         if self.distribution.is_fetching:
@@ -73,21 +73,21 @@ class Plan:
 
     @property
     def reason(self) -> str:
-        """Why it stands there, as one word."""
+        """Reason of the condition Ready."""
         if not self.serving.is_wanted:
             return self.build.reason
         return "NoNodeCanRestore" if self.phase is CheckpointPhase.PENDING else str(self.phase)
 
     @property
     def message(self) -> str:
-        """Why it stands there, in a sentence."""
+        """Message of the condition Ready."""
         text = self.distribution.message if self.serving.is_wanted else self.build.message
         refused = [str(refusal) for refusal in self.refused if str(refusal) not in text]
         return "\n".join([text, *refused])
 
 
 def plan(observed: Observed) -> Plan:
-    """Decide what is to be done for a Checkpoint, and what its status is."""
+    """Decide the next actions for a Checkpoint, and its status."""
     serving = choose_serving(observed)
     build = Build() if serving.is_wanted else plan_build(observed)
     distribution = plan_distribution(observed, serving)

@@ -45,10 +45,10 @@ def revision_of(object_: DemoInstance | NodeCheckpoint | Unreadable) -> Key | No
 
 
 class Consistent:
-    """The CheckpointRevisions that hold the definition that their name says.
+    """The CheckpointRevisions whose definition matches their name.
 
-    Agents run what stands in a revision, so one that somebody else made serves nobody. A definition
-    never changes, so each is checked once.
+    Agents run the definition, so a revision that the controller did not make must not be used. A
+    definition never changes, so each is checked once.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Consistent:
 
 
 def holds_what_it_says(revision: CheckpointRevision) -> bool:
-    """Whether a revision holds the definition that its name says."""
+    """Whether the definition of a revision matches its name."""
     spec = revision.spec
     name = checkpoint_revision_name(spec.checkpoint, spec.identity)
     return revision.is_consistent and revision.metadata.name == name

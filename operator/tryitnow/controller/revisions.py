@@ -1,4 +1,4 @@
-"""CheckpointRevisions: made for each new definition, with what their builds produced."""
+"""CheckpointRevisions: one for each new definition, with the result of its build."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def make_revision(
     try:
         revision = await kubernetes.create(CheckpointRevision, body)
     except ConflictError:
-        # Made by a look whose event has not come back yet, or somebody else made it.
+        # Created a moment ago, and its event has not come yet; or created by another client.
         try:
             revision = await kubernetes.get(CheckpointRevision, key)
         except UnreadableObjectError as error:

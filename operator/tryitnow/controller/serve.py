@@ -17,7 +17,7 @@ class Serving:
     """Its identity; None where no revision serves."""
 
     label: str = ""
-    """How people call it."""
+    """Its number, for people."""
 
     archive: Archive | None = None
     build_duration: timedelta | None = None

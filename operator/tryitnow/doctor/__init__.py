@@ -1,4 +1,4 @@
-"""Whether a node can do what Try It Now asks of it, and the next command where it cannot.
+"""Doctor checks whether a node can run and restore demos, and names a fix where it cannot.
 
 Three steps: ``facts`` and the modules that it calls look (and are the only ones that touch the
 node, through ``host``), ``checks`` and the modules that it calls judge what was seen, ``report``

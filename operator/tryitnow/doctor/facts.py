@@ -1,6 +1,6 @@
-"""What is found on a node. No opinions: whether it will do is decided in ``checks``.
+"""The facts of a node. No opinions: ``checks`` judges them.
 
-Looking never fails: what could not be found out is recorded together with the reason.
+Gathering never fails: a missing fact is recorded together with the reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _IMAGES_OWN = "/usr/libexec/try-it-now/podman-service"
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the node is to hold, by its settings."""
+    """The load that the node's settings allow."""
 
     demos: int
     """Most instances at once."""
@@ -60,7 +60,7 @@ class NodeFacts:
 
     podman: PodmanFacts | None
     podman_problem: str
-    """Why there is no answer from Podman; empty when there is."""
+    """The reason why Podman did not answer; empty when it did."""
 
     podman_timed_out: bool
     """Podman listens, and did not answer in time."""
@@ -97,10 +97,10 @@ class NodeFacts:
 
     directory: DirectoryFacts
     disk: DiskFacts | None
-    """The file system of the checkpoint directory; None when it could not be looked at."""
+    """The file system of the checkpoint directory; None when it could not be read."""
 
     storage: DiskFacts | None
-    """The file system of Podman's storage; None when it could not be looked at."""
+    """The file system of Podman's storage; None when it could not be read."""
 
     limits: KernelFacts
     network: NetworkFacts
@@ -138,7 +138,7 @@ async def gather(
     podman_command, criu, criu_check, iptables, nft = results
     directory, disk, limits, network, mounts = here
     if podman and strays(network.conmons, podman.container_ids):
-        # Containers come and go while one looks: listed after the first look, before the second.
+        # Containers come and go meanwhile: they are listed between the two examinations.
         ids = await asyncio.to_thread(list_containers, settings.podman.socket, wait.podman)
         podman = replace(podman, container_ids=ids)
         network = seen_twice(network, await asyncio.to_thread(examine_network, node, ports))

@@ -1,4 +1,4 @@
-"""How to reach the place where Podman, its runtime and CRIU are.
+"""Access to the place where Podman, its runtime and CRIU are.
 
 The agent runs in a container, and Podman in another one of the same Pod, or on the node itself.
 Whoever listens at Podman's socket tells by its process where that is: its mount namespace has the
@@ -35,13 +35,13 @@ _HOLDS_PORTS = frozenset({_CONMON, "podman"})
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended."""
+    """The result of a command."""
 
     status: int | None
     """Exit status; None when it did not run or did not end."""
 
     output: str
-    """What it wrote to stdout and stderr; or why it has no status."""
+    """Its output on stdout and stderr; or the reason why it has no status."""
 
     missing: bool = False
     """There is no such program."""

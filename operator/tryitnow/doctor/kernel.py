@@ -1,4 +1,4 @@
-"""What the kernel says of its limits and of what is in use, read from /proc."""
+"""The kernel's limits and their use, read from /proc."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Podman has mounted where, as far as restores depend on it."""
+"""Podman's mounts, as far as restores depend on them."""
 
 from __future__ import annotations
 

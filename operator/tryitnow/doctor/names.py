@@ -1,4 +1,4 @@
-"""Names of the checks, and what follows from a failure of each kind."""
+"""Names of the checks, and the consequences of their failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks come to, for people, for programs, and for a condition."""
+"""The report of the checks, for people, for programs, and for a condition."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tryitnow.doctor.names import ESSENTIAL, NODE_LIMITS, OF_PODMAN, CheckName
 from tryitnow.doctor.verdicts import worst
 
 KEPT_ANSWERS = 5
-"""How many examinations in a row may get no answer before what was known counts no more."""
+"""Examinations in a row that may get no answer before the known facts no longer count."""
 
 _NOT_EXAMINED = "the node has not been examined yet"
 

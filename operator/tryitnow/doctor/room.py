@@ -1,4 +1,4 @@
-"""Disk and memory: what is left, against what has to stay."""
+"""Disk and memory: the free space, against the reserve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Podman, its runtime and CRIU: what must be installed, and in which version."""
+"""Podman, its runtime and CRIU: the required software and its versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How checks word their verdicts."""
+"""The wording of verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node holds and runs, and how its Podman does: told by its agent."""
+"""Metrics of an agent about its node and its Podman."""
 
 from __future__ import annotations
 

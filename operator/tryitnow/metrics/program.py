@@ -1,4 +1,4 @@
-"""How a program itself does: its requests to the API server and its work queues."""
+"""Metrics of a program about itself: its requests to the API server and its work queues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How instances start and are restored: told by the agents."""
+"""Metrics of the agents about starts and restores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How every call reaches Podman: in a thread, measured, its errors translated.
+"""Every call to Podman: in a thread, timed, its errors translated.
 
 ``podman.PodmanClient`` has no calls for checkpoint and restore, so its ``APIClient`` is used on
 the endpoints themselves (``/libpod/containers/{name}/checkpoint`` and ``…/restore``).
@@ -155,7 +155,7 @@ class Calls:
 
 
 async def ended(work: asyncio.Future[Any]) -> None:
-    """Wait until a call is over; what came of it is nobody's affair any more."""
+    """Wait until a call is over, and ignore its result."""
     await uncancelled(asyncio.wait({work}))
     if not work.cancelled():
         work.exception()

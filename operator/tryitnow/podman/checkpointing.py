@@ -1,4 +1,4 @@
-"""Checkpointing and restoring."""
+"""Checkpoints and restores of containers."""
 
 from __future__ import annotations
 

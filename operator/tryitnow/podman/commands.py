@@ -25,11 +25,11 @@ _OUTPUT_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Executed:
-    """What became of a command."""
+    """The result of a command."""
 
     exit_code: int
     output: str
-    """What it wrote, both streams, from the end."""
+    """The end of its output, both streams."""
 
 
 class Commands(Calls):

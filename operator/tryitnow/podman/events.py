@@ -1,7 +1,7 @@
-"""What Podman tells by itself: containers that end or are removed.
+"""Podman's event stream: containers that end or are removed.
 
-It is a hint and no record: Podman tells nothing where its events are switched off, and skips some
-when it shortens its file of them. Whoever follows looks from time to time all the same.
+The stream is a hint and no record: Podman sends nothing where its events are switched off, and
+skips some when it shortens its file of them. Its readers must poll from time to time as well.
 
 Podman 5.8 has no event for a kill for want of memory: ``inspect`` tells it of what died
 (``ContainerState.oom_killed``).
@@ -27,7 +27,7 @@ _INFRA = re.compile(r"([0-9a-f]{12})-infra")
 
 
 class EventAction(StrEnum):
-    """What happened to a container, in Podman's words."""
+    """One event of a container, in Podman's words."""
 
     DIED = "died"
     REMOVED = "remove"
@@ -87,13 +87,13 @@ class ContainerEvents:
         self._queue.put_nowait(event)
 
     def end(self, work: asyncio.Future[None]) -> None:
-        """Let whoever iterates know that no more will come."""
+        """End the iteration: no more events will come."""
         self._failure = None if work.cancelled() else work.exception()
         self._queue.put_nowait(None)
 
 
 class Events(Calls):
-    """What happens to our containers on this node."""
+    """The events of our containers on this node."""
 
     @contextlib.asynccontextmanager
     async def events(
@@ -101,7 +101,7 @@ class Events(Calls):
         prefix: str,
         actions: Collection[EventAction] = (EventAction.DIED, EventAction.REMOVED),
     ) -> AsyncIterator[ContainerEvents]:
-        """Follow what happens, on a connection of its own that is closed with the block.
+        """Follow the events, on a connection of its own that is closed with the block.
 
         From the block's beginning on nothing is missed: whoever looks at the containers inside of
         it knows all. Events are of containers whose name starts with the prefix, and of those

@@ -1,4 +1,4 @@
-"""Images: pulled, made of what a container left, removed."""
+"""Images: pulled, committed from containers, removed."""
 
 from __future__ import annotations
 

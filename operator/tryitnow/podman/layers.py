@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Layers(Containers):
-    """What a container's image brought, and what became of it."""
+    """The files of a container's image, and their changes."""
 
     async def with_roots(self, name: str, helper: str, use: Callable[[Path, Path], T]) -> T:
         """Hand the root of a stopped container, and that of its image, to ``use``.
@@ -44,7 +44,7 @@ class Layers(Containers):
 
 
 def create(api: Any, name: str, image: str, **more: object) -> None:  # noqa: ANN401
-    """Make a container that is only looked into."""
+    """Create a container that only serves to read its image."""
     spec = json.dumps({"name": name, "image": image, "image_volume_mode": "ignore", **more})
     api.post("/containers/create", data=spec, timeout=CALL_SECONDS).raise_for_status()
 

@@ -28,7 +28,7 @@ class PullSecretError(Exception):
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who we are to a registry."""
+    """Credentials for a registry."""
 
     username: str
     password: str = field(repr=False)

@@ -1,4 +1,4 @@
-"""From CRIU's message to what a person does about it. Each was met on real applications.
+"""Remedies for CRIU's messages. Each was met on real applications.
 
 docs/checkpoint.md has the same table. Limits of the node have theirs in ``limits``.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Remedy:
-    """What a person does about a message.
+    """The remedy for a message.
 
     Attributes:
         sign: What stands in the message.

@@ -1,4 +1,4 @@
-"""Podman's service itself: what it says of itself, and what only its command can do.
+"""Podman's service: its facts about itself, and the actions that only its command offers.
 
 ``podman network reload`` is not in the REST API, so the command is run where the service runs: in
 its namespaces, with its environment and its options.
@@ -34,7 +34,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class ServiceInfo:
-    """What Podman's service says of itself.
+    """The facts of Podman's service about itself.
 
     Attributes:
         version: Its version.

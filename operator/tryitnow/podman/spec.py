@@ -1,4 +1,4 @@
-"""What a container is made of, and libpod's SpecGenerator for it."""
+"""The properties of a new container, and libpod's SpecGenerator for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MemoryMount:
 
 @dataclass(frozen=True)
 class NewContainer:
-    """What to make a container of.
+    """The properties of a new container.
 
     Attributes:
         container: Its definition.

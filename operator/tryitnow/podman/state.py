@@ -1,4 +1,4 @@
-"""What Podman says about containers, in our words."""
+"""Podman's facts about containers, in our words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PortMapping:
 
 @dataclass(frozen=True)
 class ContainerState:
-    """What Podman says about a container."""
+    """Podman's facts about a container."""
 
     name: str
     id: str
