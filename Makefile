@@ -19,7 +19,7 @@ scripts := $(shell git grep --files-with-matches '^\#!/bin/\(ba\)\?sh$$')
 help: ## Show this help.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
-demo: ## Make a cluster on this machine, freeze a shop, and thaw a demo of it on another node.
+demo: ## Make a cluster on this machine, checkpoint a shop, and restore a demo of it on another node.
 	@PYTHON=$(PYTHON) $(lab) demo --name $(LAB) --nodes $(NODES) $(if $(PROMETHEUS),--prometheus)
 
 down: ## Remove the demo's cluster and every trace of it.
@@ -47,11 +47,11 @@ lint: ## Check style, types, imports, alerts, the chart, and that all generated 
 	$(promtool) check rules --lint=all --lint-fatal charts/try-it-now/files/rules.yaml
 	$(promtool) test rules manifests/prometheus/rules.test.yaml
 	! gofmt -d lab | grep .
-	cd lab/kubelet-door && go vet .
+	cd lab/kubelet-api && go vet .
 	$(lab) tool hadolint -- Containerfile
 	$(lab) tool shellcheck -- $(scripts)
-	$(tools) -m tests.unit.metrics.asked build/asked.yaml
-	$(promtool) check rules build/asked.yaml
+	$(tools) -m tests.unit.metrics.documented_queries build/documented_queries.yaml
+	$(promtool) check rules build/documented_queries.yaml
 
 format: ## Format the code.
 	$(tools) -m ruff format .

@@ -1,4 +1,4 @@
-"""`make bench`: measure, say, write and draw."""
+"""`make bench`: measure, log_line, write and draw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.settings import CHECKOUT, Settings, settings
 from bench.stage import stage
 from bench.table import table
 from lab import LabError
-from lab.progress import say
+from lab.progress import log_line
 
 
 def main() -> int:
@@ -33,10 +33,10 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         if results.series["cold_start"].n:
-            say(f"\n{table(results)}\n")
+            log_line(f"\n{table(results)}\n")
         sys.stderr.write("bench: interrupted\n")
         return 130
-    say(f"\n{table(results)}\n")
+    log_line(f"\n{table(results)}\n")
     _write(wanted, results)
     return 0
 
@@ -55,7 +55,7 @@ def _write(wanted: Settings, results: Results) -> None:
         (drawn / "benchmarks.svg", picture(results)),
     ):
         path.write_text(content)
-        say(f"wrote {_shown(path)}")
+        log_line(f"wrote {_shown(path)}")
 
 
 def _shown(path: Path) -> str:

@@ -15,7 +15,7 @@ from bench import BenchError
 from bench.settings import CHECKOUT, Settings
 from bench.stage import Stage, furnished, is_folder
 from lab.cluster import Cluster
-from lab.progress import say, step
+from lab.progress import log_line, step
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def base(settings: Settings) -> Iterator[Stage | None]:
             yield ready
     finally:
         if settings.keep:
-            say(f"the lab stays: cd {checkout}; python -m lab down --name {name}")
+            log_line(f"the lab stays: cd {checkout}; python -m lab down --name {name}")
         else:
             with step(f"lab {name} down"):
                 _lab(checkout, "down", f"--name={name}")

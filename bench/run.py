@@ -11,7 +11,7 @@ from bench.results import Results
 from bench.roundtrip import Roundtrip, roundtrip
 from bench.stage import COLD_POOL, WARM_POOL, Stage
 from bench.transfer import Transfer, transfer
-from lab.progress import say, step
+from lab.progress import log_line, step
 
 ROUNDS_PER_BURST = 5
 """A burst takes as long as some rounds, and each of its demos is a sample already."""
@@ -46,7 +46,7 @@ def run(stage: Stage, base: Stage | None, samples: int, results: Results) -> Non
                 _round(stage, results, ping, both, archive)
             if number % ROUNDS_PER_COPY == 1:
                 _copies(results, link)
-            say(table.latest(results))
+            log_line(table.latest(results))
             if number % ROUNDS_PER_BURST == 0 or number == samples < ROUNDS_PER_BURST:
                 with step("bursts", usually="40 s"):
                     _bursts(stage, base, results)

@@ -17,7 +17,7 @@ from bench.watcher import Watcher
 from bench.website import Website
 from lab import images
 from lab.cluster import CHECKOUT, Cluster
-from lab.progress import say, step
+from lab.progress import log_line, step
 
 GROUP = "/apis/tryitnow.dev/v1alpha1"
 CHECKPOINTS = f"{GROUP}/namespaces/default/checkpoints"
@@ -86,7 +86,7 @@ def stage(settings: Settings) -> Iterator[Stage]:
             yield ready
     finally:
         if settings.keep:
-            say(f"the lab stays: python -m lab down --name {settings.lab}")
+            log_line(f"the lab stays: python -m lab down --name {settings.lab}")
         else:
             with step(f"lab {settings.lab} down"):
                 cluster.down()

@@ -10,13 +10,13 @@ from pathlib import Path
 from lab import (
     LabError,
     binaries,
+    cleanup,
     cluster,
     demo,
     images,
     network,
     operator_image,
     progress,
-    remains,
     venv,
 )
 from lab.cluster import Cluster
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     command: str = arguments.command
     if command == "down" and arguments.all:
-        for name in remains.names():
+        for name in cleanup.names():
             _down(Cluster(name))
         return 0
     if command == "python":
@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     up = add("up", "Make the cluster, or refresh the operator in it.")
-    show = add("demo", "Make the cluster, freeze the shop and thaw a demo of it.")
+    show = add("demo", "Make the cluster, checkpoint the shop and restore a demo of it.")
     for command in (up, show):
         command.add_argument("--nodes", type=int, default=2, help="how many nodes (default: 2)")
         command.add_argument(

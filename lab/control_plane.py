@@ -1,7 +1,7 @@
-"""etcd, kube-apiserver and the few controllers of Kubernetes that our operator leans on.
+"""etcd, kube-apiserver and the few controllers of Kubernetes that our operator needs.
 
-No scheduler and no kubelet run: lab/kubelet.py plays both, for our own Pods, and lab/door.py what
-the API server asks a kubelet for.
+No scheduler and no kubelet run. lab/kubelet.py stands for both, for our own Pods;
+lab/kubelet_api.py answers the API server.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def wait_ready(lab: Lab, api: Api) -> None:
 
 
 def create_node(
-    api: Api, name: str, address: str, door: str, *, control_plane: bool = False
+    api: Api, name: str, address: str, kubelet_api: str, *, control_plane: bool = False
 ) -> None:
     """The Node object, which a kubelet would make; made again it stays as it is.
 
@@ -137,7 +137,7 @@ def create_node(
         api: As the administrator.
         name: Of the node.
         address: Of the node.
-        door: The address at which the API server asks its kubelet.
+        kubelet_api: The address at which the API server asks its kubelet.
         control_plane: Whether no DaemonSet shall have a Pod there.
 
     """
@@ -164,7 +164,7 @@ def create_node(
             {"type": "InternalIP", "address": address},
             {"type": "Hostname", "address": name},
             # Not the node's own: it is how the API server is told to ask elsewhere.
-            {"type": "ExternalIP", "address": door},
+            {"type": "ExternalIP", "address": kubelet_api},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
         "conditions": [
@@ -172,7 +172,7 @@ def create_node(
                 "type": "Ready",
                 "status": "True",
                 "reason": "LabNode",
-                "message": "Held by the lab, which plays its kubelet.",
+                "message": "The lab stands for its kubelet.",
                 "lastHeartbeatTime": now,
                 "lastTransitionTime": now,
             }

@@ -1,4 +1,4 @@
-"""The main job, shown: a shop is frozen on one node and thawed on the other, step by step."""
+"""The main job, step by step: one node checkpoints a shop, and the other restores it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from lab import LabError, images
 from lab.cluster import CHECKOUT, Cluster
-from lab.progress import Step, say, step
+from lab.progress import Step, log_line, step
 
 _SAMPLES = Path("manifests/samples")
 _CHECKPOINT = _SAMPLES / "wordpress.yaml"
@@ -28,23 +28,25 @@ Found = dict[str, Any]
 
 
 def show(cluster: Cluster) -> None:
-    """Bring the lab up, apply the samples, wait for the demo, and say how to look at it.
+    """Bring the lab up, apply the samples, wait for the demo, and print how to open it.
 
     Raises:
-        LabError: a step failed, or the demo was not thawed; the message says what to look at.
+        LabError: a step failed, or the demo was not restored; the message says what to look at.
 
     """
     cluster.up()
     images.ensure(cluster, "wordpress")
     checkpoint = _apply(cluster, _CHECKPOINT)
-    with step("starting, freezing, verifying and copying the shop", usually="15 s") as current:
+    with step(
+        "starting, checkpointing, verifying and distributing the shop", usually="15 s"
+    ) as current:
         _wait(cluster, checkpoint, current, _CHECKPOINT_WITHIN_S)
     instance = _apply(cluster, _INSTANCE)
-    with step("thawing a demo of it", usually="1 s") as current:
+    with step("restoring a demo of it", usually="1 s") as current:
         status = _wait(cluster, instance, current, _INSTANCE_WITHIN_S)
     title = _title(status["url"])
     builder = _builder(cluster, checkpoint)
-    _tell(cluster, instance, status, title, builder)
+    _print_result(cluster, instance, status, title, builder)
     if status["startedBy"] != "Restore":
         why = status.get("fallbackReason", "no reason given")
         raise LabError(f"The demo was started cold ({why}): `python -m lab exec node-1 -- "
@@ -52,9 +54,9 @@ def show(cluster: Cluster) -> None:
 
 
 def _apply(cluster: Cluster, file: Path) -> Found:
-    say(f"$ kubectl apply -f {file}")
-    told = cluster.kubectl("apply", "--output=json", f"--filename={CHECKOUT / file}")
-    applied: Found = json.loads(told.stdout)
+    log_line(f"$ kubectl apply -f {file}")
+    reported = cluster.kubectl("apply", "--output=json", f"--filename={CHECKOUT / file}")
+    applied: Found = json.loads(reported.stdout)
     return applied
 
 
@@ -95,7 +97,7 @@ def _condition(status: Found, type_: str) -> Found:
 
 
 def _builder(cluster: Cluster, checkpoint: Found) -> str:
-    """The node that froze the application; the others fetched their copies."""
+    """The node that checkpointed the application; the others fetched the archive."""
     namespace = checkpoint["metadata"]["namespace"]
     path = f"/apis/{checkpoint['apiVersion']}/namespaces/{namespace}/nodecheckpoints"
     listed = cluster.api.get(path) or {"items": []}
@@ -121,13 +123,15 @@ def _title(url: str) -> str:
     return html.unescape(found[1].strip()) if found else f"{len(page)} bytes without a title"
 
 
-def _tell(cluster: Cluster, instance: Found, status: Found, title: str, builder: str) -> None:
+def _print_result(
+    cluster: Cluster, instance: Found, status: Found, title: str, builder: str
+) -> None:
     name = "" if cluster.lab.name == "demo" else f" --name {cluster.lab.name}"
     demo = instance["metadata"]["name"]
     timings = ", ".join(f"{step_} {took}" for step_, took in status.get("timings", {}).items())
     down = "make down" if not name else f"make down LAB={cluster.lab.name}"
     python = os.environ.get("PYTHON", "python3")
-    say(f"""
+    log_line(f"""
 Look at it:
   eval "$({python} -m lab env{name})"     # sets KUBECONFIG={cluster.kubeconfig}
   kubectl get checkpoints,demoinstances -A

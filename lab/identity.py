@@ -1,4 +1,4 @@
-"""Who the operator's programs are to the API server, and what they need of it to exist.
+"""Identities of the operator's programs at the API server, and the objects that they need.
 
 Agents identify as they would from a DaemonSet: with a token bound to their Node, which the API
 server turns into the node-name claim that admission policies read.

@@ -163,8 +163,8 @@ def _import(cluster: Cluster, node: str, app: App, tree: Path, reference: str) -
             assert assembling.stdout is not None
             assembling.stdout.close()
         if assembling.returncode != 0:
-            said = log.read_text(errors="replace")[-2000:]
-            raise LabError(f"Assembling {app.name} failed:\n{said}")
+            message = log.read_text(errors="replace")[-2000:]
+            raise LabError(f"Assembling {app.name} failed:\n{message}")
         if importing.returncode != 0:
             raise LabError(f"Importing {app.name} into {node} failed:\n{importing.stderr}")
     finally:

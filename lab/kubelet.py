@@ -21,20 +21,20 @@ from lab import (
     LabError,
     certificates,
     control_plane,
-    door,
     identity,
+    kubelet_api,
     network,
     nodes,
     pods,
     supervise,
 )
 from lab.api import Api
-from lab.pods import UNIT, Played, Pod
+from lab.pods import UNIT, Pod, PodProcess
 from lab.shell import CLEAN_ENVIRONMENT
 from lab.state import Lab, shape
 from lab.supervise import Unit
 
-_LOOK_AGAIN_S = 1  # a kubelet's smallest period of a probe
+_RESYNC_S = 1  # a kubelet's smallest period of a probe
 _PROBE_WITHIN_S = 1.0
 _ENDS_WITHIN_S = 300.0
 
@@ -58,22 +58,22 @@ class Kubelet:
         while True:
             try:
                 listed = self._api.get("/api/v1/pods") or {"items": [], "metadata": {}}
-                door.close_but(self._lab, listed["items"])
+                kubelet_api.withdraw_others(self._lab, listed["items"])
                 for pod in listed["items"]:
-                    self._try_to_look_at(pod, listed["items"])
+                    self._try_to_sync(pod, listed["items"])
                 self._api.wait_for_change(
-                    "/api/v1/pods", listed["metadata"]["resourceVersion"], _LOOK_AGAIN_S
+                    "/api/v1/pods", listed["metadata"]["resourceVersion"], _RESYNC_S
                 )
             except (LabError, OSError, http.client.HTTPException) as error:
                 # The API server may be down for a test; the supervisor may be busy with a unit.
                 _log(str(error))
-                time.sleep(_LOOK_AGAIN_S)
+                time.sleep(_RESYNC_S)
 
-    def _try_to_look_at(self, pod: Pod, beside: list[Pod]) -> None:
-        """Look at one Pod; what is wrong with it keeps no other waiting."""
+    def _try_to_sync(self, pod: Pod, beside: list[Pod]) -> None:
+        """Sync one Pod; an error of one does not delay the others."""
         uid = pod["metadata"]["uid"]
         try:
-            self._look_at(pod, beside)
+            self._sync(pod, beside)
         except LabError as error:
             # Such as somebody else's Pod, which stays Pending.
             if self._refused.get(uid) != str(error):
@@ -82,7 +82,7 @@ class Kubelet:
         else:
             self._refused.pop(uid, None)
 
-    def _look_at(self, pod: Pod, beside: list[Pod]) -> None:
+    def _sync(self, pod: Pod, beside: list[Pod]) -> None:
         metadata = pod["metadata"]
         if metadata.get("deletionTimestamp"):
             self._end(pod)
@@ -107,7 +107,7 @@ class Kubelet:
         self._api.create(f"{pods.path(pod)}/binding", binding)
 
     def _name(self, pod: Pod, beside: list[Pod]) -> None:
-        """Write down which unit plays it: this program remembers nothing."""
+        """Write the name of its unit to the Pod: this program keeps no state."""
         taken = {other["metadata"].get("annotations", {}).get(UNIT, "") for other in beside}
         unit = pods.unit_name(pod, taken)
         # The one whose unit has the plain name stays when there shall be fewer.
@@ -116,52 +116,52 @@ class Kubelet:
         self._api.merge(pods.path(pod), {"metadata": {"annotations": annotations}})
 
     def _keep_running(self, pod: Pod) -> None:
-        played = pods.play(pod, self._address(pod))
-        self._identify(pod, played)
-        unit = Unit(played.unit, played.argv, played.env, node=pod["spec"]["nodeName"])
+        process = pods.pod_process(pod, self._address(pod))
+        self._identify(pod, process)
+        unit = Unit(process.unit, process.argv, process.env, node=pod["spec"]["nodeName"])
         uid = pod["metadata"]["uid"]
         if uid not in self._started:
             _log(f"{pods.key(pod)}: {unit.name} starts")
-            door.open_to(self._lab, pod, played, {})
+            kubelet_api.publish(self._lab, pod, process, {})
             supervise.define(self._lab, unit)
             self._started[uid] = _now()
         known = supervise.ask(self._lab, do="status").get(unit.name, {})
         # Its node may have been switched off and on since, or the unit's environment changed.
-        door.open_to(self._lab, pod, played, known.get("env", {}))
-        ready = bool(known.get("pid")) and self._is_ready(pod, played)
+        kubelet_api.publish(self._lab, pod, process, known.get("env", {}))
+        ready = bool(known.get("pid")) and self._is_ready(pod, process)
         self._write_status(pod, "Running", ready=ready, restarts=max(known.get("starts", 1) - 1, 0))
 
     def _run_once(self, pod: Pod) -> None:
         uid = pod["metadata"]["uid"]
         if uid not in self._once:
-            played = pods.play(pod, self._address(pod))
-            self._identify(pod, played)
-            door.open_to(self._lab, pod, played, {})
+            process = pods.pod_process(pod, self._address(pod))
+            self._identify(pod, process)
+            kubelet_api.publish(self._lab, pod, process, {})
             self._started[uid] = _now()
             self._once[uid] = threading.Thread(
-                target=self._execute, args=(pod, played), daemon=True
+                target=self._execute, args=(pod, process), daemon=True
             )
             self._once[uid].start()
         if uid in self._results:
-            played = pods.play(pod, self._address(pod))
-            door.open_to(self._lab, pod, played, {}, runs=False)
+            process = pods.pod_process(pod, self._address(pod))
+            kubelet_api.publish(self._lab, pod, process, {}, runs=False)
             self._write_status(pod, "Succeeded" if self._results[uid] else "Failed", ready=False)
         else:
             self._write_status(pod, "Running", ready=True)
 
-    def _execute(self, pod: Pod, played: Played) -> None:
+    def _execute(self, pod: Pod, process: PodProcess) -> None:
         node = pod["spec"]["nodeName"]
-        holder = nodes.holder(self._lab, node)
+        init_pid = nodes.init_pid(self._lab, node)
         uid = pod["metadata"]["uid"]
-        if not holder:
+        if not init_pid:
             self._results[uid] = False
             return
-        with self._lab.log(played.unit).open("ab") as log:
+        with self._lab.log(process.unit).open("ab") as log:
             try:
                 done = subprocess.run(
-                    nodes.enter_argv(self._lab, node, holder, played.argv),
+                    nodes.enter_argv(self._lab, node, init_pid, process.argv),
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False,
-                    env={**CLEAN_ENVIRONMENT, **played.env}, timeout=_ENDS_WITHIN_S,
+                    env={**CLEAN_ENVIRONMENT, **process.env}, timeout=_ENDS_WITHIN_S,
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
                 self._results[uid] = False
@@ -182,13 +182,13 @@ class Kubelet:
             return network.control_plane_address(self._network)
         return network.node_address(self._network, node)
 
-    def _identify(self, pod: Pod, played: Played) -> None:
+    def _identify(self, pod: Pod, process: PodProcess) -> None:
         """Write the Pod's tokens where its program finds them, once.
 
         They live as long as the lab: nothing here rotates them.
         """
         home = self._lab.node_directory(pod["spec"]["nodeName"]) / "secrets"
-        own = home / played.unit
+        own = home / process.unit
         mark = own / "pod"
         if mark.exists() and mark.read_text() == pod["metadata"]["uid"]:
             return
@@ -207,15 +207,15 @@ class Kubelet:
         authority = (self._lab.certificates / "ca.crt").read_text()
         certificates.write_secret(own / "ca.crt", authority)
         for path in (own, own / "kubeconfig", own / "ca.crt"):
-            os.chown(path, played.uid, played.uid)
+            os.chown(path, process.uid, process.uid)
         mark.write_text(pod["metadata"]["uid"])
 
-    def _is_ready(self, pod: Pod, played: Played) -> bool:
+    def _is_ready(self, pod: Pod, process: PodProcess) -> bool:
         probe = pods.main_container(pod).get("readinessProbe", {}).get("httpGet")
-        if not probe or not played.metrics_port:
+        if not probe or not process.metrics_port:
             return True
         connection = http.client.HTTPConnection(
-            self._address(pod), played.metrics_port, timeout=_PROBE_WITHIN_S
+            self._address(pod), process.metrics_port, timeout=_PROBE_WITHIN_S
         )
         try:
             connection.request("GET", probe["path"])

@@ -1,4 +1,4 @@
-"""What a node is made of: the root file system of the operator's image, so that the lab runs what
+"""The image of a node: the root file system of the operator's image, so that the lab runs what
 ships."""
 
 from __future__ import annotations

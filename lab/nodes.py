@@ -13,7 +13,7 @@ from pathlib import Path
 from lab import cgroups, network
 from lab.state import Lab
 
-_HOLD = Path(__file__).parent / "node" / "hold.sh"
+_INIT = Path(__file__).parent / "node" / "init.sh"
 _CRUN_CONF = Path(__file__).parents[1] / "image" / "crun.conf"
 
 SOCKET = "unix:///run/podman/podman.sock"
@@ -32,8 +32,8 @@ REGISTRY_ALIAS = "registry.lab:5000"
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What all nodes of a lab stand on."""
+class NodeImage:
+    """The files that all nodes of a lab share."""
 
     tree: Path
     operator: Path
@@ -41,11 +41,13 @@ class Ground:
 
     @property
     def made_from(self) -> list[str]:
-        """What a running node cannot change to."""
+        """Paths that a running node cannot change."""
         return [str(self.tree), str(self.operator)]
 
 
-def prepare(lab: Lab, node: str, ground: Ground, registry: str, addresses: dict[str, str]) -> None:
+def prepare(
+    lab: Lab, node: str, image: NodeImage, registry: str, addresses: dict[str, str]
+) -> None:
     """Make the directories and configuration of a node, before it is held for the first time."""
     home = lab.node_directory(node)
     for name in ("upper", "work", "root", "containers", "data", "secrets"):
@@ -65,26 +67,26 @@ def prepare(lab: Lab, node: str, ground: Ground, registry: str, addresses: dict[
         (home / "data", "/var/lib/try-it-now", "rw"),
         (home / "secrets", SECRETS, "ro"),
         # In front of the package in the image: an edit needs no new image.
-        (ground.operator, OPERATOR, "ro"),
-        (ground.bytecode, "/var/cache/try-it-now", "rw"),
+        (image.operator, OPERATOR, "ro"),
+        (image.bytecode, "/var/cache/try-it-now", "rw"),
     ]
     lines = [f"{source} {target} {mode}\n" for source, target, mode in binds]
     (home / "binds").write_text("".join(lines))
     cgroups.make(lab, node)
 
 
-def hold_argv(lab: Lab, node: str, tree: Path, namespace: str) -> list[str]:
+def init_argv(lab: Lab, node: str, tree: Path, namespace: str) -> list[str]:
     """The command that is the node: it ends when the node is switched off."""
     home = lab.node_directory(node)
     settings = {
-        "HOLD_NAME": node,
-        "HOLD_LOWER": tree,
-        "HOLD_UPPER": home / "upper",
-        "HOLD_WORK": home / "work",
-        "HOLD_ROOT": home / "root",
-        "HOLD_BINDS": home / "binds",
-        "HOLD_NR_OPEN": home / "nr_open" if _lowest_nr_open() else "",
-        "HOLD_OWN_NETWORK": "yes" if namespace == lab.node_namespace(node) else "no",
+        "INIT_NAME": node,
+        "INIT_LOWER": tree,
+        "INIT_UPPER": home / "upper",
+        "INIT_WORK": home / "work",
+        "INIT_ROOT": home / "root",
+        "INIT_BINDS": home / "binds",
+        "INIT_NR_OPEN": home / "nr_open" if _lowest_nr_open() else "",
+        "INIT_OWN_NETWORK": "yes" if namespace == lab.node_namespace(node) else "no",
     }
     # The cgroup namespace begins at the group of the process that makes it; only then does the
     # process move on to the group for the node's own processes.
@@ -96,11 +98,11 @@ def hold_argv(lab: Lab, node: str, tree: Path, namespace: str) -> list[str]:
         "nsenter", f"--net={network.NAMESPACES / namespace}",
         "unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child",
         "env", *(f"{name}={value}" for name, value in settings.items()),
-        "sh", str(_HOLD),
+        "sh", str(_INIT),
     ]  # fmt: skip
 
 
-def enter_argv(lab: Lab, node: str, holder: int, argv: list[str]) -> list[str]:
+def enter_argv(lab: Lab, node: str, init_pid: int, argv: list[str]) -> list[str]:
     """The command that runs another command inside a node.
 
     The command is nsenter's child and dies with it, so whoever kills what it started kills what
@@ -109,8 +111,8 @@ def enter_argv(lab: Lab, node: str, holder: int, argv: list[str]) -> list[str]:
     return [
         "sh", "-c", 'echo 0 > "$0/cgroup.procs"; exec "$@"',
         str(cgroups.system_of_node(lab, node)),
-        "nsenter", f"--target={holder}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup",
-        "--", "setpriv", "--pdeathsig", "KILL", "--", *argv,
+        "nsenter", f"--target={init_pid}", "--mount", "--uts", "--ipc", "--net", "--pid",
+        "--cgroup", "--", "setpriv", "--pdeathsig", "KILL", "--", *argv,
     ]  # fmt: skip
 
 
@@ -119,7 +121,7 @@ def podman_service() -> list[str]:
     return ["/usr/libexec/try-it-now/podman-service"]
 
 
-def holder(lab: Lab, node: str) -> int | None:
+def init_pid(lab: Lab, node: str) -> int | None:
     """The process that is the node, once it is complete: before, there is half a machine."""
     process = lab.process(node)
     if process and process.name() == "catatonit":

@@ -1,8 +1,8 @@
-"""What a Pod of ours asks for, as a program that runs in one of the lab's nodes. No cluster needed.
+"""Turns a Pod of ours into a program that runs in one of the lab's nodes. No cluster needed.
 
 A Pod here is a process in a node: it has the command, the environment, the identity, the user, the
 capabilities and the read-only files that its spec says, and shares the rest with its node: network,
-image (the node's own files) and volumes. Seccomp profiles and limits are not played.
+image (the node's own files) and volumes. Seccomp profiles and limits are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONTROL = "control"
 """Where Pods run that are not bound to a node: its network is the control plane's."""
 
 UNIT = "lab.tryitnow.dev/unit"
-"""Annotation of a Pod: the unit that plays it."""
+"""Annotation of a Pod: the unit that runs it."""
 
 TOKENS = "/var/run/secrets/tryitnow"
 """Where our Pods have tokens mounted; the same as nodes.SECRETS."""
@@ -61,7 +61,7 @@ def ends(pod: Pod) -> bool:
 
 
 def unit_name(pod: Pod, taken: set[str]) -> str:
-    """The unit that plays it: `agent-node-1`; `controller`, or `controller-2` beside another."""
+    """The unit that runs it: `agent-node-1`; `controller`, or `controller-2` beside another."""
     container = main_container(pod)["name"]
     node = pod["spec"].get("nodeName") or node_of(pod)
     if node != CONTROL:
@@ -76,12 +76,12 @@ def main_container(pod: Pod) -> dict[str, Any]:
     """Its only container; of sidecars the node has its own.
 
     Raises:
-        LabError: it is none that the lab can play.
+        LabError: the lab cannot run it.
 
     """
     containers = pod["spec"]["containers"]
     if len(containers) != 1 or not _is_ours(containers[0]["image"]):
-        raise LabError(f"{key(pod)}: the lab plays Pods with one container of {IMAGE} only.")
+        raise LabError(f"{key(pod)}: the lab runs Pods with one container of {IMAGE} only.")
     found: dict[str, Any] = containers[0]
     return found
 
@@ -92,11 +92,11 @@ def _is_ours(image: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Room:
-    """What a command finds that is run inside of a container."""
+class ContainerContext:
+    """The environment of a command that runs inside of a container."""
 
     unit: str
-    """Which runs the container, and has its log."""
+    """The unit that runs the container and has its log."""
 
     rights: list[str]
     """Puts the security context on the command that is appended to it."""
@@ -105,7 +105,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Played:
+class PodProcess:
     """A Pod as a program."""
 
     unit: str
@@ -113,11 +113,11 @@ class Played:
     env: dict[str, str]
     uid: int
     metrics_port: int | None
-    rooms: dict[str, Room]
+    contexts: dict[str, ContainerContext]
     """By the container's name, with those of sidecars, which share the node's own program."""
 
 
-def play(pod: Pod, address: str) -> Played:
+def pod_process(pod: Pod, address: str) -> PodProcess:
     """Turn a Pod that is bound to a node with that address into a program."""
     container = main_container(pod)
     unit = pod["metadata"]["annotations"][UNIT]
@@ -131,13 +131,13 @@ def play(pod: Pod, address: str) -> Played:
         env["METRICS_PORT"] = str(port)
     argv = [*(container.get("command") or [ENTRYPOINT]), *container.get("args", [])]
     rights = _rights(pod, container)
-    rooms = {container["name"]: Room(unit, rights, env)}
+    contexts = {container["name"]: ContainerContext(unit, rights, env)}
     for beside_it in sidecars(pod):
         name = beside_it["name"]
         its_unit = f"{name}-{pod['spec']['nodeName']}"
         its_env = _environment(pod, beside_it, address)
-        rooms[name] = Room(its_unit, _rights(pod, beside_it), its_env)
-    return Played(unit, [*rights, *argv], env, _user(pod, container), port, rooms)
+        contexts[name] = ContainerContext(its_unit, _rights(pod, beside_it), its_env)
+    return PodProcess(unit, [*rights, *argv], env, _user(pod, container), port, contexts)
 
 
 def sidecars(pod: Pod) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Says what the lab is doing, how far it is and for how long: one line per step."""
+"""Prints the lab's current step, its progress and its duration: one line per step."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def step(what: str, *, usually: str = "") -> Iterator[Step]:
         _write(f"{what}: {outcome} {took:.1f} s", last=True)
 
 
-def say(text: str) -> None:
+def log_line(text: str) -> None:
     """One line that is not a step."""
     _write(text, last=True)
 

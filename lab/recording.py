@@ -109,7 +109,7 @@ def draw(lines: list[Line]) -> str:
     for line in lines:
         style = "bold" if line.text.startswith(_PROMPT) else ""
         console.print(Text.from_ansi(line.text, style=style), no_wrap=True, crop=True)
-    picture = console.export_svg(title="a private copy of a shop, thawed", unique_id="demo")
+    picture = console.export_svg(title="a private demo of a shop, restored", unique_id="demo")
     # Who looks at a README asks nobody for fonts.
     picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
     appears = "".join(

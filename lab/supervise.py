@@ -151,10 +151,10 @@ class Keeper:
         """Start it; None where its node is switched off."""
         argv = self._unit.argv
         if self._unit.node:
-            holder = nodes.holder(self._lab, self._unit.node)
-            if not holder:
+            init_pid = nodes.init_pid(self._lab, self._unit.node)
+            if not init_pid:
                 return None
-            argv = nodes.enter_argv(self._lab, self._unit.node, holder, argv)
+            argv = nodes.enter_argv(self._lab, self._unit.node, init_pid, argv)
         self.starts += 1
         self._note(f"start {self.starts}")
         with self._lab.log(self._unit.name).open("ab") as log:

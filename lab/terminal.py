@@ -1,4 +1,4 @@
-"""What a person at a terminal has who uses a lab: kubectl, and the programs of this checkout."""
+"""The environment of a person's terminal in a lab: kubectl, and the programs of this checkout."""
 
 from __future__ import annotations
 

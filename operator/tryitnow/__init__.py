@@ -1,4 +1,4 @@
-"""try-it-now: freeze a warm application once, thaw a private copy on demand.
+"""try-it-now: checkpoint a warm application once, restore a private demo on demand.
 
 The rooms of this house, in the order in which imports may point (never back):
 

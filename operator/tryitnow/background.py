@@ -1,4 +1,4 @@
-"""Work beside work: what is done at the same time, and what is done again and again."""
+"""Concurrent and periodic work, with cancellation that cleans up."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ B = TypeVar("B")
 P = ParamSpec("P")
 
 
-async def together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """Do two things at once; when one fails, the other is cancelled, awaited, and forgotten.
+async def gather_or_cancel(
+    first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]
+) -> tuple[A, B]:
+    """Run two coroutines at once; when one fails, cancel the other and wait for it.
 
     Unlike a TaskGroup it raises the failure as it is, not wrapped in a group.
     """
@@ -27,8 +29,8 @@ async def together(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]
         raise
 
 
-async def all_together(coroutines: Iterable[Coroutine[Any, Any, A]]) -> list[A]:
-    """Do any number of things of one kind at once, as ``together`` does two."""
+async def gather_results(coroutines: Iterable[Coroutine[Any, Any, A]]) -> list[A]:
+    """Run any number of coroutines at once; when one fails, cancel the others and wait for them."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         return await asyncio.gather(*tasks)
@@ -37,24 +39,11 @@ async def all_together(coroutines: Iterable[Coroutine[Any, Any, A]]) -> list[A]:
         raise
 
 
-async def outcomes(coroutines: Iterable[Coroutine[Any, Any, A]]) -> list[A | BaseException]:
-    """Do any number of things at once, whatever becomes of the others; return what became of each.
+async def uncancelled(awaitable: Awaitable[A]) -> A:
+    """Finish the work; a cancellation takes effect when it is done.
 
-    Unlike ``gather`` it waits, when it is cancelled, until all have cleaned up.
-    """
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        return await asyncio.gather(*tasks, return_exceptions=True)
-    except asyncio.CancelledError:
-        await _cancel(tasks)
-        raise
-
-
-async def to_its_end(awaitable: Awaitable[A]) -> A:
-    """Do something whole; a cancellation comes to effect when it is done.
-
-    What comes of it then, an error included, does not undo the cancellation. For cleaning up, and
-    for whatever else must not stay half done.
+    The result, an error included, does not undo the cancellation. Use it for cleaning up, and for
+    other work that must not stay half done.
     """
     work = asyncio.ensure_future(awaitable)
     cancelled: asyncio.CancelledError | None = None
@@ -65,18 +54,18 @@ async def to_its_end(awaitable: Awaitable[A]) -> A:
             cancelled = error
     if cancelled is not None:
         if not work.cancelled():
-            work.exception()  # seen, so that asyncio does not complain that nobody saw it
+            work.exception()  # retrieved, or asyncio would log that it was not
         raise cancelled
     return work.result()
 
 
 async def in_thread(function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
-    """Do what blocks in a thread, to its end.
+    """Run a blocking function in a thread; a cancellation waits for its end.
 
-    Unlike ``asyncio.to_thread``, whose thread goes on behind the back of whoever cleans up when it
-    is cancelled: for what writes.
+    ``asyncio.to_thread`` returns from a cancellation while its thread goes on. Use this one for
+    functions that write.
     """
-    return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
+    return await uncancelled(asyncio.to_thread(function, *args, **kwargs))
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
@@ -85,7 +74,7 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def keep_doing(
+async def run_periodically(
     what: str,
     step: Callable[[], Awaitable[None]],
     *,
@@ -93,15 +82,15 @@ async def keep_doing(
     expected: tuple[type[Exception], ...],
     at_once: bool = True,
 ) -> NoReturn:
-    """Do a step until cancelled, with a pause after each; one that fails does not end it.
+    """Run a step until cancelled, with a pause after each; a failed step does not end it.
 
     Args:
-        what: What cannot be done when a step fails, for log lines.
-        step: What to do.
-        pause_seconds: Asked before each pause how long it is to be.
-        expected: Errors that are worth one line; any other is a bug of ours and is logged with
-            its traceback. The next step is done all the same: a task that ended unseen would
-            leave the program half alive.
+        what: The task in words, for log lines: "cannot {what}".
+        step: The step.
+        pause_seconds: Returns the length of each pause.
+        expected: Errors that are logged in one line. Any other error is a bug of ours and is
+            logged with its traceback. The next step runs all the same: a task that ended unseen
+            would leave the program half alive.
         at_once: Whether the first step comes before the first pause.
 
     """

@@ -1,4 +1,4 @@
-"""How long to wait before something that failed is tried again: doubling pauses, with jitter.
+"""Pauses between retries: doubling, with jitter.
 
 One policy for all retries. Without jitter a thousand agents that failed together, in an outage of
 the API server, would all try again together.

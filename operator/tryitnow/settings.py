@@ -36,7 +36,7 @@ class InvalidSettingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class PodmanSettings:
-    """How to reach Podman."""
+    """The connection to Podman."""
 
     socket: str
     """URL of the REST socket."""
@@ -69,11 +69,11 @@ class AgentSettings:
     """Address of the node, where its demos are published."""
 
     public_host: str
-    """Name or address in the URLs of its demos: at which people reach what is published there."""
+    """Name or address in the URLs of the node's demos."""
 
     namespace: str
     agent_user: str
-    """User name of the agents' ServiceAccount: whom the transfer server lets in."""
+    """User name of the agents' ServiceAccount: the transfer server accepts no other."""
 
     podman: PodmanSettings
     criu_enabled: bool
@@ -95,7 +95,7 @@ class AgentSettings:
     sandbox."""
 
     orphan_grace: timedelta
-    """How long something that nobody owns stays on the node before it is removed."""
+    """Time that an object without an owner stays on the node before it is removed."""
 
     trash_retention: timedelta
     """How long removed demos stay in the trash directory."""
@@ -117,7 +117,7 @@ class AgentSettings:
 
     @property
     def data_path(self) -> Path:
-        """Directory of what was unpacked from the archives, beside theirs."""
+        """Directory of the unpacked archives, beside the archives' own."""
         return self.checkpoint_path.parent / "data"
 
     @property
@@ -127,7 +127,7 @@ class AgentSettings:
 
     @property
     def trash_path(self) -> Path:
-        """Directory of what was removed and is kept for a while, beside the archives."""
+        """Directory of removed files that are kept for a while, beside the archives' own."""
         return self.checkpoint_path.parent / "trash"
 
     def host_at(self, port: int) -> str:

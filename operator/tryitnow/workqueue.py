@@ -1,6 +1,6 @@
 """A queue of object keys, as Kubernetes controllers use it: level-triggered, one at a time per key.
 
-Kopf tells that something changed; what to do about it is always found anew from the latest state.
+Kopf reports that something changed. The work always starts from the latest state.
 A reconcile that fails is retried here. Delays after failures double, as in client-go's
 ``ItemExponentialFailureRateLimiter``, with jitter; an API server that asks for more time gets it.
 """
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 RETRIES = Pauses(first=timedelta(milliseconds=200), last=timedelta(seconds=60))
 
 Reconcile = Callable[[Key], Awaitable[timedelta | None]]
-"""Bring one object to its desired state; returns after what time to look again, if at all."""
+"""Bring one object to its desired state; returns the pause until the next time, if any."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class _Entry:
 
     @property
     def state(self) -> str | None:
-        """How it stands with the key; None while it only waits to be looked at again."""
+        """The state of the key; None while it only waits for its next time."""
         if self.task is not None:
             return "working" if self.working else "waiting"
         return "failing" if self.failures else None
@@ -80,7 +80,7 @@ class WorkQueue:
         self._closed = False
 
     def add(self, key: Key) -> None:
-        """Have the key looked at now, or again as soon as the present look has ended."""
+        """Work on the key now, or again as soon as the present work has ended."""
         if self._closed:
             return
         entry = self._entries.setdefault(key, _Entry())
@@ -97,7 +97,7 @@ class WorkQueue:
         entry.task.add_done_callback(lambda _: self._ended(key, entry))
 
     def add_later(self, key: Key, delay: timedelta) -> None:
-        """Have the key looked at after a while, unless something has it looked at before."""
+        """Work on the key after a while, unless something starts the work before."""
         if self._closed:
             return
         entry = self._entries.setdefault(key, _Entry())
@@ -111,7 +111,7 @@ class WorkQueue:
             self._add_later(key, entry, delay)
 
     def interrupt(self, key: Key) -> None:
-        """Cancel what is being done for the key, and look at it anew.
+        """Cancel the present work on the key, and start it again.
 
         For changes that make the present work pointless, such as a deletion.
         """
@@ -130,7 +130,7 @@ class WorkQueue:
         due = time.monotonic()
         try:
             async with self._semaphore:
-                with self._measured(entry, due):
+                with self._instrumented(entry, due):
                     entry.again = await self._reconcile(key)
             entry.failures = 0
         except self._expected as error:
@@ -144,7 +144,7 @@ class WorkQueue:
             logger.exception("%s %s: unexpected error (again in %s)", self._name, key, entry.again)
 
     @contextmanager
-    def _measured(self, entry: _Entry, due: float) -> Iterator[None]:
+    def _instrumented(self, entry: _Entry, due: float) -> Iterator[None]:
         began = time.monotonic()
         self._metrics.observe(QUEUE_WAIT, began - due, queue=self._name)
         entry.working = True

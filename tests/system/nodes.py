@@ -123,7 +123,7 @@ class LabNodes:
         """Names of the containers of all nodes that contain a text."""
         return [name for node in NODES for name in self.containers(node, part)]
 
-    def remains(self, namespace: str) -> list[str]:
+    def leftovers(self, namespace: str) -> list[str]:
         """Everything on any node that belongs to objects of a namespace, or to nobody."""
         files = [
             name
@@ -137,8 +137,8 @@ class LabNodes:
     def wait_clean(self, namespace: str, within: float) -> None:
         """Wait until nothing remains of a namespace."""
         wait_until(
-            lambda: not self.remains(namespace),
-            lambda: f"nothing of {namespace} to be left on any node: {self.remains(namespace)}",
+            lambda: not self.leftovers(namespace),
+            lambda: f"nothing of {namespace} to be left on any node: {self.leftovers(namespace)}",
             within,
         )
 

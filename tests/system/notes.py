@@ -29,7 +29,7 @@ def on_node(node: str) -> dict[str, Any]:
     return {"nodeSelector": {"kubernetes.io/hostname": node}}
 
 
-class Visitor:
+class Client:
     """Someone who uses one demo through its URL, without the proxies of this machine."""
 
     def __init__(self, url: str | None, host: str | None = None) -> None:
@@ -66,6 +66,6 @@ class Visitor:
         return False
 
 
-def visit(demo: DemoInstance) -> Visitor:
+def visit(demo: DemoInstance) -> Client:
     """Someone who calls the demo by its own host name, wherever that leads in the lab."""
-    return Visitor(demo.status.url, demo.spec.host)
+    return Client(demo.status.url, demo.spec.host)

@@ -237,7 +237,9 @@ class Objects:
 
         wait_until(is_settled, f"{count} warm sandboxes of {checkpoint} to wait", within)
 
-    def wait_copies(self, checkpoint: str, nodes: list[str], within: float = READY_WITHIN) -> None:
+    def wait_node_checkpoints(
+        self, checkpoint: str, nodes: list[str], within: float = READY_WITHIN
+    ) -> None:
         """Wait until each of the nodes can restore the Checkpoint."""
 
         def all_there() -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lab import binaries, terminal
 from lab.cluster import Cluster
 from tests.pages import all_blocks, filled
-from tests.unit.metrics.asked import RUNBOOKS
+from tests.unit.metrics.documented_queries import RUNBOOKS
 
 PAGES = sorted(page.stem for page in RUNBOOKS.glob("TryItNow*.md"))
 

@@ -25,7 +25,7 @@ from tests.system.slow_restores import (
     make,
 )
 from tests.system.terminal import Terminal
-from tests.unit.metrics.asked import VARIABLES, Query, queries
+from tests.unit.metrics.documented_queries import VARIABLES, Query, queries
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
 from tryitnow.api.nodeagent import NodeAgent, Verdict

@@ -23,7 +23,7 @@ import zstandard
 from lab import binaries
 from lab.cluster import Cluster
 from tests.system.nodes import CHECKPOINTS, NODES, LabNodes
-from tests.system.notes import PORT, Visitor, notes_spec, visit
+from tests.system.notes import PORT, Client, notes_spec, visit
 from tests.system.objects import Objects, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.definition import Compression
@@ -129,7 +129,7 @@ def several(module_objects: Objects, notes_image: str) -> Found:
 
 
 def fetched(objects: Objects, checkpoint: Checkpoint) -> Found:
-    objects.wait_copies(checkpoint.metadata.name, NODES)
+    objects.wait_node_checkpoints(checkpoint.metadata.name, NODES)
     copies = {node: objects.copy(checkpoint.metadata.name, node) for node in NODES}
     (node,) = (node for node, copy in copies.items() if copy and copy.spec.fetch)
     stem = f"{objects.namespace}_{checkpoint.metadata.name}_{checkpoint.status.current_revision}"
@@ -144,7 +144,7 @@ class ByHand:
         self._nodes, self._found = nodes, found
         metadata = nodes.shell(found.node, f"cat {CHECKPOINTS}/{found.stem}.md")
         self.commands = "".join(re.findall(r"^    (.*\n)", metadata, re.MULTILINE))
-        self.visitor = Visitor(f"http://{nodes.cluster.node_address(found.node)}:{PUBLISHED}")
+        self.visitor = Client(f"http://{nodes.cluster.node_address(found.node)}:{PUBLISHED}")
 
     def shell(self, script: str) -> str:
         return self._nodes.shell(self._found.node, f"cd {BY_HAND}\n{script}")

@@ -10,7 +10,7 @@ import pytest
 
 from lab.cluster import Cluster
 from tests.system.nodes import NODES, LabNodes
-from tests.system.notes import Visitor, notes_spec, on_node, visit
+from tests.system.notes import Client, notes_spec, on_node, visit
 from tests.system.objects import Objects, condition, is_true, wait_until
 from tests.system.terminal import Terminal
 from tryitnow.api.checkpoint import Checkpoint
@@ -187,7 +187,7 @@ def test_lost_rules_of_the_nodes_firewall_are_set_again(
     nodes.shell(NODE, "nft delete table inet netavark")
 
     def answers() -> bool:
-        return Visitor(demo.status.url).get("/healthz", timeout=2).status_code == 200
+        return Client(demo.status.url).get("/healthz", timeout=2).status_code == 200
 
     def answers_again() -> bool:
         try:

@@ -107,7 +107,7 @@ def test_clocks_that_count_from_the_boot_go_on_from_the_checkpoint_on_whatever_n
     objects.ready_checkpoint("clock")
     everywhere = {"spec": {"distribution": {"nodeSelector": None}}}
     objects.patch(Checkpoint, "clock", everywhere)
-    objects.wait_copies("clock", NODES)
+    objects.wait_node_checkpoints("clock", NODES)
     for name in ("one", "two"):
         objects.demo(name, "clock", start="RestoreOnly")
     demos = [objects.ready_demo(name) for name in ("one", "two")]

@@ -146,9 +146,9 @@ def test_the_log_of_a_demo_can_be_followed_to_its_end(
     terminal: Terminal, module_objects: Objects
 ) -> None:
     module_objects.demo("brief", "shop")
-    visitor = visit(module_objects.ready_demo("brief"))
+    client = visit(module_objects.ready_demo("brief"))
     with terminal.start("tryitnow", "logs", "brief", "--follow") as following:
-        assert visitor.post("/notes", "seen").status_code == 201
+        assert client.post("/notes", "seen").status_code == 201
         assert following.stdout
         assert "POST /notes" in next(line for line in following.stdout if "POST" in line)
         module_objects.delete(DemoInstance, "brief")

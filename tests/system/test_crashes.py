@@ -14,7 +14,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 
 PROGRAMS = ["controller", "agent", "podman"]
 
-SLOT = "tryitnow_precreated_"
+PRECREATED = "tryitnow_precreated_"
 """Pre-created sandboxes, as many as the agent wants."""
 
 LATE = 120.0
@@ -63,11 +63,11 @@ def test_killed_while_a_copy_is_fetched(
     env = {"MEMORY_MIB": "400"}
     objects.checkpoint("big", notes_spec(notes_image, env=env, criu={"compression": "None"}))
 
-    def is_copying() -> bool:
+    def is_fetching() -> bool:
         phases = {c.status.phase for c in objects.all(NodeCheckpoint)}
         return NodeCheckpointPhase.FETCHING in phases
 
-    wait_until(is_copying, "the archive to be on its way", 240)
+    wait_until(is_fetching, "the archive to be on its way", 240)
     fetching = next(c for c in objects.all(NodeCheckpoint) if c.spec.fetch is not None)
     kill(cluster, unit_of(program, fetching.spec.node_name))
     objects.wait(
@@ -82,7 +82,7 @@ def test_killed_while_a_copy_is_fetched(
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_killed_while_demos_are_thawed(
+def test_killed_while_demos_are_restored(
     program: str, cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     node = NODES[1]
@@ -110,17 +110,17 @@ def test_a_demo_outlives_its_agent_and_the_controller(
     objects.ready_checkpoint("notes")
     objects.demo("steady", "notes")
     before = objects.ready_demo("steady")
-    visitor = visit(before)
-    assert visitor.post("/notes", "kept").status_code == 201
+    client = visit(before)
+    assert client.post("/notes", "kept").status_code == 201
     for unit in ("controller", f"agent-{before.status.node_name}"):
         kill(cluster, unit)
-        assert visitor.notes() == ["kept"]
+        assert client.notes() == ["kept"]
     objects.demo("another", "notes")
     objects.ready_demo("another")
     after = objects.get(DemoInstance, "steady")
     assert after
     assert after.status.restarts == 0
-    assert visitor.notes() == ["kept"]
+    assert client.notes() == ["kept"]
 
 
 def _nothing_but(nodes: LabNodes, objects: Objects, demos: list[str]) -> None:
@@ -128,6 +128,6 @@ def _nothing_but(nodes: LabNodes, objects: Objects, demos: list[str]) -> None:
 
     def running() -> list[str]:
         found = nodes.everywhere(objects.namespace)
-        return sorted(name.split("_")[3] for name in found if not name.startswith(SLOT))
+        return sorted(name.split("_")[3] for name in found if not name.startswith(PRECREATED))
 
     wait_until(lambda: running() == sorted(demos), f"only {demos} to run", LATE)

@@ -81,7 +81,7 @@ def shop(
 
 
 @pytest.mark.usefixtures("shop")
-def test_each_demo_has_a_database_of_its_own_as_it_was_at_the_freeze(
+def test_each_demo_has_a_database_of_its_own_as_it_was_at_the_checkpoint(
     server: Server, module_objects: Objects
 ) -> None:
     for name in ("anna", "ben"):

@@ -64,7 +64,7 @@ def test_without_criu_a_demo_starts_cold_and_says_why(
     assert "CRIU_ENABLED" in condition(waiting, "Ready").message
 
 
-def test_criu_that_is_switched_off_after_the_freeze_is_the_reason_for_a_cold_start(
+def test_criu_that_is_switched_off_after_the_checkpoint_is_the_reason_for_a_cold_start(
     cluster: Cluster, objects: Objects, notes_image: str
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image))
@@ -105,7 +105,7 @@ def test_unpacked_data_that_is_damaged_is_unpacked_anew(
     assert visit(demo).get("/healthz").status_code == 200
 
 
-def test_a_thaw_that_does_not_answer_ends_in_a_cold_start(
+def test_a_restore_that_does_not_answer_ends_in_a_cold_start(
     objects: Objects, notes_image: str
 ) -> None:
     spec = notes_spec(notes_image, env={"READY_ONLY_BEFORE_CHECKPOINT": "1"})
@@ -141,11 +141,11 @@ def test_a_copy_with_a_flipped_byte_is_never_used_and_is_replaced_by_a_good_one(
     cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image))
-    frozen = objects.ready_checkpoint("notes")
-    objects.wait_copies("notes", NODES)
-    assert frozen.status.archive
-    good_sha256 = frozen.status.archive.sha256
-    stem = f"{objects.namespace}_notes_{frozen.status.current_revision}"
+    built = objects.ready_checkpoint("notes")
+    objects.wait_node_checkpoints("notes", NODES)
+    assert built.status.archive
+    good_sha256 = built.status.archive.sha256
+    stem = f"{objects.namespace}_notes_{built.status.current_revision}"
     archive = f"{CHECKPOINTS}/{stem}.tar.zst"
     good = objects.copy("notes", NODE)
     assert good
@@ -158,7 +158,7 @@ def test_a_copy_with_a_flipped_byte_is_never_used_and_is_replaced_by_a_good_one(
         lambda: _sha256(nodes, NODE, archive) == good_sha256,
         "the damaged archive to be replaced",
     )
-    objects.wait_copies("notes", NODES)
+    objects.wait_node_checkpoints("notes", NODES)
     assert objects.notes_of(good.metadata.name, "QuarantinedArchiveDamaged")
     log = nodes.agent_log(NODE)
     assert f"not {good_sha256}" in log
@@ -176,24 +176,24 @@ def test_the_last_good_copy_lost_is_built_anew(
     objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
-    frozen = objects.ready_checkpoint("notes")
+    built = objects.ready_checkpoint("notes")
     first = objects.copy("notes", NODE)
     assert first
     archive = nodes.files(NODE, CHECKPOINTS, f"{objects.namespace}_notes_")
     nodes.shell(NODE, f"rm {CHECKPOINTS}/" + f" {CHECKPOINTS}/".join(archive))
 
-    objects.wait(Checkpoint, "notes", newer_than(frozen), 180)
+    objects.wait(Checkpoint, "notes", newer_than(built), 180)
     again = objects.copy("notes", NODE)
     assert again
     assert again.metadata.uid != first.metadata.uid
     assert again.status.phase is NodeCheckpointPhase.READY
 
 
-def test_a_copy_that_cannot_be_thawed_twice_is_quarantined_and_built_anew(
+def test_an_archive_that_fails_to_restore_twice_is_quarantined_and_built_again(
     objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
-    frozen = objects.ready_checkpoint("notes")
+    built = objects.ready_checkpoint("notes")
     copy = objects.copy("notes", NODE)
     assert copy
     criu = nodes.shell(NODE, "command -v criu").strip()
@@ -209,16 +209,16 @@ def test_a_copy_that_cannot_be_thawed_twice_is_quarantined_and_built_anew(
     finally:
         nodes.shell(NODE, f"mv {criu}.away {criu}")
     assert objects.notes_of(copy.metadata.name, "QuarantinedRestoreFailed")
-    objects.wait(Checkpoint, "notes", newer_than(frozen), 180)
+    objects.wait(Checkpoint, "notes", newer_than(built), 180)
     objects.demo("third", "notes")
     assert objects.ready_demo("third").status.started_by is StartedBy.RESTORE
 
 
-def newer_than(frozen: Checkpoint) -> Callable[[Checkpoint], bool]:
+def newer_than(built: Checkpoint) -> Callable[[Checkpoint], bool]:
     """Whether a Checkpoint serves another archive than then."""
 
     def is_newer(checkpoint: Checkpoint) -> bool:
-        old, new = frozen.status.archive, checkpoint.status.archive
+        old, new = built.status.archive, checkpoint.status.archive
         ready = checkpoint.status.phase is CheckpointPhase.READY
         return ready and old is not None and new is not None and new.sha256 != old.sha256
 

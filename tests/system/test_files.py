@@ -98,16 +98,16 @@ def test_a_demo_has_the_files_of_the_checkpoint_in_whatever_way_they_were_change
     assert_as_checkpointed(nodes, objects.ready_demo("restored"))
 
 
-def test_an_application_that_watches_its_files_hears_of_changes_after_the_thaw(
+def test_an_application_that_watches_its_files_hears_of_changes_after_the_restore(
     objects: Objects, notes_image: str
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, env={"WATCH": "1"}))
     objects.ready_checkpoint("notes")
     objects.demo("watching", "notes", start="RestoreOnly")
-    visitor = visit(objects.ready_demo("watching"))
-    assert visitor.get("/heard").json() is False
-    assert visitor.post("/files/settings", "new").status_code == 201
-    assert visitor.get("/heard").json() is True
+    client = visit(objects.ready_demo("watching"))
+    assert client.get("/heard").json() is False
+    assert client.post("/files/settings", "new").status_code == 201
+    assert client.get("/heard").json() is True
 
 
 def assert_as_checkpointed(nodes: LabNodes, demo: DemoInstance) -> None:

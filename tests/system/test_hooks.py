@@ -51,7 +51,7 @@ def demos(moody: Checkpoint, module_objects: Objects) -> dict[str, DemoInstance]
     return {mood: module_objects.ready_demo(mood) for mood in moods}
 
 
-def test_a_hook_that_succeeds_keeps_the_thaw(demos: dict[str, DemoInstance]) -> None:
+def test_a_hook_that_succeeds_keeps_the_restore(demos: dict[str, DemoInstance]) -> None:
     assert demos["fine"].status.started_by is StartedBy.RESTORE
     assert demos["fine"].status.timings
     assert demos["fine"].status.timings.hooks

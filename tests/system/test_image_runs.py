@@ -108,27 +108,27 @@ def test_demos_live_on_when_the_pod_is_replaced(
     objects.demo("old", "notes")
     demo = objects.ready_demo("old")
     assert demo.status.started_by is StartedBy.RESTORE
-    visitor = visit(demo)
-    assert visitor.post("/notes", "before").status_code == 201
+    client = visit(demo)
+    assert client.post("/notes", "before").status_code == 201
     (mine,) = (name for name in containers(pod) if f"_{objects.namespace}_old" in name)
     process = main_process(pod, mine)
 
     pod.kill()
     # Each request makes it write to its log: conmon is alive too.
-    assert visitor.notes() == ["before"]
-    assert visitor.post("/notes", "between").status_code == 201
+    assert client.notes() == ["before"]
+    assert client.post("/notes", "between").status_code == 201
 
     pod.start()
     objects.demo("new", "notes")
     assert objects.ready_demo("new").status.started_by is StartedBy.RESTORE
     assert main_process(pod, mine) == process
-    assert visitor.notes() == ["before", "between"]
+    assert client.notes() == ["before", "between"]
     found = objects.get(DemoInstance, "old")
     assert found
     assert is_true(found.status.conditions, "Ready")
     objects.delete(DemoInstance, "old")
     wait_until(lambda: mine not in containers(pod), f"{mine} to be removed")
-    assert visitor.is_gone()
+    assert client.is_gone()
 
 
 def test_the_doctor_looks_where_podman_is(pod: AgentPod) -> None:

@@ -19,14 +19,14 @@ AT_ONCE = 10
 
 
 @pytest.fixture(scope="module")
-def frozen(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
+def checkpointed(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
     module_objects.checkpoint("notes", notes_spec(notes_image))
     yield module_objects.ready_checkpoint("notes")
     for demo in module_objects.all(DemoInstance):
         module_objects.delete(DemoInstance, demo.metadata.name)
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_a_demo_is_gone_with_its_container_and_port_when_its_ttl_has_passed(
     module_objects: Objects, nodes: LabNodes
 ) -> None:
@@ -39,15 +39,15 @@ def test_a_demo_is_gone_with_its_container_and_port_when_its_ttl_has_passed(
     node, port = demo.status.node_name, demo.status.host_port
     assert node
     assert port in nodes.published_ports(node)
-    visitor = visit(demo)
+    client = visit(demo)
     objects.wait_gone(DemoInstance, "short")
     assert 0 <= (now() - demo.status.expires_at).total_seconds() <= 5
-    assert visitor.is_gone()
+    assert client.is_gone()
     assert nodes.containers(node, "_short_") == []
     assert port not in nodes.published_ports(node)
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_raising_the_ttl_extends_the_life(module_objects: Objects) -> None:
     objects = module_objects
     objects.demo("longer", "notes", ttl="20s")
@@ -66,7 +66,7 @@ def test_raising_the_ttl_extends_the_life(module_objects: Objects) -> None:
     assert visit(still_there).get("/healthz").status_code == 200
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_ten_at_once_are_all_ready_and_deleted_at_once_leave_nothing(
     module_objects: Objects, nodes: LabNodes
 ) -> None:
@@ -92,7 +92,7 @@ def test_ten_at_once_are_all_ready_and_deleted_at_once_leave_nothing(
         assert not taken & nodes.published_ports(node)
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_a_demo_that_is_deleted_while_it_starts_leaves_nothing(
     module_objects: Objects, nodes: LabNodes
 ) -> None:
@@ -104,15 +104,15 @@ def test_a_demo_that_is_deleted_while_it_starts_leaves_nothing(
     wait_until(lambda: not nodes.everywhere("_hasty_"), "its container to go")
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_a_demo_whose_application_ended_is_started_again_with_its_files(
     module_objects: Objects,
 ) -> None:
     objects = module_objects
     objects.demo("fallen", "notes")
-    visitor = visit(objects.ready_demo("fallen"))
-    assert visitor.post("/notes", "kept").status_code == 201
-    visitor.post("/exit?code=3")
+    client = visit(objects.ready_demo("fallen"))
+    assert client.post("/notes", "kept").status_code == 201
+    client.post("/exit?code=3")
     again = objects.wait(
         DemoInstance,
         "fallen",
@@ -124,7 +124,7 @@ def test_a_demo_whose_application_ended_is_started_again_with_its_files(
     assert any("exit code 3" in note for note in told)
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_a_demo_whose_container_was_taken_away_is_started_anew(
     module_objects: Objects, nodes: LabNodes
 ) -> None:
@@ -145,7 +145,7 @@ def test_a_demo_whose_container_was_taken_away_is_started_anew(
     assert visit(again).get("/healthz").status_code == 200
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_a_cold_start_can_be_asked_for(module_objects: Objects) -> None:
     module_objects.demo("cold", "notes", start="ColdStart")
     demo = module_objects.ready_demo("cold")
@@ -159,11 +159,11 @@ def test_deleting_a_namespace_takes_its_demos_and_copies_along(
     objects.checkpoint("notes", notes_spec(notes_image, pool={"warm": 1}))
     objects.ready_checkpoint("notes")
     objects.demo("doomed", "notes")
-    visitor = visit(objects.ready_demo("doomed"))
+    client = visit(objects.ready_demo("doomed"))
     objects.delete_namespace()
     wait_until(lambda: not objects.namespace_exists(), "the namespace to be gone")
-    assert visitor.is_gone()
-    wait_until(lambda: not nodes.remains(objects.namespace), "nothing to be left on any node")
+    assert client.is_gone()
+    wait_until(lambda: not nodes.leftovers(objects.namespace), "nothing to be left on any node")
     objects.create_namespace()  # for the fixture, which looks whether anything is left
 
 
@@ -195,7 +195,7 @@ def test_a_container_under_our_names_without_an_owner_is_removed(
         nodes.podman(node, "rm", "--force", "--ignore", "--time=0", name, bystander)
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_a_node_that_is_being_drained_gets_no_new_demo_and_keeps_the_old(
     module_objects: Objects, kubectl: Kubectl
 ) -> None:
@@ -219,7 +219,7 @@ def test_a_node_that_is_being_drained_gets_no_new_demo_and_keeps_the_old(
         kubectl("uncordon", drained)
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_where_memory_is_used_up_demos_go_first(module_objects: Objects, nodes: LabNodes) -> None:
     for name, start in (
         ("doomed", StartPolicy.RESTORE_ONLY),

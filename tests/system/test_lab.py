@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import binaries, network, remains
+from lab import binaries, cleanup, network
 from lab.cluster import Cluster
 from tests.system.conftest import Kubectl
+from tests.system.leftovers import leftovers
 from tests.system.nodes import NODES
 from tests.system.objects import wait_until
-from tests.system.traces import traces
 
 OURS = ("-n", "tryitnow-system")
 AGENTS = "--selector=app.kubernetes.io/component=agent"
@@ -37,15 +37,15 @@ def test_down_leaves_nothing(brief: tuple[Cluster, str]) -> None:
     lab, _ = brief
     name = lab.lab.name
     cable = network.machine_cable(lab.shape.network)
-    found = traces(name)
+    found = leftovers(name)
     assert found["network namespaces"]
     assert found["cgroups"]
     assert found["processes"]
-    assert name in remains.names()
+    assert name in cleanup.names()
     lab.down()
-    assert not any(traces(name).values()), traces(name)
+    assert not any(leftovers(name).values()), leftovers(name)
     assert not Path(f"/sys/class/net/{cable}").exists()
-    assert name not in remains.names()
+    assert name not in cleanup.names()
 
 
 def test_up_again_keeps_what_runs(brief: tuple[Cluster, str]) -> None:

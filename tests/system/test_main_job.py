@@ -10,7 +10,7 @@ import yaml
 
 from tests.system.conftest import Kubectl
 from tests.system.nodes import CHECKPOINTS, NODES, LabNodes
-from tests.system.notes import Visitor, notes_spec, visit
+from tests.system.notes import Client, notes_spec, visit
 from tests.system.objects import Objects, condition, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
@@ -18,7 +18,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint
 
 
 @pytest.fixture(scope="module")
-def frozen(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
+def checkpointed(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
     """A Checkpoint that all tests of this file restore from."""
     module_objects.checkpoint("notes", notes_spec(notes_image, warmUp={"paths": ["/", "/notes"]}))
     yield module_objects.ready_checkpoint("notes")
@@ -33,23 +33,23 @@ def builder_of(objects: Objects) -> str:
 
 
 def test_a_ready_checkpoint_was_verified_and_lies_on_every_node(
-    frozen: Checkpoint, module_objects: Objects
+    checkpointed: Checkpoint, module_objects: Objects
 ) -> None:
-    assert frozen.status.nodes == "2/2"
-    assert condition(frozen, "Verified").status == "True"
-    assert condition(frozen, "Distributed").status == "True"
+    assert checkpointed.status.nodes == "2/2"
+    assert condition(checkpointed, "Verified").status == "True"
+    assert condition(checkpointed, "Distributed").status == "True"
     assert module_objects.notes_of("notes", "Building")
     assert module_objects.notes_of("notes", "Verified")
 
 
 def test_the_archive_and_its_description_are_private_and_say_what_they_are(
-    frozen: Checkpoint, nodes: LabNodes
+    checkpointed: Checkpoint, nodes: LabNodes
 ) -> None:
-    archive = frozen.status.archive
+    archive = checkpointed.status.archive
     assert archive
     for node in NODES:
         assert nodes.shell(node, f"stat -c %a:%u {CHECKPOINTS}").strip() == "700:0"
-        found = sorted(nodes.files(node, CHECKPOINTS, f"{frozen.metadata.namespace}_notes_"))
+        found = sorted(nodes.files(node, CHECKPOINTS, f"{checkpointed.metadata.namespace}_notes_"))
         assert [name.partition(".")[2] for name in found] == ["md", "tar.zst"]
         described, archived = (f"{CHECKPOINTS}/{name}" for name in found)
         assert nodes.shell(node, f"stat -c %a:%u {described} {archived}").split() == ["600:0"] * 2
@@ -61,23 +61,24 @@ def test_the_archive_and_its_description_are_private_and_say_what_they_are(
         assert all(facts[key] for key in told)
 
 
-def test_a_person_thaws_the_archive_by_hand_as_its_description_says(
-    frozen: Checkpoint, nodes: LabNodes
+def test_a_person_restores_the_archive_by_hand_as_its_description_says(
+    checkpointed: Checkpoint, nodes: LabNodes
 ) -> None:
     node = NODES[0]
-    stem = f"{CHECKPOINTS}/{frozen.metadata.namespace}_notes_{frozen.status.current_revision}"
+    namespace, revision = checkpointed.metadata.namespace, checkpointed.status.current_revision
+    stem = f"{CHECKPOINTS}/{namespace}_notes_{revision}"
     text = nodes.shell(node, f"cat {stem}.md")
     command = text.split("podman container restore")[1].split("\n\n")[0]
     try:
         nodes.shell(node, f"cd {CHECKPOINTS} && podman container restore {command}")
         address = nodes.cluster.node_address(node)
-        assert Visitor(f"http://{address}:8080").get("/healthz").text.strip() == "ok"
+        assert Client(f"http://{address}:8080").get("/healthz").text.strip() == "ok"
     finally:
         nodes.podman(node, "rm", "--force", "--time=0", "copy")
 
 
-@pytest.mark.usefixtures("frozen")
-def test_the_other_node_thaws_a_demo_from_a_copy_that_it_fetched(
+@pytest.mark.usefixtures("checkpointed")
+def test_the_other_node_restores_a_demo_from_an_archive_that_it_fetched(
     module_objects: Objects,
 ) -> None:
     module_objects.demo("elsewhere", "notes")
@@ -94,7 +95,7 @@ def test_the_other_node_thaws_a_demo_from_a_copy_that_it_fetched(
     assert timings.criu < timings.restore < timings.total
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_what_is_written_in_one_demo_is_not_in_another(
     module_objects: Objects,
 ) -> None:
@@ -111,7 +112,7 @@ def test_what_is_written_in_one_demo_is_not_in_another(
     assert ben.get("/files/hers").status_code == 404
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_kubectl_shows_and_waits_for_what_people_ask(
     module_objects: Objects, kubectl: Kubectl
 ) -> None:
@@ -153,7 +154,7 @@ def test_every_field_is_explained(kind: str, kubectl: Kubectl) -> None:
     assert explained.returncode == 0, explained.stderr
 
 
-def test_a_changed_template_is_frozen_anew_and_then_serves(
+def test_a_changed_template_is_checkpointed_again_and_then_serves(
     objects: Objects, notes_image: str
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image))
@@ -162,7 +163,7 @@ def test_a_changed_template_is_frozen_anew_and_then_serves(
     objects.wait(
         Checkpoint, "notes", lambda c: c.status.current_revision not in {first, None}, 90.0
     )
-    objects.wait_copies("notes", NODES)
+    objects.wait_node_checkpoints("notes", NODES)
     objects.demo("new", "notes")
     assert "<h1>Second</h1>" in visit(objects.ready_demo("new")).get("/").text
     wait_until(

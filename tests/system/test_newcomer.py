@@ -13,7 +13,7 @@ import requests
 
 from lab.cluster import CHECKOUT, Cluster
 from tests.pages import blocks, walkthrough
-from tests.system.traces import traces
+from tests.system.leftovers import leftovers
 
 
 @dataclass
@@ -62,13 +62,13 @@ def test_two_commands_do_everything(shell: Shell) -> None:
     assert "startedBy: Restore" in told
     found = re.search(r"^URL: (http://\S+)$", told, re.MULTILINE)
     assert found
-    with requests.Session() as visitor:
-        visitor.trust_env = False
-        assert "<title>Lab Shop" in visitor.get(found[1], timeout=30).text
+    with requests.Session() as client:
+        client.trust_env = False
+        assert "<title>Lab Shop" in client.get(found[1], timeout=30).text
 
 
 def test_a_lab_of_ones_own(shell: Shell) -> None:
     """After the demo, so that it is there already."""
     told = shell.run(walkthrough("development.md").replace("mine", shell.lab))
     assert "Prometheus: http://" in told
-    assert not any(traces(shell.lab).values()), traces(shell.lab)
+    assert not any(leftovers(shell.lab).values()), leftovers(shell.lab)

@@ -11,7 +11,7 @@ from lab.cluster import Cluster
 from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import PORT, on_node, visit
 from tests.system.objects import Objects, condition, is_true, wait_until
-from tests.system.test_crashes import LATE, SLOT, kill, unit_of
+from tests.system.test_crashes import LATE, PRECREATED, kill, unit_of
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, StartedBy
 
@@ -85,7 +85,7 @@ def give(objects: Objects) -> None:
 
 
 @pytest.fixture(scope="module")
-def frozen(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
+def checkpointed(module_objects: Objects, notes_image: str) -> Iterator[Checkpoint]:
     give(module_objects)
     parameters = [
         {"name": "shop-title", "default": "Notes"},
@@ -109,7 +109,7 @@ def second_of(nodes: LabNodes, demo: DemoInstance) -> str:
     return f"{nodes.pod_of(NODE, main)}_second"
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_each_demo_has_its_volumes_files_secrets_and_name(
     module_objects: Objects, nodes: LabNodes
 ) -> None:
@@ -150,7 +150,7 @@ def test_each_demo_has_its_volumes_files_secrets_and_name(
     assert visit(two).notes() == []
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 @pytest.mark.parametrize(
     ("parameters", "wrong"),
     [({"shop-titel": "x"}, "spec.parameters.shop-titel"), ({"language": "de"}, "en, fr")],
@@ -170,7 +170,7 @@ def test_parameters_that_the_checkpoint_does_not_declare_are_refused(
     assert wrong in ready.message
 
 
-@pytest.mark.usefixtures("frozen")
+@pytest.mark.usefixtures("checkpointed")
 def test_a_container_of_a_pod_that_ends_is_started_again_with_the_demos_files(
     module_objects: Objects, nodes: LabNodes
 ) -> None:
@@ -193,9 +193,9 @@ def test_a_container_of_a_pod_that_ends_is_started_again_with_the_demos_files(
 
 
 def test_a_pod_whose_unpacked_data_is_damaged_is_unpacked_anew(
-    frozen: Checkpoint, module_objects: Objects, nodes: LabNodes
+    checkpointed: Checkpoint, module_objects: Objects, nodes: LabNodes
 ) -> None:
-    stem = f"{module_objects.namespace}_pod_{frozen.status.current_revision}"
+    stem = f"{module_objects.namespace}_pod_{checkpointed.status.current_revision}"
     before = nodes.damage_generation(NODE, stem, "second")
     wait_until(lambda: nodes.generation(NODE, stem) not in {None, before}, "another generation")
     module_objects.demo("quick", "pod", start="RestoreOnly")
@@ -207,7 +207,7 @@ def test_a_pod_whose_unpacked_data_is_damaged_is_unpacked_anew(
 
 
 @pytest.mark.parametrize("program", ["agent", "podman"])
-def test_killed_while_pods_are_thawed(
+def test_killed_while_pods_are_restored(
     program: str, cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     node = NODES[1]
@@ -229,7 +229,7 @@ def test_killed_while_pods_are_thawed(
 
     def mains() -> list[str]:
         found = nodes.containers(node, f"_{objects.namespace}_")
-        return sorted(name.split("_")[3] for name in found if not name.startswith(SLOT))
+        return sorted(name.split("_")[3] for name in found if not name.startswith(PRECREATED))
 
     wait_until(lambda: mains() == names, "only the demos to run", LATE)
     wait_until(

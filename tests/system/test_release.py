@@ -34,7 +34,7 @@ def test_helm_test_says_who_leads_and_which_nodes_serve(cluster: Cluster) -> Non
     told = cluster.log("tryitnow-test").read_text()
     assert "leads" in told
     for node in NODES:
-        assert f"node {node}: freezes and thaws" in told
+        assert f"node {node}: checkpoints and restores" in told
 
 
 @pytest.mark.parametrize(("name", "files"), value_sets().items(), ids=list(value_sets()))
@@ -64,8 +64,8 @@ def test_demos_run_on_through_an_upgrade_and_a_rollback(
     objects.ready_checkpoint("notes")
     objects.demo("steady", "notes")
     demo = objects.ready_demo("steady")
-    visitor = visit(demo)
-    assert visitor.post("/notes", "kept").status_code == 201
+    client = visit(demo)
+    assert client.post("/notes", "kept").status_code == 201
 
     def capacity() -> set[int]:
         agents = [objects.get(NodeAgent, node) for node in NODES]
@@ -78,7 +78,7 @@ def test_demos_run_on_through_an_upgrade_and_a_rollback(
     ):
         change()
         wait_until(lambda expected=expected: capacity() == {expected}, f"capacity {expected}")  # type: ignore[misc]
-        assert visitor.notes() == ["kept"]
+        assert client.notes() == ["kept"]
         after = objects.get(DemoInstance, "steady")
         assert after
         assert after.status.restarts == 0
@@ -165,14 +165,14 @@ def test_uninstalled_with_demos_and_installed_again(
     objects.checkpoint("notes", notes_spec(notes_image, pool={"warm": 1}))
     objects.ready_checkpoint("notes")
     objects.demo("running", "notes")
-    visitor = visit(objects.ready_demo("running"))
+    client = visit(objects.ready_demo("running"))
     cluster.uninstall()
     try:
         assert objects.all(DemoInstance) == []
         assert objects.all(NodeCheckpoint) == []
         assert objects.get(Checkpoint, "notes") is not None
-        assert visitor.is_gone()
-        assert nodes.remains(objects.namespace) == []
+        assert client.is_gone()
+        assert nodes.leftovers(objects.namespace) == []
         workloads = ("-n", "tryitnow-system", "get", "pods,deployments,daemonsets,jobs")
         wait_until(
             lambda: kubectl(*workloads, "-o", "name").stdout == "", "all workloads to be gone"

@@ -115,7 +115,7 @@ def test_archives_are_given_to_agents_only(
     objects.checkpoint("notes", notes_spec(notes_image))
     archive = objects.ready_checkpoint("notes").status.archive
     assert archive
-    objects.wait_copies("notes", NODES)
+    objects.wait_node_checkpoints("notes", NODES)
     audience = "tryitnow-agent-transfer"
     agent = cluster.token("tryitnow-agent", audiences=[audience], node=NODES[1])
     controller = cluster.token("tryitnow-controller", audiences=[audience])

@@ -53,10 +53,10 @@ def test_a_demo_of_the_shop_shows_its_page_and_keeps_what_is_written_to_itself(
 
 def test_links_lead_to_the_demo_itself(shop: Checkpoint, module_objects: Objects) -> None:
     module_objects.demo("linked", shop.metadata.name)
-    visitor = visit(module_objects.ready_demo("linked"))
-    answer = visitor.get("/")
+    client = visit(module_objects.ready_demo("linked"))
+    answer = client.get("/")
     assert answer.status_code == 200, "no redirect elsewhere"
-    assert f'href="{visitor.url}' in answer.text
+    assert f'href="{client.url}' in answer.text
 
 
 def test_the_shop_starts_cold_as_well(shop: Checkpoint, module_objects: Objects) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.pages import walkthrough
 from tests.system.nodes import VOLUMES, LabNodes
-from tests.system.notes import Visitor, visit
+from tests.system.notes import Client, visit
 from tests.system.objects import Objects
 from tests.system.samples import sample
 from tests.system.terminal import Terminal
@@ -76,7 +76,7 @@ def test_each_way_of_starting_took_part(demos: list[DemoInstance]) -> None:
     assert started[-1] is StartedBy.COLD_START
 
 
-def test_each_renders_its_own_host_and_never_sends_a_visitor_elsewhere(
+def test_each_renders_its_own_host_and_never_sends_a_client_elsewhere(
     demos: list[DemoInstance],
 ) -> None:
     for demo in demos:
@@ -90,7 +90,7 @@ def test_each_renders_its_own_host_and_never_sends_a_visitor_elsewhere(
 def test_who_comes_by_another_name_is_sent_to_the_demos_own(demos: list[DemoInstance]) -> None:
     """Else the test above would show nothing: a demo with the template's name redirects."""
     for demo in demos:
-        answer = Visitor(demo.status.url, "shop.example").get("/")
+        answer = Client(demo.status.url, "shop.example").get("/")
         assert answer.status_code == 301
         assert answer.headers["Location"] == f"http://{demo.spec.host}/"
 
@@ -104,7 +104,7 @@ def test_what_is_written_in_one_is_in_no_other(demos: list[DemoInstance]) -> Non
         assert orders == [f"customer-of-{demo.metadata.name}"]
 
 
-def test_shop_and_database_agree_after_a_freeze_under_load(demos: list[DemoInstance]) -> None:
+def test_shop_and_database_agree_after_a_checkpoint_under_load(demos: list[DemoInstance]) -> None:
     for demo in demos:
         found = asked(demo, "lab_check")
         assert found["damaged"] == []
@@ -143,7 +143,7 @@ def test_deleting_a_demo_removes_its_pod_volumes_and_ports(
     demos: list[DemoInstance], module_objects: Objects, nodes: LabNodes
 ) -> None:
     demo = demos[0]
-    node, port, visitor = demo.status.node_name, demo.status.host_port, visit(demo)
+    node, port, client = demo.status.node_name, demo.status.host_port, visit(demo)
     assert node
     container = nodes.main_container(demo)
     pod = nodes.pod_of(node, container)
@@ -152,7 +152,7 @@ def test_deleting_a_demo_removes_its_pod_volumes_and_ports(
     assert port in nodes.published_ports(node)
     module_objects.delete(DemoInstance, demo.metadata.name)
     module_objects.wait_gone(DemoInstance, demo.metadata.name)
-    assert visitor.is_gone()
+    assert client.is_gone()
     assert pod not in nodes.pods(node)
     assert nodes.containers(node, tag) == []
     assert nodes.files(node, VOLUMES, tag) == []

@@ -27,7 +27,7 @@ def waiting(nodes: LabNodes, objects: Objects) -> list[str]:
     return nodes.everywhere(f"tryitnow_warm_{objects.namespace}_")
 
 
-def test_a_burst_takes_each_waiting_copy_once_and_thaws_the_rest(
+def test_a_burst_takes_each_warm_sandbox_once_and_restores_the_rest(
     objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, pool={"warm": 4}))
@@ -133,7 +133,7 @@ def test_waiting_copies_outlive_the_agent_and_are_of_the_revision_that_serves(
     assert "<h1>Second</h1>" in visit(objects.ready_demo("new")).get("/").text
 
 
-def test_limits_and_a_pause_reach_every_process_of_a_thawed_demo(
+def test_limits_and_a_pause_reach_every_process_of_a_restored_demo(
     objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
@@ -147,10 +147,10 @@ def test_limits_and_a_pause_reach_every_process_of_a_thawed_demo(
     homes = {nodes.shell(NODE, f"grep ^0:: /proc/{pid}/cgroup").strip() for pid in found}
     assert len(homes) == 1
     assert nodes.inspect(NODE, name)["Id"] in homes.pop()
-    visitor = visit(demo)
-    assert visitor.post("/notes", "kept").status_code == 201
+    client = visit(demo)
+    assert client.post("/notes", "kept").status_code == 201
     nodes.podman(NODE, "pause", name)
     with pytest.raises(requests.Timeout):
-        visitor.get("/healthz", timeout=5)
+        client.get("/healthz", timeout=5)
     nodes.podman(NODE, "unpause", name)
-    assert visitor.notes() == ["kept"], "a demo that somebody pauses is not one that ended"
+    assert client.notes() == ["kept"], "a demo that somebody pauses is not one that ended"

@@ -58,7 +58,7 @@ IMAGE = "registry.example/shop:1.2"
 PINNED = f"registry.example/shop@sha256:{'5' * 64}"
 
 
-def make_archive(content: bytes = b"the frozen shop", **changes: Any) -> Archive:
+def make_archive(content: bytes = b"the checkpointed shop", **changes: Any) -> Archive:
     """Describe an archive that has this content."""
     whole: dict[str, Any] = {
         "sha256": hashlib.sha256(content).hexdigest(),

@@ -35,7 +35,7 @@ from tests.unit.builders import PINNED, make_export
 from tryitnow.api.definition import CRIUOptions
 from tryitnow.api.meta import GROUP, Key, Resource, now
 from tryitnow.api.template import Container
-from tryitnow.background import to_its_end
+from tryitnow.background import uncancelled
 from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity
 from tryitnow.kubernetes.clock import ServerClock
 from tryitnow.kubernetes.errors import (
@@ -509,8 +509,8 @@ class FakePodman(Podman):
         self.cold_status: int | None = 200
         """What a container that was started cold answers; None: it does not listen."""
 
-        self.thawed_status: int | None = 200
-        self.frozen_bytes = make_export()
+        self.restored_status: int | None = 200
+        self.export_bytes = make_export()
         self.failures: dict[str, Exception] = {}
         """What to raise, by the name of the call ("restore prepared" apart from "restore")."""
 
@@ -528,7 +528,7 @@ class FakePodman(Podman):
         """What containers were made of, in order."""
 
         self.options: list[CRIUOptions] = []
-        """Of each freeze and thaw."""
+        """Of each checkpoint and restore."""
 
         self.images: set[str] = set()
         """References of images that we made, such as "repository:tag"."""
@@ -586,7 +586,7 @@ class FakePodman(Podman):
         """Have a container end."""
         running = self._containers[name]
         running.state = replace(running.state, running=False, exit_code=exit_code, pid=0)
-        self._tell(running.state, EventAction.DIED)
+        self._emit(running.state, EventAction.DIED)
 
     def add(self, state: ContainerState) -> None:
         """Have a container that somebody else made; it does not listen."""
@@ -640,7 +640,7 @@ class FakePodman(Podman):
                 raise PodmanUnreachableError(msg)
             return result
 
-        return await (done() if lets_go else to_its_end(done()))
+        return await (done() if lets_go else uncancelled(done()))
 
     def _known(self, name: str) -> _Running:
         for running in self._containers.values():
@@ -649,12 +649,12 @@ class FakePodman(Podman):
         msg = f'no container with name or ID "{name}" found: no such container'
         raise NoSuchContainerError(msg)
 
-    def _tell(self, state: ContainerState, action: EventAction) -> None:
+    def _emit(self, state: ContainerState, action: EventAction) -> None:
         code = state.exit_code if action is EventAction.DIED else None
         event = ContainerEvent(state.name, state.id, action, exit_code=code)
-        for prefix, actions, told in self._followers:
+        for prefix, actions, reported in self._followers:
             if action in actions and state.name.startswith(prefix):
-                told.add(event)
+                reported.add(event)
 
     def _make(self, name: str, new: NewContainer) -> _Running:
         if name in self._containers or name in self.ghosts:
@@ -719,7 +719,7 @@ class FakePodman(Podman):
             for mapping in running.ports:
                 # Whole: an aiohttp that is cancelled here forgets a socket that listens.
                 site = web.TCPSite(runner, self._address, mapping.host_port)
-                await to_its_end(site.start())
+                await uncancelled(site.start())
         finally:
             if running not in self._containers.values():
                 await runner.cleanup()  # it was removed meanwhile
@@ -873,7 +873,7 @@ class FakePodman(Podman):
             del self._containers[running.state.name]
             running.state = replace(running.state, name=new_name)
             self._containers[new_name] = running
-            self._tell(running.state, EventAction.RENAMED)
+            self._emit(running.state, EventAction.RENAMED)
 
         await self._do("rename", name, work)
 
@@ -904,7 +904,7 @@ class FakePodman(Podman):
             await running.runner.cleanup()
         if running.home is not None:
             shutil.rmtree(running.home)
-        self._tell(running.state, EventAction.REMOVED)
+        self._emit(running.state, EventAction.REMOVED)
 
     async def inspect(self, name: str) -> ContainerState | None:
         async def work() -> ContainerState | None:
@@ -956,8 +956,8 @@ class FakePodman(Podman):
         async def work() -> T:
             self.options.append(options)
             running = self._known(name)
-            half = len(self.frozen_bytes) // 2
-            chunks = iter([self.frozen_bytes[:half], self.frozen_bytes[half:]])
+            half = len(self.export_bytes) // 2
+            chunks = iter([self.export_bytes[:half], self.export_bytes[half:]])
             written = await asyncio.to_thread(consume, chunks)
             self.stop(running.state.name, 0)
             return written
@@ -996,7 +996,7 @@ class FakePodman(Podman):
                 pod=self.pods[pod].id if pod in self.pods else "",
             )
             self._containers[name] = _Running(state, ports=tuple(ports))
-            await self._go(self._containers[name], self.thawed_status)
+            await self._go(self._containers[name], self.restored_status)
             return timedelta(milliseconds=1)
 
         return await self._do("restore" if pod is None else f"restore in {pod}", name, work)
@@ -1010,7 +1010,7 @@ class FakePodman(Podman):
             if pod is not None and not pod.infra_running:
                 msg = "crun: open `/proc/4295/ns/net`: No such file or directory"
                 raise PodmanError(msg)
-            await self._go(running, self.thawed_status)
+            await self._go(running, self.restored_status)
             return timedelta(milliseconds=2)
 
         return await self._do("restore prepared", name, work, lets_go=True)

@@ -119,7 +119,7 @@ async def test_a_boot_ends_everything_and_loses_nothing(podman: FakePodman) -> N
     assert pod.infra_running
 
 
-async def test_ends_and_removals_are_told(podman: FakePodman) -> None:
+async def test_ends_and_removals_are_reported(podman: FakePodman) -> None:
     await podman.create_and_start(ANNA, NEW)
     async with podman.events("tryitnow_") as events:
         podman.stop(ANNA, 7)

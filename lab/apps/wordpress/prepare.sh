@@ -1,5 +1,5 @@
 #!/bin/sh
-# Takes out of the image what this container never runs: less to push, pull and freeze.
+# Takes out of the image what this container never runs: less to push, pull and checkpoint.
 set -eu
 
 # WordPress depends on a web server, a database client and an image library; nginx and mysqli do the

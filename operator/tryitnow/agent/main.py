@@ -45,12 +45,12 @@ from tryitnow.agent.turns import PrioritySemaphore, ShortTurns
 from tryitnow.agent.upkeep.garbage import EVERY_SECONDS, collect
 from tryitnow.agent.upkeep.heartbeat import Reporter, examine_node
 from tryitnow.agent.upkeep.memory import available_memory_bytes, give_large_blocks_back
-from tryitnow.agent.upkeep.metrics import states
+from tryitnow.agent.upkeep.metrics import gauges
 from tryitnow.agent.upkeep.watch import FILES_EVERY_SECONDS, PODMAN_EVERY_SECONDS, NodeWatch
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.limits import DISK_FULL, MEMORY_EXHAUSTED
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.background import keep_doing
+from tryitnow.background import run_periodically
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.kubernetes.store import Store
@@ -230,7 +230,7 @@ async def run(settings: AgentSettings) -> None:
             port=settings.metrics_port,
         ),
     ):
-        node.metrics.read_from(lambda: states(node))
+        node.metrics.read_from(lambda: gauges(node))
         demos = WorkQueue(
             "DemoInstance",
             lambda key: reconcile_demo(node.demo_tools, key),
@@ -254,7 +254,7 @@ async def run(settings: AgentSettings) -> None:
             asyncio.create_task(reporter.keep_asking_podman()),
             asyncio.create_task(reporter.keep_examining()),
             asyncio.create_task(_keep_collecting(node, missing)),
-            *(asyncio.create_task(work) for work in _looks(node, demo_watch)),
+            *(asyncio.create_task(work) for work in _periodic_work(node, demo_watch)),
         ]
         logger.info("agent of %s: %s", node.name, node.health.current.criu_message or "CRIU works")
         try:
@@ -263,7 +263,7 @@ async def run(settings: AgentSettings) -> None:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            await reporter.say_goodbye()
+            await reporter.report_stopping()
             await demo_watch.stop()
             await demos.close()
             await node.checkpoints.stop()
@@ -290,14 +290,14 @@ async def _adopt_running(node: Node) -> None:
 
 
 async def _keep_collecting(node: Node, missing: list[str]) -> None:
-    async def look() -> None:
+    async def resync() -> None:
         await collect(node)
         if LISTED in missing:
             missing.remove(LISTED)
 
-    await keep_doing(
+    await run_periodically(
         "compare the node with the cluster",
-        look,
+        resync,
         # A cluster that has just got our kinds does not list them yet: the first look is not put
         # off for as long as the later ones.
         pause_seconds=lambda: FIRST_AGAIN_SECONDS if LISTED in missing else EVERY_SECONDS,
@@ -305,31 +305,31 @@ async def _keep_collecting(node: Node, missing: list[str]) -> None:
     )
 
 
-def _looks(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
+def _periodic_work(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
     """Return what is done again and again."""
     watched = NodeWatch(node)
     return [
-        keep_doing(
+        run_periodically(
             "probe the demos",
             demo_watch.tick,
             pause_seconds=lambda: TICK_SECONDS,
             expected=_EXPECTED,
         ),
-        keep_doing(
-            "look at the containers",
-            watched.look_at_containers,
+        run_periodically(
+            "check the containers",
+            watched.check_containers,
             pause_seconds=lambda: PODMAN_EVERY_SECONDS,
             expected=_EXPECTED,
         ),
-        keep_doing(
-            "look at the archives",
-            watched.look_at_files,
+        run_periodically(
+            "check the archives",
+            watched.check_files,
             pause_seconds=lambda: FILES_EVERY_SECONDS,
             expected=_EXPECTED,
         ),
-        keep_doing(
-            "look at Podman's network",
-            watched.look_at_network,
+        run_periodically(
+            "check Podman's network",
+            watched.check_network,
             pause_seconds=lambda: PODMAN_EVERY_SECONDS,
             expected=_EXPECTED,
         ),

@@ -47,8 +47,8 @@ class Archive(Model):
     """Size of the archive in bytes."""
 
     unpacked_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
-    """Size of all files in the archive in bytes: what unpacking it writes. 0 where an older
-    version of the operator made the archive."""
+    """Size of all files in the archive in bytes, as unpacked. 0 where an older version of the
+    operator made the archive."""
 
     entries: Annotated[int, Field(ge=0, le=MAX_ENTRIES)] = 0
     """Number of files and directories in the archive."""
@@ -63,7 +63,7 @@ class Archive(Model):
     """Images of all containers by name, pinned; absent where there is only one."""
 
     created: Time
-    """When the checkpoint was made."""
+    """Time of the checkpoint."""
 
     versions: Versions = Versions()
     """The software that made the checkpoint."""

@@ -16,13 +16,13 @@ from tryitnow.api.template import Template
 
 
 class OnCrash(StrEnum):
-    """What happens to a demo whose container ends."""
+    """The reaction to the end of a demo's container."""
 
     KEEP = "Keep"
-    """It is started again with its files, for as long as that takes."""
+    """The container is started again with its files, until that succeeds."""
 
     RESET = "Reset"
-    """It is replaced by a fresh one of the same name and URL."""
+    """A fresh demo with the same name and URL replaces it."""
 
 
 class Distribution(Model):
@@ -43,12 +43,12 @@ class Pool(Model):
 
     warm: Annotated[int, Field(ge=0, le=1000)] = 0
     """How many warm sandboxes wait, over all nodes together. A DemoInstance claims one at once,
-    and another takes its place. Never more than the nodes' memory allows. Set it (0 will do) where
-    a HorizontalPodAutoscaler is to scale it. Defaults to 0."""
+    and another takes its place. The nodes' memory limits the number. Set it, for example to 0,
+    where a HorizontalPodAutoscaler is to scale it. Defaults to 0."""
 
     pause: bool = False
     """Whether warm sandboxes are paused, so that they use no processor time. A claim then takes
-    some 10 ms longer. Defaults to false."""
+    about 10 ms longer. Defaults to false."""
 
 
 def _runs_in_a_member(hooks: str) -> dict[str, JsonValue]:
@@ -92,10 +92,10 @@ class CheckpointSpec(Model):
     )
 
     template: Template
-    """What runs in each demo. A change starts a new revision."""
+    """The containers and volumes of each demo. A change starts a new revision."""
 
     readiness: Readiness = Readiness()
-    """When the application counts as ready."""
+    """The request that decides whether the application is ready."""
 
     warm_up: WarmUp | None = None
     """Requests that fill the application's caches before the checkpoint."""
@@ -110,18 +110,19 @@ class CheckpointSpec(Model):
     """Warm sandboxes: demos that are restored ahead of time and wait to be claimed."""
 
     hooks: Hooks = Hooks()
-    """Commands at the turns of an application's life. A change starts a new revision."""
+    """Commands to run before the checkpoint, after each start, and before a demo is deleted. A
+    change starts a new revision."""
 
     parameters: ParameterList = ()
-    """What a requester may set in a demo's spec.parameters. A change starts a new revision."""
+    """Parameters that a demo may set in its spec.parameters. A change starts a new revision."""
 
     on_crash: OnCrash = OnCrash.KEEP
-    """What happens to a demo whose container ends, where the demo's own spec.onCrash says nothing.
-    Keep starts it again with its files. Reset replaces it by a fresh one of the same name and URL.
-    A demo keeps the value that it was started with. Defaults to Keep."""
+    """The reaction to the end of a demo's container. Keep starts the container again with
+    its files. Reset replaces the demo by a fresh one with the same name and URL. The demo's own
+    spec.onCrash overrides it. A demo keeps the value that it was started with. Defaults to Keep."""
 
     def definition(self) -> Definition:
-        """Return the part that decides what a checkpoint holds, and what is done with it."""
+        """Return the part that a revision is made from."""
         return Definition(
             template=self.template,
             readiness=self.readiness,
@@ -133,26 +134,26 @@ class CheckpointSpec(Model):
 
 
 class BuildFailure(Model):
-    """Why the last build did not succeed."""
+    """The last failed build."""
 
     node_checkpoint_uid: str
-    """UID of the NodeCheckpoint that failed, so that a failure is counted once."""
+    """UID of the NodeCheckpoint that failed. The controller counts each UID once."""
 
     node_name: str
-    """Node on which it was tried."""
+    """Node on which the build failed."""
 
     reason: str
-    """Why, as one word."""
+    """Cause of the failure, as one word."""
 
     message: str
-    """Why, in a sentence, with the tail of CRIU's log where CRIU refused."""
+    """Cause of the failure, in a sentence, with the end of CRIU's log where CRIU refused."""
 
     time: Time
-    """When it failed."""
+    """Time of the failure."""
 
 
 class CheckpointPhase(StrEnum):
-    """Where a Checkpoint stands, for people; programs read the conditions."""
+    """The phase of a Checkpoint, for people; programs read the conditions."""
 
     PENDING = "Pending"
     BUILDING = "Building"
@@ -163,18 +164,18 @@ class CheckpointPhase(StrEnum):
 
 
 class CheckpointStatus(ConditionedStatus):
-    """How far it is. Written by the controller only."""
+    """The state of the Checkpoint. Only the controller writes it."""
 
     observed_generation: int | None = None
-    """The metadata.generation that this status speaks of."""
+    """The metadata.generation that this status describes."""
 
     phase: CheckpointPhase = CheckpointPhase.PENDING
     """Pending, Building, Verifying, Distributing, Ready or Failed: for people."""
 
     conditions: Conditions = ()
     """Ready: demos can be restored. Verified: a test restore of the current revision answered.
-    Distributed: all nodes that are to keep the archive have it. Stalled: nothing more will happen
-    until somebody changes something."""
+    Distributed: all nodes that are to keep the archive have it. Stalled: the controller makes no
+    further attempt until the spec changes."""
 
     current_revision: str | None = None
     """Identity of the revision that new demos are restored from."""
@@ -198,37 +199,37 @@ class CheckpointStatus(ConditionedStatus):
     """Number of warm sandboxes that wait to be claimed."""
 
     warm: str | None = None
-    """Warm sandboxes that wait and those that are wanted, such as 2/3; absent without a pool."""
+    """Warm sandboxes ready and desired, such as 2/3; absent without a pool."""
 
     warm_message: str | None = None
-    """Why fewer warm sandboxes wait than spec.pool.warm wants; absent while they are being
-    restored."""
+    """Reason why fewer warm sandboxes wait than spec.pool.warm asks for. Absent while they are
+    being restored."""
 
     selector: str = ""
-    """Labels of what belongs to it, as the scale subresource reports them."""
+    """Label selector of its objects, for the scale subresource."""
 
     revision_number: Annotated[int, Field(ge=0, le=1 << 40)] = 0
-    """Greatest number that a revision has had. Numbers are not used again."""
+    """Greatest number that any revision has had. Numbers are never reused."""
 
     build_attempts: int = 0
     """Failed builds of the candidate revision so far."""
 
     build_faults: Annotated[int, Field(ge=0, le=1 << 31)] = 0
-    """Those of them for which the definition or the application is to blame. The third one ends the
-    tries. A limit of a node, such as a full disk, never counts here."""
+    """Failed builds that the definition or the application caused. After the third one the
+    controller makes no further attempt. A limit of a node, such as a full disk, never counts."""
 
     last_failure: BuildFailure | None = None
-    """Why the last build did not succeed."""
+    """The last failed build."""
 
     retry_at: Time | None = None
-    """When the next build will be tried."""
+    """Time of the next build attempt."""
 
     build_duration: Duration | None = None
-    """How long the build of the current revision took, from the first pull until the test restore
+    """Duration of the build of the current revision, from the first pull until the test restore
     answered."""
 
     ready_since: Time | None = None
-    """Since when Ready is True."""
+    """Time from which Ready has been True."""
 
 
 class Checkpoint(Resource):
@@ -244,4 +245,4 @@ class Checkpoint(Resource):
     """The application to checkpoint."""
 
     status: CheckpointStatus = CheckpointStatus()
-    """How far it is."""
+    """The state of the Checkpoint."""

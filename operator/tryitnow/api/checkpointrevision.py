@@ -1,4 +1,4 @@
-"""``CheckpointRevision``: one immutable definition of a Checkpoint, and what its build produced.
+"""``CheckpointRevision``: one immutable definition of a Checkpoint, and the result of its build.
 
 The controller makes it, writes its status, and deletes it when no demo, no node and no Checkpoint
 needs it any more. A demo refers to the revision that it was started from for its whole life.
@@ -21,7 +21,7 @@ MAX_NAME = 253
 
 REVISION_FINALIZER = f"{GROUP}/in-use"
 """Held while a demo or a node refers to the revision: a namespace that is being deleted takes the
-definition away last, after the hooks that stand in it have run."""
+definition away last, after its hooks have run."""
 
 Identity = Annotated[str, Field(pattern=f"^[0-9a-f]{{{IDENTITY_DIGITS}}}$")]
 
@@ -50,11 +50,11 @@ class CheckpointRevisionSpec(Model):
     """Revisions of a Checkpoint are counted from 1, for people."""
 
     definition: Definition
-    """What to start, checkpoint and restore."""
+    """The application to start, checkpoint and restore."""
 
 
 class CheckpointRevisionStatus(ConditionedStatus):
-    """What the build produced. Written by the controller only."""
+    """The result of the build. Only the controller writes it."""
 
     observed_generation: int | None = None
     """The metadata.generation that this status describes."""
@@ -67,13 +67,13 @@ class CheckpointRevisionStatus(ConditionedStatus):
     starts and later builds of this revision use these."""
 
     archive: Archive | None = None
-    """The archive that serves."""
+    """The archive that demos are restored from."""
 
     built_by: str = ""
     """Node that built the archive."""
 
     build_duration: Duration | None = None
-    """How long the build took, from the first pull until the test restore answered."""
+    """Duration of the build, from the first pull until the test restore answered."""
 
 
 class CheckpointRevision(Resource):
@@ -88,7 +88,7 @@ class CheckpointRevision(Resource):
     """One definition of a Checkpoint. Immutable."""
 
     status: CheckpointRevisionStatus = CheckpointRevisionStatus()
-    """What the build produced."""
+    """The result of the build."""
 
     @property
     def checkpoint_key(self) -> Key:
@@ -97,7 +97,7 @@ class CheckpointRevision(Resource):
 
     @property
     def definition(self) -> Definition:
-        """What to start, checkpoint and restore."""
+        """The application to start, checkpoint and restore."""
         return self.spec.definition
 
     def image_of(self, container: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What an application is: how to start it, when it is ready, and how CRIU checkpoints it.
+"""The definition of an application: its start, its readiness, and its checkpoint by CRIU.
 
 A ``CheckpointRevision`` holds one definition and never changes it.
 """
@@ -44,7 +44,7 @@ class HTTPGet(Model):
 
 
 class Readiness(Model):
-    """When the application counts as ready: at the build, after each start, and from then on."""
+    """The readiness check: at the build, after each start, and regularly from then on."""
 
     http_get: HTTPGet = HTTPGet()
     """The request that tells whether the application is ready."""
@@ -56,12 +56,12 @@ class Readiness(Model):
     """Text that the body must contain. Defaults to no condition on the body."""
 
     timeout: Duration = timedelta(minutes=5)
-    """How long a cold start, or a start after a crash, may take until the application is ready.
-    Defaults to 5m."""
+    """Time in which the application must be ready after a cold start, or after a start that follows
+    a crash. Defaults to 5m."""
 
     restore_timeout: Duration = timedelta(seconds=15)
-    """How long a restored demo may take until it is ready. After that the restore counts as failed
-    and the demo is started cold. Defaults to 15s."""
+    """Time in which a restored demo must be ready. After that the restore counts as failed, and the
+    demo is started cold. Defaults to 15s."""
 
 
 class WarmUp(Model):
@@ -78,11 +78,11 @@ class WarmUp(Model):
     elsewhere: name both paths. A status of 500 or above fails the build."""
 
     rounds: Annotated[int, Field(ge=1, le=100)] = 1
-    """How often to go through the paths. Defaults to 1."""
+    """Number of rounds through the paths. Defaults to 1."""
 
 
 class TCPPolicy(StrEnum):
-    """What happens to TCP connections that are open at the checkpoint."""
+    """The treatment of TCP connections that are open at the checkpoint."""
 
     CLOSE = "Close"
     ESTABLISHED = "Established"
@@ -111,13 +111,13 @@ class CRIUOptions(Model):
 
 
 class Definition(Model):
-    """All that is needed to start, checkpoint and restore an application."""
+    """Everything needed to start, checkpoint and restore an application."""
 
     template: Template
-    """What runs in each demo."""
+    """The containers and volumes of each demo."""
 
     readiness: Readiness = Readiness()
-    """When the application counts as ready."""
+    """The request that decides whether the application is ready."""
 
     warm_up: WarmUp | None = None
     """Requests made before the checkpoint."""
@@ -126,10 +126,10 @@ class Definition(Model):
     """How CRIU checkpoints and restores."""
 
     hooks: Hooks = Hooks()
-    """Commands at the turns of an application's life."""
+    """Commands to run before the checkpoint, after each start, and before a demo is deleted."""
 
     parameters: ParameterList = ()
-    """What a demo may set."""
+    """Parameters that a demo may set."""
 
     @property
     def main(self) -> Container:

@@ -22,7 +22,7 @@ from tryitnow.api.meta import (
 )
 
 RESET_ANNOTATION = f"{GROUP}/reset"
-"""A person who sets it to another value than before asks for a fresh demo of the same name."""
+"""A new value of this annotation asks for a fresh demo with the same name and URL."""
 
 
 class StartPolicy(StrEnum):
@@ -43,13 +43,13 @@ class StartedBy(StrEnum):
 
 
 class FallbackReason(StrEnum):
-    """Why a demo was started cold although a restore was allowed."""
+    """The reason for a cold start although a restore was allowed."""
 
     CRIU_NOT_AVAILABLE = "CRIUNotAvailable"
     """CRIU is missing, broken or switched off on the node."""
 
     NOT_READY_HERE = "NotReadyHere"
-    """The node keeps no revision of it of which a test restore answered (yet)."""
+    """No test restore of the revision has answered on the node yet."""
 
     ARCHIVE_DAMAGED = "ArchiveDamaged"
     """The node's archive no longer has its digest."""
@@ -84,7 +84,7 @@ def _immutable(field: str) -> dict[str, JsonValue]:
 
 
 class DemoInstanceSpec(Model):
-    """The demo that somebody asks for."""
+    """The requested demo."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -109,7 +109,7 @@ class DemoInstanceSpec(Model):
     """The Checkpoint to start from. Immutable."""
 
     ttl: Duration | None = None
-    """How long the instance lives, counted from its creation; then it is deleted. Raising it
+    """Lifetime of the instance from its creation; then the controller deletes it. A longer ttl
     extends the life. Defaults to no limit."""
 
     start: StartPolicy = StartPolicy.PREFER_RESTORE
@@ -128,9 +128,9 @@ class DemoInstanceSpec(Model):
         ]
         | None
     ) = None
-    """Host name, with a port where it needs one, by which clients call the demo: afterRestore
-    hooks get it as TRYITNOW_HOST. Routing it to status.url is the caller's to do. Immutable.
-    Defaults to the address and port in status.url."""
+    """Host name, with a port if needed, that clients use for the demo. afterRestore hooks get it as
+    TRYITNOW_HOST. The requester routes it to status.url. Immutable. Defaults to the address and
+    port in status.url."""
 
     parameters: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
         default={}, json_schema_extra={"maxProperties": 64}
@@ -138,8 +138,8 @@ class DemoInstanceSpec(Model):
     """Values for the parameters that the Checkpoint declares in its spec.parameters. Immutable."""
 
     on_crash: OnCrash | None = None
-    """What happens when a container of the demo ends. Keep starts it again with its files, for as
-    long as that takes. Reset replaces it by a fresh one of the same name and URL. Defaults to the
+    """The reaction to the end of a container of the demo. Keep starts the container again with its
+    files. Reset replaces the demo by a fresh one with the same name and URL. Defaults to the
     Checkpoint's spec.onCrash."""
 
 
@@ -156,7 +156,7 @@ class DemoInstancePhase(StrEnum):
 
 
 class PublishedPort(Model):
-    """A port of the application and where the node publishes it."""
+    """A port of the application, and the port of the node that leads to it."""
 
     container_port: int
     """Port inside the container."""
@@ -166,10 +166,10 @@ class PublishedPort(Model):
 
 
 class Timings(Model):
-    """How long each step of the last start took. Steps that were not needed are absent."""
+    """Duration of each step of the last start. Steps that were not needed are absent."""
 
     bind: Duration | None = None
-    """The controller's choice of a node, once there was one to choose."""
+    """The controller's choice of a node, from the moment when a node had room."""
 
     claim: Duration | None = None
     """Claiming a warm sandbox. Where the demo was restored instead: the time lost on warm
@@ -203,12 +203,13 @@ class Timings(Model):
     """Time lost on a restore that failed, before the cold start."""
 
     total: Duration | None = None
-    """From the choice of a node until ready. `readyAt` less `metadata.creationTimestamp` also
-    counts what the demo waited before, for room or for a node that can restore it."""
+    """From the choice of a node until ready. `readyAt` minus `metadata.creationTimestamp` includes
+    the time before, in which the demo waited for room or for a node that can restore it."""
 
 
 class DemoInstanceStatus(ConditionedStatus):
-    """How the demo is. The controller writes until it is bound, then its node's agent."""
+    """The state of the demo. The controller writes it until the demo is bound, then its node's
+    agent."""
 
     observed_generation: int | None = None
     """The metadata.generation that this status describes."""
@@ -217,17 +218,17 @@ class DemoInstanceStatus(ConditionedStatus):
     """Pending, Starting, Ready, Restarting, NotAnswering, Failed or Terminating: for people."""
 
     conditions: Conditions = ()
-    """Ready: the application answers at the URL. Stalled: it will not become ready until somebody
-    does something. DataLost: files of the demo are gone, and why."""
+    """Ready: the application answers at the URL. Stalled: the demo will not become ready until a
+    person acts. DataLost: files of the demo are gone, and the message gives the reason."""
 
     node_name: str | None = None
-    """Node that runs it."""
+    """Node that runs the demo."""
 
     revision: str | None = None
     """Identity of the CheckpointRevision that it is started from, for its whole life."""
 
     on_crash: OnCrash | None = None
-    """What happens when a container of the demo ends: spec.onCrash, or the Checkpoint's."""
+    """The reaction to the end of a container: spec.onCrash, or the Checkpoint's."""
 
     host_port: int | None = None
     """Port of the node that leads to the application."""
@@ -236,35 +237,35 @@ class DemoInstanceStatus(ConditionedStatus):
     """All published ports."""
 
     url: str | None = None
-    """Where the application answers, from any machine that reaches the node."""
+    """URL of the application, for any machine that reaches the node."""
 
     started_by: StartedBy | None = None
-    """How it was started last: Warm, Restore, ColdStart or Restart."""
+    """Method of the last start: Warm, Restore, ColdStart or Restart."""
 
     fallback_reason: FallbackReason | None = None
-    """Why it was started cold although a restore was allowed."""
+    """Reason for a cold start although a restore was allowed."""
 
     fallback_message: str | None = None
-    """Why it was started cold, in a sentence."""
+    """Reason for the cold start, in a sentence."""
 
     timings: Timings | None = None
-    """How long each step of the last start took."""
+    """Duration of each step of the last start."""
 
     restarts: Annotated[int, Field(ge=0, le=1 << 31)] = 0
-    """How often it was started again because a container had ended."""
+    """Number of restarts because a container had ended."""
 
     resets: Annotated[int, Field(ge=0, le=1 << 31)] = 0
-    """How often it was replaced by a fresh one."""
+    """Number of resets to a fresh demo."""
 
     reset_handled: str | None = None
-    """The value of the annotation tryitnow.dev/reset for which it was last replaced."""
+    """The value of the annotation tryitnow.dev/reset at the last reset."""
 
     expires_at: Time | None = None
-    """When it will be deleted."""
+    """Time at which the controller deletes it."""
 
     ready_at: Time | None = None
-    """When it became ready for the first time since it was started or reset. From then on its
-    files are kept."""
+    """Time at which the demo became ready for the first time since it was started or reset. Its
+    files are kept from then on."""
 
 
 class DemoInstance(Resource):
@@ -276,10 +277,10 @@ class DemoInstance(Resource):
     kind: Literal["DemoInstance"] = "DemoInstance"
 
     spec: DemoInstanceSpec
-    """The demo that somebody asks for."""
+    """The requested demo."""
 
     status: DemoInstanceStatus = DemoInstanceStatus()
-    """How the demo is."""
+    """The state of the demo."""
 
     @property
     def checkpoint_key(self) -> Key:

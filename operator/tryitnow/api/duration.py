@@ -12,10 +12,10 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 LONGEST = timedelta(days=36500)
-"""Anything longer is cut to this: nobody waits for it, and no calendar overflows."""
+"""Longer durations are cut to this, so that no date overflows."""
 
 PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
-"""What the API server accepts: Go's duration units (without the sub-millisecond ones) and days."""
+"""Accepted by the API server: Go's duration units (without sub-millisecond ones) and days."""
 
 
 def parse_duration(text: str) -> timedelta:

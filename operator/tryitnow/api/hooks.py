@@ -1,4 +1,4 @@
-"""Commands at the turns of a demo's life, and the parameters that they get."""
+"""Hooks: commands that the agent runs in a demo, and the parameters that they get."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ class Hook(Model):
     """The command."""
 
     timeout: Duration = timedelta(seconds=30)
-    """How long it may take before it is killed and counts as failed. Defaults to 30s."""
+    """Time after which it is killed and counts as failed. Defaults to 30s."""
 
 
 HookList = Annotated[tuple[Hook, ...], Field(max_length=MAX_HOOKS)]
 
 
 class Hooks(Model):
-    """Commands at the turns of an application's life, one after the other."""
+    """Commands to run before the checkpoint, after each start, and before a demo is deleted. They
+    run one after the other."""
 
     before_checkpoint: HookList = ()
     """After the warm-up, before the checkpoint: flush, clear caches, drop the template's
@@ -43,8 +44,8 @@ class Hooks(Model):
     run more than once."""
 
     before_delete: HookList = ()
-    """Before the demo is removed: drop its resources outside, such as its database. A demo whose
-    containers do not run any more is removed without running them, and an Event says so."""
+    """Before the demo is removed: drop its resources outside, such as its database. Where the
+    demo's containers no longer run, the agent removes it without the hooks and records an Event."""
 
 
 class Parameter(Model):
@@ -60,7 +61,7 @@ class Parameter(Model):
     """Purpose of the parameter, for people."""
 
     default: Annotated[str, Field(max_length=4096)] | None = None
-    """Value where a demo sets none."""
+    """Value for a demo that sets none."""
 
     required: bool = False
     """Whether each demo must set it. Defaults to false."""

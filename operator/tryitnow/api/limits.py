@@ -1,6 +1,6 @@
 """Limits of a node, as one word each: reasons that blame neither an archive nor an application.
 
-They are waited for, or gone around on another node. They never end a Checkpoint as Stalled.
+The work waits, or another node does it. A limit never makes a Checkpoint Stalled.
 """
 
 from __future__ import annotations
@@ -38,4 +38,4 @@ NODE_LIMITS = frozenset(
         "WrongProcessor",
     }
 )
-"""All of them. ``podman.limits`` recognizes most of them in Podman's own words."""
+"""All of them. ``podman.limits`` recognizes most of them in Podman's messages."""

@@ -1,4 +1,4 @@
-"""What all our resources have in common: the group, object metadata, conditions."""
+"""The parts that all our resources share: the group, object metadata, conditions."""
 
 from __future__ import annotations
 
@@ -77,21 +77,21 @@ class Condition(Model):
     """Whether it holds: True, False or Unknown."""
 
     reason: Annotated[str, Field(max_length=1024)]
-    """Why, as one CamelCase word for programs."""
+    """Cause of the status, as one CamelCase word for programs."""
 
     message: Annotated[str, Field(max_length=32768)] = ""
-    """Why, in a sentence for people, with the next step."""
+    """Cause of the status, in a sentence for people, with the next step."""
 
     observed_generation: int | None = None
-    """The metadata.generation that this was found for."""
+    """The metadata.generation that the condition describes."""
 
     last_transition_time: Time
-    """When the status last changed."""
+    """Time of the status' last change."""
 
 
 NO_SPACE = r"[^\s\x0b\x{85}\p{Z}]"
 """A character of a pattern that is no space, to the API server (whose ``\\S`` knows ASCII alone)
-as to us: what one takes and the other cannot read would be lost on everybody."""
+as to us: objects that the API server takes and we cannot read would never be reconciled."""
 
 
 def set_condition(
@@ -136,7 +136,7 @@ Conditions = Annotated[
 
 
 class ConditionedStatus(Model):
-    """What the statuses of our kinds have in common."""
+    """The part that the statuses of our kinds share."""
 
     conditions: Conditions = ()
 
@@ -183,7 +183,7 @@ class ObjectMeta(Model):
 
 
 class Key(tuple[str, str]):
-    """Namespace and name of an object: what work queues and views are keyed by."""
+    """Namespace and name of an object: the key of work queues and stores."""
 
     __slots__ = ()
 
@@ -205,7 +205,7 @@ class Key(tuple[str, str]):
 
 
 class Identified:
-    """What metadata alone tells of an object, whether or not the rest of it can be read."""
+    """The facts in an object's metadata, whether or not the rest of it can be read."""
 
     metadata: ObjectMeta
 
@@ -216,12 +216,12 @@ class Identified:
 
     @property
     def is_deleting(self) -> bool:
-        """Whether somebody has asked for its deletion."""
+        """Whether its deletion was requested."""
         return self.metadata.deletion_timestamp is not None
 
     @property
     def has_finalizer(self) -> bool:
-        """Whether a node is said to hold something for it."""
+        """Whether a node may keep something for it."""
         return NODE_FINALIZER in self.metadata.finalizers
 
 
@@ -232,7 +232,7 @@ class Resource(Identified, Model):
     plural: ClassVar[str]
     namespaced: ClassVar[bool] = True
     api_path: ClassVar[str] = f"/apis/{API_VERSION}"
-    """Where the API server has its kind."""
+    """Path of its kind's API."""
 
     metadata: ObjectMeta
 

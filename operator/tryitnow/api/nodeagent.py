@@ -1,4 +1,4 @@
-"""``NodeAgent`` (internal): what the agent of a node says about itself and its node."""
+"""``NodeAgent`` (internal): the report of a node's agent about itself and its node."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LOST_AFTER = timedelta(seconds=40)
 
 
 STOPPING = "Stopping"
-"""Condition of an agent that was told to end."""
+"""Condition of an agent that is shutting down."""
 
 LIMIT_REACHED = "LimitReached"
 """Condition of an agent whose node has no room for another demo, by what doctor found there."""
 
 STORAGE_CHANGED = "StorageChanged"
-"""Condition of an agent whose storage, or whose cluster, is not what it was."""
+"""Condition of an agent that found other storage, or another cluster, than before."""
 
 CONFIRM_STORAGE_ANNOTATION = f"{GROUP}/confirm-storage"
-"""A person sets it to ``status.storage.id`` to say that the storage is as it should be."""
+"""A person sets it to ``status.storage.id`` to confirm the storage."""
 
 
 class Verdict(StrEnum):
-    """How a check of ``tryitnow doctor`` ended."""
+    """The result of a check of ``tryitnow doctor``."""
 
     PASS = "Pass"
     WARN = "Warn"
@@ -48,21 +48,21 @@ class Check(Model):
     """Pass, Warn or Fail."""
 
     found: str
-    """What the check found."""
+    """Finding of the check."""
 
     remedy: str = ""
-    """What to do about it, where there is something to do."""
+    """The fix, where the check failed or warns."""
 
 
 class NodeAgentSpec(Model):
-    """Which node it is about."""
+    """The node of the agent."""
 
     node_name: str
     """Name of the node."""
 
 
 class Storage(Model):
-    """What the node's files belong to."""
+    """Identity of the node's storage and of its cluster."""
 
     id: str = ""
     """Random identity of the node's storage, also in a file in the data directory and in one in
@@ -73,23 +73,23 @@ class Storage(Model):
 
 
 class NodeAgentStatus(ConditionedStatus):
-    """What the agent reports. Written by that agent only."""
+    """The agent's report. Only that agent writes it."""
 
     heartbeat: Time | None = None
-    """When the agent last reported."""
+    """Time of the agent's last report."""
 
     conditions: Conditions = ()
-    """Ready: the agent can run demos. CRIUAvailable: it can checkpoint and restore. Stopping: it
-    was told to end, and gets nothing new until it, or its successor, is back. LimitReached: the
-    node has no room for another demo, and the message says why. StorageChanged: the
-    node's storage or its cluster is not what it was, and nothing is started or removed until a
-    person confirms it."""
+    """Ready: the agent can run demos. CRIUAvailable: it can checkpoint and restore. Stopping: the
+    agent is shutting down, and its node gets nothing new until an agent is back. LimitReached: the
+    node has no room for another demo, and the message gives the reason. StorageChanged: the node's
+    storage or its cluster has changed, and the agent starts and removes nothing until a person
+    confirms it."""
 
     address: str = ""
-    """Address of the node, where its demos are published."""
+    """Address of the node in the URLs of its demos."""
 
     transfer_url: str = ""
-    """Where other agents fetch archives from this one."""
+    """URL at which other agents fetch archives from this one."""
 
     transfer_certificate: str = ""
     """PEM of the certificate behind transferUrl."""
@@ -98,28 +98,28 @@ class NodeAgentStatus(ConditionedStatus):
     """The software on the node."""
 
     capacity: int = 0
-    """Number of demos that the node can hold (its port range and MAX_INSTANCES)."""
+    """Number of demos that the node can run (by its port range and MAX_INSTANCES)."""
 
     memory_available_bytes: int = 0
-    """Memory that new demos can take, after the reserve."""
+    """Memory for new demos, without the reserve."""
 
     disk_available_bytes: int = 0
-    """Free space of the checkpoint directory, less what work under way will take. The reserve is
-    part of it."""
+    """Free space of the checkpoint directory, minus the space that current work will take. It
+    includes the reserve."""
 
     storage: Storage = Storage()
-    """What the node's files belong to, as last known."""
+    """Identity of the node's storage and of its cluster, as last known."""
 
     disk_reserve_bytes: int = 0
-    """Space of the checkpoint directory that must stay free. Below it the node takes nothing new;
-    running demos may still write."""
+    """Space of the checkpoint directory that must stay free. Below it the node gets nothing new.
+    Running demos may still write."""
 
     checks: tuple[Check, ...] = ()
-    """The outcome of `tryitnow doctor` on the node."""
+    """The results of `tryitnow doctor` on the node."""
 
 
 class NodeAgent(Resource):
-    """The agent of a node: its health, what doctor found there, and its room."""
+    """The agent of a node: its health, the findings of doctor, and its free capacity."""
 
     kind_name: ClassVar[str] = "NodeAgent"
     plural: ClassVar[str] = "nodeagents"
@@ -128,10 +128,10 @@ class NodeAgent(Resource):
     kind: Literal["NodeAgent"] = "NodeAgent"
 
     spec: NodeAgentSpec
-    """Which node it is about."""
+    """The node of the agent."""
 
     status: NodeAgentStatus = NodeAgentStatus()
-    """What the agent reports."""
+    """The agent's report."""
 
     def _holds(self, condition: str) -> bool:
         return any(c.type == condition and c.status == "True" for c in self.status.conditions)
@@ -158,7 +158,7 @@ class NodeAgent(Resource):
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the agent was told to end."""
+        """Whether the agent is shutting down."""
         return self._holds(STOPPING)
 
     # For people: these compare the node's clock with the caller's, and the two may differ. The

@@ -1,6 +1,6 @@
 """``NodeCheckpoint`` (internal): one revision of a Checkpoint on one node.
 
-The controller writes its spec, the agent of that node its status. Nobody else touches it.
+The controller writes its spec. The agent of that node writes its status.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ class Source(Model):
     """Node of that agent."""
 
     url: str
-    """Where the archive can be fetched."""
+    """URL of the archive."""
 
     certificate: str
-    """PEM of the agent's certificate: the only one that is trusted for this URL."""
+    """PEM of the agent's certificate: the only trusted certificate for this URL."""
 
 
 class Fetch(Model):
     """The archive to fetch from another node."""
 
     archive: Archive
-    """The archive, to the byte."""
+    """Digest and size of the archive."""
 
     sources: tuple[Source, ...] = ()
     """Agents that have it."""
 
 
 class NodeCheckpointSpec(Model):
-    """What the node is to keep. Written by the controller only."""
+    """The revision that the node is to keep. Only the controller writes it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -63,10 +63,10 @@ class NodeCheckpointSpec(Model):
     """Identity of the CheckpointRevision, which holds the definition."""
 
     node_name: str
-    """Node that is to keep it."""
+    """Node that is to keep the revision."""
 
     fetch: Fetch | None = None
-    """Where to fetch the archive. Absent on the node that builds it."""
+    """The archive to fetch, and its sources. Absent on the node that builds it."""
 
     pool: Pool = Pool()
     """This node's share of the Checkpoint's warm sandboxes."""
@@ -97,7 +97,7 @@ ON_THE_WAY = frozenset(
 
 
 class NodeCheckpointStatus(ConditionedStatus):
-    """What the node keeps. Written by that node's agent only."""
+    """The state of the revision on the node. Only that node's agent writes it."""
 
     observed_generation: int | None = None
     """The metadata.generation that this status describes."""
@@ -106,11 +106,11 @@ class NodeCheckpointStatus(ConditionedStatus):
     """Pending, Building, Fetching, Preparing, Verifying, Ready, Quarantined or Failed."""
 
     conditions: Conditions = ()
-    """Ready: a test restore answered on this node, and demos can be restored here. False says
-    why."""
+    """Ready: a test restore answered on this node, and demos can be restored here. The message
+    gives the reason when it is False."""
 
     archive: Archive | None = None
-    """The archive that lies on the node."""
+    """The archive on the node."""
 
     images: dict[str, str] = Field(default={}, json_schema_extra={"maxProperties": 32})
     """Images of all containers by name, pinned, as the build on this node used them. Empty on
@@ -120,7 +120,7 @@ class NodeCheckpointStatus(ConditionedStatus):
     """The node's software when a test restore last answered here."""
 
     build_duration: Duration | None = None
-    """How long the build took, from the first pull until the test restore answered."""
+    """Duration of the build, from the first pull until the test restore answered."""
 
     restore_failures: Annotated[int, Field(ge=0, le=1 << 31)] = 0
     """Restores in a row that failed here. Two of them quarantine the archive."""
@@ -129,17 +129,17 @@ class NodeCheckpointStatus(ConditionedStatus):
     """Number of warm sandboxes that wait here to be claimed."""
 
     warm_message: str | None = None
-    """Why fewer warm sandboxes wait than spec.pool.warm wants; absent while they are being
-    restored."""
+    """Reason why fewer warm sandboxes wait than spec.pool.warm asks for. Absent while they are
+    being restored."""
 
     memory_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
-    """Memory that a restored demo fills, in bytes, as the node found in the archive."""
+    """Memory that a restored demo fills, in bytes, read from the archive."""
 
     disk_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
-    """Disk that a demo of it fills when it starts, in bytes, as the node found on preparing it."""
+    """Disk that a demo fills when it starts, in bytes, measured in the unpacked archive."""
 
     progress: str = ""
-    """What the agent is doing right now, for people."""
+    """The agent's current step, for people."""
 
 
 class NodeCheckpoint(Resource):
@@ -151,10 +151,10 @@ class NodeCheckpoint(Resource):
     kind: Literal["NodeCheckpoint"] = "NodeCheckpoint"
 
     spec: NodeCheckpointSpec
-    """What the node is to keep."""
+    """The revision that the node is to keep."""
 
     status: NodeCheckpointStatus = NodeCheckpointStatus()
-    """What the node keeps."""
+    """The state of the revision on the node."""
 
     @property
     def checkpoint_key(self) -> Key:

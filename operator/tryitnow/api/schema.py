@@ -38,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a CustomResourceDefinition says beside its schema."""
+    """The parts of a CustomResourceDefinition beside its schema."""
 
     model: type[Resource]
     short_names: tuple[str, ...]
@@ -60,8 +60,8 @@ _SHORT_NAME_RULE = {
     "message": "metadata.name must be at most 63 characters, as it becomes a label and a host name",
 }
 
-_WHY = "Why Ready has its value."
-_AGE = Column("Age", ".metadata.creationTimestamp", "date", "Since when the object exists.")
+_WHY = "Message of the condition Ready."
+_AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since the object was created.")
 
 KINDS = (
     Kind(
@@ -75,12 +75,12 @@ KINDS = (
         rules=(_SHORT_NAME_RULE,),
         columns=(
             Column("Ready", _ready("status"), description="Whether demos can be restored."),
-            Column("Phase", ".status.phase", description="How far it is."),
-            Column("Nodes", ".status.nodes", description="Nodes that can restore / chosen nodes."),
-            Column("Warm", ".status.warm", description="Warm sandboxes that wait / are wanted."),
+            Column("Phase", ".status.phase", description="Its phase."),
+            Column("Nodes", ".status.nodes", description="Nodes ready / desired."),
+            Column("Warm", ".status.warm", description="Warm sandboxes ready / desired."),
             Column("Revision", ".status.currentRevision", description="Revision that serves."),
             Column("Size", ".status.archive.sizeBytes", "integer", "Archive size in bytes.", 1),
-            Column("Since", ".status.readySince", "date", "Since when it is ready."),
+            Column("Since", ".status.readySince", "date", "Time since it became ready."),
             _AGE,
             Column("Message", _ready("message"), description=_WHY, priority=1),
         ),
@@ -110,17 +110,17 @@ KINDS = (
         columns=(
             Column("Checkpoint", ".spec.checkpointRef.name", description="Its Checkpoint."),
             Column("Ready", _ready("status"), description="Whether it answers at its URL."),
-            Column("Phase", ".status.phase", description="How far it is."),
-            Column("Started-By", ".status.startedBy", description="How it was started last."),
+            Column("Phase", ".status.phase", description="Its phase."),
+            Column("Started-By", ".status.startedBy", description="Method of the last start."),
             Column("Node", ".status.nodeName", description="Node that runs it."),
-            Column("URL", ".status.url", description="Where it answers."),
+            Column("URL", ".status.url", description="URL of the application."),
             Column("Took", ".status.timings.total", description="From the bind until ready."),
-            Column("Since", ".status.readyAt", "date", "When it became ready first."),
-            Column("Expires", ".status.expiresAt", description="When it will be deleted."),
+            Column("Since", ".status.readyAt", "date", "Time since it first became ready."),
+            Column("Expires", ".status.expiresAt", description="Time of its deletion."),
             Column(
                 "Fallback",
                 ".status.fallbackReason",
-                description="Why it was started cold although a restore was allowed.",
+                description="Reason for a cold start although a restore was allowed.",
                 priority=1,
             ),
             Column("Message", _ready("message"), description=_WHY, priority=1),
@@ -135,9 +135,9 @@ KINDS = (
             Column("Checkpoint", ".spec.checkpoint", description="Checkpoint that it belongs to."),
             Column("Revision", ".spec.revision", description="Identity of its revision."),
             Column("Node", ".spec.nodeName", description="Node that keeps it."),
-            Column("Phase", ".status.phase", description="How far the node is."),
+            Column("Phase", ".status.phase", description="Its phase on the node."),
             Column("Warm", ".status.warmReady", "integer", "Warm sandboxes that wait."),
-            Column("Progress", ".status.progress", description="What the agent is doing."),
+            Column("Progress", ".status.progress", description="The agent's current step."),
             _AGE,
             Column("Message", _ready("message"), description=_WHY, priority=1),
         ),
@@ -154,12 +154,12 @@ KINDS = (
                 description="Whether it can checkpoint and restore.",
             ),
             Column("Address", ".status.address", description="Address of the node."),
-            Column("Heartbeat", ".status.heartbeat", "date", "When the agent last reported."),
+            Column("Heartbeat", ".status.heartbeat", "date", "Time since the agent's last report."),
             _AGE,
             Column(
                 "Message",
                 '.status.conditions[?(@.type=="CRIUAvailable")].message',
-                description="Why it cannot checkpoint and restore.",
+                description="Message of the condition CRIUAvailable.",
                 priority=1,
             ),
         ),

@@ -1,4 +1,4 @@
-"""What runs in each demo: containers, their start order and volumes, with a Pod's field names."""
+"""The containers of each demo, their start order and volumes, with a Pod's field names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class KeySelector(Model):
     """Name of the Secret."""
 
     key: Annotated[str, Field(min_length=1, max_length=253, pattern=_FILE_NAME)]
-    """Key whose value is taken."""
+    """Key to take the value from."""
 
     optional: bool = False
     """Whether the Secret or the key may be missing; the variable is then not set. Defaults to
@@ -47,7 +47,7 @@ class KeySelector(Model):
 
 
 class EnvVarSource(Model):
-    """Where the value of a variable comes from."""
+    """The source of a variable's value."""
 
     secret_key_ref: KeySelector
     """A key of a Secret in the same namespace, read when the container is made."""
@@ -99,22 +99,22 @@ class ResourceLimits(Model):
     """Processor time, in cores: 2, 0.5 or 500m."""
 
     memory: Bytes | None = None
-    """Memory, in bytes: 512Mi or 2Gi. What needs more is killed."""
+    """Memory, in bytes: 512Mi or 2Gi. The kernel kills a process that needs more."""
 
     pids: Annotated[int, Field(ge=1, le=4194304)] | None = None
     """Number of processes and threads."""
 
 
 class Resources(Model):
-    """What a container may use."""
+    """Limits of a container's resources."""
 
     limits: ResourceLimits = ResourceLimits()
-    """Most that it may use. Held where the node's cgroups have the controller; doctor says
-    where not."""
+    """Most that it may use. Enforced where the node's cgroups have the controller; doctor names the
+    nodes that lack it."""
 
 
 class VolumeMount(Model):
-    """Where a container sees a volume."""
+    """The path of a volume inside a container."""
 
     name: DnsLabel
     """Name of the volume, one of spec.template.volumes."""
@@ -162,7 +162,7 @@ class ProbeTCPSocket(Model):
 
 
 class StartupProbe(Model):
-    """When a container of several counts as started."""
+    """The probe that decides whether a container has started; it has one of three forms."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -186,7 +186,7 @@ class StartupProbe(Model):
     """A port that accepts a connection."""
 
     timeout: Duration = timedelta(minutes=2)
-    """How long a cold start, or a start after a crash, waits for it. Defaults to 2m."""
+    """Time that a cold start, or a start after a crash, waits for it. Defaults to 2m."""
 
 
 class Container(Model):
@@ -235,11 +235,11 @@ class Container(Model):
     """Volumes that the container sees."""
 
     startup_probe: StartupProbe | None = None
-    """When the container counts as started, where others wait for it. spec.readiness says when
-    the whole application is ready."""
+    """The probe that decides whether the container has started. The containers after it wait for
+    that. spec.readiness decides whether the whole application is ready."""
 
     resources: Resources = Resources()
-    """What the container may use."""
+    """Limits of the container's resources."""
 
 
 class LocalReference(Model):
@@ -270,7 +270,7 @@ class InitContainer(Container):
 
 
 class Medium(StrEnum):
-    """What a directory of a demo's own lies on."""
+    """The medium of a demo's own directory."""
 
     DISK = ""
     MEMORY = "Memory"
@@ -401,7 +401,7 @@ _KNOWN_VOLUMES = (
 
 
 class Template(Model):
-    """What runs in each demo."""
+    """The containers and volumes of each demo."""
 
     model_config = ConfigDict(
         json_schema_extra={

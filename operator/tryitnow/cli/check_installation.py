@@ -14,7 +14,7 @@ import click
 
 from tryitnow.api.meta import Key, now
 from tryitnow.api.nodeagent import NodeAgent
-from tryitnow.cli.failures import told_to_people
+from tryitnow.cli.failures import translate_errors
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.kubernetes.lease import CONTROLLER_LEASE, Lease
@@ -27,7 +27,7 @@ def check_installation() -> None:
 
     Asks the API server only. Exit status: 0 all is well, 1 it is not.
     """
-    with told_to_people():
+    with translate_errors():
         problems = asyncio.run(_check(controller_settings().namespace))
     for problem in problems:
         click.echo(f"problem: {problem}")
@@ -64,7 +64,7 @@ def _leader(lease: Lease | None, at: datetime) -> list[str]:
 def _nodes(agents: Sequence[NodeAgent], at: datetime) -> list[str]:
     for agent in sorted(agents, key=lambda agent: agent.metadata.name):
         if agent.can_restore(at):
-            can = "freezes and thaws"
+            can = "checkpoints and restores"
         elif agent.can_run(at):
             can = "starts every demo cold"
         else:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tryitnow.cli.failures import told_to_people
+from tryitnow.cli.failures import translate_errors
 from tryitnow.kubernetes.access import find_access
 from tryitnow.kubernetes.client import KubernetesApi, connect
 
@@ -21,5 +21,5 @@ def ask(context: str | None, question: Callable[[KubernetesApi, str], Awaitable[
         async with connect("cli", access=access) as kubernetes:
             return await question(kubernetes, access.namespace)
 
-    with told_to_people():
+    with translate_errors():
         return asyncio.run(run())

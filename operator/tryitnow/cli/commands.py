@@ -19,15 +19,15 @@ from tryitnow.settings import InvalidSettingError
 
 _PEOPLE = {
     "completion": "Print the completion script of a shell.",
-    "confirm-storage": "Say that a node's storage is as it should be.",
+    "confirm-storage": "Confirm the storage of a node after it changed.",
     "demo": "Start a demo, wait until it is ready, and print its URL.",
-    "doctor": "Check what this node needs, and how to mend it.",
-    "explain-slow": "Say which step of a demo's start was slow, why, and how to mend it.",
-    "logs": "Print what a demo's application wrote.",
-    "report": "Pack what a bug report needs, without secrets.",
-    "reset": "Replace a demo by a fresh one of the same name and URL.",
+    "doctor": "Check this node, and print a fix for each problem.",
+    "explain-slow": "Find the slow step of a demo's start, its cause and a fix.",
+    "logs": "Print the output of a demo's application.",
+    "report": "Pack the facts for a bug report, without secrets.",
+    "reset": "Replace a demo by a fresh one with the same name and URL.",
     "shell": "Run a command, by default a shell, inside of a demo.",
-    "status": "Show checkpoints, nodes and slow starts, or the story of one object.",
+    "status": "Show checkpoints, nodes and slow starts, or one object with its Events.",
 }
 _MODULES = {
     "check-installation": "tryitnow.cli.check_installation",
@@ -45,7 +45,7 @@ _MODULES = {
 }
 _HOOKS = {
     "check-installation": "Check that a controller leads and a node can run demos.",
-    "end-demos": "Stop the controller, end all demos and drop all copies.",
+    "end-demos": "Stop the controller, delete all demos and all NodeCheckpoints.",
 }
 _PROGRAMS = {
     "agent": "Run the agent of this node.",
@@ -98,4 +98,4 @@ def _program(name: str) -> click.Command:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="tryitnow %(version)s")
 def tryitnow() -> None:
-    """Frozen applications, thawed on demand in Kubernetes. Also `kubectl tryitnow`."""
+    """Private demos, restored from checkpoints in Kubernetes. Also `kubectl tryitnow`."""

@@ -8,7 +8,7 @@ import click
 
 from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import CONFIRM_STORAGE_ANNOTATION, STORAGE_CHANGED, NodeAgent
-from tryitnow.cli.failures import STATUSES, told_to_people
+from tryitnow.cli.failures import STATUSES, translate_errors
 from tryitnow.cli.names import complete_node, some_name
 from tryitnow.kubernetes.access import find_access
 from tryitnow.kubernetes.client import connect
@@ -19,16 +19,15 @@ from tryitnow.kubernetes.client import connect
 @click.option("-y", "--yes", is_flag=True, help="Do not ask: data may be lost.")
 @click.option("--context", help="Context of the kubeconfig; by default its current one.")
 def confirm_storage(*, node: str, yes: bool, context: str | None) -> None:
-    """Say that the storage and the cluster of NODE are as they should be.
+    """Confirm the storage and the cluster of NODE after one of them changed.
 
-    The agent of a node stops to remove things, and to start demos anew, when its storage or its
-    cluster is not what it was. With this it takes on both as they are: demos whose data is not
-    there are started afresh, and their data is lost. First look whether a file system is not
-    mounted.
+    An agent removes nothing, and starts no demo again, when its storage or its cluster has changed.
+    This command confirms both as they are: demos without their files are started afresh, and their
+    data is lost. First check that all file systems are mounted.
     """
-    with told_to_people():
-        told = asyncio.run(_confirm(node, context, asks=not yes))
-    click.echo(told)
+    with translate_errors():
+        result = asyncio.run(_confirm(node, context, asks=not yes))
+    click.echo(result)
 
 
 async def _confirm(node: str, context: str | None, *, asks: bool) -> str:
@@ -37,10 +36,10 @@ async def _confirm(node: str, context: str | None, *, asks: bool) -> str:
         agent = await kubernetes.get(NodeAgent, Key("", node))
         changed = next((c for c in agent.status.conditions if c.type == STORAGE_CHANGED), None)
         if changed is None or changed.status != "True":
-            return f"the storage of node {node} is what it was: there is nothing to confirm"
+            return f"the storage of node {node} has not changed: there is nothing to confirm"
         click.echo(changed.message, err=True)
         if asks:
-            click.confirm("Take it on as it is?", abort=True, err=True)
+            click.confirm("Confirm it as it is?", abort=True, err=True)
         annotation = {CONFIRM_STORAGE_ANNOTATION: agent.status.storage.id}
         await kubernetes.patch(agent, {"metadata": {"annotations": annotation}})
         return f"confirmed; the agent of node {node} goes on within a minute"

@@ -48,7 +48,7 @@ _agent_namespace = click.option(
 
 @click.command(epilog=STATUSES)
 @click.argument("name", metavar="DEMO", callback=some_name, shell_complete=complete_demo)
-@click.option("-f", "--follow", is_flag=True, help="Go on printing what it writes.")
+@click.option("-f", "--follow", is_flag=True, help="Print new output as it comes.")
 @click.option("--tail", type=click.IntRange(min=0), help="Print only so many lines.")
 @_member
 @_on_node

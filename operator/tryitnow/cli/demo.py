@@ -14,9 +14,9 @@ import click
 
 from tryitnow.api.demoinstance import DemoInstance, StartedBy, StartPolicy
 from tryitnow.api.meta import API_VERSION, find_condition
-from tryitnow.background import to_its_end
+from tryitnow.background import uncancelled
 from tryitnow.cli.durations import DURATION
-from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError, told_to_people
+from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError, translate_errors
 from tryitnow.cli.names import complete_checkpoint
 from tryitnow.cli.options import output, where
 from tryitnow.cli.parameters import as_mapping
@@ -43,9 +43,9 @@ class _Wish:
 
 @click.command(epilog=STATUSES)
 @click.argument("checkpoint", shell_complete=complete_checkpoint)
-@click.option("--name", help="Name of the demo; by default one is made.")
-@click.option("--ttl", type=DURATION, help="How long it lives, such as 1h; then it is deleted.")
-@click.option("--host", help="DNS name under which it will be visited.")
+@click.option("--name", help="Name of the demo; by default a random one.")
+@click.option("--ttl", type=DURATION, help="Lifetime, such as 1h; then it is deleted.")
+@click.option("--host", help="DNS name that clients will use.")
 @click.option(
     "--parameter",
     "parameters",
@@ -62,7 +62,7 @@ class _Wish:
 @click.option(
     "--timeout", type=DURATION, default=TIMEOUT, show_default="5m", help="How long to wait."
 )
-@click.option("--rm", is_flag=True, help="Stay, and delete it at Ctrl-C.")
+@click.option("--rm", is_flag=True, help="Wait, and delete it at Ctrl-C.")
 @click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
 @where
 @output
@@ -98,7 +98,7 @@ def demo(
         opens=opens,
         as_json=as_json,
     )
-    with told_to_people():
+    with translate_errors():
         try:
             asyncio.run(_have(wish, AsyncClient(namespace=namespace, context=context)))
         except asyncio.CancelledError:
@@ -127,19 +127,19 @@ async def _have(wish: _Wish, client: AsyncClient) -> None:
             keep_failed=not wish.ends_with_us,
         )
         # Before anybody is told that it is there.
-        asked = _ended_by_signals() if wish.ends_with_us else None
+        stop = _ended_by_signals() if wish.ends_with_us else None
         try:
             _print(running, as_json=wish.as_json)
             if wish.opens and click.launch(running.url) != 0:
-                _say("no browser could be started; open the URL yourself")
-            if asked is not None:
-                await _until_asked(client, running, asked)
+                _print_line("no browser could be started; open the URL yourself")
+            if stop is not None:
+                await _until_stopped(client, running, stop)
         finally:
             # Also where nobody reads what is printed.
             if wish.ends_with_us:
-                await to_its_end(client.delete(running.instance))
+                await uncancelled(client.delete(running.instance))
         if wish.ends_with_us:
-            _say(f"{running.namespace}/{running.name} is deleted")
+            _print_line(f"{running.namespace}/{running.name} is deleted")
 
 
 class _Progress:
@@ -147,7 +147,7 @@ class _Progress:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._said = ""
+        self._message = ""
 
     def show(self, instance: DemoInstance) -> None:
         ready = find_condition(instance.status.conditions, "Ready")
@@ -156,50 +156,50 @@ class _Progress:
             if ready
             else f"created {instance.key}"
         )
-        if text != self._said:
-            self._said = text
-            _say(f"{time.monotonic() - self._began:6.2f} s  {text}")
+        if text != self._message:
+            self._message = text
+            _print_line(f"{time.monotonic() - self._began:6.2f} s  {text}")
 
 
 def _print(running: Demo, *, as_json: bool) -> None:
     body = {"apiVersion": API_VERSION, **running.instance.to_api()}
     click.echo(json.dumps(body, indent=2, ensure_ascii=False) if as_json else running.url)
     took = ", ".join(f"{step.name} {seconds(step.took)}" for step in steps(running.timings))
-    _say(f"ready in {seconds(running.timings.total)} by {running.started_by}: {took}")
+    _print_line(f"ready in {seconds(running.timings.total)} by {running.started_by}: {took}")
     if running.fallback_reason is not None:
         message = running.instance.status.fallback_message or ""
-        _say(f"started cold because {running.fallback_reason}: {first_line(message, 200)}")
-        _say(f"more: tryitnow explain-slow {running.name} -n {running.namespace}")
+        _print_line(f"started cold because {running.fallback_reason}: {first_line(message, 200)}")
+        _print_line(f"more: tryitnow explain-slow {running.name} -n {running.namespace}")
     elif running.started_by is StartedBy.COLD_START:
-        _say("started cold, as spec.start asks for")
+        _print_line("started cold, as spec.start asks for")
 
 
 def _ended_by_signals() -> asyncio.Event:
     """Return what Ctrl-C, or another end, sets from now on."""
-    asked = asyncio.Event()
+    stop = asyncio.Event()
     for number in (signal.SIGINT, *_ENDS):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
-    return asked
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
-async def _until_asked(client: AsyncClient, running: Demo, asked: asyncio.Event) -> None:
+async def _until_stopped(client: AsyncClient, running: Demo, stop: asyncio.Event) -> None:
     """Wait until somebody asks for its end, or for the demo's own.
 
     Raises:
         DemoGoneError: it ended before.
 
     """
-    _say("press Ctrl-C to delete it")
+    _print_line("press Ctrl-C to delete it")
     watching = asyncio.create_task(_until_gone(client, running))
-    asking = asyncio.create_task(asked.wait())
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({watching, asking}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
             watching.result()
     finally:
-        for task in (watching, asking):
+        for task in (watching, stopping):
             task.cancel()
-        await asyncio.gather(watching, asking, return_exceptions=True)
+        await asyncio.gather(watching, stopping, return_exceptions=True)
 
 
 async def _until_gone(client: AsyncClient, running: Demo) -> None:
@@ -208,5 +208,5 @@ async def _until_gone(client: AsyncClient, running: Demo) -> None:
             pass
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     click.echo(line, err=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tryitnow.doctor import Examination
     from tryitnow.settings import AgentSettings
 
-LOOKS = 3
+ATTEMPTS = 3
 """Examinations of a node that is busy."""
 
 
@@ -34,18 +34,18 @@ def doctor(*, json_too: bool, as_json: bool) -> None:
     # A person on a node has none of the agent's environment; only its paths matter here.
     defaults = {"NODE_NAME": platform.node(), "NODE_ADDRESS": "127.0.0.1"}
     settings = agent_settings({**defaults, **os.environ})
-    checks = asyncio.run(_patiently(settings)).checks
+    checks = asyncio.run(_with_time(settings)).checks
     wants_json = as_json or json_too
     click.echo(render_json(checks, settings.node_name) if wants_json else render_text(checks))
     sys.exit(exit_status(checks))
 
 
-async def _patiently(settings: AgentSettings) -> Examination:
+async def _with_time(settings: AgentSettings) -> Examination:
     """Examine the node again while it is too busy to answer, with more time for each answer."""
     from tryitnow.doctor import examine
 
     examination = await examine(settings)
-    for _ in range(LOOKS - 1):
+    for _ in range(ATTEMPTS - 1):
         if not examination.unanswered:
             break
         click.echo(

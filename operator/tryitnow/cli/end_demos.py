@@ -19,7 +19,7 @@ from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import NODE_FINALIZER, Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.durations import DURATION
-from tryitnow.cli.failures import told_to_people
+from tryitnow.cli.failures import translate_errors
 from tryitnow.cli.programs import log_to_stderr
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 CONTROLLER = "tryitnow-controller"
 """Name of the controller's Deployment."""
 
-LOOK_EVERY_SECONDS = 1.0
+POLL_SECONDS = 1.0
 GIVE_UP_AFTER_SECONDS = 30.0
 """After the finalizers of lost nodes were taken off; the garbage collector needs a moment."""
 
@@ -52,18 +52,18 @@ def end_demos(*, timeout: timedelta) -> None:
     Exit status: 0 nothing is left, 1 something is.
     """
     log_to_stderr()
-    with told_to_people():
+    with translate_errors():
         remaining = asyncio.run(_end(controller_settings(), timeout))
     for resource in remaining:
         kind = model_of(resource).kind_name
-        click.echo(f"{kind} {resource.key} is still there: look at its finalizers")
+        click.echo(f"{kind} {resource.key} is still there: see its finalizers")
     sys.exit(1 if remaining else 0)
 
 
 async def _end(settings: ControllerSettings, timeout: timedelta) -> list[AnyObject]:
     remaining: list[AnyObject] = []
     async with connect("uninstall") as kubernetes:
-        # The controller goes first: it would have the copies made anew.
+        # The controller goes first: it would create the NodeCheckpoints again.
         await kubernetes.delete_deployment(Key(settings.namespace, CONTROLLER))
         lease = kubernetes.lease(Key(settings.namespace, CONTROLLER_LEASE))
 
@@ -96,21 +96,21 @@ async def end_all(kubernetes: KubernetesApi, timeout: timedelta) -> list[AnyObje
                     await _release(kubernetes, resource, REVISION_FINALIZER)
             elif waited > timeout.total_seconds():
                 await _let_go(kubernetes, resource)
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     return remaining
 
 
 async def _all(kubernetes: KubernetesApi) -> list[AnyObject]:
     demos = await kubernetes.list_all(DemoInstance)
-    copies = await kubernetes.list_all(NodeCheckpoint)
+    node_checkpoints = await kubernetes.list_all(NodeCheckpoint)
     revisions = await kubernetes.list_all(CheckpointRevision)
     # One that does not fit our model is deleted and let go by its metadata.
     return [
         *demos.items,
-        *copies.items,
+        *node_checkpoints.items,
         *revisions.items,
         *demos.unreadable_objects,
-        *copies.unreadable_objects,
+        *node_checkpoints.unreadable_objects,
         *revisions.unreadable_objects,
     ]
 

@@ -48,7 +48,7 @@ def explain_slow(
     context: str | None,
     as_json: bool,
 ) -> None:
-    """Say which step of DEMO's start was slow, why, and how to mend it.
+    """Find the slow step of DEMO's start, its cause and a fix.
 
     Each step is compared with other demos of the same Checkpoint that were started the same way.
     """
@@ -71,13 +71,13 @@ async def _facts(kubernetes: KubernetesApi, key: Key, prometheus_url: str | None
         )
         raise CommandFailedError(msg, FAILED)
     owner = demo.checkpoint_key
-    copy: NodeCheckpoint | None = None
+    node_checkpoint: NodeCheckpoint | None = None
     events: list[EventRecord] = []
     if status.revision and status.node_name:
-        copy_name = node_checkpoint_name(owner.name, status.revision, status.node_name)
-        copy = await _allowed(kubernetes.get(NodeCheckpoint, Key(key.namespace, copy_name)))
-    if copy is not None:
-        events = await _allowed(kubernetes.events_about(copy)) or []
+        name = node_checkpoint_name(owner.name, status.revision, status.node_name)
+        node_checkpoint = await _allowed(kubernetes.get(NodeCheckpoint, Key(key.namespace, name)))
+    if node_checkpoint is not None:
+        events = await _allowed(kubernetes.events_about(node_checkpoint)) or []
     return Facts(
         demo=demo,
         elsewhere=(
@@ -88,8 +88,8 @@ async def _facts(kubernetes: KubernetesApi, key: Key, prometheus_url: str | None
             )
         ),
         checkpoint=await _allowed(kubernetes.get(Checkpoint, owner)),
-        copy=copy,
-        copy_events=events,
+        node_checkpoint=node_checkpoint,
+        node_checkpoint_events=events,
         agent=await _allowed(kubernetes.get(NodeAgent, Key("", status.node_name or ""))),
     )
 
@@ -129,8 +129,8 @@ def _as_text(facts: Facts) -> str:
     rows = [_row(step, facts.elsewhere.get(step.name)) for step in _rows(facts)]
     compared = table(["STEP", "TOOK", "P50", "P95", "SLOWER THAN", "OF"], rows)
     found = causes(facts)
-    told = "\n\n".join(_told(cause) for cause in found) or "Nothing stands out."
-    return "\n\n".join([head, compared, told])
+    reported = "\n\n".join(_described(cause) for cause in found) or "Nothing stands out."
+    return "\n\n".join([head, compared, reported])
 
 
 def _row(step: Step, others: Distribution | None) -> list[str | None]:
@@ -148,8 +148,8 @@ def _row(step: Step, others: Distribution | None) -> list[str | None]:
     ]
 
 
-def _told(cause: Cause) -> str:
-    return f"{cause.name}: {cause.evidence}\n  → {cause.mend}"
+def _described(cause: Cause) -> str:
+    return f"{cause.name}: {cause.evidence}\n  → {cause.fix}"
 
 
 def _as_json(facts: Facts) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _as_json(facts: Facts) -> dict[str, Any]:
         "fallbackReason": facts.demo.status.fallback_reason,
         "steps": [_step_json(step, facts.elsewhere.get(step.name)) for step in _rows(facts)],
         "causes": [
-            {"name": cause.name, "evidence": cause.evidence, "mend": cause.mend}
+            {"name": cause.name, "evidence": cause.evidence, "fix": cause.fix}
             for cause in causes(facts)
         ],
     }

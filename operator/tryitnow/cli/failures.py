@@ -1,4 +1,4 @@
-"""How a command fails: one line on stderr, and a status that scripts can tell apart."""
+"""Failures of commands: one line on stderr, and a status for scripts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OF: tuple[tuple[type[Exception], int], ...] = (
 
 
 class CommandFailedError(click.ClickException):
-    """What a person reads when a command fails."""
+    """The message of a failed command."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class CommandFailedError(click.ClickException):
 
 
 @contextmanager
-def told_to_people() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn what the cluster refuses into a message and an exit status."""
     try:
         yield

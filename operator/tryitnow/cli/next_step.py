@@ -17,15 +17,15 @@ _WAITS = {
     "`kubectl get checkpoints -n {namespace}`.",
     "NoNode": "See which nodes there are and what their doctor says: `tryitnow status`.",
     "NoRoom": "Wait for another demo to end, or delete one: `kubectl get demoinstances -A`.",
-    "NoCopy": "It waits for a copy (spec.start is RestoreOnly): "
+    "NoNodeCheckpoint": "It waits for a Ready NodeCheckpoint (spec.start is RestoreOnly): "
     "`tryitnow status ckpt/{checkpoint} -n {namespace}`.",
     "RevisionPending": "It waits for a revision of its Checkpoint: "
     "`tryitnow status ckpt/{checkpoint} -n {namespace}`.",
     "CannotCreateCheckpointRevision": "Raise the quota, or change the policy, that the condition "
-    "names; it is tried again by itself.",
+    "names; the operator tries again by itself.",
     "NodeLost": "Its node is silent: delete the demo and start another, or bring the node back.",
-    "ImagePullFailed": "Mend the image's name, the registry, or the node's access to it; "
-    "it is tried again by itself.",
+    "ImagePullFailed": "Fix the image's name, the registry, or the node's access to it; "
+    "the operator tries again by itself.",
     "NoPort": "All ports of the node are taken: raise PORT_RANGE of the agents, "
     "or delete demos of that node.",
     "PodmanUnreachable": "Start Podman on the node: `systemctl start podman.socket`.",
@@ -33,7 +33,7 @@ _WAITS = {
 
 
 def next_step(resource: Resource, at: datetime) -> str:
-    """Return what a person does now."""
+    """Return the next step for a person."""
     if isinstance(resource, DemoInstance):
         return _demo(resource)
     if isinstance(resource, Checkpoint):
@@ -41,7 +41,7 @@ def next_step(resource: Resource, at: datetime) -> str:
     if isinstance(resource, CheckpointRevision):
         return _revision(resource)
     if isinstance(resource, NodeCheckpoint):
-        return _copy(resource)
+        return _node_checkpoint(resource)
     if isinstance(resource, NodeAgent):
         return _node(resource, at)
     return ""
@@ -51,7 +51,7 @@ def _demo(demo: DemoInstance) -> str:
     name, namespace = demo.metadata.name, demo.metadata.namespace
     where = f"{name} -n {namespace}"
     if demo.is_deleting:
-        return "It is being deleted; nothing is to be done."
+        return "It is being deleted; there is nothing to do."
     if demo.status.phase is DemoInstancePhase.READY:
         timings = demo.status.timings
         total = timings.total.total_seconds() if timings and timings.total else 0.0
@@ -59,13 +59,12 @@ def _demo(demo: DemoInstance) -> str:
         if (
             cold and demo.spec.start is not StartPolicy.COLD_START
         ) or total > START_OBJECTIVE_SECONDS:
-            return (
-                f"Use it: {demo.status.url}. Why it took so long: `tryitnow explain-slow {where}`."
-            )
+            why = f"To see why it took so long: `tryitnow explain-slow {where}`."
+            return f"Use it: {demo.status.url}. {why}"
         return f"Use it: {demo.status.url}."
     if demo.status.phase is DemoInstancePhase.FAILED:
         return (
-            "Mend what the condition Stalled says, then delete this demo and start another: "
+            "Fix the problem in the condition Stalled, then delete this demo and start another: "
             f"`kubectl delete demoinstance {where}`."
         )
     ready = find_condition(demo.status.conditions, "Ready")
@@ -74,7 +73,7 @@ def _demo(demo: DemoInstance) -> str:
         return advice.format(namespace=namespace, checkpoint=demo.spec.checkpoint_ref.name)
     if ready is None:
         return (
-            "Nobody has looked at it; does the controller run? "
+            "The controller has not handled it yet. Check that it runs: "
             "`kubectl get pods -n tryitnow-system`"
         )
     return f"Wait: `kubectl wait --for=condition=Ready demoinstance/{where}`."
@@ -84,12 +83,14 @@ def _checkpoint(checkpoint: Checkpoint) -> str:
     name, namespace = checkpoint.metadata.name, checkpoint.metadata.namespace
     stalled = _true(checkpoint.status.conditions, "Stalled")
     if stalled:
-        return f"Mend what Stalled says, and change the spec: {stalled.message}"
+        return (
+            f"Fix the problem in the condition Stalled by a change of the spec: {stalled.message}"
+        )
     if checkpoint.status.phase is CheckpointPhase.READY:
         return f"Start a demo: `tryitnow demo {name} -n {namespace}`."
     if checkpoint.status.last_failure is not None:
         return (
-            "It is built again by itself; the cause stands in status.lastFailure and in "
+            "The operator builds it again by itself; the cause is in status.lastFailure and in "
             "docs/checkpoint.md."
         )
     return f"Wait: `kubectl wait --for=condition=Ready checkpoint/{name} -n {namespace}`."
@@ -97,20 +98,20 @@ def _checkpoint(checkpoint: Checkpoint) -> str:
 
 def _revision(revision: CheckpointRevision) -> str:
     if revision.is_deleting:
-        return "It is removed when no demo and no node needs it any more; nothing is to be done."
+        return "It is removed when no demo and no node needs it any more; there is nothing to do."
     checkpoint, namespace = revision.spec.checkpoint, revision.metadata.namespace
     return f"See its Checkpoint: `tryitnow status ckpt/{checkpoint} -n {namespace}`."
 
 
-def _copy(copy: NodeCheckpoint) -> str:
-    if copy.status.phase is NodeCheckpointPhase.READY:
-        return "Nothing: this node can thaw it."
-    if copy.status.phase is NodeCheckpointPhase.QUARANTINED:
+def _node_checkpoint(node_checkpoint: NodeCheckpoint) -> str:
+    if node_checkpoint.status.phase is NodeCheckpointPhase.READY:
+        return "Nothing: this node can restore it."
+    if node_checkpoint.status.phase is NodeCheckpointPhase.QUARANTINED:
         return (
-            "It would not thaw twice in a row on this node: look at the Events, and at "
-            f"`tryitnow status node/{copy.spec.node_name}`."
+            "Its restores on this node failed twice in a row: see the Events, and "
+            f"`tryitnow status node/{node_checkpoint.spec.node_name}`."
         )
-    return copy.status.progress or "Wait; it is made ready."
+    return node_checkpoint.status.progress or "Wait until the node is Ready."
 
 
 def _node(agent: NodeAgent, at: datetime) -> str:
@@ -121,7 +122,7 @@ def _node(agent: NodeAgent, at: datetime) -> str:
         )
     bad = [check for check in agent.status.checks if check.verdict is not Verdict.PASS]
     remedies = [f"{check.name}: {check.remedy}" for check in bad if check.remedy]
-    return " ".join(remedies) or "Nothing: it can freeze and thaw."
+    return " ".join(remedies) or "Nothing: it can checkpoint and restore."
 
 
 def _true(conditions: tuple[Condition, ...], type_: str) -> Condition | None:

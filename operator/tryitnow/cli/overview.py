@@ -26,7 +26,7 @@ MOST_SHOWN = 10
 
 @dataclass(frozen=True)
 class Overview:
-    """What the cluster holds, as far as the asking person may see it."""
+    """The objects of the cluster, as far as the caller may see them."""
 
     at: datetime
     checkpoints: list[Checkpoint]
@@ -36,7 +36,7 @@ class Overview:
     """Demos by node; None where not all demos may be seen."""
 
     hidden: list[str] = field(default_factory=list)
-    """What may not be seen, and why."""
+    """Kinds that the caller may not see, with the reasons."""
 
     def slow(self, bound: timedelta) -> list[DemoInstance]:
         """Return the demos whose start took longer, the newest first."""
@@ -54,7 +54,7 @@ class Overview:
         return sorted(self.demos, key=created, reverse=True)
 
 
-async def look(kubernetes: KubernetesApi, namespace: str, at: datetime) -> Overview:
+async def collect(kubernetes: KubernetesApi, namespace: str, at: datetime) -> Overview:
     """Look at a namespace ("" for all) and at all nodes.
 
     Raises:
@@ -203,7 +203,7 @@ def as_json(seen: Overview, bound: timedelta) -> dict[str, Any]:
             {
                 **_summed(agent),
                 "doctor": str(summary(agent.status.checks)),
-                "canThaw": agent.can_restore(seen.at),
+                "canRestore": agent.can_restore(seen.at),
                 "isLost": agent.is_lost(seen.at),
                 "demos": None if seen.load is None else seen.load.get(agent.metadata.name, 0),
             }

@@ -1,4 +1,4 @@
-"""``tryitnow report``: what a bug report needs, in one file, without secrets."""
+"""``tryitnow report``: the facts for a bug report, in one file, without secrets."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def report(
     context: str | None,
     file: str | None,
 ) -> None:
-    """Pack what a bug report needs, without secrets.
+    """Pack the facts for a bug report, without secrets.
 
     Our objects, their Events, the nodes' agents, versions, and metrics where they can be reached.
     Values of env and parameters, annotations, options of commands and query strings are blanked;
-    look at the file all the same before you send it.
+    read the file all the same before you send it.
     """
     at = now()
 

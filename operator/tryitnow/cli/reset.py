@@ -11,13 +11,13 @@ import click
 from tryitnow.api.demoinstance import RESET_ANNOTATION, DemoInstance
 from tryitnow.api.meta import Condition, Key, find_condition
 from tryitnow.cli.durations import DURATION
-from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError, told_to_people
+from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError, translate_errors
 from tryitnow.cli.names import complete_demo, some_name
 from tryitnow.cli.options import where
 from tryitnow.kubernetes.access import find_access
 from tryitnow.kubernetes.client import KubernetesApi, connect
 
-LOOK_EVERY_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 @click.command(epilog=STATUSES)
@@ -40,7 +40,7 @@ def reset(
     """
     if not yes:
         click.confirm(f"All data of demo {name} will be lost. Go on?", abort=True)
-    with told_to_people():
+    with translate_errors():
         url = asyncio.run(_reset(name, timeout, namespace, context))
     if url:
         click.echo(url)
@@ -53,15 +53,15 @@ async def _reset(
     key = Key(namespace or access.namespace, name)
     async with connect("cli", access=access) as kubernetes:
         demo = await kubernetes.get(DemoInstance, key)
-        asked = secrets.token_hex(8)
-        await kubernetes.patch(demo, {"metadata": {"annotations": {RESET_ANNOTATION: asked}}})
+        request = secrets.token_hex(8)
+        await kubernetes.patch(demo, {"metadata": {"annotations": {RESET_ANNOTATION: request}}})
         if not timeout:
             return None
-        return await _wait(kubernetes, demo, asked, timeout)
+        return await _wait(kubernetes, demo, request, timeout)
 
 
 async def _wait(
-    kubernetes: KubernetesApi, demo: DemoInstance, asked: str, timeout: timedelta
+    kubernetes: KubernetesApi, demo: DemoInstance, request: str, timeout: timedelta
 ) -> str | None:
     ready: Condition | None = None
     try:
@@ -70,10 +70,12 @@ async def _wait(
                 demo = await kubernetes.get(DemoInstance, demo.key)
                 ready = find_condition(demo.status.conditions, "Ready")
                 is_ready = ready is not None and ready.status == "True"
-                if demo.status.reset_handled == asked and is_ready:
+                if demo.status.reset_handled == request and is_ready:
                     return demo.status.url
-                await asyncio.sleep(LOOK_EVERY_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        told = f"{ready.reason}: {ready.message}" if ready is not None else "nothing is known of it"
-        msg = f"demo {demo.key} is not ready: {told}"
+        reported = (
+            f"{ready.reason}: {ready.message}" if ready is not None else "its state is unknown"
+        )
+        msg = f"demo {demo.key} is not ready: {reported}"
         raise CommandFailedError(msg, FAILED) from None

@@ -1,4 +1,4 @@
-"""Why a start was slow: the causes that the field knows, each with its evidence and the mend.
+"""Causes of a slow start: each with its evidence and its fix.
 
 Pure functions over what was read; nothing here asks anybody.
 """
@@ -52,8 +52,8 @@ class Facts:
     """By step, and ``total``."""
 
     checkpoint: Checkpoint | None = None
-    copy: NodeCheckpoint | None = None
-    copy_events: list[EventRecord] = field(default_factory=list)
+    node_checkpoint: NodeCheckpoint | None = None
+    node_checkpoint_events: list[EventRecord] = field(default_factory=list)
     agent: NodeAgent | None = None
 
     @property
@@ -70,7 +70,7 @@ class Cause:
     """Compatibility, archive, disk, memory, image pull, queue, probe, hooks, controller, Podman."""
 
     evidence: str
-    mend: str
+    fix: str
 
 
 def causes(facts: Facts) -> list[Cause]:
@@ -111,8 +111,8 @@ def _waited(facts: Facts) -> Iterator[Cause]:
     if waited > ROUNDING:
         yield Cause(
             "queue",
-            f"it waited about {seconds(waited)} before the start that worked: no room, no copy, or "
-            "starts that failed",
+            f"it waited about {seconds(waited)} before the start that worked: no node had room, no "
+            "NodeCheckpoint was Ready, or starts failed",
             "the Events say which: "
             f"`tryitnow status demo/{facts.demo.metadata.name} -n {facts.demo.metadata.namespace}`",
         )
@@ -159,22 +159,22 @@ def _cold(facts: Facts) -> Iterator[Cause]:
         if demo.status.started_by is StartedBy.COLD_START and (
             demo.spec.start is StartPolicy.COLD_START
         ):
-            mend = "leave spec.start out: it is thawed then"
-            yield Cause("cold start", "spec.start asks for a cold start", mend)
+            fix = "leave spec.start out: the demo is restored then"
+            yield Cause("cold start", "spec.start asks for a cold start", fix)
         return
     evidence = f"started cold: {reason}: {first_line(demo.status.fallback_message or '', 300)}"
     if reason is FallbackReason.CRIU_NOT_AVAILABLE:
         yield Cause("compatibility", evidence, _remedies(facts.agent))
         return
-    name, mend = _COLD[reason]
+    name, fix = _COLD[reason]
     where = {"checkpoint": demo.spec.checkpoint_ref.name, "namespace": demo.metadata.namespace}
-    yield Cause(name, evidence, mend.format(**where))
+    yield Cause(name, evidence, fix.format(**where))
 
 
 def _remedies(agent: NodeAgent | None) -> str:
     failed = [c for c in agent.status.checks if c.verdict is Verdict.FAIL] if agent else []
-    told = "; ".join(f"{c.name}: {c.remedy or c.found}" for c in failed)
-    return told or "`tryitnow doctor` on the node says what it lacks, and how to mend it"
+    reported = "; ".join(f"{c.name}: {c.remedy or c.found}" for c in failed)
+    return reported or "`tryitnow doctor` on the node names the problem and its fix"
 
 
 def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
@@ -183,15 +183,15 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
         case "queue":
             yield Cause(
                 "queue",
-                f"{took}: more demos were thawed at once on {facts.demo.status.node_name} than it "
-                "has cores",
-                "keep warm copies (spec.pool.warm), or add nodes",
+                f"{took}: more demos were restored at once on {facts.demo.status.node_name} than "
+                "it has cores",
+                "keep warm sandboxes (spec.pool.warm), or add nodes",
             )
         case "prepare":
             yield Cause(
                 "image pull",
                 f"{took}: the image was not on the node",
-                "see that nobody prunes images on the nodes; a registry nearer to them helps",
+                "do not prune images on the nodes; a registry nearer to them helps",
             )
         case "restore":
             yield _restore(took, facts)
@@ -201,7 +201,7 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
             yield Cause(
                 "Podman",
                 f"{took}: Podman created and started a fresh container",
-                f"{_storage(facts.agent)}; a thaw does without it",
+                f"{_storage(facts.agent)}; a restore does not need it",
             )
         case "bind":
             yield Cause(
@@ -213,22 +213,22 @@ def _of_step(step: Step, facts: Facts) -> Iterator[Cause]:
             yield Cause(
                 "hooks",
                 f"{took}: the afterRestore hooks of the Checkpoint",
-                "do before the freeze (hooks.beforeCheckpoint) what is the same for all copies",
+                "move the work that is the same for all demos to hooks.beforeCheckpoint",
             )
         case "claim" if facts.demo.status.started_by is StartedBy.RESTORE:
             yield Cause(
                 "memory",
-                f"{took}: a warm copy was tried first, and did not answer; the demo's Event "
-                "WarmCopyUnfit says how",
-                "see that the node does not swap, and has processor time to spare; a copy that "
-                "stops answering while it waits may need spec.pool.pause",
+                f"{took}: a warm sandbox was tried first, and did not answer; the demo's Event "
+                "WarmSandboxUnfit says why",
+                "check that the node does not swap and has processor time to spare; a warm sandbox "
+                "that stops answering while it waits may need spec.pool.pause",
             )
         case "claim":
             yield Cause(
                 "memory",
-                f"{took}: taking over a warm copy takes some 50 ms, unless its pages were swapped "
-                "out or the node is busy",
-                "see that the node does not swap, and has processor time to spare",
+                f"{took}: a claim of a warm sandbox takes about 50 ms, unless its pages were "
+                "swapped out or the node is busy",
+                "check that the node does not swap and has processor time to spare",
             )
 
 
@@ -241,8 +241,8 @@ def _restore(took: str, facts: Facts) -> Cause:
         return Cause(
             "archive" if is_large else "disk",
             f"{took}, {seconds(criu)} of it in CRIU: reading the pages of an archive{weight}",
-            "less memory in the frozen application, a faster disk below CHECKPOINT_PATH, or warm "
-            "copies (spec.pool.warm)",
+            "checkpoint the application with less memory, use a faster disk below "
+            "CHECKPOINT_PATH, or keep warm sandboxes (spec.pool.warm)",
         )
     return Cause(
         "Podman",
@@ -256,12 +256,12 @@ def _probe(took: str, facts: Facts) -> Cause:
         return Cause(
             "probe",
             f"{took}: the application's own start",
-            "a thaw does without it; see above why it was started cold",
+            "a restore does not need it; see above why the demo was started cold",
         )
     return Cause(
         "probe",
-        f"{took}: the application was slow to answer after the thaw",
-        "it reconnects or reloads something: warm up those pages before the freeze "
+        f"{took}: the application was slow to answer after the restore",
+        "it reconnects or reloads something: warm up those pages before the checkpoint "
         "(spec.warmUp.paths), or have it connect when needed",
     )
 
@@ -271,7 +271,7 @@ def _memory(facts: Facts) -> Iterator[Cause]:
         yield Cause(
             "memory",
             f"{facts.agent.metadata.name} has no memory to spare (MEMORY_RESERVE_MIB is kept free)",
-            "fewer warm copies or demos there, or more memory",
+            "run fewer warm sandboxes or demos there, or add memory",
         )
 
 

@@ -46,22 +46,22 @@ def status(
     """
     if name is None:
 
-        async def look(kubernetes: KubernetesApi, default: str) -> overview.Overview:
+        async def collect(kubernetes: KubernetesApi, default: str) -> overview.Overview:
             within = "" if all_namespaces else namespace or default
-            return await overview.look(kubernetes, within, now())
+            return await overview.collect(kubernetes, within, now())
 
-        seen = ask(context, look)
+        seen = ask(context, collect)
         click.echo(
             _dumped(overview.as_json(seen, slow)) if as_json else overview.as_text(seen, slow)
         )
         return
     models, wanted = _meant(name)
 
-    async def tell(kubernetes: KubernetesApi, default: str) -> story.Story:
-        return await story.tell(kubernetes, models, Key(namespace or default, wanted), now())
+    async def read(kubernetes: KubernetesApi, default: str) -> story.Story:
+        return await story.collect(kubernetes, models, Key(namespace or default, wanted), now())
 
-    told = ask(context, tell)
-    click.echo(_dumped(story.as_json(told)) if as_json else story.as_text(told))
+    result = ask(context, read)
+    click.echo(_dumped(story.as_json(result)) if as_json else story.as_text(result))
 
 
 def _meant(name: str) -> tuple[list[type[Resource]], str]:

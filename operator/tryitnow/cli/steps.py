@@ -12,15 +12,15 @@ PART_OF = {"criu": "restore"}
 
 MEANING = {
     "bind": "the controller choosing a node",
-    "claim": "taking over a warm copy",
+    "claim": "claiming a warm sandbox",
     "queue": "waiting for other restores on the node",
     "prepare": "making the image present",
-    "restore": "Podman and CRIU thawing the copy",
+    "restore": "Podman and CRIU restoring the containers",
     "criu": "CRIU's own part of it",
     "cold_start": "Podman starting a fresh container",
     "probe": "the application until it answered",
     "hooks": "the afterRestore hooks",
-    "fallback": "lost on a thaw that did not work",
+    "fallback": "lost on a restore that failed",
 }
 
 

@@ -35,7 +35,7 @@ class Story:
     """None where they may not be read."""
 
 
-async def tell(
+async def collect(
     kubernetes: KubernetesApi, models: list[type[Resource]], key: Key, at: datetime
 ) -> Story:
     """Find the first object of that name, and what was told about it.
@@ -116,15 +116,16 @@ def _head(resource: Resource, at: datetime) -> Iterator[str]:
             if status.started_by:
                 yield f"  started by {status.started_by}"
             if status.fallback_reason:
-                told = f"  cold because {status.fallback_reason}: {status.fallback_message}"
-                yield _wrapped(told, "", "    ")
+                reported = f"  cold because {status.fallback_reason}: {status.fallback_message}"
+                yield _wrapped(reported, "", "    ")
             if status.expires_at:
                 yield f"  expires at {status.expires_at:%Y-%m-%d %H:%M:%S} UTC"
         case Checkpoint(status=status):
             yield f"  {status.phase}, nodes {status.nodes or '-'}, pool {status.warm or '-'}"
             if status.current_revision and status.archive:
-                taken = f"{size(status.archive.size_bytes)}, frozen {status.archive.created:%c} UTC"
-                yield f"  serves revision {status.current_revision}: {taken}"
+                archive = status.archive
+                made = f"{size(archive.size_bytes)}, checkpointed {archive.created:%c} UTC"
+                yield f"  serves revision {status.current_revision}: {made}"
             if status.candidate_revision:
                 yield f"  builds revision {status.candidate_revision}"
         case CheckpointRevision(status=status):

@@ -13,11 +13,11 @@ from typing import Self
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, StartPolicy
 from tryitnow.api.meta import Key
-from tryitnow.background import to_its_end
+from tryitnow.background import uncancelled
 from tryitnow.client.errors import ClusterUnreachableError, DemoFailedError, DemoTimeoutError
 from tryitnow.client.request import DemoRequest, as_duration
 from tryitnow.client.running import Demo
-from tryitnow.client.starting import Observer, create, told_to_callers, unobserved, wait_ready
+from tryitnow.client.starting import Observer, create, translate_errors, unobserved, wait_ready
 from tryitnow.kubernetes.access import find_access
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.errors import KubernetesError, NoClusterError
@@ -106,7 +106,7 @@ class AsyncClient:
             yield running
         finally:
             # Whole, however often the caller is cancelled (anyio does so at each step).
-            await to_its_end(self.delete(running.instance))
+            await uncancelled(self.delete(running.instance))
 
     async def start(
         self,
@@ -121,18 +121,18 @@ class AsyncClient:
         observer: Observer = unobserved,
         keep_failed: bool = False,
     ) -> Demo:
-        """Start a demo, and wait until it is ready; whoever calls deletes it.
+        """Start a demo, and wait until it is ready; the caller deletes it.
 
         Args:
             checkpoint: Name of the Checkpoint.
-            name: Name of the demo; by default one is made.
+            name: Name of the demo; by default a random one.
             ttl: How long it lives, such as ``10m``; by default until it is deleted.
             host: DNS name under which it will be visited.
             parameters: Values for the Checkpoint's parameters.
             start: Which ways of starting are allowed.
             timeout: How long to wait.
             observer: Called with each state of the object on the way.
-            keep_failed: Leave one that failed or is late for a look; by default it is deleted.
+            keep_failed: Keep a demo that failed or is late, for inspection. Default: delete it.
 
         Raises:
             DemoError: one of its kinds (tryitnow.client.errors).
@@ -152,7 +152,7 @@ class AsyncClient:
         except (ClusterUnreachableError, asyncio.CancelledError):
             # It may be there all the same: the answer alone did not come.
             if name is None:  # one of a name that was given may be somebody else's
-                await to_its_end(self._delete_what_was_made(request))
+                await uncancelled(self._delete_what_was_made(request))
             raise
         try:
             observer(instance)
@@ -163,7 +163,7 @@ class AsyncClient:
             raise
         except BaseException:
             # Also when the caller was cancelled (Ctrl-C): nobody else knows of it.
-            await to_its_end(self.delete(instance))
+            await uncancelled(self.delete(instance))
             raise
 
     async def _delete_what_was_made(self, request: DemoRequest) -> None:
@@ -173,17 +173,17 @@ class AsyncClient:
 
     async def delete(self, instance: DemoInstance) -> None:
         """Delete a demo; fine when it is gone already. Does not wait for its end."""
-        with told_to_callers():
+        with translate_errors():
             await self.kubernetes.delete(instance)
 
     async def demos(self) -> list[DemoInstance]:
         """Return all demos of the namespace, whatever their state."""
-        with told_to_callers():
+        with translate_errors():
             found = await self.kubernetes.list_all(DemoInstance, namespace=self.namespace)
         return found.items
 
     async def checkpoints(self) -> list[Checkpoint]:
         """Return the Checkpoints of the namespace: what there is to take a demo of."""
-        with told_to_callers():
+        with translate_errors():
             found = await self.kubernetes.list_all(Checkpoint, namespace=self.namespace)
         return found.items

@@ -1,4 +1,4 @@
-"""What can go wrong with a demo, one class per thing that the caller can do about it."""
+"""Errors of a demo, one class per possible reaction of the caller."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class DemoError(Exception):
 
 
 class InvalidRequestError(DemoError):
-    """The cluster refuses the request as it is written: mend the ttl, the parameters, the name."""
+    """The cluster refuses the request as it is: fix the ttl, the parameters or the name."""
 
 
 class NotAllowedError(DemoError):
@@ -31,7 +31,7 @@ class DemoTimeoutError(DemoError):
     """It was not ready in time: wait longer, or see why.
 
     Attributes:
-        reason: The reason of its condition Ready, such as NoRoom or NoCopy.
+        reason: The reason of its condition Ready, such as NoRoom or NoNodeCheckpoint.
 
     """
 

@@ -1,4 +1,4 @@
-"""A demo's states as they come, whatever becomes of the connection."""
+"""A demo's states as they come, also across broken connections."""
 
 from __future__ import annotations
 

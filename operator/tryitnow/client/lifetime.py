@@ -37,7 +37,7 @@ class demo:  # noqa: N801 - used as a function: `with demo("shop") as d:`
 
         Args:
             checkpoint: Name of the Checkpoint.
-            name: Name of the demo; by default one is made.
+            name: Name of the demo; by default a random one.
             ttl: How long it lives at most, should this program die; such as ``10m``.
             host: DNS name under which it will be visited.
             parameters: Values for the Checkpoint's parameters.

@@ -10,7 +10,7 @@ from tryitnow.api.demoinstance import DemoInstance, FallbackReason, StartedBy, T
 
 @dataclass(frozen=True)
 class Demo:
-    """A private, running copy of an application."""
+    """A private, running demo of an application."""
 
     instance: DemoInstance
     """The whole object, as it was when it became ready."""
@@ -30,7 +30,7 @@ class Demo:
 
     @property
     def checkpoint(self) -> str:
-        """Name of the Checkpoint that it is a copy of."""
+        """Name of its Checkpoint."""
         return self.instance.spec.checkpoint_ref.name
 
     @property
@@ -45,7 +45,7 @@ class Demo:
 
     @property
     def fallback_reason(self) -> FallbackReason | None:
-        """Why it was started cold although a thaw was allowed; None when it was not."""
+        """The reason why it was started cold although a restore was allowed; None otherwise."""
         return self.instance.status.fallback_reason
 
     @property

@@ -40,7 +40,7 @@ def unobserved(_: DemoInstance) -> None:
 
 
 @contextmanager
-def told_to_callers() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn failures of the API into what the caller can do about them."""
     try:
         yield
@@ -71,7 +71,7 @@ async def create(kubernetes: KubernetesApi, namespace: str, request: DemoRequest
         ClusterUnreachableError: the API server does not answer.
 
     """
-    with told_to_callers():
+    with translate_errors():
         # An older CRD that does not know a field must not drop it in silence.
         return await kubernetes.create(DemoInstance, request.body(namespace), refuse_unknown=True)
 
@@ -94,7 +94,7 @@ async def wait_ready(
     following = Following(kubernetes, instance)
     try:
         async with asyncio.timeout(within.total_seconds()), aclosing(following.states()) as states:
-            with told_to_callers():
+            with translate_errors():
                 async for state in states:
                     observer(state)
                     if demo := judge(state):
@@ -136,9 +136,9 @@ def _timeout(following: Following, within: timedelta) -> DemoError:
     instance = following.instance
     ready = _condition(instance, "Ready")
     reason = ready.reason if ready else "NotSeen"
-    said = f"{ready.reason}: {ready.message}" if ready else "nobody has looked at it yet"
+    text = f"{ready.reason}: {ready.message}" if ready else "the controller has not handled it yet"
     msg = (
-        f"{instance.key}: not ready after {within.total_seconds():g} s: {said}; "
+        f"{instance.key}: not ready after {within.total_seconds():g} s: {text}; "
         f"see `tryitnow status demo/{instance.metadata.name} -n {instance.metadata.namespace}`"
     )
     return DemoTimeoutError(msg, reason)

@@ -68,7 +68,7 @@ class Client:
         start: StartPolicy | None = None,
         timeout: str | timedelta = TIMEOUT,
     ) -> Demo:
-        """Start a demo, and wait until it is ready; whoever calls deletes it.
+        """Start a demo, and wait until it is ready; the caller deletes it.
 
         Raises:
             DemoError: one of its kinds (tryitnow.client.errors); nothing is left behind.

@@ -1,4 +1,4 @@
-"""The cluster's side: decides what is built where, who holds copies, who runs what, what has ended.
+"""The controller decides where revisions are built and kept, and where demos run and when they end.
 
 A Checkpoint: ``checkpoint`` → ``observed`` → ``plan`` (``serve`` → ``build`` → ``distribute`` →
 ``pool``) → ``status``. Its CheckpointRevisions: ``revisions`` → ``revision_lifecycle``. A

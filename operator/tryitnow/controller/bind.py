@@ -33,7 +33,7 @@ class Unbound:
 
 @dataclass(frozen=True)
 class _Needs:
-    """Memory and disk of a node that a copy fills."""
+    """Memory and disk of a node that a demo fills."""
 
     memory_bytes: int
     disk_bytes: int
@@ -43,11 +43,13 @@ def bind(
     instance: DemoInstance,
     checkpoint: Checkpoint,
     revision: str,
-    copies: list[NodeCheckpoint],
+    node_checkpoints: list[NodeCheckpoint],
     candidates: list[NodeState],
     usage: Usage,
 ) -> Binding | Unbound:
-    """Choose a node: one with a warm copy, a good copy and room, the least loaded first.
+    """Choose a node that has room and can restore; one with a warm sandbox first.
+
+    Among equals the least loaded comes first.
 
     Without such a node the instance starts cold on any node with room, unless its spec forbids it.
 
@@ -55,7 +57,7 @@ def bind(
         instance: The instance that needs a node.
         checkpoint: Its Checkpoint.
         revision: Identity of the revision that it is to be started from.
-        copies: All copies of that Checkpoint.
+        node_checkpoints: All NodeCheckpoints of that Checkpoint.
         candidates: The nodes that the Checkpoint selects.
         usage: How much of the nodes is given away already.
 
@@ -63,16 +65,20 @@ def bind(
     open_ = [state for state in candidates if not state.closed_reason()]
     if not open_:
         return _no_node(candidates)
-    good = [copy for copy in copies if copy.is_ready and copy.spec.revision == revision]
-    holding = {copy.spec.node_name for copy in good}
+    good = [
+        node_checkpoint
+        for node_checkpoint in node_checkpoints
+        if node_checkpoint.is_ready and node_checkpoint.spec.revision == revision
+    ]
+    holding = {node_checkpoint.spec.node_name for node_checkpoint in good}
     warm = {
-        copy.spec.node_name
-        for copy in good
-        if copy.claimable > usage.claiming.get(copy.spec.node_name, 0)
+        node_checkpoint.spec.node_name
+        for node_checkpoint in good
+        if node_checkpoint.claimable > usage.claiming.get(node_checkpoint.spec.node_name, 0)
     }
     needs = _Needs(
-        max((memory_bytes(copy) for copy in good), default=0),
-        max((copy.status.disk_bytes for copy in good), default=0),
+        max((memory_bytes(node_checkpoint) for node_checkpoint in good), default=0),
+        max((node_checkpoint.status.disk_bytes for node_checkpoint in good), default=0),
     )
     claims = instance.spec.start is not StartPolicy.COLD_START
     unfit = {
@@ -82,10 +88,16 @@ def bind(
     }
     feasible = [state for state in open_ if state.name not in unfit]
     if not feasible:
-        said = ", ".join(f"{node} {why}" for node, why in unfit.items())
-        return Unbound("NoRoom", f"no selected node has room ({said}); waiting for one to end")
+        reasons = ", ".join(f"{node} {why}" for node, why in unfit.items())
+        return Unbound(
+            "NoRoom", f"no selected node has room ({reasons}); waiting for a demo to end"
+        )
     on_crash = instance.spec.on_crash or checkpoint.spec.on_crash
-    builders = {copy.spec.node_name for copy in copies if copy.spec.fetch is None}
+    builders = {
+        node_checkpoint.spec.node_name
+        for node_checkpoint in node_checkpoints
+        if node_checkpoint.spec.fetch is None
+    }
 
     def rank(state: NodeState) -> tuple[bool, int, bool, str]:
         # At equal load the builder comes last: the next build will be its work again.
@@ -97,22 +109,22 @@ def bind(
         return Binding(min(restoring, key=rank).name, revision, on_crash)
     if instance.spec.start is StartPolicy.RESTORE_ONLY:
         return Unbound(
-            "NoCopy",
+            "NoNodeCheckpoint",
             f"no node with room can restore {checkpoint.metadata.name}; spec.start is RestoreOnly, "
-            "so it waits for one",
+            "so the demo waits for such a node",
         )
     return Binding(min(feasible, key=rank).name, revision, on_crash)
 
 
 def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -> str:
-    """Say why a node has no room for a copy; empty where it has.
+    """Say why a node has no room for a demo; empty where it has.
 
-    A warm one fills no more memory and disk than it does already.
+    A warm sandbox fills its memory and disk already.
     """
     status = state.agent.status
-    # Nothing that changes from moment to moment: each waiting demo's status says it.
+    # Without figures that change all the time: each waiting demo's status repeats this.
     if usage.instances.get(state.name, 0) >= status.capacity:
-        return f"runs {status.capacity}, its most"
+        return f"runs {status.capacity}, its maximum"
     free_bytes = status.memory_available_bytes
     if not warm:
         free_bytes -= usage.reserved_bytes.get(state.name, 0)

@@ -17,7 +17,7 @@ from tryitnow.controller.usage import archive_disk_bytes
 Phase = NodeCheckpointPhase
 
 RESYNC_INTERVAL = timedelta(seconds=20)
-"""Silence of a node is no event: it must be looked for."""
+"""A node that falls silent causes no event: the plan must check for it."""
 
 BUILD_RESYNC_INTERVAL = timedelta(seconds=5)
 """The same during a build."""
@@ -64,33 +64,46 @@ class Build:
 
 
 def plan_build(observed: Observed) -> Build:
-    """Decide about the build of the wanted revision, of which no good copy exists."""
-    mine = [copy for copy in observed.present if copy.spec.revision == observed.wanted]
-    building = [copy for copy in mine if copy.spec.fetch is None and not copy.is_deleting]
+    """Decide about the build of the wanted revision, of which no good NodeCheckpoint exists."""
+    mine = [
+        node_checkpoint
+        for node_checkpoint in observed.present
+        if node_checkpoint.spec.revision == observed.wanted
+    ]
+    building = [
+        node_checkpoint
+        for node_checkpoint in mine
+        if node_checkpoint.spec.fetch is None and not node_checkpoint.is_deleting
+    ]
     failures = _known_failures(observed)
     events: list[PlannedEvent] = []
     failed: list[NodeCheckpoint] = []
-    for copy in building:
-        failure = _failure_of(observed, copy)
+    for node_checkpoint in building:
+        failure = _failure_of(observed, node_checkpoint)
         if failure is None:
-            return replace(_under_way(copy, failures), delete=tuple(failed), events=tuple(events))
-        failed.append(copy)
-        if failures.last is None or failures.last.node_checkpoint_uid != copy.metadata.uid:
+            return replace(
+                _under_way(node_checkpoint, failures), delete=tuple(failed), events=tuple(events)
+            )
+        failed.append(node_checkpoint)
+        if (
+            failures.last is None
+            or failures.last.node_checkpoint_uid != node_checkpoint.metadata.uid
+        ):
             # Counted once, however often it is seen.
             failures = _add(failures, failure)
             note = f"on {failure.node_name}: {failure.message}"
             events.append(PlannedEvent(failure.reason, note, is_warning=True))
-    if building or any(copy.is_deleting for copy in mine):
+    if building or any(node_checkpoint.is_deleting for node_checkpoint in mine):
         waiting = "waiting until the leftovers of an earlier build are removed"
-        told = _after_failure(observed, failures, tuple(failed), tuple(events))
-        return told or Build(reason="CleaningUp", message=waiting)
-    # Copies that only fetch have no source any more.
+        result = _after_failure(observed, failures, tuple(failed), tuple(events))
+        return result or Build(reason="CleaningUp", message=waiting)
+    # Nodes that fetch have no source any more.
     leftovers = tuple(mine)
     is_paused = failures.retry_at is not None and failures.retry_at > observed.at
     if failures.is_final or is_paused:
-        told = _after_failure(observed, failures, leftovers)
-        if told is not None:
-            return told
+        result = _after_failure(observed, failures, leftovers)
+        if result is not None:
+            return result
     return _order(observed, failures, leftovers)
 
 
@@ -104,22 +117,22 @@ def _known_failures(observed: Observed) -> Failures:
     )
 
 
-def _failure_of(observed: Observed, copy: NodeCheckpoint) -> BuildFailure | None:
+def _failure_of(observed: Observed, node_checkpoint: NodeCheckpoint) -> BuildFailure | None:
     """Return why a build will not succeed; None while it may."""
-    node = copy.spec.node_name
+    node = node_checkpoint.spec.node_name
     state = observed.nodes.get(node)
-    if copy.status.phase is Phase.FAILED:
-        condition = find_condition(copy.status.conditions, "Ready")
+    if node_checkpoint.status.phase is Phase.FAILED:
+        condition = find_condition(node_checkpoint.status.conditions, "Ready")
         reason = condition.reason if condition else "BuildFailed"
         message = condition.message if condition else ""
-    elif copy.status.phase is Phase.QUARANTINED:
-        reason, message = "CopiesLost", f"the last copy, on {node}, is damaged"
+    elif node_checkpoint.status.phase is Phase.QUARANTINED:
+        reason, message = "ArchiveLost", f"the last archive, on {node}, is damaged"
     elif state is None or state.is_lost:
-        reason, message = "NodeLost", f"node {node} fell silent during the build"
+        reason, message = "NodeLost", f"node {node} stopped reporting during the build"
     else:
         return None
     return BuildFailure(
-        node_checkpoint_uid=copy.metadata.uid,
+        node_checkpoint_uid=node_checkpoint.metadata.uid,
         node_name=node,
         reason=reason,
         message=message,
@@ -136,12 +149,13 @@ def _add(failures: Failures, failure: BuildFailure) -> Failures:
     )
 
 
-def _under_way(copy: NodeCheckpoint, failures: Failures) -> Build:
-    verifying = copy.status.phase is Phase.VERIFYING
+def _under_way(node_checkpoint: NodeCheckpoint, failures: Failures) -> Build:
+    verifying = node_checkpoint.status.phase is Phase.VERIFYING
     phase = CheckpointPhase.VERIFYING if verifying else CheckpointPhase.BUILDING
-    message = f"on {copy.spec.node_name}: {copy.status.progress or 'waiting for its agent'}"
+    progress = node_checkpoint.status.progress or "waiting for its agent"
+    message = f"on {node_checkpoint.spec.node_name}: {progress}"
     if failures.last is not None:
-        # Else the cause would be out of sight each time that it is tried again.
+        # Each new try would hide the cause otherwise.
         last = failures.last
         message += f"\nThe last try, on {last.node_name}, failed: {last.message}"
     return Build(
@@ -213,8 +227,8 @@ def _order(observed: Observed, failures: Failures, leftovers: tuple[NodeCheckpoi
 def _no_revision(observed: Observed) -> tuple[str, str]:
     refusal = observed.refused.get(Attempt.CREATE_REVISION)
     if refusal is not None:
-        return refusal.reason, f"the revision cannot be made: {refusal}"
-    return "RevisionPending", "waiting until the CheckpointRevision of this spec is made"
+        return refusal.reason, f"the revision cannot be created: {refusal}"
+    return "RevisionPending", "waiting until the CheckpointRevision of this spec is created"
 
 
 def choose_builder(
@@ -267,7 +281,7 @@ def _nobody_builds(observed: Observed) -> tuple[str, str]:
         f"{state.name}: {_unable_reason(state, disk_bytes)}" for state in observed.selected
     )
     if all(state.closed_reason(disk_bytes) for state in observed.selected):
-        return "NoNode", f"no selected node takes a build. {why}"
+        return "NoNode", f"no selected node can take a build.  {why}"
     return "CRIUNotAvailable", (
         f"no selected node can checkpoint it; demos start cold until one can. {why}"
     )

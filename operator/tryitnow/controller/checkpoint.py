@@ -1,4 +1,4 @@
-"""A Checkpoint: planned, carried out, and told of in its status."""
+"""Reconciles a Checkpoint: plans, carries the plan out, and writes the status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 async def reconcile_checkpoint(
     kubernetes: KubernetesApi, cluster: Cluster, key: Key
 ) -> timedelta | None:
-    """Bring one Checkpoint on; returns when to look again."""
+    """Reconcile one Checkpoint; returns the pause until the next time."""
     checkpoint = cluster.checkpoints.get(key)
     if checkpoint is None or checkpoint.is_deleting:
         # It owns its NodeCheckpoints, which go with it. Its revisions stay as long as its demos.
@@ -40,7 +40,7 @@ async def reconcile_checkpoint(
     result = plan(observed)
     if result.has_writes:
         await writer.carry_out(result)
-        # Planned anew: the status reports results, not intentions.
+        # Planned again: the status reports results, not intentions.
         observed = observe(cluster, checkpoint, kubernetes.clock.now())
         result = plan(observed)
     # The revisions first: a Checkpoint that is Ready has one with its images.
@@ -53,7 +53,7 @@ async def reconcile_checkpoint(
         return None
     for event in result.events:
         kubernetes.event(checkpoint, event.reason, event.note, warning=event.is_warning)
-    # The status before what is removed: a failure is counted in there, and then cleared away.
+    # The status before the removal: it counts a failure whose leftovers are removed then.
     await writer.remove(result)
     due = [
         result.requeue_after,
@@ -64,7 +64,7 @@ async def reconcile_checkpoint(
 
 
 def observe(cluster: Cluster, checkpoint: Checkpoint, at: datetime) -> Observed:
-    """Gather what the plan is made from."""
+    """Gather the facts for the plan."""
     states = cluster.node_states()
     return Observed(
         checkpoint=checkpoint,
@@ -73,7 +73,7 @@ def observe(cluster: Cluster, checkpoint: Checkpoint, at: datetime) -> Observed:
             for identity, revision in cluster.revisions_of(checkpoint.key).items()
             if revision.spec.checkpoint_uid == checkpoint.metadata.uid
         },
-        copies=cluster.copies_of(checkpoint.key),
+        node_checkpoints=cluster.node_checkpoints_of(checkpoint.key),
         selected=selected(checkpoint.spec.distribution, states),
         nodes={state.name: state for state in states},
         architectures=cluster.architectures(),
@@ -103,7 +103,7 @@ class _Writer:
     async def write_revision(
         self, revision: CheckpointRevision, status: CheckpointRevisionStatus
     ) -> None:
-        """Write what is known of a build into its revision."""
+        """Write the result of a build into its revision."""
 
         async def write() -> None:
             written = await self._kubernetes.patch_status(revision, status.to_api())
@@ -113,22 +113,28 @@ class _Writer:
 
     async def carry_out(self, result: Plan) -> None:
         """Create and change NodeCheckpoints."""
-        # The pool first: a copy that the status counts as waiting is then really kept.
-        for copy, pool in result.pool.updates:
+        # The pool first: a warm sandbox that the status counts is then really kept.
+        for node_checkpoint, pool in result.pool.updates:
             change = {"pool": pool.to_api()}
-            await self._try(Attempt.UPDATE, copy.key, partial(self._change, copy, change))
+            await self._try(
+                Attempt.UPDATE, node_checkpoint.key, partial(self._change, node_checkpoint, change)
+            )
         for spec in result.create:
             body = creation(self._checkpoint, spec)
             key = Resource.key_of(body["metadata"])
             await self._try(Attempt.CREATE, key, partial(self._create, key, body))
-        for copy, order in result.distribution.fetch_updates:
+        for node_checkpoint, order in result.distribution.fetch_updates:
             change = {"fetch": order.to_api()}
-            await self._try(Attempt.UPDATE, copy.key, partial(self._change, copy, change))
+            await self._try(
+                Attempt.UPDATE, node_checkpoint.key, partial(self._change, node_checkpoint, change)
+            )
 
     async def remove(self, result: Plan) -> None:
         """Delete NodeCheckpoints."""
-        for copy in result.delete:
-            await self._try(Attempt.DELETE, copy.key, partial(self._delete, copy))
+        for node_checkpoint in result.delete:
+            await self._try(
+                Attempt.DELETE, node_checkpoint.key, partial(self._delete, node_checkpoint)
+            )
 
     async def _try(self, attempt: Attempt, key: Key, write: Callable[[], Awaitable[None]]) -> None:
         refusals = self._cluster.refusals
@@ -138,7 +144,7 @@ class _Writer:
         try:
             created = await self._kubernetes.create(NodeCheckpoint, body)
         except ConflictError as error:
-            unreadable = self._cluster.copies.unreadable(key)
+            unreadable = self._cluster.node_checkpoints.unreadable(key)
             if unreadable is None:
                 # Made by a plan whose event has not come back yet, or a namesake is going away.
                 return
@@ -148,7 +154,7 @@ class _Writer:
                 f"NodeCheckpoint {key}"
             )
             raise RefusedError(msg) from error
-        self._cluster.copies.update(created)
+        self._cluster.node_checkpoints.update(created)
         logger.info("%s: ordered %s", self._checkpoint.key, created.metadata.name)
         if created.spec.fetch is None:
             revision = self._cluster.revisions_of(self._checkpoint.key).get(created.spec.revision)
@@ -156,9 +162,11 @@ class _Writer:
             note = f"building revision {label} on {created.spec.node_name}"
             self._kubernetes.event(self._checkpoint, "Building", note)
 
-    async def _change(self, copy: NodeCheckpoint, spec: dict[str, Any]) -> None:
-        self._cluster.copies.update(await self._kubernetes.patch(copy, {"spec": spec}))
+    async def _change(self, node_checkpoint: NodeCheckpoint, spec: dict[str, Any]) -> None:
+        self._cluster.node_checkpoints.update(
+            await self._kubernetes.patch(node_checkpoint, {"spec": spec})
+        )
 
-    async def _delete(self, copy: NodeCheckpoint) -> None:
-        await self._kubernetes.delete(copy)
-        logger.info("%s: dropped %s", self._checkpoint.key, copy.metadata.name)
+    async def _delete(self, node_checkpoint: NodeCheckpoint) -> None:
+        await self._kubernetes.delete(node_checkpoint)
+        logger.info("%s: dropped %s", self._checkpoint.key, node_checkpoint.metadata.name)

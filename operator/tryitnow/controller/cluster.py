@@ -1,4 +1,4 @@
-"""What the controller knows of the cluster: the stores that every decision is made from."""
+"""The controller's knowledge of the cluster: the stores behind every decision."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Cluster:
 
     checkpoints: Store[Checkpoint] = field(default_factory=lambda: Store(Checkpoint))
     instances: Store[DemoInstance] = field(default_factory=lambda: Store(DemoInstance))
-    copies: Store[NodeCheckpoint] = field(default_factory=lambda: Store(NodeCheckpoint))
+    node_checkpoints: Store[NodeCheckpoint] = field(default_factory=lambda: Store(NodeCheckpoint))
     revisions: Store[CheckpointRevision] = field(default_factory=lambda: Store(CheckpointRevision))
     releasing: set[str] = field(default_factory=set)
-    """UIDs of the CheckpointRevisions that are being let go: nothing may refer to them any more."""
+    """UIDs of the CheckpointRevisions that are being deleted: nothing new may refer to them."""
 
     agents: AgentStore = field(default_factory=AgentStore)
     nodes: Store[ClusterNode] = field(default_factory=lambda: Store(ClusterNode))
@@ -63,24 +63,33 @@ class Cluster:
     """Writes that the API server refused."""
 
     metrics: Metrics = field(default_factory=lambda: Metrics(Program.CONTROLLER))
-    """What is counted about all of it."""
+    """The controller's metrics."""
 
     def __post_init__(self) -> None:
         """Keep the indices that decisions ask for."""
-        self._copies_of: Index[NodeCheckpoint, Key] = self.copies.followed_by(
-            Index(lambda copy: [copy.checkpoint_key])
+        self._node_checkpoints_of: Index[NodeCheckpoint, Key] = self.node_checkpoints.followed_by(
+            Index(lambda node_checkpoint: [node_checkpoint.checkpoint_key])
         )
-        self._copies_on: Index[NodeCheckpoint, str] = self.copies.followed_by(
-            Index(lambda copy: [copy.spec.node_name])
+        self._node_checkpoints_on: Index[NodeCheckpoint, str] = self.node_checkpoints.followed_by(
+            Index(lambda node_checkpoint: [node_checkpoint.spec.node_name])
         )
-        self._copies_at: Index[NodeCheckpoint, tuple[str, Key]] = self.copies.followed_by(
-            Index(lambda copy: [(copy.spec.node_name, copy.checkpoint_key)])
+        self._node_checkpoints_at: Index[NodeCheckpoint, tuple[str, Key]] = (
+            self.node_checkpoints.followed_by(
+                Index(
+                    lambda node_checkpoint: [
+                        (node_checkpoint.spec.node_name, node_checkpoint.checkpoint_key)
+                    ]
+                )
+            )
         )
-        self._memory_bytes: Largest[NodeCheckpoint, Key] = self.copies.followed_by(
-            Largest(lambda copy: copy.checkpoint_key, memory_bytes)
+        self._memory_bytes: Largest[NodeCheckpoint, Key] = self.node_checkpoints.followed_by(
+            Largest(lambda node_checkpoint: node_checkpoint.checkpoint_key, memory_bytes)
         )
-        self._disk_bytes: Largest[NodeCheckpoint, Key] = self.copies.followed_by(
-            Largest(lambda copy: copy.checkpoint_key, lambda copy: copy.status.disk_bytes)
+        self._disk_bytes: Largest[NodeCheckpoint, Key] = self.node_checkpoints.followed_by(
+            Largest(
+                lambda node_checkpoint: node_checkpoint.checkpoint_key,
+                lambda node_checkpoint: node_checkpoint.status.disk_bytes,
+            )
         )
         self._instances_on: Index[DemoInstance, str] = self.instances.followed_by(
             Index(lambda each: [each.status.node_name] if each.status.node_name else [])
@@ -98,12 +107,12 @@ class Cluster:
             Index(lambda revision: [revision.checkpoint_key])
         )
         self._consistent: Consistent = self.revisions.followed_by(Consistent())
-        self._references = References(self.instances, self.copies)
+        self._references = References(self.instances, self.node_checkpoints)
         self._settling: Settling = self.instances.followed_by(Settling(self.agents))
         self._assumed: dict[Key, _Assumed] = {}
         self.checkpoints.followed_by(self.refusals)
         self.instances.followed_by(self.refusals)
-        self.copies.followed_by(self.refusals)
+        self.node_checkpoints.followed_by(self.refusals)
         self.revisions.followed_by(self.refusals)
 
     # -- nodes ------------------------------------------------------------------------------------
@@ -125,7 +134,7 @@ class Cluster:
         )
 
     def is_lost(self, node: str) -> bool:
-        """Whether nobody on that node can be expected to act."""
+        """Whether no agent on that node can be expected to act."""
         key = Key("", node)
         is_there = self.nodes.get(key) is not None or self.nodes.unreadable(key) is not None
         return not is_there or self.agents.is_lost(key)
@@ -139,7 +148,7 @@ class Cluster:
     def holding_nodes(self) -> set[str]:
         """Return the names of the nodes that are to hold or to run something."""
         unreadable = [node for _, node in self._unreadable()]
-        return {*self._copies_on.entries(), *self._instances_on.entries(), *unreadable}
+        return {*self._node_checkpoints_on.entries(), *self._instances_on.entries(), *unreadable}
 
     def unreadable_on(self, node: str) -> list[UnreadableObject[Any]]:
         """Return the objects of a node that do not fit our models."""
@@ -149,19 +158,19 @@ class Cluster:
         for instance in self.instances.all_unreadable():
             if node := instance.text_at("status", "nodeName"):
                 yield instance, node
-        for copy in self.copies.all_unreadable():
-            if node := copy.text_at("spec", "nodeName"):
-                yield copy, node
+        for node_checkpoint in self.node_checkpoints.all_unreadable():
+            if node := node_checkpoint.text_at("spec", "nodeName"):
+                yield node_checkpoint, node
 
     # -- NodeCheckpoints --------------------------------------------------------------------------
 
-    def copies_of(self, checkpoint: Key) -> list[NodeCheckpoint]:
-        """Return all copies of a Checkpoint, of all revisions."""
-        return self._copies_of.get(checkpoint)
+    def node_checkpoints_of(self, checkpoint: Key) -> list[NodeCheckpoint]:
+        """Return all NodeCheckpoints of a Checkpoint, of all revisions."""
+        return self._node_checkpoints_of.get(checkpoint)
 
-    def copies_on(self, node: str) -> list[NodeCheckpoint]:
-        """Return all copies on a node."""
-        return self._copies_on.get(node)
+    def node_checkpoints_on(self, node: str) -> list[NodeCheckpoint]:
+        """Return all NodeCheckpoints on a node."""
+        return self._node_checkpoints_on.get(node)
 
     # -- CheckpointRevisions ----------------------------------------------------------------------
 
@@ -247,15 +256,17 @@ class Cluster:
     def _restoring(self, node: str) -> Counter[Key]:
         """Return how many instances of each Checkpoint are being started that no warm one serves.
 
-        Those that find a warm copy fill no more than that does already.
+        An instance that claims a warm sandbox fills no further memory.
         """
         starting = Counter(
             each.checkpoint_key for each in self._under_way_on.get(node) if is_starting(each)
         )
         starting.update(self._assumed_on(node))
         for owner in starting:
-            copies = self._copies_at.get((node, owner))
-            starting[owner] -= sum(copy.status.warm_ready for copy in copies)
+            node_checkpoints = self._node_checkpoints_at.get((node, owner))
+            starting[owner] -= sum(
+                node_checkpoint.status.warm_ready for node_checkpoint in node_checkpoints
+            )
         return +starting
 
     def _filling(self, node: str) -> Counter[Key]:
@@ -270,9 +281,10 @@ class Cluster:
 
     def _reserved_disk_bytes(self, node: str) -> int:
         fetching = sum(
-            archive_disk_bytes(copy.spec.fetch.archive)
-            for copy in self._copies_on.get(node)
-            if copy.spec.fetch is not None and copy.status.phase in FILLING_DISK
+            archive_disk_bytes(node_checkpoint.spec.fetch.archive)
+            for node_checkpoint in self._node_checkpoints_on.get(node)
+            if node_checkpoint.spec.fetch is not None
+            and node_checkpoint.status.phase in FILLING_DISK
         )
         filling = self._filling(node)
         return fetching + sum(

@@ -1,4 +1,4 @@
-"""An instance's way to a node, and its end."""
+"""Reconciles a DemoInstance: binds it to a node, and deletes it at the end of its ttl."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _MISTAKES = {"CheckpointNotFound", INVALID_PARAMETERS}
 """Reasons that a person has to fix: time alone does not."""
 
 RESYNC_INTERVAL = timedelta(seconds=10)
-"""For an instance that waits: whatever it waits for also queues it, but nodes fall silent
-without saying so."""
+"""For an instance that waits. The events that it waits for also queue it, but a node that falls
+silent causes no event."""
 
 
 async def reconcile_instance(
     kubernetes: KubernetesApi, cluster: Cluster, key: Key
 ) -> timedelta | None:
-    """Bring one instance on; returns when to look again."""
+    """Reconcile one instance; returns the pause until the next time."""
     began = time.monotonic()
     instance = cluster.instances.get(key)
     if instance is None or instance.is_deleting:
@@ -92,7 +92,7 @@ async def _bind(
             status = _stalled(instance, status, ConditionStatus.TRUE, decision)
         elif find_condition(status.conditions, "Stalled") is not None:
             status = _stalled(instance, status, ConditionStatus.FALSE, decision)
-        # The revision of a new Checkpoint is there in a moment: no Event tells of that.
+        # The revision of a new Checkpoint comes in a moment: that is worth no Event.
         is_news = decision.reason != REVISION_PENDING
         if is_news and status.conditions != instance.status.conditions:
             kubernetes.event(instance, decision.reason, decision.message, warning=True)
@@ -117,7 +117,7 @@ async def _bind(
     }
     cluster.assume(instance, decision.node_name, decision.revision)
     try:
-        # Only if nobody touched it: an instance is bound once in its life.
+        # Only if it has not changed: an instance is bound once in its life.
         bound = await write_status(
             kubernetes, cluster, instance, status.model_copy(update=update), exclusive=True
         )
@@ -139,7 +139,7 @@ async def _decide(
         return Unbound(
             "CheckpointUnreadable",
             f"Checkpoint {name!r} does not fit this version of the operator: {error}. Was the "
-            "operator rolled back? Then bring the newer one back, or apply the Checkpoint anew",
+            "operator rolled back? Then bring the newer one back, or apply the Checkpoint again",
         )
     if checkpoint is None or checkpoint.is_deleting:
         return Unbound(
@@ -158,7 +158,7 @@ async def _decide(
         instance,
         checkpoint,
         revision.spec.identity,
-        cluster.copies_of(checkpoint.key),
+        cluster.node_checkpoints_of(checkpoint.key),
         candidates,
         cluster.usage(checkpoint.key, [state.name for state in candidates]),
     )
@@ -167,7 +167,7 @@ async def _decide(
 def _without_revision(cluster: Cluster, checkpoint: Checkpoint) -> Unbound:
     refused = cluster.refusals.paused(checkpoint.metadata.uid).get(Attempt.CREATE_REVISION)
     if refused is not None:
-        return Unbound(refused.reason, f"its CheckpointRevision cannot be made: {refused}")
+        return Unbound(refused.reason, f"its CheckpointRevision cannot be created: {refused}")
     return Unbound(REVISION_PENDING, "waiting for the CheckpointRevision of its Checkpoint")
 
 

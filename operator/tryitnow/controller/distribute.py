@@ -1,4 +1,4 @@
-"""The nodes that hold a copy of the revision that serves, and the source of each copy."""
+"""The nodes that hold the revision that serves, and the agents that each fetches it from."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ MAX_SOURCES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Distribution:
-    """The state of the copies, and the next actions."""
+    """The state of the NodeCheckpoints, and the next actions."""
 
     create: tuple[NodeCheckpointSpec, ...] = ()
     fetch_updates: tuple[tuple[NodeCheckpoint, Fetch], ...] = ()
-    """Copies that are to come from elsewhere than they were told."""
+    """NodeCheckpoints whose agents are to fetch from other sources now."""
 
     delete: tuple[NodeCheckpoint, ...] = ()
     nodes_ready: int = 0
     nodes_desired: int = 0
-    is_copying: bool = False
-    """Whether a copy is expected soon."""
+    is_fetching: bool = False
+    """Whether a node is expected to become Ready soon."""
 
     missing: tuple[str, ...] = ()
-    """Nodes that are to hold a copy and do not."""
+    """Nodes that are to hold the revision and have no Ready NodeCheckpoint."""
 
     message: str = ""
 
 
 def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
-    """Decide which nodes hold a copy of the revision that serves."""
+    """Decide which nodes hold the revision that serves."""
     good = observed.good(serving.revision)
     candidates = _alike(observed, good)
     present = {c.spec.node_name: c for c in observed.present if c.spec.revision == serving.revision}
     archive_bytes = archive_disk_bytes(serving.archive)
-    holding = {copy.spec.node_name for copy in good}
+    holding = {node_checkpoint.spec.node_name for node_checkpoint in good}
     chosen = holders(observed.checkpoint, candidates, holding, set(present), archive_bytes)
     if serving.revision is None or serving.archive is None:
         return Distribution(nodes_desired=len(chosen))
@@ -68,10 +68,10 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
     updates: list[tuple[NodeCheckpoint, Fetch]] = []
     missing: list[str] = []
     unable: list[str] = []
-    ready, is_copying = 0, False
+    ready, is_fetching = 0, False
     for state in chosen:
-        copy = present.get(state.name)
-        if copy is not None and copy.is_ready:
+        node_checkpoint = present.get(state.name)
+        if node_checkpoint is not None and node_checkpoint.is_ready:
             if state.can_restore:
                 ready += 1
             else:
@@ -81,26 +81,26 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
         if state.is_lost:
             continue
         order = order_for(state.name, serving.archive, good, observed.nodes)
-        if copy is None:
+        if node_checkpoint is None:
             # The node's agent reads the definition in the revision.
             if serving.revision in observed.revisions and Attempt.CREATE not in observed.refused:
                 create.append(_fetching(observed, serving.revision, state.name, order))
-                is_copying = True
-        elif not copy.is_deleting:
-            if copy.spec.fetch != order:
-                updates.append((copy, order))
-            is_copying |= _is_expected(copy)
+                is_fetching = True
+        elif not node_checkpoint.is_deleting:
+            if node_checkpoint.spec.fetch != order:
+                updates.append((node_checkpoint, order))
+            is_fetching |= _is_expected(node_checkpoint)
     names = {state.name for state in chosen}
-    # A node that is no longer to hold a copy gives its space back: not before one that is to hold a
-    # copy has it, or there would be no source to fetch from.
-    is_held = any(copy.spec.node_name in names for copy in good)
+    # A node that is no longer to hold the revision gives its space back. It does so only when one
+    # of the chosen nodes has the archive: there would be no source to fetch from otherwise.
+    is_held = any(node_checkpoint.spec.node_name in names for node_checkpoint in good)
     return Distribution(
         create=tuple(create),
         fetch_updates=tuple(updates),
         delete=tuple(c for node, c in present.items() if is_held and node not in names),
         nodes_ready=ready,
         nodes_desired=len(chosen),
-        is_copying=is_copying,
+        is_fetching=is_fetching,
         missing=tuple(missing),
         message="; ".join(
             [
@@ -120,7 +120,7 @@ def _unable_message(unable: list[str]) -> list[str]:
 
 
 def _missing_message(missing: list[str]) -> list[str]:
-    return [f"without a copy: {', '.join(missing)}"] if missing else []
+    return [f"without a Ready NodeCheckpoint: {', '.join(missing)}"] if missing else []
 
 
 def _closed_message(
@@ -129,9 +129,9 @@ def _closed_message(
     chosen: list[NodeState],
     archive_bytes: int,
 ) -> list[str]:
-    """Say which nodes would hold a copy if they were open."""
-    copies = checkpoint.spec.distribution.copies
-    if copies is not None and len(chosen) >= copies:
+    """Name the nodes that would hold the revision if they were open."""
+    limit = checkpoint.spec.distribution.copies
+    if limit is not None and len(chosen) >= limit:
         return []
     names = {state.name for state in chosen}
     closed = [
@@ -139,7 +139,7 @@ def _closed_message(
         for state in candidates
         if state.name not in names and (why := _closed_reason(state, archive_bytes))
     ]
-    return [f"no copy goes to {', '.join(closed)}"] if closed else []
+    return [f"no NodeCheckpoint goes to {', '.join(closed)}"] if closed else []
 
 
 def _fetching(observed: Observed, revision: str, node: str, order: Fetch) -> NodeCheckpointSpec:
@@ -155,20 +155,20 @@ def _alike(observed: Observed, good: list[NodeCheckpoint]) -> list[NodeState]:
     """Return the selected nodes of the architecture that the checkpoint was made on."""
     if not good:
         return observed.selected
-    # The builder's, where it still has its own: before there was this rule, copies went anywhere.
-    first = min(good, key=lambda copy: copy.spec.fetch is not None)
+    # The builder's, where it still has its own: nodes of any architecture fetched before this rule.
+    first = min(good, key=lambda node_checkpoint: node_checkpoint.spec.fetch is not None)
     architecture = observed.architectures[first.spec.node_name]
     return [
         state for state in observed.selected if observed.architectures[state.name] == architecture
     ]
 
 
-def _is_expected(copy: NodeCheckpoint) -> bool:
-    """Whether a copy is expected soon: one that failed to arrive may need somebody to act."""
-    ready = find_condition(copy.status.conditions, "Ready")
+def _is_expected(node_checkpoint: NodeCheckpoint) -> bool:
+    """Whether a NodeCheckpoint will be Ready soon; after a failure a person may have to act."""
+    ready = find_condition(node_checkpoint.status.conditions, "Ready")
     phases = set(NodeCheckpointPhase)
     failed = ready is not None and ready.reason not in phases
-    return copy.status.phase in _ON_ITS_WAY and not failed
+    return node_checkpoint.status.phase in _ON_ITS_WAY and not failed
 
 
 def holders(
@@ -178,17 +178,17 @@ def holders(
     ordered: set[str],
     archive_bytes: int,
 ) -> list[NodeState]:
-    """Return the nodes that are to hold a copy: those that do already first, then by hash.
+    """Return the nodes that are to hold the revision: those that do already first, then by hash.
 
     A node that is closed by the cluster, or whose disk has no room, keeps what it has and gets no
-    more. Where all that are chosen are closed, one more node holds a copy meanwhile, or nobody
-    could be given a demo. A node whose agent is silent or not fit may be back at any moment.
+    more. Where all chosen nodes are closed, one more node holds the revision meanwhile: no demo
+    could start otherwise. A node whose agent is silent or not fit may be back at any moment.
 
     Args:
-        checkpoint: The Checkpoint of the copies.
+        checkpoint: The Checkpoint of the revision.
         candidates: The nodes to choose from.
-        holding: Names of those that hold a good copy.
-        ordered: Names of those for which a copy is ordered: its room is counted already.
+        holding: Names of the nodes that have a Ready NodeCheckpoint.
+        ordered: Names of the nodes that have any NodeCheckpoint: its room is counted already.
         archive_bytes: Disk that the archive takes on a node.
 
     """
@@ -205,8 +205,11 @@ def holders(
             preference(checkpoint.metadata.uid, state.name),
         ),
     )
-    copies = checkpoint.spec.distribution.copies
-    chosen, others = ranked[:copies], ranked[copies:] if copies is not None else []
+    limit = checkpoint.spec.distribution.copies
+    chosen, others = (
+        ranked[:limit],
+        ranked[limit:] if limit is not None else [],
+    )
     if not any(state.name in open_ for state in chosen):
         chosen += [state for state in others if state.name in open_][:1]
     return chosen
@@ -225,15 +228,15 @@ def order_for(
     """Return where a node is to fetch the archive from."""
     sources = [
         Source(
-            node_name=copy.spec.node_name,
+            node_name=node_checkpoint.spec.node_name,
             url=state.agent.status.transfer_url,
             certificate=state.agent.status.transfer_certificate,
         )
-        for copy in sorted(good, key=lambda c: preference(node_name, c.spec.node_name))
-        if copy.spec.node_name != node_name
-        and copy.status.archive is not None
-        and copy.status.archive.sha256 == archive.sha256
-        and (state := nodes.get(copy.spec.node_name)) is not None
+        for node_checkpoint in sorted(good, key=lambda c: preference(node_name, c.spec.node_name))
+        if node_checkpoint.spec.node_name != node_name
+        and node_checkpoint.status.archive is not None
+        and node_checkpoint.status.archive.sha256 == archive.sha256
+        and (state := nodes.get(node_checkpoint.spec.node_name)) is not None
         and not state.is_lost
         and state.agent.status.transfer_url
         and state.agent.status.transfer_certificate

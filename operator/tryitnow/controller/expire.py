@@ -18,7 +18,7 @@ RECHECK_INTERVAL = timedelta(seconds=10)
 """For an instance whose time seems to be over while the clocks disagree."""
 
 
-MOST_LOOKS = 3
+MAX_TRIES = 3
 """At an instance that changes while it is to be deleted, before it is left for a while."""
 
 
@@ -30,10 +30,10 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
     decides.
 
     Raises:
-        ConflictError: it changes faster than it can be looked at.
+        ConflictError: it changes faster than it can be read.
 
     """
-    for _ in range(MOST_LOOKS):
+    for _ in range(MAX_TRIES):
         expires_at = instance.expires_at()
         if expires_at is None or not kubernetes.clock.has_passed(expires_at):
             return False
@@ -63,7 +63,7 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
 
 
 def expiry_check(kubernetes: KubernetesApi, instance: DemoInstance) -> timedelta | None:
-    """Return when to look again whether an instance's time is over; None where it has no end."""
+    """Return the pause until the next check of an instance's ttl; None where it has none."""
     expires_at = instance.expires_at()
     if expires_at is None:
         return None

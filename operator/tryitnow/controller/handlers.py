@@ -1,4 +1,4 @@
-"""All Kopf registrations of the controller. Thin: take the object in, and queue whom it concerns.
+"""All Kopf registrations of the controller. Each stores the object and queues affected objects.
 
 Every kind is indexed as well: Kopf calls no event handler before all indexed kinds are listed, so
 no decision is ever made from half of the cluster. The index functions fill the stores until then.
@@ -46,8 +46,8 @@ def register(
         fill(body, cluster.instances)
 
     @kopf.index(GROUP, VERSION, NodeCheckpoint.plural, registry=registry)
-    async def known_copies(body: kopf.Body, **_: Any) -> None:
-        fill(body, cluster.copies)
+    async def known_node_checkpoints(body: kopf.Body, **_: Any) -> None:
+        fill(body, cluster.node_checkpoints)
 
     @kopf.index(GROUP, VERSION, CheckpointRevision.plural, registry=registry)
     async def known_revisions(body: kopf.Body, **_: Any) -> None:
@@ -145,9 +145,9 @@ def on_nodecheckpoint(
 ) -> None:
     """Take in a NodeCheckpoint; queue its Checkpoint, and the instances that wait for it."""
     key = Resource.key_of(event["object"]["metadata"])
-    before, known_before = cluster.copies.get(key), _found(cluster.copies, key)
-    ingest(event, cluster.copies, None)
-    after, known_after = cluster.copies.get(key), _found(cluster.copies, key)
+    before, known_before = cluster.node_checkpoints.get(key), _found(cluster.node_checkpoints, key)
+    ingest(event, cluster.node_checkpoints, None)
+    after, known_after = cluster.node_checkpoints.get(key), _found(cluster.node_checkpoints, key)
     known = known_after or known_before
     if known is None:
         return
@@ -173,12 +173,17 @@ def queue_all(cluster: Cluster, checkpoints: WorkQueue, instances: WorkQueue) ->
         checkpoints.add(key)
 
 
-def _offer(copy: NodeCheckpoint | None) -> tuple[object, ...]:
-    """Return the properties of a copy that a waiting instance may wait for."""
-    if copy is None or not copy.is_ready:
+def _offer(node_checkpoint: NodeCheckpoint | None) -> tuple[object, ...]:
+    """Return the properties of a NodeCheckpoint that an instance may wait for."""
+    if node_checkpoint is None or not node_checkpoint.is_ready:
         return ()
-    status = copy.status
-    return copy.spec.revision, copy.claimable, status.memory_bytes, status.disk_bytes
+    status = node_checkpoint.status
+    return (
+        node_checkpoint.spec.revision,
+        node_checkpoint.claimable,
+        status.memory_bytes,
+        status.disk_bytes,
+    )
 
 
 def _abilities(agent: NodeAgent | None) -> tuple[object, ...]:

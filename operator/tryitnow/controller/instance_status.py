@@ -65,11 +65,11 @@ async def _report_refusal(
         f"the API server refused the status of this DemoInstance: {error}. It is tried again from "
         "time to time; change the policy that refuses it"
     )
-    told = instance.status.with_condition(
+    reported = instance.status.with_condition(
         instance, "Ready", ConditionStatus.UNKNOWN, str(Attempt.STATUS), message
     )
     try:
-        cluster.instances.update(await kubernetes.patch_status(instance, told.to_api()))
+        cluster.instances.update(await kubernetes.patch_status(instance, reported.to_api()))
     except (RefusedError, NotFoundError, ConflictError) as again:
-        # The Event and the log have said it; there is nowhere else to say it.
+        # The Event and the log have reported it; there is no other place.
         logger.warning("%s: %s", instance.key, again)

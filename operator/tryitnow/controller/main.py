@@ -9,14 +9,14 @@ import os
 import signal
 
 from tryitnow.api.meta import Key
-from tryitnow.background import keep_doing
+from tryitnow.background import run_periodically
 from tryitnow.controller.checkpoint import reconcile_checkpoint
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
+from tryitnow.controller.gauges import gauges
 from tryitnow.controller.handlers import register
 from tryitnow.controller.node_lifecycle import release_lost_nodes
 from tryitnow.controller.resync import resync
-from tryitnow.controller.states import states
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection, LeadershipLostError
 from tryitnow.kubernetes.errors import KubernetesError
@@ -51,7 +51,7 @@ async def run(settings: ControllerSettings) -> None:
         # While the controller leads, Kopf listens to them in our place.
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connect("controller", metrics) as kubernetes:
-        metrics.read_from(lambda: states(cluster, kubernetes.clock.now()))
+        metrics.read_from(lambda: gauges(cluster, kubernetes.clock.now()))
         lease = kubernetes.lease(Key(settings.namespace, CONTROLLER_LEASE))
         election = LeaderElection(lease, settings.identity)
         metrics.read_from(lambda: [Reading(LEADER, election.is_leader, ())])
@@ -79,7 +79,7 @@ def _missing(election: LeaderElection, cluster: Cluster) -> tuple[str, ...]:
 
 
 async def _act(kubernetes: KubernetesApi, cluster: Cluster, stop: asyncio.Event) -> None:
-    """Watch and decide: what only the leader does."""
+    """Watch and decide; only the leader does so."""
     checkpoints = WorkQueue(
         "Checkpoint",
         lambda key: reconcile_checkpoint(kubernetes, cluster, key),
@@ -117,8 +117,8 @@ async def _keep_up(
             await resync(kubernetes, cluster, checkpoints, instances)
         await release_lost_nodes(kubernetes, cluster)
 
-    await keep_doing(
-        "look after lost nodes",
+    await run_periodically(
+        "handle lost nodes",
         step,
         pause_seconds=lambda: LOST_NODES_INTERVAL_SECONDS,
         expected=(KubernetesError,),

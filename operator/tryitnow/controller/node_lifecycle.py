@@ -36,7 +36,7 @@ async def release_lost_nodes(kubernetes: KubernetesApi, cluster: Cluster) -> Non
 
 def _held(cluster: Cluster, node: str) -> Iterator[AnyObject]:
     yield from cluster.instances_on(node)
-    yield from cluster.copies_on(node)
+    yield from cluster.node_checkpoints_on(node)
     yield from cluster.unreadable_on(node)
 
 
@@ -55,7 +55,7 @@ async def _release(
         # It will be refused each time: that must not keep the others waiting.
         logger.error("%s on lost node %s: %s", object_.key, node, error)
         return
-    logger.warning("%s: let go without node %s, which is lost", object_.key, node)
+    logger.warning("%s: finalizer removed without node %s, which is lost", object_.key, node)
     note = f"node {node} is lost: deleted without waiting for it"
     kubernetes.event(object_, NODE_LOST, note, warning=True)
 
@@ -70,7 +70,7 @@ async def _mark_lost(
         return
     message = (
         f"the agent of node {node} is silent; the demo may still run there. "
-        "Delete this DemoInstance and create another to get one on a living node"
+        "Delete this DemoInstance and create another to get one on a working node"
     )
     status = instance.status.with_condition(
         instance, "Ready", ConditionStatus.UNKNOWN, NODE_LOST, message

@@ -73,7 +73,7 @@ class NodeState:
         if not self.agent.is_fit:
             return "is not ready"
         if self.agent.is_stopping:
-            return "has its agent stopped"
+            return "has an agent that is stopping"
         if self.agent.has_reached_limit:
             return f"has reached a limit (`kubectl describe nodeagent {self.name}`)"
         return "" if disk_bytes is None else self.disk_shortage(disk_bytes)

@@ -36,7 +36,7 @@ class Observed:
     revisions: Mapping[str, CheckpointRevision]
     """Its CheckpointRevisions, by identity."""
 
-    copies: list[NodeCheckpoint]
+    node_checkpoints: list[NodeCheckpoint]
     """Its NodeCheckpoints, of all revisions."""
 
     selected: list[NodeState]
@@ -69,18 +69,20 @@ class Observed:
 
     @cached_property
     def gone(self) -> list[NodeCheckpoint]:
-        """Copies on nodes that left the cluster: one that is only silent may come back."""
-        return [c for c in self.copies if c.spec.node_name not in self.architectures]
+        """NodeCheckpoints on nodes that left the cluster: one that is only silent may come back."""
+        return [c for c in self.node_checkpoints if c.spec.node_name not in self.architectures]
 
     @cached_property
     def present(self) -> list[NodeCheckpoint]:
-        """Copies on nodes of the cluster."""
-        return [c for c in self.copies if c.spec.node_name in self.architectures]
+        """NodeCheckpoints on nodes of the cluster."""
+        return [c for c in self.node_checkpoints if c.spec.node_name in self.architectures]
 
     def good(self, revision: str | None) -> list[NodeCheckpoint]:
-        """Return the copies that a revision can be restored from."""
+        """Return the NodeCheckpoints that a revision can be restored from."""
         return [
-            copy
-            for copy in self.present
-            if copy.spec.revision == revision and copy.is_ready and copy.status.archive is not None
+            node_checkpoint
+            for node_checkpoint in self.present
+            if node_checkpoint.spec.revision == revision
+            and node_checkpoint.is_ready
+            and node_checkpoint.status.archive is not None
         ]

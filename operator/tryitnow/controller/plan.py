@@ -1,9 +1,9 @@
-"""The plan for one Checkpoint: a pure function from what is to what to do.
+"""The plan for one Checkpoint: a pure function from observed facts to actions.
 
 Four decisions, each from the same facts and, where it says so, from the decision before:
 which revision serves (``serve``), how the build of the wanted one goes on (``build``), which nodes
-hold a copy (``distribute``), and where warm copies wait (``pool``). Between two plans only the
-objects remember anything.
+hold it (``distribute``), and where warm sandboxes wait (``pool``). Between two plans only the
+objects keep state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointSpec, node
 from tryitnow.controller.build import Build, plan_build
 from tryitnow.controller.distribute import Distribution, plan_distribution
 from tryitnow.controller.observed import Observed, PlannedEvent
-from tryitnow.controller.pool import WarmCopies, plan_pool
+from tryitnow.controller.pool import WarmSandboxes, plan_pool
 from tryitnow.controller.refusals import Refusal
 from tryitnow.controller.serve import Serving, choose_serving
 
@@ -33,7 +33,7 @@ class Plan:
 
     build: Build = field(default_factory=Build)
     distribution: Distribution = field(default_factory=Distribution)
-    pool: WarmCopies = field(default_factory=WarmCopies)
+    pool: WarmSandboxes = field(default_factory=WarmSandboxes)
     newest_number: int = 0
     """Greatest number of a revision that is there."""
 
@@ -59,35 +59,35 @@ class Plan:
 
     @property
     def requeue_after(self) -> timedelta:
-        """When to plan again, whatever happens."""
+        """The longest pause until the next plan."""
         return self.build.requeue_after
 
     @property
     def phase(self) -> CheckpointPhase:
-        """Where the Checkpoint stands."""
+        """The phase of the Checkpoint."""
         if not self.serving.is_wanted:
             return self.build.phase
-        if self.distribution.is_copying:
+        if self.distribution.is_fetching:
             return CheckpointPhase.DISTRIBUTING
         return CheckpointPhase.READY if self.distribution.nodes_ready else CheckpointPhase.PENDING
 
     @property
     def reason(self) -> str:
-        """Why it stands there, as one word."""
+        """Reason of the condition Ready."""
         if not self.serving.is_wanted:
             return self.build.reason
         return "NoNodeCanRestore" if self.phase is CheckpointPhase.PENDING else str(self.phase)
 
     @property
     def message(self) -> str:
-        """Why it stands there, in a sentence."""
-        said = self.distribution.message if self.serving.is_wanted else self.build.message
-        refused = [str(refusal) for refusal in self.refused if str(refusal) not in said]
-        return "\n".join([said, *refused])
+        """Message of the condition Ready."""
+        text = self.distribution.message if self.serving.is_wanted else self.build.message
+        refused = [str(refusal) for refusal in self.refused if str(refusal) not in text]
+        return "\n".join([text, *refused])
 
 
 def plan(observed: Observed) -> Plan:
-    """Decide what is to be done for a Checkpoint, and what its status is."""
+    """Decide the next actions for a Checkpoint, and its status."""
     serving = choose_serving(observed)
     build = Build() if serving.is_wanted else plan_build(observed)
     distribution = plan_distribution(observed, serving)
@@ -111,13 +111,17 @@ def plan(observed: Observed) -> Plan:
 
 
 def _outdated(observed: Observed, serving: Serving) -> list[NodeCheckpoint]:
-    """Return copies of revisions that no instance needs: neither serving, wanted nor starting."""
+    """Return NodeCheckpoints of revisions that neither serve, nor are wanted or starting."""
     kept = {serving.revision, observed.wanted} | observed.starting
-    return [copy for copy in observed.present if copy.spec.revision not in kept]
+    return [
+        node_checkpoint
+        for node_checkpoint in observed.present
+        if node_checkpoint.spec.revision not in kept
+    ]
 
 
-def _unique(copies: list[NodeCheckpoint]) -> tuple[NodeCheckpoint, ...]:
-    unique: dict[Key, NodeCheckpoint] = {c.key: c for c in copies if not c.is_deleting}
+def _unique(node_checkpoints: list[NodeCheckpoint]) -> tuple[NodeCheckpoint, ...]:
+    unique: dict[Key, NodeCheckpoint] = {c.key: c for c in node_checkpoints if not c.is_deleting}
     return tuple(unique.values())
 
 

@@ -45,10 +45,10 @@ def revision_of(object_: DemoInstance | NodeCheckpoint | Unreadable) -> Key | No
 
 
 class Consistent:
-    """The CheckpointRevisions that hold the definition that their name says.
+    """The CheckpointRevisions whose definition matches their name.
 
-    Agents run what stands in a revision, so one that somebody else made serves nobody. A definition
-    never changes, so each is checked once.
+    Agents run the definition, so a revision that the controller did not make must not be used. A
+    definition never changes, so each is checked once.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Consistent:
 
 
 def holds_what_it_says(revision: CheckpointRevision) -> bool:
-    """Whether a revision holds the definition that its name says."""
+    """Whether the definition of a revision matches its name."""
     spec = revision.spec
     name = checkpoint_revision_name(spec.checkpoint, spec.identity)
     return revision.is_consistent and revision.metadata.name == name
@@ -79,21 +79,25 @@ def holds_what_it_says(revision: CheckpointRevision) -> bool:
 class References:
     """All references to CheckpointRevisions, counted as objects come, change and go."""
 
-    def __init__(self, instances: Store[DemoInstance], copies: Store[NodeCheckpoint]) -> None:
+    def __init__(
+        self, instances: Store[DemoInstance], node_checkpoints: Store[NodeCheckpoint]
+    ) -> None:
         self._instances = instances
-        self._copies = copies
+        self._node_checkpoints = node_checkpoints
         self._of_instances: Index[DemoInstance, Key] = instances.followed_by(Index(_entries))
-        self._of_copies: Index[NodeCheckpoint, Key] = copies.followed_by(Index(_entries))
+        self._of_node_checkpoints: Index[NodeCheckpoint, Key] = node_checkpoints.followed_by(
+            Index(_entries)
+        )
 
     def has(self, revision: Key) -> bool:
         """Whether a demo or a NodeCheckpoint refers to a CheckpointRevision."""
-        if self._of_instances.count(revision) or self._of_copies.count(revision):
+        if self._of_instances.count(revision) or self._of_node_checkpoints.count(revision):
             return True
         return any(revision_of(object_) == revision for object_ in self._unreadable())
 
     def _unreadable(self) -> Iterator[Unreadable]:
         yield from self._instances.all_unreadable()
-        yield from self._copies.all_unreadable()
+        yield from self._node_checkpoints.all_unreadable()
 
 
 def _entries(object_: DemoInstance | NodeCheckpoint) -> list[Key]:

@@ -54,7 +54,8 @@ class Refusal:
         return str(self.attempt)
 
     def __str__(self) -> str:
-        return f"The API server refused: {self.message}. It is tried again from time to time."
+        ahead = "The controller tries again with growing pauses."
+        return f"The API server refused: {self.message}. {ahead}"
 
 
 _Write = tuple[Attempt, str]
@@ -62,7 +63,7 @@ _Write = tuple[Attempt, str]
 
 
 class Refusals:
-    """The refusals that stand, by the UID of the object that they are said on."""
+    """The current refusals, by the UID of the object whose status reports them."""
 
     def __init__(self, backoff: Backoff | None = None) -> None:
         self._backoff = backoff or Backoff(PAUSES)
@@ -122,7 +123,7 @@ def noting_refusal(
         name: Name of the object that is written.
 
     Raises:
-        RefusedError: the API server refused; the caller decides what that means.
+        RefusedError: the API server refused; the caller decides about the consequence.
 
     """
     uid = about.metadata.uid

@@ -27,7 +27,7 @@ async def resync(
     """
     await _relist(kubernetes, ClusterNode, cluster.nodes)
     await _relist(kubernetes, NodeAgent, cluster.agents)
-    await _relist(kubernetes, NodeCheckpoint, cluster.copies)
+    await _relist(kubernetes, NodeCheckpoint, cluster.node_checkpoints)
     await _relist(kubernetes, CheckpointRevision, cluster.revisions)
     await _relist(kubernetes, Checkpoint, cluster.checkpoints)
     for key in await _relist(kubernetes, DemoInstance, cluster.instances):

@@ -8,7 +8,7 @@ from tryitnow.api.limits import NODE_LIMITS
 from tryitnow.backoff import Pauses
 
 MAX_BUILDS = 3
-"""Builds of one revision that may fail for a reason of its own, before somebody has to act."""
+"""Builds of one revision that may fail by its own fault, before a person has to act."""
 
 PAUSES = Pauses(first=timedelta(seconds=5), last=timedelta(minutes=5))
 """The last is the kubelet's cap for its image pull back-off."""
@@ -17,7 +17,7 @@ TRANSIENT = frozenset(
     {
         "APIServerUnreachable",
         "CRIUNotAvailable",
-        "CopiesLost",
+        "ArchiveLost",
         "FirewallFailed",
         "FetchFailed",
         "ImageMissing",
@@ -56,6 +56,6 @@ def is_final(reason: str, faults: int) -> bool:
 def pause(attempts: int, failed_uid: str) -> timedelta:
     """Return how long to wait after so many failures, of which that NodeCheckpoint's is the last.
 
-    The plan is made anew from the same facts again and again: the same failure has the same pause.
+    The plan is made again and again from the same facts: the same failure has the same pause.
     """
     return PAUSES.after(attempts, seed=failed_uid)

@@ -1,4 +1,4 @@
-"""The end of a CheckpointRevision: it is let go when nothing needs its definition any more.
+"""The end of a CheckpointRevision: it is deleted when nothing needs its definition any more.
 
 It is needed while its Checkpoint wants it or restores demos from it, and while a demo or a
 NodeCheckpoint refers to it. The finalizer holds one that somebody else deletes, such as with its
@@ -52,7 +52,7 @@ def is_needed(cluster: Cluster, checkpoint: Key, revision: Revision) -> bool:
     if cluster.is_referred_to(revision.key):
         return True
     if revision.is_deleting:
-        # Somebody wants it gone. Where its Checkpoint wants it, it is made anew.
+        # Its deletion was requested. Where its Checkpoint wants it, it is created again.
         return False
     wanted = _wanted_by(cluster, checkpoint)
     return wanted is None or revision.key in wanted
@@ -78,7 +78,7 @@ async def _release(kubernetes: KubernetesApi, cluster: Cluster, revision: Revisi
     """
     uid, is_held = revision.metadata.uid, REVISION_FINALIZER in revision.metadata.finalizers
     if revision.is_deleting and not is_held:
-        return  # it waits for somebody else
+        return  # it waits for another finalizer
     cluster.releasing.add(uid)
     try:
         if revision.is_deleting:
@@ -102,4 +102,4 @@ async def _let_go(kubernetes: KubernetesApi, cluster: Cluster, revision: Revisio
         return  # changed meanwhile: its watch event has us look again
     if revision.metadata.finalizers == (REVISION_FINALIZER,):
         cluster.revisions.forget(revision.key, revision.metadata.uid)
-    logger.info("%s: let go, nothing refers to it any more", revision.key)
+    logger.info("%s: finalizer removed: nothing refers to it any more", revision.key)

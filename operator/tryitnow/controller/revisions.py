@@ -1,4 +1,4 @@
-"""CheckpointRevisions: made for each new definition, with what their builds produced."""
+"""CheckpointRevisions: one for each new definition, with the result of its build."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def make_revision(
     try:
         revision = await kubernetes.create(CheckpointRevision, body)
     except ConflictError:
-        # Made by a look whose event has not come back yet, or somebody else made it.
+        # Created a moment ago, and its event has not come yet; or created by another client.
         try:
             revision = await kubernetes.get(CheckpointRevision, key)
         except UnreadableObjectError as error:
@@ -89,7 +89,7 @@ def _next_number(cluster: Cluster, checkpoint: Checkpoint) -> int:
 
 def _foreign(key: Key) -> str:
     return (
-        f"CheckpointRevision {key} does not hold the definition that its name says, so the "
+        f"CheckpointRevision {key} does not hold the definition that its name stands for, so the "
         "operator did not make it. Delete it; the operator makes the right one"
     )
 
@@ -140,7 +140,9 @@ def built_status(
     """
     status = _base(revision, ConditionStatus.TRUE, "TestRestoreAnswered", "a test restore answered")
     update: dict[str, Any] = {"archive": serving.archive}
-    builder = next((copy for copy in good if _has_built(copy, serving)), None)
+    builder = next(
+        (node_checkpoint for node_checkpoint in good if _has_built(node_checkpoint, serving)), None
+    )
     if builder is not None:
         update |= {
             "built_by": builder.spec.node_name,
@@ -152,8 +154,10 @@ def built_status(
     return status.model_copy(update=update)
 
 
-def _has_built(copy: NodeCheckpoint, serving: Serving) -> bool:
-    return copy.spec.fetch is None and _is_same(copy.status.archive, serving.archive)
+def _has_built(node_checkpoint: NodeCheckpoint, serving: Serving) -> bool:
+    return node_checkpoint.spec.fetch is None and _is_same(
+        node_checkpoint.status.archive, serving.archive
+    )
 
 
 def _is_same(archive: Archive | None, other: Archive | None) -> bool:

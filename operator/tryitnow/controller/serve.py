@@ -17,7 +17,7 @@ class Serving:
     """Its identity; None where no revision serves."""
 
     label: str = ""
-    """How people call it."""
+    """Its number, for people."""
 
     archive: Archive | None = None
     build_duration: timedelta | None = None
@@ -44,10 +44,10 @@ def choose_serving(observed: Observed) -> Serving:
         return Serving(observed.wanted, label, known, status.build_duration, is_wanted=True)
     builder = next((c for c in good if c.spec.fetch is None), good[0])
     took = builder.status.build_duration
-    said = f" in {took.total_seconds():.1f} s" if took else ""
+    duration = f" in {took.total_seconds():.1f} s" if took else ""
     verified = PlannedEvent(
         "Verified",
-        f"revision {label} was built on {builder.spec.node_name}{said}, and a test "
+        f"revision {label} was built on {builder.spec.node_name}{duration}, and a test "
         "restore of it answered",
     )
     archive = builder.status.archive

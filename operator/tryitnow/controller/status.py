@@ -74,8 +74,8 @@ def _ready(checkpoint: Checkpoint, plan: Plan) -> Status:
         is_first = before is None or before.status is Status.UNKNOWN
         is_under_way = plan.build.failures.last is None and not plan.refused
         return Status.UNKNOWN if is_first and is_under_way else Status.FALSE
-    if plan.distribution.is_copying and not was_ready:
-        # The first copies are still on their way; from then on a missing one changes nothing.
+    if plan.distribution.is_fetching and not was_ready:
+        # The first nodes still fetch. Later a missing NodeCheckpoint changes nothing.
         return Status.FALSE
     return Status.TRUE if plan.distribution.nodes_ready else Status.FALSE
 
@@ -92,13 +92,13 @@ def _distributed(plan: Plan) -> tuple[str, Status, str, str]:
     is_verified = plan.serving.revision is not None
     missing, desired = plan.distribution.missing, plan.distribution.nodes_desired
     held = desired - len(missing) if is_verified else 0
-    message = f"{held} of {desired} nodes hold a copy"
+    message = f"{held} of {desired} nodes have a Ready NodeCheckpoint"
     if is_verified and not missing:
-        return "Distributed", Status.TRUE, "AllCopies", message
+        return "Distributed", Status.TRUE, "OnAllNodes", message
     if missing:
         message += f"; missing: {', '.join(missing)}"
     about = {Attempt.CREATE, Attempt.UPDATE}
     refusal = next((each for each in plan.refused if each.attempt in about), None)
     if refusal is None:
-        return "Distributed", Status.FALSE, "CopiesMissing", message
+        return "Distributed", Status.FALSE, "NodeCheckpointsMissing", message
     return "Distributed", Status.FALSE, refusal.reason, f"{message}. {refusal}"

@@ -1,4 +1,4 @@
-"""How much of the nodes is given away: counted as objects come, change and go.
+"""The used capacity of the nodes: counted as objects come, change and go.
 
 A bind must not look through all demos of the cluster. Each change of a store updates the counts, so
 a bind costs the same with ten thousand demos as with ten.
@@ -27,7 +27,7 @@ UNDER_WAY = frozenset({DemoInstancePhase.PENDING, DemoInstancePhase.STARTING})
 FILLING_DISK = frozenset(
     {NodeCheckpointPhase.PENDING, NodeCheckpointPhase.FETCHING, NodeCheckpointPhase.PREPARING}
 )
-"""Phases of a NodeCheckpoint that still writes what it was given room for."""
+"""Phases of a NodeCheckpoint whose node still writes the archive's files."""
 
 SETTLED_AFTER_REPORTS = 2
 """Reports after which an agent surely knows the memory of a demo, whatever its node's clock."""
@@ -38,26 +38,28 @@ G = TypeVar("G", bound=Hashable)
 
 @dataclass(frozen=True)
 class Usage:
-    """How much of the nodes is given away, as an instance of one Checkpoint sees it."""
+    """The used capacity of the nodes, from the view of one Checkpoint's instance."""
 
     instances: Mapping[str, int] = field(default_factory=dict)
     """Instances that are bound there."""
 
     claiming: Mapping[str, int] = field(default_factory=dict)
-    """Those of the Checkpoint in question that are on their way to a warm copy."""
+    """Those of the Checkpoint in question that are on their way to a warm sandbox."""
 
     reserved_bytes: Mapping[str, int] = field(default_factory=dict)
     """Memory that instances will fill of which the agent's last report does not know."""
 
 
-def memory_bytes(copy: NodeCheckpoint) -> int:
-    """Return the memory that a demo fills, by the node's own look or by the build's."""
-    archive = copy.status.archive
-    return max(copy.status.memory_bytes, archive.memory_bytes if archive is not None else 0)
+def memory_bytes(node_checkpoint: NodeCheckpoint) -> int:
+    """Return the memory that a demo fills, as the node or the build found it."""
+    archive = node_checkpoint.status.archive
+    return max(
+        node_checkpoint.status.memory_bytes, archive.memory_bytes if archive is not None else 0
+    )
 
 
 def archive_disk_bytes(archive: Archive | None) -> int:
-    """Return the disk that an archive takes on a node: the file, and what is unpacked from it."""
+    """Return the disk that an archive takes on a node: the file and its unpacked files."""
     return archive.size_bytes + archive.unpacked_bytes if archive is not None else 0
 
 

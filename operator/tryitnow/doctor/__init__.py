@@ -1,4 +1,4 @@
-"""Whether a node can do what Try It Now asks of it, and the next command where it cannot.
+"""Doctor checks whether a node can run and restore demos, and names a fix where it cannot.
 
 Three steps: ``facts`` and the modules that it calls look (and are the only ones that touch the
 node, through ``host``), ``checks`` and the modules that it calls judge what was seen, ``report``
@@ -11,8 +11,8 @@ from tryitnow.api.archive import Versions
 from tryitnow.doctor.checks import judge, unanswered
 from tryitnow.doctor.examination import Examination
 from tryitnow.doctor.facts import NodeFacts, gather
-from tryitnow.doctor.patience import load, patience
 from tryitnow.doctor.report import merge
+from tryitnow.doctor.timeouts import load, timeouts_for
 from tryitnow.doctor.version import version_in
 from tryitnow.settings import AgentSettings
 
@@ -28,8 +28,8 @@ async def examine(settings: AgentSettings, previous: Examination | None = None) 
             one gets no answer, and each examination in a row waits longer.
 
     """
-    looks = max(previous.unanswered.values(), default=0) if previous else 0
-    facts = await gather(settings, waits=patience(settings.doctor_timeout, looks, load()))
+    attempts = max(previous.unanswered.values(), default=0) if previous else 0
+    facts = await gather(settings, waits=timeouts_for(settings.doctor_timeout, attempts, load()))
     checks, late = judge(facts), unanswered(facts)
     current = Examination(
         checks=checks,

@@ -1,4 +1,4 @@
-"""What a node must have, and what it should have: pure judgements of what was found.
+"""The requirements of a node: pure judgements of the facts.
 
 A check whose answer follows from another one's failure is left out: one cause, one line.
 """
@@ -37,13 +37,13 @@ def judge(facts: NodeFacts) -> tuple[Check, ...]:
 
 
 def unanswered(facts: NodeFacts) -> dict[str, str]:
-    """Return the checks that got no answer in time, and what did not answer."""
+    """Return the checks that got no answer in time, with the program that did not answer."""
     asked = {
         CheckName.RUNTIME: facts.runtime_checkpoint,
         CheckName.CRIU_VERSION: facts.criu,
         CheckName.CRIU_CHECK: facts.criu_check,
         CheckName.NETWORK_LOCK: facts.iptables,
-        CheckName.GATE: facts.nft,
+        CheckName.FIREWALL: facts.nft,
     }
     late = {name: outcome.output for name, outcome in asked.items() if outcome.timed_out}
     if facts.libcriu is None and facts.podman and facts.podman.runtime_name == "crun":

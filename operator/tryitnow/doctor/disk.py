@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class DiskFacts:
-    """What is left on a file system for others than root."""
+    """Free space on a file system for users other than root."""
 
     path: Path
     """A path on it, as people know it."""
@@ -30,7 +30,7 @@ class DirectoryFacts:
     path: Path
     exists: bool
     problem: str
-    """Why it could not be looked at; empty when it could, or is not there."""
+    """The reason why it could not be read; empty when it could, or does not exist."""
 
     is_directory: bool
     writable: bool
@@ -44,7 +44,7 @@ class DirectoryFacts:
     """How many archives lie in it."""
 
 
-def look_at_directory(path: Path) -> DirectoryFacts:
+def examine_directory(path: Path) -> DirectoryFacts:
     """Look at the checkpoint directory. Never raises."""
     problem = ""
     found: os.stat_result | None = None
@@ -67,7 +67,7 @@ def look_at_directory(path: Path) -> DirectoryFacts:
     )
 
 
-def look_at_disk(path: Path, root: Path = Path("/")) -> DiskFacts | None:
+def examine_disk(path: Path, root: Path = Path("/")) -> DiskFacts | None:
     """Look at the file system of a path, or of where it would be; None where that is impossible.
 
     Args:

@@ -1,4 +1,4 @@
-"""What an examination of a node came to."""
+"""The result of an examination of a node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tryitnow.api.nodeagent import Check
 
 @dataclass(frozen=True)
 class Examination:
-    """What an examination of a node came to."""
+    """The result of an examination of a node."""
 
     checks: tuple[Check, ...]
     versions: Versions

@@ -1,6 +1,6 @@
-"""What is found on a node. No opinions: whether it will do is decided in ``checks``.
+"""The facts of a node. No opinions: ``checks`` judges them.
 
-Looking never fails: what could not be found out is recorded together with the reason.
+Gathering never fails: a missing fact is recorded together with the reason.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from datetime import timedelta
 from pathlib import Path
 
 from tryitnow.doctor.cpu import cpu_features
-from tryitnow.doctor.disk import DirectoryFacts, DiskFacts, look_at_directory, look_at_disk
-from tryitnow.doctor.host import Host, Outcome, podmans_host
-from tryitnow.doctor.kernel import KernelFacts, look_at_kernel
-from tryitnow.doctor.mounts import MountFacts, look_at_mounts
-from tryitnow.doctor.network import NetworkFacts, look_at_network, seen_twice, strays
-from tryitnow.doctor.patience import Patience, patience
+from tryitnow.doctor.disk import DirectoryFacts, DiskFacts, examine_directory, examine_disk
+from tryitnow.doctor.host import CommandResult, Host, podmans_host
+from tryitnow.doctor.kernel import KernelFacts, examine_kernel
+from tryitnow.doctor.mounts import MountFacts, examine_mounts
+from tryitnow.doctor.network import NetworkFacts, examine_network, seen_twice, strays
 from tryitnow.doctor.podman import PodmanFacts, ask_podman, list_containers
+from tryitnow.doctor.timeouts import Timeouts, timeouts_for
 from tryitnow.settings import AgentSettings
 
 _IMAGES_OWN = "/usr/libexec/try-it-now/podman-service"
@@ -28,7 +28,7 @@ _IMAGES_OWN = "/usr/libexec/try-it-now/podman-service"
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the node is to hold, by its settings."""
+    """The load that the node's settings allow."""
 
     demos: int
     """Most instances at once."""
@@ -60,14 +60,14 @@ class NodeFacts:
 
     podman: PodmanFacts | None
     podman_problem: str
-    """Why there is no answer from Podman; empty when there is."""
+    """The reason why Podman did not answer; empty when it did."""
 
     podman_timed_out: bool
     """Podman listens, and did not answer in time."""
 
     podman_socket: str
-    podman_command: Outcome
-    runtime_checkpoint: Outcome
+    podman_command: CommandResult
+    runtime_checkpoint: CommandResult
     """``RUNTIME checkpoint --help``: what Podman itself asks, to know that a runtime can do it."""
 
     libcriu: bool | None
@@ -75,14 +75,14 @@ class NodeFacts:
     where the answer did not come in time."""
 
     criu_enabled: bool
-    criu: Outcome
+    criu: CommandResult
     """``criu --version``."""
 
-    criu_check: Outcome
+    criu_check: CommandResult
     criu_config: str
     """CRIU's configuration for this runtime."""
 
-    iptables: Outcome
+    iptables: CommandResult
     cgroup_v2: bool
     """/sys/fs/cgroup is cgroup v2."""
 
@@ -92,15 +92,15 @@ class NodeFacts:
     controllers: frozenset[str]
     """Controllers of cgroup v2 on this machine."""
 
-    nft: Outcome
+    nft: CommandResult
     """``nft --version``."""
 
     directory: DirectoryFacts
     disk: DiskFacts | None
-    """The file system of the checkpoint directory; None when it could not be looked at."""
+    """The file system of the checkpoint directory; None when it could not be read."""
 
     storage: DiskFacts | None
-    """The file system of Podman's storage; None when it could not be looked at."""
+    """The file system of Podman's storage; None when it could not be read."""
 
     limits: KernelFacts
     network: NetworkFacts
@@ -110,19 +110,19 @@ class NodeFacts:
 
 
 async def gather(
-    settings: AgentSettings, host: Host | None = None, waits: Patience | None = None
+    settings: AgentSettings, host: Host | None = None, waits: Timeouts | None = None
 ) -> NodeFacts:
     """Look at the node that this runs on; everything that blocks runs in threads, at once."""
-    wait = waits or patience(settings.doctor_timeout, unanswered=0)
+    wait = waits or timeouts_for(settings.doctor_timeout, unanswered=0)
     if host is None:
         host = await asyncio.to_thread(podmans_host, settings.podman.socket)
     node = host
     ports = range(settings.first_port, settings.last_port + 1)
 
-    async def command(*argv: str, limit: timedelta = wait.command) -> Outcome:
+    async def command(*argv: str, limit: timedelta = wait.command) -> CommandResult:
         return await asyncio.to_thread(node.run, *argv, limit=limit)
 
-    answer, told, here = await asyncio.gather(
+    answer, results, here = await asyncio.gather(
         asyncio.to_thread(ask_podman, settings.podman.socket, wait.podman),
         asyncio.gather(
             command("podman", "--version"),
@@ -132,21 +132,21 @@ async def gather(
             command("iptables-restore", "--version"),
             command("nft", "--version"),
         ),
-        asyncio.to_thread(_look_here, node, settings.checkpoint_path, ports),
+        asyncio.to_thread(_examine_node, node, settings.checkpoint_path, ports),
     )
     podman = answer.facts
-    podman_command, criu, criu_check, iptables, nft = told
+    podman_command, criu, criu_check, iptables, nft = results
     directory, disk, limits, network, mounts = here
     if podman and strays(network.conmons, podman.container_ids):
-        # Containers come and go while one looks: listed after the first look, before the second.
+        # Containers come and go meanwhile: they are listed between the two examinations.
         ids = await asyncio.to_thread(list_containers, settings.podman.socket, wait.podman)
         podman = replace(podman, container_ids=ids)
-        network = seen_twice(network, await asyncio.to_thread(look_at_network, node, ports))
+        network = seen_twice(network, await asyncio.to_thread(examine_network, node, ports))
     runtime = podman.runtime_path if podman else ""
     runtime_checkpoint, libcriu, storage = await asyncio.gather(
         command(runtime or "crun", "checkpoint", "--help"),
         asyncio.to_thread(_has_libcriu, node, runtime, wait.command),
-        asyncio.to_thread(_look_at_storage, node, podman),
+        asyncio.to_thread(_examine_storage, node, podman),
     )
     return NodeFacts(
         wanted=Wanted(
@@ -186,22 +186,22 @@ async def gather(
     )
 
 
-def _look_here(
+def _examine_node(
     host: Host, checkpoint_path: Path, ports: range
 ) -> tuple[DirectoryFacts, DiskFacts | None, KernelFacts, NetworkFacts, MountFacts]:
     return (
-        look_at_directory(checkpoint_path),
-        look_at_disk(checkpoint_path),
-        look_at_kernel(host),
-        look_at_network(host, ports),
-        look_at_mounts(host, checkpoint_path.parent),
+        examine_directory(checkpoint_path),
+        examine_disk(checkpoint_path),
+        examine_kernel(host),
+        examine_network(host, ports),
+        examine_mounts(host, checkpoint_path.parent),
     )
 
 
-def _look_at_storage(host: Host, podman: PodmanFacts | None) -> DiskFacts | None:
+def _examine_storage(host: Host, podman: PodmanFacts | None) -> DiskFacts | None:
     if podman is None or not podman.storage_path:
         return None
-    return look_at_disk(Path(podman.storage_path), host.root)
+    return examine_disk(Path(podman.storage_path), host.root)
 
 
 def _has_libcriu(host: Host, runtime: str, limit: timedelta) -> bool | None:

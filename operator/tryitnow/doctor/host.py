@@ -1,8 +1,8 @@
-"""How to reach the place where Podman, its runtime and CRIU are.
+"""Access to the place where Podman, its runtime and CRIU are.
 
 The agent runs in a container, and Podman in another one of the same Pod, or on the node itself.
 Whoever listens at Podman's socket tells by its process where that is: its mount namespace has the
-programs and the configuration that freezes and thaws are made with. Run by hand where Podman
+programs and the configuration that checkpoints and restores are made with. Run by hand where Podman
 runs, there is nothing to cross.
 """
 
@@ -34,14 +34,14 @@ _HOLDS_PORTS = frozenset({_CONMON, "podman"})
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
+class CommandResult:
+    """The result of a command."""
 
     status: int | None
     """Exit status; None when it did not run or did not end."""
 
     output: str
-    """What it wrote to stdout and stderr; or why it has no status."""
+    """Its output on stdout and stderr; or the reason why it has no status."""
 
     missing: bool = False
     """There is no such program."""
@@ -89,7 +89,7 @@ class Host:
     """Where the node's own files are: those that its first process has. From a Pod that is not in
     the node's PID namespace they are not seen."""
 
-    def run(self, *argv: str, limit: timedelta) -> Outcome:
+    def run(self, *argv: str, limit: timedelta) -> CommandResult:
         """Run a program there. Never raises: what went wrong is in the outcome."""
         try:
             ended = subprocess.run(
@@ -103,16 +103,20 @@ class Host:
             )
         except subprocess.TimeoutExpired:
             seconds = limit.total_seconds()
-            return Outcome(None, f"{argv[0]} did not end within {seconds:g} s", timed_out=True)
+            return CommandResult(
+                None, f"{argv[0]} did not end within {seconds:g} s", timed_out=True
+            )
         except FileNotFoundError:
             if self.enter:
-                return Outcome(None, f"{self.enter[0]} is missing, so {argv[0]} cannot be reached")
-            return Outcome(None, f"{argv[0]} is not installed", missing=True)
+                return CommandResult(
+                    None, f"{self.enter[0]} is missing, so {argv[0]} cannot be reached"
+                )
+            return CommandResult(None, f"{argv[0]} is not installed", missing=True)
         except OSError as error:
-            return Outcome(None, f"{argv[0]} cannot be run: {error.strerror}")
+            return CommandResult(None, f"{argv[0]} cannot be run: {error.strerror}")
         if self.enter and ended.returncode == _NOT_FOUND:
-            return Outcome(None, f"{argv[0]} is not installed", missing=True)
-        return Outcome(ended.returncode, ended.stdout.decode(errors="replace").strip())
+            return CommandResult(None, f"{argv[0]} is not installed", missing=True)
+        return CommandResult(ended.returncode, ended.stdout.decode(errors="replace").strip())
 
     def read(self, path: str) -> str:
         """Return the text of a file there; empty when it cannot be read."""

@@ -1,4 +1,4 @@
-"""What the kernel says of its limits and of what is in use, read from /proc."""
+"""The kernel's limits and their use, read from /proc."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class KernelFacts:
     """Ports among those that no connection begins at."""
 
 
-def look_at_kernel(host: Host) -> KernelFacts:
+def examine_kernel(host: Host) -> KernelFacts:
     """Read the limits. Never raises."""
     return KernelFacts(
         memory=_memory(host),

@@ -176,7 +176,7 @@ def _inotify(instances: int, watches: int, demos: int, *, exhausted: bool) -> Ch
         return warned(
             name,
             f"{found}, and root has no instance left: applications that watch files fail, and "
-            "nobody notices when a demo runs out of memory",
+            "no one notices when a demo runs out of memory",
             remedy,
         )
     held = min(of_instances.held(instances), of_watches.held(watches))
@@ -206,7 +206,7 @@ def _locks(podman: PodmanFacts, free: int, demos: int, checkpoints: int) -> Chec
     # Podman tells what is free only. Each container has one: there are at least so many in all.
     there = free + podman.containers
     remedy = (
-        "remove containers and volumes that nobody needs (`podman ps --all --external`, `podman "
+        "remove unused containers and volumes (`podman ps --all --external`, `podman "
         f"volume ls`), or num_locks = {need.raised(there)} under [engine] in "
         "containers.conf (`agent.podman.containersConf`) and `podman system renumber` while "
         "nothing runs"

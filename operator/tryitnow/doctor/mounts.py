@@ -1,4 +1,4 @@
-"""What Podman has mounted where, as far as restores depend on it."""
+"""Podman's mounts, as far as restores depend on them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MountFacts:
     """Whether SELinux refuses; None where it is off."""
 
 
-def look_at_mounts(host: Host, data: Path) -> MountFacts:
+def examine_mounts(host: Host, data: Path) -> MountFacts:
     """Look at the mounts. Never raises."""
     mountinfo = host.read_of_podman("mountinfo")
     # A Pod has no selinuxfs, though the node has one.

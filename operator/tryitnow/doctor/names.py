@@ -1,4 +1,4 @@
-"""Names of the checks, and what follows from a failure of each kind."""
+"""Names of the checks, and the consequences of their failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CheckName(StrEnum):
     SELINUX = "SELinux"
     CGROUPS = "cgroups"
     LIMITS = "resource limits"
-    GATE = "pod gate"
+    FIREWALL = "firewall"
     DIRECTORY = "checkpoint path"
     FREE_SPACE = "free space"
     STORAGE_SPACE = "storage space"

@@ -1,4 +1,4 @@
-"""Who else is on the network of the node: listeners at the demos' ports, routes, CNI."""
+"""Other users of the node's network: listeners at the demos' ports, routes, CNI."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class NetworkFacts:
     """Networks of the CNI configuration that the node's Pods get their addresses by."""
 
 
-def look_at_network(host: Host, ports: range) -> NetworkFacts:
+def examine_network(host: Host, ports: range) -> NetworkFacts:
     """Look at the node's network. Never raises."""
     return NetworkFacts(
         listeners=tuple(_listeners(host, ports)),
@@ -80,7 +80,7 @@ def strays(conmons: Iterable[Process], container_ids: Set[str] | None) -> tuple[
 
 
 def seen_twice(first: NetworkFacts, second: NetworkFacts) -> NetworkFacts:
-    """Return the second look without processes that were not there at the first."""
+    """Return the second result without processes that were not in the first."""
     return replace(
         second,
         listeners=tuple(each for each in second.listeners if each in first.listeners),

@@ -1,4 +1,4 @@
-"""What Podman's service says about itself."""
+"""The facts of Podman's service about itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEFAULT_NETWORK = "podman"
 
 @dataclass(frozen=True, kw_only=True)
 class PodmanFacts:
-    """What Podman's service says about itself."""
+    """The facts of Podman's service about itself."""
 
     version: str
     rootless: bool
@@ -51,11 +51,11 @@ class PodmanFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came of asking Podman."""
+    """Podman's answer, or the reason why there is none."""
 
     facts: PodmanFacts | None = None
     problem: str = ""
-    """Why there are no facts."""
+    """The reason why there are no facts."""
 
     timed_out: bool = False
     """It listens, and did not answer in time: it is busy."""
@@ -173,7 +173,7 @@ def _socket_problem(url: str, seconds: float) -> str:
     except PermissionError:
         return f"no permission to use the socket {path}"
     except ConnectionRefusedError:
-        return f"nobody listens at the socket {path}"
+        return f"no process listens at the socket {path}"
     except (TimeoutError, BlockingIOError):
         raise
     except OSError as error:

@@ -45,7 +45,7 @@ def _ports(facts: NodeFacts) -> Check:
     span = _words(facts.wanted.ports)
     free = len(facts.wanted.ports) - len(listeners)
     if not listeners:
-        return passed(name, f"{span}, nobody else listens there")
+        return passed(name, f"{span}; no other program listens there")
     found = f"{_named(listeners)} of {span}, where others listen"
     remedy = (
         "stop them (`ss --listening --tcp --processes` shows all), or choose a PORT_RANGE "
@@ -71,7 +71,7 @@ def _named(listeners: Sequence[Listener]) -> str:
 
 def _who(process: Process | None) -> str:
     if process is None:
-        return "a process that is not seen from here"
+        return "a process that is not visible from here"
     return f"{process.name}, process {process.pid}"
 
 
@@ -84,7 +84,7 @@ def _local_ports(facts: NodeFacts, local: range) -> Check:
     if not both:
         return passed(name, f"{_words(local)}, beside {span}")
     if not open_to_all:
-        return passed(name, f"{_words(local)}, but {_words(both)} is kept for demos")
+        return passed(name, f"{_words(local)}, but {_words(both)} is reserved for demos")
     kept = ",".join(_words(ports) for ports in (*reserved, both))
     return warned(
         name,

@@ -1,4 +1,4 @@
-"""What the checks come to, for people, for programs, and for a condition."""
+"""The report of the checks, for people, for programs, and for a condition."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tryitnow.doctor.examination import Examination
 from tryitnow.doctor.names import ESSENTIAL, NODE_LIMITS, OF_PODMAN, CheckName
 from tryitnow.doctor.verdicts import worst
 
-KEPT_LOOKS = 5
-"""How many examinations in a row may get no answer before what was known counts no more."""
+KEPT_ANSWERS = 5
+"""Examinations in a row that may get no answer before the known facts no longer count."""
 
 _NOT_EXAMINED = "the node has not been examined yet"
 
@@ -27,30 +27,30 @@ _GLUE = "\N{NO-BREAK SPACE}"
 def merge(previous: Examination, current: Examination) -> Examination:
     """Return what is known after an examination: a slow answer is no other answer.
 
-    Where the current one got no answer in time, the previous verdict stays for KEPT_LOOKS
+    Where the current one got no answer in time, the previous verdict stays for KEPT_ANSWERS
     examinations. Podman's stays for as long as its socket accepts connections; whether it hangs is
     asked elsewhere, every few seconds.
     """
-    looks = {name: previous.unanswered.get(name, 0) + 1 for name in current.unanswered}
+    attempts = {name: previous.unanswered.get(name, 0) + 1 for name in current.unanswered}
     known = {check.name: check for check in previous.checks if check.name not in previous.busy}
     kept = {
         name
-        for name, count in looks.items()
-        if name in known and (count <= KEPT_LOOKS or name == CheckName.PODMAN)
+        for name, count in attempts.items()
+        if name in known and (count <= KEPT_ANSWERS or name == CheckName.PODMAN)
     }
     podman_kept = CheckName.PODMAN in kept
     checks = {check.name: check for check in current.checks}
     checks |= {name: known[name] for name in kept}
     if podman_kept:
-        told = OF_PODMAN & known.keys() - checks.keys()
-        checks |= {name: known[name] for name in told}
+        reported = OF_PODMAN & known.keys() - checks.keys()
+        checks |= {name: known[name] for name in reported}
     order = list(CheckName)
     return replace(
         current,
         checks=tuple(sorted(checks.values(), key=lambda check: order.index(CheckName(check.name)))),
         versions=current.versions.model_copy(update=_kept_versions(previous, kept)),
         selinux=previous.selinux if podman_kept else current.selinux,
-        unanswered=looks,
+        unanswered=attempts,
         busy=current.busy - kept,
     )
 
@@ -80,16 +80,16 @@ def can_run(checks: Sequence[Check]) -> tuple[bool, str]:
 
 
 def criu_available(checks: Sequence[Check]) -> tuple[bool, str]:
-    """Return whether the node can freeze and thaw, and why (not), for a condition."""
+    """Return whether the node can checkpoint and restore, and why (not), for a condition."""
     if not checks:
         return False, _NOT_EXAMINED
     failed = [check for check in _failed(checks) if check.name not in NODE_LIMITS]
     switched_off = [check for check in failed if check.name == CheckName.CRIU_ENABLED]
     if failed:
-        # Who switched it off need not hear what else there would be to mend.
+        # CRIU was switched off on purpose: the other problems do not matter then.
         return False, _reasons(switched_off or failed)
-    told = (CheckName.CRIU_VERSION, CheckName.RUNTIME)
-    return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name in told)
+    reported = (CheckName.CRIU_VERSION, CheckName.RUNTIME)
+    return True, "; ".join(f"{c.name} {c.found}" for c in checks if c.name in reported)
 
 
 def can_take(checks: Sequence[Check]) -> tuple[bool, str]:
@@ -118,14 +118,14 @@ def render_json(checks: Sequence[Check], node_name: str) -> str:
     """Return the report for programs; the keys never change, and are all always there."""
     runs, runs_message = can_run(checks)
     takes, takes_message = can_take(checks)
-    thaws, thaws_message = criu_available(checks)
+    restores, restores_message = criu_available(checks)
     report = {
         "node": node_name,
         "verdict": summary(checks).value,
         "exitStatus": exit_status(checks),
         "canRun": {"status": runs, "message": runs_message},
         "canTake": {"status": takes, "message": takes_message},
-        "criuAvailable": {"status": thaws, "message": thaws_message},
+        "criuAvailable": {"status": restores, "message": restores_message},
         "checks": [
             {
                 "name": check.name,

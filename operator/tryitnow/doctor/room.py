@@ -1,4 +1,4 @@
-"""Disk and memory: what is left, against what has to stay."""
+"""Disk and memory: the free space, against the reserve."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _free_space(facts: NodeFacts) -> Check:
     if facts.disk is None:
         return failed(CheckName.FREE_SPACE, f"unknown for {path}", f"`df -h {path}`")
     remedy = (
-        f"delete Checkpoints that nobody needs (`df -h {path}` shows the file system), or set "
+        f"delete unused Checkpoints (`df -h {path}` shows the file system), or set "
         "CHECKPOINT_PATH to a larger one"
     )
     return _space(facts, CheckName.FREE_SPACE, facts.disk, f"for {path}", remedy)
@@ -55,7 +55,7 @@ def _free_space(facts: NodeFacts) -> Check:
 def _storage_space(facts: NodeFacts, storage: DiskFacts) -> Check:
     path = shlex.quote(str(storage.path))
     remedy = (
-        f"`podman image prune` removes images that nobody uses (`df -h {path}` shows the file "
+        f"`podman image prune` removes unused images (`df -h {path}` shows the file "
         "system); or give it a larger one"
     )
     return _space(facts, CheckName.STORAGE_SPACE, storage, f"for Podman's {path}", remedy)
@@ -80,12 +80,12 @@ def _inodes(facts: NodeFacts, disks: list[DiskFacts]) -> Check:
     name = CheckName.INODES
     counted = [(disk.free_inodes, disk) for disk in disks if disk.free_inodes is not None]
     if not counted:
-        return passed(name, "as many as there is space for")
+        return passed(name, "limited by its space only")
     free, disk = min(counted, key=lambda pair: pair[0])
     path = shlex.quote(str(disk.path))
     found = f"{free} free for {path}"
     remedy = (
-        f"remove small files that nobody needs (`df -i {path}` shows the file system), or make "
+        f"remove small unused files (`df -i {path}` shows the file system), or make "
         "one with more inodes"
     )
     if free < INODES_OF_AN_APPLICATION:
@@ -107,7 +107,7 @@ def _memory(facts: NodeFacts, memory: Usage) -> Check:
         return warned(
             name,
             f"{found}; below {stays} the node takes nothing",
-            f"end demos that nobody needs, or a smaller `spec.pool.warm`; or {FEWER_DEMOS}",
+            f"end unused demos, or a smaller `spec.pool.warm`; or {FEWER_DEMOS}",
         )
     held = max(0, memory.limit - reserve) // DEMO_BYTES
     if held < demos:

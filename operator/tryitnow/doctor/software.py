@@ -1,4 +1,4 @@
-"""Podman, its runtime and CRIU: what must be installed, and in which version."""
+"""Podman, its runtime and CRIU: the required software and its versions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MINIMUM_CRIU = (3, 11)
 SOCKET_OPTIONS_KERNEL = (6, 16)
 SOCKET_OPTIONS_CRIU = (4, 2)
 """From Linux 6.16 on CRIU before 4.2 fails on every inet socket (criu issue 2705: `Can't get 1:16
-opt`). Tried on 6.18: 3.17 and 4.1.1 fail, 4.2.1 works. Distributions may have mended older ones."""
+opt`). Tried on 6.18: 3.17 and 4.1.1 fail, 4.2.1 works. Distributions may have fixed older ones."""
 
 HIDDEN_GUARDS_KERNELS = ((6, 13), (6, 16))
 """From the first of these on programs may put light guard pages into their memory (glibc does so
@@ -68,7 +68,7 @@ def _podman(facts: NodeFacts) -> Check:
     if facts.podman.rootless:
         return failed(
             name,
-            f"{version}, but rootless: CRIU cannot freeze its containers",
+            f"{version}, but rootless: CRIU cannot checkpoint its containers",
             "`systemctl enable --now podman.socket` as root, and "
             "PODMAN_SOCKET=unix:///run/podman/podman.sock",
         )
@@ -78,8 +78,8 @@ def _podman(facts: NodeFacts) -> Check:
     if parse_version(version) < TCP_CLOSE_PODMAN:
         return warned(
             name,
-            f"{version}; before 5.7 a copy cannot be thawed with its connections closed, so an "
-            "application that has any open when it is frozen starts cold",
+            f"{version}; before 5.7 Podman cannot close connections in a restore, so an "
+            "application that has any open at its checkpoint starts cold",
             f"{install(facts, debian='podman', fedora='podman')}, from a release that has 5.7",
         )
     return passed(name, f"{version}, rootful, at {facts.podman_socket}")
@@ -116,19 +116,21 @@ def _runtime(facts: NodeFacts, podman: PodmanFacts) -> Check:
     if runtime not in {"crun", "runc"}:
         return failed(
             name,
-            f"{found or 'unknown'} cannot freeze with CRIU; crun and runc can",
+            f"{found or 'unknown'} cannot checkpoint with CRIU; crun and runc can",
             f'{crun}, and runtime = "crun" under [engine] in /etc/containers/containers.conf',
         )
     if runtime == "crun" and "+CRIU" not in podman.runtime_version:
         return failed(name, f"{found}, built without CRIU (no +CRIU in `crun --version`)", crun)
     if not facts.runtime_checkpoint.ok:
-        said = tail(facts.runtime_checkpoint)
-        return failed(name, f"{found} cannot freeze: `{runtime} checkpoint --help`: {said}", crun)
+        text = tail(facts.runtime_checkpoint)
+        return failed(
+            name, f"{found} cannot checkpoint: `{runtime} checkpoint --help`: {text}", crun
+        )
     if runtime == "crun" and not facts.libcriu:
-        # Neither +CRIU nor `checkpoint --help` tells: crun loads it when it freezes.
+        # Neither +CRIU nor `checkpoint --help` tells: crun loads it at the checkpoint.
         return failed(
             name,
-            f"{found} with +CRIU, but libcriu.so.2 is missing, which it loads to freeze",
+            f"{found} with +CRIU, but libcriu.so.2 is missing: it loads that to checkpoint",
             install(facts, debian="libcriu2", fedora="criu-libs"),
         )
     return passed(name, f"{found}{' with +CRIU' if runtime == 'crun' else ''}")
@@ -141,7 +143,7 @@ def _criu_enabled(facts: NodeFacts) -> Check:
         CheckName.CRIU_ENABLED,
         "CRIU was switched off on purpose, by CRIU_ENABLED=false",
         "set CRIU_ENABLED=true in the agent's environment (`agent.criuEnabled` of the chart) to "
-        "have demos thawed",
+        "restore demos",
     )
 
 
@@ -157,7 +159,7 @@ def _criu_version(facts: NodeFacts) -> Check:
     if found < SOCKET_OPTIONS_CRIU and parse_version(facts.kernel) >= SOCKET_OPTIONS_KERNEL:
         return warned(
             name,
-            f"{version}; from Linux 6.16 on, CRIU before 4.2 cannot freeze anything with a "
+            f"{version}; from Linux 6.16 on, CRIU before 4.2 cannot checkpoint anything with a "
             "network socket, unless the distribution has fixed it",
             f"{newer}, from a release that has 4.2",
         )
@@ -200,10 +202,10 @@ def _network_lock(facts: NodeFacts) -> Check:
     if facts.iptables.ok:
         return passed(CheckName.NETWORK_LOCK, facts.iptables.output.splitlines()[0])
     # nft alone does not help: CRIU locks by nftables through a library, and only when it was
-    # built to do so by default. Tried with Debian's 4.2.1: every freeze fails.
+    # built to do so by default. Tried with Debian's 4.2.1: every checkpoint fails.
     return warned(
         CheckName.NETWORK_LOCK,
-        f"{tail(facts.iptables)}: CRIU calls it while it freezes and thaws, and fails, unless it "
+        f"{tail(facts.iptables)}: CRIU calls it in checkpoints and restores, and fails, unless it "
         "was built to use nftables as on Fedora",
         install(facts, debian="iptables", fedora="iptables-nft"),
     )

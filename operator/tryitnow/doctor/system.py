@@ -26,7 +26,7 @@ def system(facts: NodeFacts) -> Iterator[Check]:
         yield _selinux(facts, facts.podman)
     yield _cgroups(facts)
     yield _limits(facts)
-    yield _gate(facts)
+    yield _firewall(facts)
     if not (facts.directory.problem and facts.user != 0):
         yield _directory(facts)
 
@@ -56,12 +56,12 @@ def _cgroups(facts: NodeFacts) -> Check:
     remedy = _cgroup_v2_only(facts)
     if "manage-cgroups=ignore" in facts.criu_config.replace(" ", ""):
         found += (
-            ": CRIU leaves cgroups alone, so a thaw puts only the first process into the "
+            ": CRIU leaves cgroups alone, so a restore puts only the first process into the "
             "container's; the agent moves the others, about 20 ms each"
         )
     else:
         runtime = facts.podman.runtime_name if facts.podman else "crun"
-        found += ": CRIU often cannot put these back, and freezes or thaws fail"
+        found += ": CRIU often cannot put these back, and checkpoints or restores fail"
         remedy += (
             "; or have CRIU leave them alone: `mkdir -p /etc/criu && "
             f"echo manage-cgroups=ignore >> /etc/criu/{runtime}.conf`"
@@ -81,11 +81,11 @@ def _limits(facts: NodeFacts) -> Check:
     )
 
 
-def _gate(facts: NodeFacts) -> Check:
+def _firewall(facts: NodeFacts) -> Check:
     if facts.nft.ok:
-        return passed(CheckName.GATE, facts.nft.output.splitlines()[0])
+        return passed(CheckName.FIREWALL, facts.nft.output.splitlines()[0])
     return warned(
-        CheckName.GATE,
+        CheckName.FIREWALL,
         f"nft does not run ({tail(facts.nft)}): applications of several containers, with volumes "
         "or with afterRestore hooks cannot run here",
         install(facts, debian="nftables", fedora="nftables"),
@@ -111,23 +111,25 @@ def _directory(facts: NodeFacts) -> Check:
         return failed(name, f"{path}: {found.problem}", f"`ls -ld {path}`, as root")
     if not found.exists:
         if found.writable:
-            return passed(name, f"{path} is not there yet; the agent makes it")
+            return passed(name, f"{path} does not exist yet; the agent creates it")
         make = f"`install -d -m 0700 -o root -g root {path}`"
-        return failed(name, f"{path} is not there and cannot be made", make)
+        return failed(name, f"{path} does not exist and cannot be created", make)
     if not found.is_directory:
-        return failed(name, f"{path} is no directory", "set CHECKPOINT_PATH to one")
-    mend = []
+        return failed(name, f"{path} is no directory", "set CHECKPOINT_PATH to a directory")
+    fix = []
     if found.owner != 0:
-        mend.append(f"`chown root:root {path}`")
+        fix.append(f"`chown root:root {path}`")
     if found.mode & _OPEN_TO_OTHERS:
-        mend.append(f"`chmod 0700 {path}`")
-    if mend:
+        fix.append(f"`chmod 0700 {path}`")
+    if fix:
         return failed(
             name,
             f"{path} is {found.mode:04o} and user {found.owner}'s; archives hold the "
             "application's memory, secrets included, and must be root's alone",
-            ", then ".join(mend),
+            ", then ".join(fix),
         )
     if not found.writable:
-        return failed(name, f"{path} cannot be written to", f"`touch {path}/x` says why, as root")
+        return failed(
+            name, f"{path} cannot be written to", f"`touch {path}/x` shows the reason, as root"
+        )
     return passed(name, f"{path}, {found.mode:04o}, root's")

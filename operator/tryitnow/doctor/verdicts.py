@@ -1,4 +1,4 @@
-"""How checks word their verdicts."""
+"""The wording of verdicts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from tryitnow.api.nodeagent import Check, Verdict
 from tryitnow.doctor.facts import NodeFacts
-from tryitnow.doctor.host import Outcome
+from tryitnow.doctor.host import CommandResult
 from tryitnow.doctor.names import CheckName
 
 FEWER_DEMOS = "a smaller MAX_INSTANCES (`agent.maxInstances`)"
@@ -61,7 +61,7 @@ def install(facts: NodeFacts, *, debian: str, fedora: str) -> str:
     return f"on Debian {on_debian}, on Fedora {on_fedora}"
 
 
-def tail(outcome: Outcome) -> str:
+def tail(outcome: CommandResult) -> str:
     """Return the end of what a command wrote, on one line: a condition's message is one."""
     lines = [line.strip() for line in outcome.output.splitlines() if line.strip()]
     return "; ".join(lines[-_TAIL_LINES:]) or f"ended with status {outcome.status}"

@@ -58,9 +58,11 @@ async def call_api(what: str, call: Awaitable[T]) -> T:
     try:
         return await call
     except aio.ApiException as error:
-        said = _said(error.body)
-        message = f"{what}: {error.status} {error.reason}: {said.message}"
-        raise error_of(error.status, message, headers=error.headers, fields=said.fields) from error
+        output = _message(error.body)
+        message = f"{what}: {error.status} {error.reason}: {output.message}"
+        raise error_of(
+            error.status, message, headers=error.headers, fields=output.fields
+        ) from error
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         msg = f"{what}: the API server does not answer: {type(error).__name__} {error}"
         raise KubernetesError(msg) from error
@@ -93,7 +95,7 @@ class _Said:
     fields: tuple[str, ...] = ()
 
 
-def _said(body: object) -> _Said:
+def _message(body: object) -> _Said:
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
     try:
         status: Any = json.loads(text)

@@ -15,8 +15,8 @@ from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
 from tryitnow.kubernetes.clock import ServerClock
 from tryitnow.kubernetes.errors import NoClusterError, NotFoundError
 from tryitnow.kubernetes.events import EventRecorder
+from tryitnow.kubernetes.instrumented import InstrumentedApiClient
 from tryitnow.kubernetes.lease import StoredLease
-from tryitnow.kubernetes.measured import MeasuredApiClient
 from tryitnow.kubernetes.objects import AnyObject
 from tryitnow.kubernetes.writing import Writing
 from tryitnow.metrics.instruments import Metrics
@@ -93,7 +93,7 @@ async def connect(
     access = access or await find_access()
     clock = ServerClock()
     try:
-        client = MeasuredApiClient(access.configuration, metrics or Metrics(), clock)
+        client = InstrumentedApiClient(access.configuration, metrics or Metrics(), clock)
     except (OSError, ValueError) as error:
         # An SSLError is an OSError.
         msg = f"the cluster's address or certificates cannot be used: {error}"

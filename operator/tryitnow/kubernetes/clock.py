@@ -57,25 +57,25 @@ class ServerClock:
     def observe(self, date: str | None, asked_at: float) -> None:
         """Take in the Date header of an answer, and when (monotonic) the request was sent."""
         try:
-            told = parsedate_to_datetime(date or "").timestamp()
+            reported = parsedate_to_datetime(date or "").timestamp()
         except ValueError:
             return  # a proxy in between may leave it out
         monotonic, wall = self._monotonic(), self._wall()
-        latest = told + _SECOND + (monotonic - asked_at)
+        latest = reported + _SECOND + (monotonic - asked_at)
         # The earliest that the answer allows: nothing ends before its time.
-        server = told
+        server = reported
         if self._last is None:
-            if _distance(wall, told, latest) > TOLERANCE_SECONDS:
-                self._begin_doubt(told, "and this machine's", wall)
+            if _distance(wall, reported, latest) > TOLERANCE_SECONDS:
+                self._begin_doubt(reported, "and this machine's", wall)
         else:
             expected = self._last.server + monotonic - self._last.monotonic
-            server = min(max(expected, told), latest)
+            server = min(max(expected, reported), latest)
             by_wall = self._last.server + wall - self._last.wall
-            jumps = [_distance(expected, told, latest), _distance(by_wall, told, latest)]
+            jumps = [_distance(expected, reported, latest), _distance(by_wall, reported, latest)]
             # A machine that slept has a monotonic clock that stood still, and a wall clock that
             # was set: the API server's agrees with one of them all the same.
             if min(jumps) > TOLERANCE_SECONDS:
-                self._begin_doubt(told, "and by the answer before it is", expected)
+                self._begin_doubt(reported, "and by the answer before it is", expected)
         self._last = _Answer(server, monotonic, wall)
 
     def now(self) -> datetime:
@@ -104,17 +104,17 @@ class ServerClock:
         if not self._warned:
             self._warned = True
             logger.warning(
-                "nothing is deleted because its time is over while the clocks disagree: %s; check "
+                "no demo is deleted at the end of its ttl while the clocks disagree: %s; check "
                 "the clocks of the API server and of this machine",
                 self._doubt,
             )
         return False
 
-    def _begin_doubt(self, told: float, other: str, value: float) -> None:
+    def _begin_doubt(self, reported: float, other: str, value: float) -> None:
         self._doubted_until = self._monotonic() + SETTLING_SECONDS
         self._doubt = (
-            f"the API server's clock says {_text(told)}, {other} {_text(value)}; this lasts until "
-            f"the API server's clock has gone evenly for {SETTLING_SECONDS:.0f} s"
+            f"the API server's clock says {_text(reported)}, {other} {_text(value)}; this lasts "
+            f"until the API server's clock has gone evenly for {SETTLING_SECONDS:.0f} s"
         )
 
 

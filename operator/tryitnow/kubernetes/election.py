@@ -218,6 +218,6 @@ class LeaderElection:
             free = replace(found, holder="", duration=timedelta(seconds=1), renewed=now())
             await self._leases.replace(free)
         except KubernetesError as error:
-            logger.warning("the lease runs out by itself: %s", error)
+            logger.warning("the lease could not be released and will expire: %s", error)
         else:
-            logger.info("%s gave its lease back", self._identity)
+            logger.info("%s released its lease", self._identity)

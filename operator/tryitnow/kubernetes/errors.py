@@ -1,4 +1,4 @@
-"""What can go wrong with the Kubernetes API, by what the caller can do about it."""
+"""Errors of the Kubernetes API, one class per possible reaction of the caller."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class NotFoundError(KubernetesError):
 
 
 class NamesakeError(NotFoundError):
-    """The object is gone, and another one has its name by now: nothing was written to that."""
+    """The object no longer exists; another object has its name now: nothing was written to that."""
 
 
 class ConflictError(KubernetesError):
-    """Somebody changed the object in between, or it exists already: look again."""
+    """The object was changed in between, or it exists already: read it again."""
 
     status = 409
 
@@ -75,10 +75,10 @@ class ForbiddenError(RefusedError):
 
 
 class TooOldError(KubernetesError):
-    """What happened since that resource version is forgotten: list again."""
+    """The API server no longer has the events since that resource version: list again."""
 
     status = 410
 
 
 class NoClusterError(KubernetesError):
-    """It cannot be told which cluster is meant, or its credentials cannot be read."""
+    """No cluster is configured, or its credentials cannot be read."""

@@ -15,7 +15,7 @@ from tryitnow.kubernetes.raw import get_json
 
 @dataclass(frozen=True)
 class EventRecord:
-    """What somebody told about an object."""
+    """One Event about an object."""
 
     at: datetime
     is_warning: bool

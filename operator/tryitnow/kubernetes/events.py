@@ -1,4 +1,4 @@
-"""Events: the story of an object as `kubectl describe` tells it, recorded beside the work."""
+"""Events, as `kubectl describe` shows them, written beside the work."""
 
 from __future__ import annotations
 

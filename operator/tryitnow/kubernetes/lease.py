@@ -17,10 +17,10 @@ CONTROLLER_LEASE = "tryitnow-controller"
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """What a Lease says. Two are equal when nobody has renewed it in between."""
+    """The content of a Lease. Two are equal when it was not renewed in between."""
 
     holder: str
-    """Who holds it; empty when it was given back."""
+    """The holder; empty when it was released."""
 
     duration: timedelta
     acquired: datetime
@@ -33,7 +33,7 @@ class Lease:
 
 
 class Leases(Protocol):
-    """Where one Lease is kept. Each write is refused when somebody else wrote in between."""
+    """The storage of one Lease. A write is refused when the Lease was written in between."""
 
     async def read(self) -> Lease:
         """Read it.

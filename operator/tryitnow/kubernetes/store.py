@@ -143,7 +143,7 @@ class Store(Generic[R]):
         if listing.was_restored:
             logger.warning(
                 "the list of %s is older than the list before: the cluster was restored from a "
-                "backup. The list replaces everything that was seen before",
+                "backup. The list replaces all earlier state",
                 self._model.plural,
             )
             self._versions = dict.fromkeys(self._versions, 0)

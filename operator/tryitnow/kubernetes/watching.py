@@ -1,4 +1,4 @@
-"""How our programs use Kopf: as the watcher that tells them that something changed.
+"""Our use of Kopf: as the watcher that reports changes.
 
 Kopf's own persistence (annotations on the objects), finalizers and retries are not used: our
 handlers are ``on.event`` only, state lives in each object's status, retries in the work queue.

@@ -246,4 +246,4 @@ class Writing(Reading):
 
 def _namesake(object_: AnyObject) -> NamesakeError:
     kind = model_of(object_).kind_name
-    return NamesakeError(f"{kind} {object_.key} is gone, and another one has its name by now")
+    return NamesakeError(f"{kind} {object_.key} no longer exists; another object has its name now")

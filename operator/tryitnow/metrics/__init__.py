@@ -1,4 +1,4 @@
-"""What both programs tell Prometheus about themselves.
+"""The metrics of both programs.
 
 ``family`` says what a metric is; ``starts``, ``node``, ``cluster`` and ``program`` declare them by
 subject, ``catalogue`` has them all; ``instruments`` makes them for one program, ``endpoint`` serves

@@ -22,15 +22,14 @@ OLDEST_WAITING = State(
 
 BIND_DURATION = Timed(
     name="tryitnow_bind_duration_seconds",
-    help="Time that the controller took to choose a node for an instance and to write it down.",
+    help="Time that the controller took to choose a node for an instance and to write the choice.",
     programs=(Program.CONTROLLER,),
     buckets=CALL_BOUNDS,
 )
 
 BIND_REFUSALS = Counted(
     name="tryitnow_bind_refusals_total",
-    help="Looks at an instance that found no node for it, by reason; one that waits is looked at "
-    "every 10 s.",
+    help="Failed tries to find a node for an instance, by reason; there is a try every 10 s.",
     labels=("reason",),
     programs=(Program.CONTROLLER,),
 )
@@ -57,28 +56,28 @@ CHECKPOINT_PHASE = State(
 
 CHECKPOINT_NODES_READY = State(
     name="tryitnow_checkpoint_nodes_ready",
-    help="Nodes that can thaw the current revision of a Checkpoint.",
+    help="Nodes that can restore the current revision of a Checkpoint.",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )
 
 CHECKPOINT_NODES_DESIRED = State(
     name="tryitnow_checkpoint_nodes_desired",
-    help="Nodes that are to hold a copy of a Checkpoint.",
+    help="Nodes that are to hold the current revision of a Checkpoint.",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )
 
 CHECKPOINT_POOL_READY = State(
     name="tryitnow_checkpoint_pool_ready",
-    help="Warm copies of a Checkpoint that wait to be claimed, on all nodes.",
+    help="Warm sandboxes of a Checkpoint that wait to be claimed, on all nodes.",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )
 
 CHECKPOINT_POOL_DESIRED = State(
     name="tryitnow_checkpoint_pool_desired",
-    help="Warm copies of a Checkpoint that are to wait (spec.pool.warm).",
+    help="Warm sandboxes of a Checkpoint that are to wait (spec.pool.warm).",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )
@@ -97,9 +96,9 @@ CHECKPOINT_FAILED_BUILDS = State(
     programs=(Program.CONTROLLER,),
 )
 
-COPIES = State(
-    name="tryitnow_copies",
-    help="Copies of a Checkpoint on nodes, of all revisions, by phase.",
+NODE_CHECKPOINTS = State(
+    name="tryitnow_node_checkpoints",
+    help="NodeCheckpoints of a Checkpoint on nodes, of all revisions, by phase.",
     labels=(*CHECKPOINT, "phase"),
     programs=(Program.CONTROLLER,),
 )
@@ -118,9 +117,9 @@ NODE_READY = State(
     programs=(Program.CONTROLLER,),
 )
 
-NODE_CAN_THAW = State(
-    name="tryitnow_node_can_thaw",
-    help="1 where a node's agent reports and can freeze and thaw.",
+NODE_CAN_RESTORE = State(
+    name="tryitnow_node_can_restore",
+    help="1 where a node's agent reports and can checkpoint and restore.",
     labels=("node",),
     programs=(Program.CONTROLLER,),
 )
@@ -141,14 +140,14 @@ NODE_INSTANCES = State(
 
 NODE_CAPACITY = State(
     name="tryitnow_node_instances_limit",
-    help="Instances that a node takes (MAX_INSTANCES and PORT_RANGE).",
+    help="Instances that a node can run (by MAX_INSTANCES and PORT_RANGE).",
     labels=("node",),
     programs=(Program.CONTROLLER,),
 )
 
 NODE_MEMORY_BYTES = State(
     name="tryitnow_node_memory_available_bytes",
-    help="Memory of a node that new instances can take, after the reserve.",
+    help="Memory of a node for new instances, without the reserve.",
     labels=("node",),
     programs=(Program.CONTROLLER,),
 )

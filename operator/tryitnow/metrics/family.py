@@ -12,7 +12,7 @@ nodes) and words from fixed lists; never what names an instance, a container or 
 
 
 class Program(StrEnum):
-    """Who exposes a metric."""
+    """The program that exposes a metric."""
 
     CONTROLLER = "controller"
     AGENT = "agent"

@@ -1,4 +1,4 @@
-"""What a node holds and runs, and how its Podman does: told by its agent."""
+"""Metrics of an agent about its node and its Podman."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FETCH_DURATION = Timed(
 
 FETCHED_BYTES = Counted(
     name="tryitnow_fetched_bytes_total",
-    help="Bytes of archives received from other nodes, those of tries that failed included.",
+    help="Bytes of archives received from other nodes, including those of failed tries.",
     programs=(Program.AGENT,),
 )
 
@@ -92,7 +92,7 @@ AGENT_PREPARED = State(
 
 AGENT_PORTS_TAKEN = State(
     name="tryitnow_agent_ports_taken",
-    help="Ports of PORT_RANGE that containers have.",
+    help="Ports of PORT_RANGE that containers use.",
     programs=(Program.AGENT,),
 )
 
@@ -123,8 +123,8 @@ AGENT_SOFTWARE = State(
 
 PODMAN_CALL_DURATION = Timed(
     name="tryitnow_podman_call_duration_seconds",
-    help="Time of a call to Podman, failed or not, waiting for one of the client's threads "
-    "included.",
+    help="Time of a call to Podman, failed or not, including the wait for one of the "
+    "client's threads.",
     labels=("operation",),
     programs=(Program.AGENT,),
     buckets=CALL_BOUNDS,
@@ -146,7 +146,7 @@ NOT_ANSWERING = State(
 
 STORAGE_CHANGED = State(
     name="tryitnow_agent_storage_changed",
-    help="1 while the node's storage or cluster is not what it was, and nothing is started or "
+    help="1 while the node's storage or cluster has changed, and nothing is started or "
     "removed until a person confirms it; otherwise 0.",
     programs=(Program.AGENT,),
 )

@@ -14,18 +14,19 @@ _HEAD = """\
 # Metrics
 
 Both programs serve `/metrics` (Prometheus), `/healthz` (200 while the program lives) and `/readyz`
-(200 once it knows the cluster and, on a node, Podman's containers; before that 503 and what it
-waits for). The port is `METRICS_PORT`: by default 8080 for the controller and 9444 for the agents,
-which listen on their node's address. Nobody has to say there who they are: what is told are
-numbers, versions, and names of Checkpoints, namespaces and nodes.
+(200 once it knows the cluster and, on a node, Podman's containers; before that 503 and the reason).
+The port is `METRICS_PORT`: by default 8080 for the controller and 9444 for the agents, which listen
+on their node's address. No authentication is needed: the metrics contain numbers, versions, and
+names of Checkpoints, namespaces and nodes.
 
-State is read at each scrape, so it is never older than the scrape. What is about a node stands in
-the controller's metrics with a `node` label, so that it can be asked for when that node's agent is
-silent; what an agent tells about its own node has no such label: scrape it with the node's name as
-the target label `node`, as [the example](../manifests/prometheus/scrape.yaml) does.
+State is read at each scrape, so it is never older than the scrape. The controller's metrics about a
+node have a `node` label: they are there when that node's agent is silent. An agent's metrics about
+its own node have no such label: scrape them with the node's name as the target label `node`, as
+[the example](../manifests/prometheus/scrape.yaml) does.
 
-`method`, `policy`, `phase` and `fallback_reason` have the words of the resources' status. A restart
-of a program sets its counters to 0. Series of a Checkpoint end with its last copy on the node.
+`method`, `policy`, `phase` and `fallback_reason` have the values of the resources' status. When a
+program restarts, its counters begin at 0. Series of a Checkpoint end with its last NodeCheckpoint
+on the node.
 
 The alerts are in [manifests/prometheus](../manifests/prometheus/rules.yaml), each with
 [a page on what to do](runbooks/README.md).

@@ -1,4 +1,4 @@
-"""How a program itself does: its requests to the API server and its work queues."""
+"""Metrics of a program about itself: its requests to the API server and its work queues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUILD_INFO = State(
 
 LEADER = State(
     name="tryitnow_leader",
-    help="1 for the controller that acts, 0 for one that stands by.",
+    help="1 for the controller that leads, 0 for one that stands by.",
     programs=(Program.CONTROLLER,),
 )
 
@@ -29,7 +29,7 @@ KUBERNETES_REQUEST_DURATION = Timed(
 KUBERNETES_REQUEST_ERRORS = Counted(
     name="tryitnow_kubernetes_request_errors_total",
     help="Requests to the API server that failed, by HTTP status; 0 when there was no answer. 404 "
-    "and 409 happen in good health as well.",
+    "and 409 are normal.",
     labels=("verb", "resource", "code"),
     programs=(Program.CONTROLLER, Program.AGENT),
 )
@@ -52,7 +52,7 @@ QUEUE_WORK = Timed(
 
 QUEUE_RETRIES = Counted(
     name="tryitnow_workqueue_retries_total",
-    help="Pieces of work that failed and are done again, by cause: expected (the API server, "
+    help="Pieces of work that failed and are retried, by cause: expected (the API server, "
     "Podman or the disk) or unexpected (a bug of ours: the log has its traceback).",
     labels=("queue", "cause"),
     programs=(Program.CONTROLLER, Program.AGENT),

@@ -1,4 +1,4 @@
-"""How instances start and are restored: told by the agents."""
+"""Metrics of the agents about starts and restores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tryitnow.metrics.family import CHECKPOINT, Counted, Program, Timed
 
 START_DURATION = Timed(
     name="tryitnow_start_duration_seconds",
-    help="Time from a demo being bound to its node until it was ready, by how it was started "
+    help="Time from a demo being bound to its node until it was ready, by method of the start "
     "(Warm, Restore or ColdStart), the controller's time to bind it included. Only the try that "
     "succeeded counts, with what it lost on a restore before a cold start.",
     labels=(*CHECKPOINT, "method"),
@@ -28,8 +28,8 @@ START_PHASE_DURATION = Timed(
 
 STARTS = Counted(
     name="tryitnow_starts_total",
-    help="Demos that became ready, by what was asked for (spec.start), how they were started, "
-    "and why they were started cold although a restore was allowed (else empty).",
+    help="Demos that became ready, by policy (spec.start), method of the start, and the reason for "
+    "a cold start although a restore was allowed (else empty).",
     labels=(*CHECKPOINT, "policy", "method", "fallback_reason"),
     programs=(Program.AGENT,),
 )
@@ -43,14 +43,14 @@ START_FAILURES = Counted(
 
 RESTARTS = Counted(
     name="tryitnow_restarts_total",
-    help="Ready demos of which a container ended, and that were started again.",
+    help="Ready demos that were started again because a container ended.",
     labels=CHECKPOINT,
     programs=(Program.AGENT,),
 )
 
 RESTORES = Counted(
     name="tryitnow_restores_total",
-    help="Restores by Podman and CRIU, by what they were for (demo, warm or verify), and how they "
+    help="Restores by Podman and CRIU, by purpose (demo, warm or verify), and by how they "
     "ended: Ready, NotReady (restored, but it did not answer in time), CRIUFailed, PodmanFailed, "
     "PodmanUnreachable, NodeLimit, DiskFailed.",
     labels=(*CHECKPOINT, "purpose", "result"),

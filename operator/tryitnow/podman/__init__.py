@@ -1,4 +1,4 @@
 """The one place that talks to Podman: its REST socket, through the ``podman`` package.
 
-No policy lives here: what to start, freeze or remove is decided by the callers.
+No policy lives here: what to start, checkpoint or remove is decided by the callers.
 """

@@ -1,4 +1,4 @@
-"""How every call reaches Podman: in a thread, measured, its errors translated.
+"""Every call to Podman: in a thread, timed, its errors translated.
 
 ``podman.PodmanClient`` has no calls for checkpoint and restore, so its ``APIClient`` is used on
 the endpoints themselves (``/libpod/containers/{name}/checkpoint`` and ``…/restore``).
@@ -26,10 +26,10 @@ from podman.errors import APIError
 from podman.errors import PodmanError as PodmanPyError
 from urllib3.exceptions import HTTPError
 
-from tryitnow.background import to_its_end
+from tryitnow.background import uncancelled
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.errors import PodmanBusyError, PodmanUnreachableError
-from tryitnow.podman.measured import measured
+from tryitnow.podman.instrumented import instrumented
 from tryitnow.podman.session import Session
 from tryitnow.podman.translate import translate
 from tryitnow.settings import PodmanSettings
@@ -39,7 +39,7 @@ T = TypeVar("T")
 CALL_SECONDS = 60.0
 """For a call that only touches local state; measured in milliseconds, seconds under load."""
 
-FREEZE_SECONDS = 600.0
+CHECKPOINT_SECONDS = 600.0
 """For a checkpoint or a restore; 1 to 2 s for a 700 MB application, proportional to its memory.
 A removal may have to wait for one that was cancelled."""
 
@@ -81,15 +81,15 @@ class Calls:
             on: What it needs the lock of: a container's or a pod's name.
 
         """
-        return await self._to_its_end(self._quick, call, on)
+        return await self._uncancelled(self._quick, call, on)
 
     async def _run_removal(self, call: Callable[[Any], T], *, on: str) -> T:
         """Run a removal, to its end: it may have to wait for whatever holds the lock."""
-        return await self._to_its_end(self._removals, call, on)
+        return await self._uncancelled(self._removals, call, on)
 
     async def _run_whole(self, call: Callable[[Any], T], *, on: str = "") -> T:
         """Run a slow call that must not stay half done, to its end."""
-        return await self._to_its_end(self._slow, call, on)
+        return await self._uncancelled(self._slow, call, on)
 
     async def _run_slow(self, call: Callable[[Any], T], *, on: str = "") -> T:
         """Run a slow call; when the caller is cancelled, the connection is closed.
@@ -97,7 +97,7 @@ class Calls:
         The thread has ended when this returns, so nothing is written behind the caller's back.
         """
         session = Session(self._socket)
-        with measured(self._metrics, call):
+        with instrumented(self._metrics, call):
             async with self._turn(on):
                 work = self._submit(self._slow, session, call)
                 try:
@@ -108,10 +108,10 @@ class Calls:
                     raise
                 return work.result()
 
-    async def _to_its_end(self, threads: Executor, call: Callable[[Any], T], on: str) -> T:
-        with measured(self._metrics, call):
+    async def _uncancelled(self, threads: Executor, call: Callable[[Any], T], on: str) -> T:
+        with instrumented(self._metrics, call):
             async with self._turn(on):
-                return await to_its_end(self._submit(threads, Session(self._socket), call))
+                return await uncancelled(self._submit(threads, Session(self._socket), call))
 
     def _submit(
         self, threads: Executor, session: Session, call: Callable[[Any], T]
@@ -146,17 +146,17 @@ class Calls:
         if isinstance(cause, TimeoutError):
             return PodmanBusyError(
                 f"Podman at {self._socket} did not answer in time: it is busy, or another "
-                "operation holds that container; it is asked again"
+                "operation holds that container; the agent asks again"
             )
         return PodmanUnreachableError(
             f"Podman does not answer at {self._socket}: {cause}; "
-            "look into the log of the container podman of the agent's Pod"
+            "see the log of the container podman of the agent's Pod"
         )
 
 
 async def ended(work: asyncio.Future[Any]) -> None:
-    """Wait until a call is over; what came of it is nobody's affair any more."""
-    await to_its_end(asyncio.wait({work}))
+    """Wait until a call is over, and ignore its result."""
+    await uncancelled(asyncio.wait({work}))
     if not work.cancelled():
         work.exception()
 
@@ -185,7 +185,7 @@ def ask_if_there(api: Any, path: str) -> Any | None:  # noqa: ANN401
 
 def delete_if_there(api: Any, path: str, **params: object) -> None:  # noqa: ANN401
     """Have an object removed, which may have to wait for its lock; fine when there is none."""
-    answer = api.delete(path, params=params, timeout=FREEZE_SECONDS)
+    answer = api.delete(path, params=params, timeout=CHECKPOINT_SECONDS)
     if answer.status_code != requests.codes.not_found:
         answer.raise_for_status()
 

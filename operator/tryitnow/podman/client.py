@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tryitnow.podman.calls import CALL_SECONDS
+from tryitnow.podman.checkpointing import Checkpointing
 from tryitnow.podman.commands import Commands, Executed
 from tryitnow.podman.events import ContainerEvent, ContainerEvents, EventAction, Events
-from tryitnow.podman.freezing import Freezing
 from tryitnow.podman.images import Image, Images, PullPolicy
 from tryitnow.podman.layers import Layers
 from tryitnow.podman.pods import Pods, PodState
@@ -33,11 +33,11 @@ __all__ = [
 ]
 
 
-class Podman(Images, Freezing, Layers, Pods, Commands, Events, Service):
+class Podman(Images, Checkpointing, Layers, Pods, Commands, Events, Service):
     """Podman's service on this node."""
 
     async def ping(self) -> None:
-        """Ask whether it lives; no container that is being frozen keeps it from answering.
+        """Ask whether it lives; a checkpoint under way does not delay the answer.
 
         Raises:
             PodmanFailure: it does not, or refuses.

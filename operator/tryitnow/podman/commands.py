@@ -25,11 +25,11 @@ _OUTPUT_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Executed:
-    """What became of a command."""
+    """The result of a command."""
 
     exit_code: int
     output: str
-    """What it wrote, both streams, from the end."""
+    """The end of its output, both streams."""
 
 
 class Commands(Calls):
@@ -108,7 +108,7 @@ class _Execution:
     def _let_go_first(self, api: Any, session: str) -> None:  # noqa: ANN401
         found = api.get(f"/exec/{session}/json", timeout=CALL_SECONDS)
         if not found.ok:
-            logger.warning("%s: the process of a command is not told: %s", self._name, found.text)
+            logger.warning("%s: the process ID of a command is unknown: %s", self._name, found.text)
         elif pid := int(found.json().get("Pid", 0)):
             let_go_first(pid)
 

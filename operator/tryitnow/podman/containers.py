@@ -97,7 +97,7 @@ class Containers(Calls):
         return await self._run(call, on=name)
 
     async def pause(self, name: str) -> None:
-        """Stop all processes of a container where they are (the cgroup freezer)."""
+        """Pause all processes of a container (with the cgroup freezer)."""
 
         await self._run(lambda api: act(api, name, "pause"), on=name)
 
@@ -107,7 +107,7 @@ class Containers(Calls):
         await self._run(lambda api: act(api, name, "unpause"), on=name)
 
     async def remove(self, name: str) -> None:
-        """Kill and remove a container, be it half made; fine when there is none.
+        """Kill and remove a container, also an incomplete one; fine when there is none.
 
         It waits for what Podman does with the container, as a restore that was cancelled.
         """

@@ -41,7 +41,7 @@ _LINE_BYTES = 4096
 
 @dataclass(frozen=True)
 class CRIULog:
-    """What CRIU said.
+    """The content of CRIU's log.
 
     Attributes:
         errors: Its errors in reading order, each once, without time and PID; where it said none,
@@ -58,14 +58,14 @@ class CRIULog:
 
     @property
     def lines(self) -> str:
-        """The lines that tell something."""
+        """The lines with information."""
         shown = self.errors
         if len(shown) > FIRST_LINES + LAST_LINES:
             shown = (*shown[:FIRST_LINES], "…", *shown[-LAST_LINES:])
         return "\n".join(shown)
 
     def with_remedy(self) -> str:
-        """Return the lines that tell something, and what to do if it is known."""
+        """Return the lines with information, and the remedy if it is known."""
         # A warning stands in each log of such a node: it explains what no error explains.
         remedy = remedy_for(self.errors) or remedy_for(self.warnings)
         return f"{self.lines}\nWhat to do: {remedy}" if remedy else self.lines
@@ -97,12 +97,12 @@ def _telling(lines: Iterator[str]) -> CRIULog:
     warnings: dict[str, None] = {}
     last: deque[str] = deque(maxlen=FIRST_LINES + LAST_LINES)
     for line in lines:
-        said = _PREFIX.sub("", line)
-        if said.startswith("Error"):
-            errors[said] = None
-        elif said.startswith("Warn"):
-            warnings[said] = None
-        last.append(said)
+        text = _PREFIX.sub("", line)
+        if text.startswith("Error"):
+            errors[text] = None
+        elif text.startswith("Warn"):
+            warnings[text] = None
+        last.append(text)
     return CRIULog(tuple(errors) or tuple(last), tuple(warnings))
 
 

@@ -1,7 +1,7 @@
-"""What can go wrong with Podman, by what the caller can do about it.
+"""Errors of Podman, one class per possible reaction of the caller.
 
 ``PodmanError`` and ``PodmanUnreachableError`` are siblings: a refusal says something about what was
-asked for, a service that is away says nothing. Whoever handles both names both, or their base.
+asked for, a service that is away says nothing. A handler of both names both, or their base.
 """
 
 from __future__ import annotations

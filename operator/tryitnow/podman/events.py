@@ -1,7 +1,7 @@
-"""What Podman tells by itself: containers that end or are removed.
+"""Podman's event stream: containers that end or are removed.
 
-It is a hint and no record: Podman tells nothing where its events are switched off, and skips some
-when it shortens its file of them. Whoever follows looks from time to time all the same.
+The stream is a hint and no record: Podman sends nothing where its events are switched off, and
+skips some when it shortens its file of them. Its readers must poll from time to time as well.
 
 Podman 5.8 has no event for a kill for want of memory: ``inspect`` tells it of what died
 (``ContainerState.oom_killed``).
@@ -27,7 +27,7 @@ _INFRA = re.compile(r"([0-9a-f]{12})-infra")
 
 
 class EventAction(StrEnum):
-    """What happened to a container, in Podman's words."""
+    """One event of a container, in Podman's words."""
 
     DIED = "died"
     REMOVED = "remove"
@@ -78,7 +78,7 @@ class ContainerEvents:
         event = await self._queue.get()
         if event is None:
             self._queue.put_nowait(None)
-            msg = "Podman stopped telling what happens"
+            msg = "Podman's event stream ended"
             raise self._failure or PodmanUnreachableError(msg)
         return event
 
@@ -87,13 +87,13 @@ class ContainerEvents:
         self._queue.put_nowait(event)
 
     def end(self, work: asyncio.Future[None]) -> None:
-        """Let whoever iterates know that no more will come."""
+        """End the iteration: no more events will come."""
         self._failure = None if work.cancelled() else work.exception()
         self._queue.put_nowait(None)
 
 
 class Events(Calls):
-    """What happens to our containers on this node."""
+    """The events of our containers on this node."""
 
     @contextlib.asynccontextmanager
     async def events(
@@ -101,7 +101,7 @@ class Events(Calls):
         prefix: str,
         actions: Collection[EventAction] = (EventAction.DIED, EventAction.REMOVED),
     ) -> AsyncIterator[ContainerEvents]:
-        """Follow what happens, on a connection of its own that is closed with the block.
+        """Follow the events, on a connection of its own that is closed with the block.
 
         From the block's beginning on nothing is missed: whoever looks at the containers inside of
         it knows all. Events are of containers whose name starts with the prefix, and of those
@@ -113,7 +113,7 @@ class Events(Calls):
 
         """
         loop = asyncio.get_running_loop()
-        told, begun = ContainerEvents(), asyncio.Event()
+        reported, begun = ContainerEvents(), asyncio.Event()
         params = {
             "stream": True,
             "filters": json.dumps({"type": ["container"], "event": [*map(str, actions)]}),
@@ -128,17 +128,17 @@ class Events(Calls):
                 for line in answer.iter_lines():
                     event = _event(json.loads(line))
                     if event.is_infra or event.name.startswith(prefix):
-                        loop.call_soon_threadsafe(told.add, event)
+                        loop.call_soon_threadsafe(reported.add, event)
 
         session = Session(self._socket)
         work = self._submit(self._slow, session, call)
-        work.add_done_callback(told.end)
+        work.add_done_callback(reported.end)
         work.add_done_callback(lambda _: begun.set())
         try:
             await self._wait_for(begun)
             if work.done():
                 work.result()  # raises what kept it from telling
-            yield told
+            yield reported
         finally:
             session.hang_up()
             await ended(work)
@@ -148,14 +148,14 @@ class Events(Calls):
             async with asyncio.timeout(CALL_SECONDS):
                 await begun.wait()
         except TimeoutError as error:
-            msg = f"Podman at {self._socket} does not begin to tell what happens"
+            msg = f"Podman at {self._socket} does not start its event stream"
             raise PodmanBusyError(msg) from error
 
 
-def _event(said: dict[str, Any]) -> ContainerEvent:
-    actor = said["Actor"]
+def _event(text: dict[str, Any]) -> ContainerEvent:
+    actor = text["Actor"]
     attributes = actor["Attributes"]
-    action = EventAction(said["Action"])
+    action = EventAction(text["Action"])
     infra = _INFRA.fullmatch(attributes["name"])
     # Labels of the container stand beside Podman's own words, and one may have this very name:
     # only where a container died does Podman always set its own in that place.

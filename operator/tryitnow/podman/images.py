@@ -1,4 +1,4 @@
-"""Images: pulled, made of what a container left, removed."""
+"""Images: pulled, committed from containers, removed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from podman.errors import APIError
 
-from tryitnow.podman.calls import CALL_SECONDS, FREEZE_SECONDS, ask, is_answer
+from tryitnow.podman.calls import CALL_SECONDS, CHECKPOINT_SECONDS, ask, is_answer
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.errors import ImagePullError, PodmanError
 from tryitnow.podman.layers import create, mounted
@@ -114,7 +114,7 @@ class Images(Containers):
             with mounted(api, name) as root:
                 fill(root)
             params = {"container": name, "repo": repository, "tag": tag}
-            answer = api.post("/commit", params=params, timeout=FREEZE_SECONDS)
+            answer = api.post("/commit", params=params, timeout=CHECKPOINT_SECONDS)
             answer.raise_for_status()
             return str(answer.json()["Id"])
 

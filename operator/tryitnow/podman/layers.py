@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Layers(Containers):
-    """What a container's image brought, and what became of it."""
+    """The files of a container's image, and their changes."""
 
     async def with_roots(self, name: str, helper: str, use: Callable[[Path, Path], T]) -> T:
         """Hand the root of a stopped container, and that of its image, to ``use``.
@@ -44,7 +44,7 @@ class Layers(Containers):
 
 
 def create(api: Any, name: str, image: str, **more: object) -> None:  # noqa: ANN401
-    """Make a container that is only looked into."""
+    """Create a container that only serves to read its image."""
     spec = json.dumps({"name": name, "image": image, "image_volume_mode": "ignore", **more})
     api.post("/containers/create", data=spec, timeout=CALL_SECONDS).raise_for_status()
 
@@ -65,7 +65,7 @@ def mounted(api: Any, name: str) -> Iterator[Path]:  # noqa: ANN401
         # Where the overlay driver mounts it; others have plain directories.
         if root.name == "merged" and not root.is_mount():
             msg = (
-                f"{root}, which Podman mounts, is not seen by the agent: set "
+                f"{root}, which Podman mounts, is not visible to the agent: set "
                 '`skip_mount_home = "true"` in the [storage.options.overlay] of the node\'s '
                 "storage.conf, and restart Podman"
             )

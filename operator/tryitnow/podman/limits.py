@@ -55,7 +55,7 @@ LIMITS = (
     Limit(
         LOCKS_EXHAUSTED,
         (r"exceeded num_locks", r"allocating lock for new \w+: .*no space left on device"),
-        "remove containers, pods and volumes that nobody needs (`podman ps --all --external`, "
+        "remove unused containers, pods and volumes (`podman ps --all --external`, "
         "`podman volume prune`), or raise num_locks in the [engine] part of the containers.conf of "
         "the agents' Podman and run `podman system renumber` while nothing runs",
     ),
@@ -96,7 +96,7 @@ LIMITS = (
             r"FPU feature required by image is not supported on host",
             r"killed by signal 4\b",
         ),
-        f"the processor lacks what the checkpoint uses: {_ANOTHER_MACHINE}",
+        f"the processor lacks features that the checkpoint uses: {_ANOTHER_MACHINE}",
         permanent=True,
     ),
     Limit(
@@ -105,7 +105,7 @@ LIMITS = (
             r"/sys/fs/cgroup\S*.*no space left on device",
             r"mkdir .?/sys/fs/cgroup\S*.*resource temporarily unavailable",
         ),
-        "remove what nobody needs from the node: its kernel has no more memory cgroups, or "
+        "remove unused containers from the node: its kernel has no more memory cgroups, or "
         "cgroup.max.descendants of a parent is reached",
     ),
     Limit(
@@ -127,7 +127,7 @@ LIMITS = (
     Limit(
         DISK_FAILING,
         (r"input/output error", r"structure needs cleaning"),
-        "the disk or its file system fails: look into the node's kernel log (`dmesg`)",
+        "the disk or its file system fails: see the node's kernel log (`dmesg`)",
     ),
     Limit(
         "FilesExhausted",
@@ -149,7 +149,7 @@ LIMITS = (
     Limit(
         "AddressesExhausted",
         (r"failed to find free ip in range",),
-        "remove what nobody needs from the node, or give Podman's network a larger subnet "
+        "remove unused pods from the node, or give Podman's network a larger subnet "
         "(default_subnet in the [network] part of the containers.conf of the agents' Podman)",
     ),
     Limit(
@@ -161,7 +161,7 @@ LIMITS = (
             r"nft did not return successfully",
         ),
         "another program changes the node's firewall at this moment; it is tried again. Where it "
-        "stays so, look into the log of the agents' Podman for the firewall's own words",
+        "stays so, look into the log of the agents' Podman for the firewall's messages",
     ),
     Limit(
         "DatabaseBusy",
@@ -182,8 +182,8 @@ LIMITS = (
     Limit(
         MEMORY_EXHAUSTED,
         (r"cannot allocate memory", r"\bout of memory\b"),
-        "the node has no memory left: run fewer demos and warm copies on it (agent.maxInstances, "
-        "spec.pool.warm), or raise agent.memoryReserveMiB",
+        "the node has no memory left: run fewer demos and warm sandboxes on it "
+        "(agent.maxInstances, spec.pool.warm), or raise agent.memoryReserveMiB",
     ),
 )
 
@@ -192,7 +192,7 @@ _PATTERNS = tuple((limit, re.compile("|".join(limit.signs), re.IGNORECASE)) for 
 _FULL_PATH = re.compile(r"(/[^\s:\"'`]+)[\"'`]?: no space left on device", re.IGNORECASE)
 
 _NO_INODES = (
-    "the file system has space and no inodes (`df -i` tells): remove small files, or make it anew "
+    "the file system has space and no inodes (see `df -i`): remove small files, or make it anew "
     "with more inodes"
 )
 

@@ -1,4 +1,4 @@
-"""Who listens at Podman's socket: Podman itself, or systemd for it."""
+"""The process that listens at Podman's socket: Podman itself, or systemd for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def listening_process(path: str, seconds: float) -> int:
         seconds: How long the connection may take.
 
     Raises:
-        OSError: nobody listens there, or it cannot be reached.
+        OSError: no process listens there, or it cannot be reached.
 
     """
     with socket.socket(socket.AF_UNIX) as connection:

@@ -1,4 +1,4 @@
-"""Who goes first when a node's memory is used up."""
+"""The order in which the kernel kills processes when a node's memory is used up."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _ENDED = frozenset({"exited", "stopped"})
 
 @dataclass(frozen=True)
 class PodState:
-    """What Podman says about a pod.
+    """Podman's facts about a pod.
 
     Attributes:
         name: Its name.

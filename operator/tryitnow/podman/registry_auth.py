@@ -28,7 +28,7 @@ class PullSecretError(Exception):
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who we are to a registry."""
+    """Credentials for a registry."""
 
     username: str
     password: str = field(repr=False)
@@ -77,7 +77,9 @@ def _read(secret: Mapping[str, bytes]) -> Iterable[tuple[str, Credentials]]:
         entries = content["auths"] if key == _JSON_KEY else content
         return [(place, c) for place, entry in entries.items() if (c := _credentials(entry))]
     except (ValueError, TypeError, KeyError, AttributeError):
-        msg = f"its {key} is not what `kubectl create secret docker-registry` makes"
+        msg = (
+            f"its {key} does not have the form that `kubectl create secret docker-registry` creates"
+        )
         # Without the cause: a decoder shows a part of what it cannot read.
         raise PullSecretError(msg) from None
 

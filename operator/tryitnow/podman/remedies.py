@@ -1,4 +1,4 @@
-"""From CRIU's message to what a person does about it. Each was met on real applications.
+"""Remedies for CRIU's messages. Each was met on real applications.
 
 docs/checkpoint.md has the same table. Limits of the node have theirs in ``limits``.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Remedy:
-    """What a person does about a message.
+    """The remedy for a message.
 
     Attributes:
         sign: What stands in the message.
@@ -29,7 +29,7 @@ REMEDIES = (
     Remedy(
         "In-flight connection",
         "somebody connected, and the application has not accepted the connection yet: let it "
-        "accept, or stop what connects (a probe, a worker of its own) before the checkpoint. The "
+        "accept, or stop the program that connects (such as a probe) before the checkpoint. The "
         "line skip-in-flight in /etc/criu/crun.conf of the agents' Podman makes CRIU drop such "
         "connections",
     ),
@@ -53,8 +53,8 @@ REMEDIES = (
     ),
     Remedy(
         "Can't dump that handle",
-        "a file is watched (inotify) that lies where CRIU does not look for it: name its directory "
-        "in /etc/criu/crun.conf of the agents' Podman, as irmap-scan-path=/DIRECTORY",
+        "a file is watched (inotify) outside of the directories that CRIU searches: name its "
+        "directory in /etc/criu/crun.conf of the agents' Podman, as irmap-scan-path=/DIRECTORY",
     ),
     Remedy(
         "Can't get rlimit",
@@ -73,7 +73,7 @@ REMEDIES = (
     ),
     Remedy(
         "infect",
-        "a mapping cannot be taken over, as PHP's JIT buffer is: set opcache.jit_buffer_size=0",
+        "CRIU cannot restore a mapping, such as PHP's JIT buffer: set opcache.jit_buffer_size=0",
     ),
     Remedy(
         "MADV_GUARD_INSTALL",

@@ -1,4 +1,4 @@
-"""Podman's service itself: what it says of itself, and what only its command can do.
+"""Podman's service: its facts about itself, and the actions that only its command offers.
 
 ``podman network reload`` is not in the REST API, so the command is run where the service runs: in
 its namespaces, with its environment and its options.
@@ -33,7 +33,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class ServiceInfo:
-    """What Podman's service says of itself.
+    """The facts of Podman's service about itself.
 
     Attributes:
         version: Its version.
@@ -61,10 +61,10 @@ class Service(Calls):
         """Ask the service about itself. Slow: it takes the lock of each container."""
 
         def call(api: Any) -> ServiceInfo:  # noqa: ANN401
-            said = ask(api, "/info")
-            host, store = said["host"], said["store"]
+            text = ask(api, "/info")
+            host, store = text["host"], text["store"]
             return ServiceInfo(
-                version=said["version"]["Version"],
+                version=text["version"]["Version"],
                 graph_root=Path(store["graphRoot"]),
                 run_root=Path(store["runRoot"]),
                 selinux=bool(host["security"]["selinuxEnabled"]),
@@ -126,7 +126,7 @@ def _listener(path: str) -> int:
         raise PodmanUnreachableError(msg) from error
     if not pid:
         msg = (
-            f"the process that listens at {path} is not seen from here: the agent's Pod needs "
+            f"the process that listens at {path} is not visible from here: the agent's Pod needs "
             "hostPID"
         )
         raise PodmanError(msg)
@@ -145,7 +145,7 @@ def read_process(pid: int, proc: Path = _PROC) -> ServiceProcess:
         pairs = (entry.partition("=") for entry in _strings(proc / str(pid) / "environ"))
         env = {name: value for name, _, value in pairs}
     except OSError as error:
-        msg = f"Podman's service (process {pid}) cannot be looked into: {error}"
+        msg = f"Podman's service (process {pid}) cannot be examined: {error}"
         raise PodmanError(msg) from error
     env.setdefault("PATH", SYSTEM_PATH)
     for end in range(1, len(words) - 1):

@@ -18,7 +18,7 @@ from podman.api.uds import UDSConnection, UDSConnectionPool, UDSSocket
 
 
 class Session:
-    """What one call talks through. Nothing is asked before the call asks it.
+    """The connection of one call. No request is sent before the call sends one.
 
     Attributes:
         api: podman-py's client, for one thread.

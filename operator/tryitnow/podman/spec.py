@@ -1,4 +1,4 @@
-"""What a container is made of, and libpod's SpecGenerator for it."""
+"""The properties of a new container, and libpod's SpecGenerator for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MemoryMount:
 
 @dataclass(frozen=True)
 class NewContainer:
-    """What to make a container of.
+    """The properties of a new container.
 
     Attributes:
         container: Its definition.
@@ -77,10 +77,10 @@ def container_spec(name: str, new: NewContainer) -> dict[str, Any]:
         "name": name,
         "image": new.image,
         "env": dict(new.env),
-        # The image's VOLUMEs stay part of the root file system: so they are frozen with it, and
-        # every copy has its own. As named volumes a second import would find them in its way.
+        # The image's VOLUMEs stay part of the root file system: a checkpoint contains them, and
+        # every container has its own.
         "image_volume_mode": "ignore",
-        # The node's proxy settings would be frozen into the archive.
+        # A checkpoint would contain the node's proxy settings.
         "httpproxy": False,
         "oom_score_adj": OOM_SCORE_ADJ,
         # CRI-O restores no archive without this one (server/container_restore.go).

@@ -1,4 +1,4 @@
-"""What Podman says about containers, in our words."""
+"""Podman's facts about containers, in our words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PortMapping:
 
 @dataclass(frozen=True)
 class ContainerState:
-    """What Podman says about a container."""
+    """Podman's facts about a container."""
 
     name: str
     id: str
@@ -99,15 +99,15 @@ def from_list(item: dict[str, Any]) -> ContainerState:
     )
 
 
-def _moment(said: str | None) -> datetime | None:
-    if not said or said.startswith("0001-"):  # Go's zero time
+def _moment(message: str | None) -> datetime | None:
+    if not message or message.startswith("0001-"):  # Go's zero time
         return None
-    return datetime.fromisoformat(said).astimezone(UTC)
+    return datetime.fromisoformat(message).astimezone(UTC)
 
 
-def _second(said: int | None) -> datetime | None:
+def _second(message: int | None) -> datetime | None:
     # Go's zero time is a negative number of seconds.
-    return datetime.fromtimestamp(said, UTC) if said and said > 0 else None
+    return datetime.fromtimestamp(message, UTC) if message and message > 0 else None
 
 
 def demultiplex(data: bytes) -> str:

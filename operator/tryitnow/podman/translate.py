@@ -1,4 +1,4 @@
-"""From Podman's refusal to the error that says what the caller can do."""
+"""From Podman's refusal to an error that the caller can react to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def text_of(error: APIError) -> str:
 
 
 def translate(error: APIError) -> PodmanError:
-    """Return what Podman's refusal means."""
+    """Return the error for a refusal of Podman."""
     text = text_of(error)
     if _NO_POD in text:
         return NoSuchPodError(text)  # also where a container was to join it, with another status
@@ -46,7 +46,7 @@ def translate(error: APIError) -> PodmanError:
 
 
 def explained(text: str, log: CRIULog) -> PodmanError:
-    """Return what a refusal means, with what CRIU wrote."""
+    """Return the error for a refusal, with CRIU's own lines."""
     if limit := as_node_limit(text, log.lines):
         return limit
     if log or "criu" in text.lower():

@@ -80,7 +80,7 @@ def test_fields_of_a_newer_definition_are_read_over() -> None:
     assert DemoInstance.model_validate(body) == make_demo()
 
 
-def test_what_was_not_stored_is_told_apart_from_defaults() -> None:
+def test_what_was_not_stored_is_reported_apart_from_defaults() -> None:
     body = make_checkpoint().to_api() | {"status": {"phase": "Building"}}
     read = Checkpoint.model_validate(body)
     assert stored(read.status) == {"phase": "Building"}

@@ -19,7 +19,7 @@ def node(taints: Any = (), conditions: Any = (), **spec: Any) -> ClusterNode:
     )
 
 
-def test_a_node_of_which_nothing_is_said_is_open() -> None:
+def test_a_node_of_which_nothing_is_reported_is_open() -> None:
     assert ClusterNode.model_validate({"metadata": {"name": "a"}}).closed_by() == ""
     assert node(conditions=[{"type": "Ready", "status": "True"}]).closed_by() == ""
 

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from tryitnow.background import in_thread, keep_doing, outcomes, to_its_end
+from tryitnow.background import in_thread, run_periodically, uncancelled
 
 Start = Callable[..., asyncio.Task[None]]
 
@@ -40,8 +41,14 @@ async def start() -> AsyncIterator[Start]:
     tasks = []
 
     def make(step: Callable[[], Awaitable[None]], **options: object) -> asyncio.Task[None]:
-        whole = {"pause_seconds": lambda: 0.001, "expected": (OSError,), **options}
-        task: asyncio.Task[None] = asyncio.create_task(keep_doing("count sheep", step, **whole))  # type: ignore[arg-type]
+        whole: dict[str, Any] = {
+            "pause_seconds": lambda: 0.001,
+            "expected": (OSError,),
+            **options,
+        }
+        task: asyncio.Task[None] = asyncio.create_task(
+            run_periodically("count sheep", step, **whole)
+        )
         tasks.append(task)
         return task
 
@@ -54,11 +61,11 @@ async def start() -> AsyncIterator[Start]:
 async def test_an_expected_failure_takes_one_line_and_the_next_round_comes(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    step = Step(OSError("the gate is shut"))
+    step = Step(OSError("the door is shut"))
     start(step)
     await step.reached(3)
     [record] = caplog.records
-    assert record.message == "cannot count sheep: the gate is shut"
+    assert record.message == "cannot count sheep: the door is shut"
     assert record.levelno == logging.WARNING
     assert record.exc_info is None
 
@@ -101,11 +108,11 @@ async def test_cancelling_a_pause_ends_it(start: Start) -> None:
 
 
 async def test_the_first_round_may_wait_for_a_pause(start: Start) -> None:
-    eager, patient = Step(), Step()
+    eager, slow = Step(), Step()
     start(eager, pause_seconds=lambda: 3600)
-    start(patient, pause_seconds=lambda: 3600, at_once=False)
+    start(slow, pause_seconds=lambda: 3600, at_once=False)
     await eager.reached(1)
-    assert patient.calls == 0
+    assert slow.calls == 0
 
 
 async def test_each_pause_is_asked_for_anew(start: Start) -> None:
@@ -142,7 +149,7 @@ async def test_a_thread_hands_on_what_comes_of_it() -> None:
         await in_thread(int, "seven")
 
 
-async def test_what_is_done_to_its_end_is_cancelled_afterwards_however_often_it_is_asked() -> None:
+async def test_uncancelled_work_is_cancelled_when_it_is_done_after_any_number_of_requests() -> None:
     go_on = asyncio.Event()
     done = []
 
@@ -152,7 +159,7 @@ async def test_what_is_done_to_its_end_is_cancelled_afterwards_however_often_it_
         await asyncio.sleep(0)
         done.append("second half")
 
-    work = asyncio.create_task(to_its_end(clean_up()))
+    work = asyncio.create_task(uncancelled(clean_up()))
     for _ in range(3):
         await asyncio.sleep(0)
         work.cancel()
@@ -160,35 +167,3 @@ async def test_what_is_done_to_its_end_is_cancelled_afterwards_however_often_it_
     with pytest.raises(asyncio.CancelledError):
         await work
     assert done == ["first half", "second half"]
-
-
-async def test_outcomes_are_waited_for_when_they_are_no_longer_wanted() -> None:
-    cleaned = []
-
-    async def one(number: int) -> int:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(0.01)
-            cleaned.append(number)
-        return number
-
-    work = asyncio.create_task(outcomes(one(number) for number in range(3)))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    work.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await work
-    assert sorted(cleaned) == [0, 1, 2]
-
-
-async def test_outcomes_are_told_beside_failures() -> None:
-    async def one(number: int) -> int:
-        if number:
-            msg = "no"
-            raise ValueError(msg)
-        return number
-
-    first, second = await outcomes(one(number) for number in range(2))
-    assert first == 0
-    assert isinstance(second, ValueError)

@@ -252,7 +252,7 @@ def test_crds_are_kept_or_left_out() -> None:
     assert of_kind("CustomResourceDefinition", *LITTLE) == {}
 
 
-def test_prometheus_is_told_what_our_alerts_need() -> None:
+def test_prometheus_is_reported_what_our_alerts_need() -> None:
     monitors = of_kind("PodMonitor", *EVERYTHING)
     assert set(monitors) == {"tryitnow-controller", "tryitnow-agent"}
     for monitor in monitors.values():

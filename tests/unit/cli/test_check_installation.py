@@ -18,10 +18,10 @@ LEASE = Lease(
 
 def test_a_leader_and_a_node_are_enough(capsys: pytest.CaptureFixture[str]) -> None:
     assert assess(LEASE, [make_agent("node-a"), make_silent_agent("node-b")], NOW) == []
-    said = capsys.readouterr().out.splitlines()
-    assert "controller: controller-1 leads" in said
-    assert "node node-a: freezes and thaws" in said
-    assert "node node-b: runs no demos" in said
+    text = capsys.readouterr().out.splitlines()
+    assert "controller: controller-1 leads" in text
+    assert "node node-a: checkpoints and restores" in text
+    assert "node node-b: runs no demos" in text
 
 
 @pytest.mark.parametrize(
@@ -29,19 +29,19 @@ def test_a_leader_and_a_node_are_enough(capsys: pytest.CaptureFixture[str]) -> N
     [None, replace(LEASE, holder=""), replace(LEASE, renewed=NOW - timedelta(seconds=31))],
     ids=["never", "given back", "run out"],
 )
-def test_without_a_leader_it_says_where_to_look(lease: Lease | None) -> None:
+def test_without_a_leader_it_says_where_to_check(lease: Lease | None) -> None:
     (problem,) = assess(lease, [make_agent()], NOW)
     assert "no controller leads" in problem
     assert "kubectl logs" in problem
 
 
-def test_without_a_node_it_says_where_to_look() -> None:
+def test_without_a_node_it_says_where_to_check() -> None:
     (problem,) = assess(LEASE, [make_silent_agent()], NOW)
     assert "no node can run demos" in problem
 
 
 def test_a_node_that_only_starts_cold_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert assess(LEASE, [make_agent(criu=False)], NOW) == []
-    said = capsys.readouterr().out
-    assert "starts every demo cold" in said
-    assert "CRIUAvailable: no criu" in said
+    text = capsys.readouterr().out
+    assert "starts every demo cold" in text
+    assert "CRIUAvailable: no criu" in text

@@ -13,16 +13,16 @@ from tryitnow.cli.main import main
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
-def test_a_setting_that_cannot_be_used_is_said_in_one_line(
+def test_a_setting_that_cannot_be_used_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PODMAN_SOCKET", "ftp://example.com")
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    [line] = said.err.splitlines()
+    text = capsys.readouterr()
+    assert text.out == ""
+    [line] = text.err.splitlines()
     assert line.startswith("tryitnow: PODMAN_SOCKET='ftp://example.com' is no URL of a Unix socket")
 
 
@@ -30,8 +30,8 @@ def test_it_shows_which_commands_there_are(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    said = capsys.readouterr().out
-    assert all(command in said for command in ("controller", "agent", "doctor"))
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("controller", "agent", "doctor"))
 
 
 def test_the_programs_do_without_what_reads_command_lines() -> None:

@@ -65,7 +65,7 @@ def test_a_demo_that_runs_nowhere_has_no_container(
     assert became == []
 
 
-def test_without_the_agents_pod_the_way_on_the_node_is_told(
+def test_without_the_agents_pod_the_way_on_the_node_is_reported(
     run: Run, kubernetes: FakeKubernetes, became: list[list[str]]
 ) -> None:
     kubernetes.put(make_demo("annas", node="node-a"))

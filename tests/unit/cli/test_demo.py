@@ -19,7 +19,7 @@ from tryitnow.kubernetes.errors import ForbiddenError, KubernetesError, RefusedE
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["--parameter", "title"], "'title' is not of the form NAME=VALUE"),
         (["--parameter", "a=1", "--parameter", "a=2"], "'a' is given twice"),
@@ -27,12 +27,12 @@ from tryitnow.kubernetes.errors import ForbiddenError, KubernetesError, RefusedE
         (["--start", "Sometimes"], "is not one of"),
     ],
 )
-def test_wrong_usage_is_told_and_nothing_is_created(
-    run: Run, kubernetes: FakeKubernetes, words: list[str], told: str
+def test_wrong_usage_is_reported_and_nothing_is_created(
+    run: Run, kubernetes: FakeKubernetes, words: list[str], reported: str
 ) -> None:
     done = run("demo", "shop", *words)
     assert done.exit_code == 2
-    assert told in done.output
+    assert reported in done.output
     assert kubernetes.writes == []
 
 
@@ -46,9 +46,9 @@ def test_the_url_alone_goes_to_standard_output(run: Run, reached: FakeKubernetes
 
 def test_programs_get_the_whole_object(run: Run, reached: FakeKubernetes) -> None:
     answer(reached, READY)
-    told = json.loads(run("demo", "shop", "--name", "annas", "-o", "json").stdout)
-    assert told["apiVersion"] == "tryitnow.dev/v1alpha1"
-    assert (told["metadata"]["name"], told["status"]["nodeName"]) == ("annas", "node-a")
+    reported = json.loads(run("demo", "shop", "--name", "annas", "-o", "json").stdout)
+    assert reported["apiVersion"] == "tryitnow.dev/v1alpha1"
+    assert (reported["metadata"]["name"], reported["status"]["nodeName"]) == ("annas", "node-a")
 
 
 def test_one_that_ends_with_us_ends_though_nobody_reads_its_url(
@@ -65,7 +65,7 @@ def test_one_that_ends_with_us_ends_though_nobody_reads_its_url(
     assert not reached.has(make_demo("annas", namespace="shops"))
 
 
-def test_one_that_is_told_to_end_while_it_starts_leaves_nothing(
+def test_one_that_is_reported_to_end_while_it_starts_leaves_nothing(
     run: Run, reached: FakeKubernetes
 ) -> None:
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
@@ -75,16 +75,16 @@ def test_one_that_is_told_to_end_while_it_starts_leaves_nothing(
     assert not reached.has(make_demo("annas", namespace="shops"))
 
 
-def test_why_it_was_started_cold_is_said(run: Run, reached: FakeKubernetes) -> None:
+def test_why_it_was_started_cold_is_reported(run: Run, reached: FakeKubernetes) -> None:
     cold = {
         "startedBy": "ColdStart",
         "fallbackReason": "NotReadyHere",
         "fallbackMessage": "none lies",
     }
     answer(reached, {**READY, **cold})
-    told = run("demo", "shop", "--name", "annas").stderr
-    assert "started cold because NotReadyHere: none lies" in told
-    assert "tryitnow explain-slow annas -n shops" in told
+    reported = run("demo", "shop", "--name", "annas").stderr
+    assert "started cold because NotReadyHere: none lies" in reported
+    assert "tryitnow explain-slow annas -n shops" in reported
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Before an uninstallation no demo and no copy is left, whatever became of its node."""
+"""Before an uninstallation no demo and no NodeCheckpoint is left, whatever became of its node."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_agents_let_go_and_checkpoints_stay() -> None:
         checkpoint, held(make_node_checkpoint()), held(make_demo("bound")), make_demo("pending")
     )
 
-    async def play() -> tuple[list[AnyObject], float]:
+    async def run() -> tuple[list[AnyObject], float]:
         def agent(resource: Resource) -> None:
             if resource.is_deleting and resource.has_finalizer:
                 loop = asyncio.get_running_loop()
@@ -54,19 +54,19 @@ def test_agents_let_go_and_checkpoints_stay() -> None:
         kubernetes.on_write = agent
         return await timed(kubernetes)
 
-    remaining, took = in_virtual_time(play())
+    remaining, took = in_virtual_time(run())
     assert remaining == []
     assert 5 <= took < 10
     assert kubernetes.has(checkpoint)
 
 
 def test_what_a_lost_node_holds_is_let_go_after_the_timeout() -> None:
-    copy, demo = held(make_node_checkpoint()), held(make_demo("lost"))
-    kubernetes = FakeKubernetes(copy, demo)
+    node_checkpoint, demo = held(make_node_checkpoint()), held(make_demo("lost"))
+    kubernetes = FakeKubernetes(node_checkpoint, demo)
     remaining, took = in_virtual_time(timed(kubernetes))
     assert remaining == []
     assert TIMEOUT.total_seconds() < took < TIMEOUT.total_seconds() + 5
-    assert not kubernetes.has(copy)
+    assert not kubernetes.has(node_checkpoint)
     assert not kubernetes.has(demo)
 
 

@@ -1,4 +1,4 @@
-"""``tryitnow explain-slow``: the step, the cause, the mend."""
+"""``tryitnow explain-slow``: the step, the cause, the fix."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def only(facts: Facts) -> Cause:
 
 
 @pytest.mark.parametrize(
-    ("slow", "name", "mend"),
+    ("slow", "name", "fix"),
     [
         (demo(queue=3, restore=0.3, total=3.4), "queue", "spec.pool.warm"),
-        (demo(prepare=3, restore=0.3, total=3.4), "image pull", "prunes images"),
+        (demo(prepare=3, restore=0.3, total=3.4), "image pull", "prune images"),
         (demo(restore=3, criu=2.9, total=3.4), "disk", "faster disk"),
         (demo(restore=3, criu=0.2, total=3.4), "Podman", "disk and load"),
         (demo(probe=3, restore=0.3, total=3.4), "probe", "spec.warmUp.paths"),
@@ -82,13 +82,13 @@ def only(facts: Facts) -> Cause:
         (demo(claim=3, restore=0.3, total=3.4), "memory", "spec.pool.pause"),
     ],
 )
-def test_the_step_that_took_longest_has_a_cause_and_a_mend(
-    slow: DemoInstance, name: str, mend: str
+def test_the_step_that_took_longest_has_a_cause_and_a_fix(
+    slow: DemoInstance, name: str, fix: str
 ) -> None:
     cause = only(Facts(slow, {}))
     assert cause.name == name
     assert "3.00 s" in cause.evidence
-    assert mend in cause.mend
+    assert fix in cause.fix
 
 
 def test_a_large_archive_is_the_cause_where_criu_reads_it() -> None:
@@ -98,16 +98,16 @@ def test_a_large_archive_is_the_cause_where_criu_reads_it() -> None:
 
 
 @pytest.mark.parametrize("reason", list(FallbackReason))
-def test_every_reason_of_a_cold_start_has_a_mend(reason: FallbackReason) -> None:
+def test_every_reason_of_a_cold_start_has_a_fix(reason: FallbackReason) -> None:
     slow = demo(
         started_by=StartedBy.COLD_START, fallback=reason, message="look", cold_start=1, total=1
     )
     first = causes(Facts(slow, {}))[0]
     assert f"{reason}: look" in first.evidence
-    assert first.mend
+    assert first.fix
 
 
-def test_a_node_that_cannot_thaw_brings_its_doctors_remedy() -> None:
+def test_a_node_that_cannot_restore_brings_its_doctors_remedy() -> None:
     slow = demo(
         started_by=StartedBy.COLD_START,
         fallback=FallbackReason.CRIU_NOT_AVAILABLE,
@@ -119,7 +119,7 @@ def test_a_node_that_cannot_thaw_brings_its_doctors_remedy() -> None:
     agent = agent.model_copy(
         update={"status": agent.status.model_copy(update={"checks": (check,)})}
     )
-    assert causes(Facts(slow, {}, agent=agent))[0].mend == "CRIU: apt-get install criu"
+    assert causes(Facts(slow, {}, agent=agent))[0].fix == "CRIU: apt-get install criu"
 
 
 def test_a_cold_start_that_was_asked_for_is_no_failure() -> None:
@@ -159,9 +159,9 @@ def test_steps_are_compared_with_demos_that_were_started_alike(
     for number in range(10):
         kubernetes.put(demo(f"other-{number}", restore=1 + number / 10, total=2))
     kubernetes.put(demo("cold", started_by=StartedBy.COLD_START, cold_start=9, total=9))
-    told = json.loads(run("explain-slow", "annas", "-o", "json").output)
+    reported = json.loads(run("explain-slow", "annas", "-o", "json").output)
     restore, total = (
-        next(step for step in told["steps"] if step["name"] == name)
+        next(step for step in reported["steps"] if step["name"] == name)
         for name in ("restore", "total")
     )
     assert restore == {
@@ -173,7 +173,7 @@ def test_steps_are_compared_with_demos_that_were_started_alike(
         "compared": 10,
     }
     assert (total["compared"], total["p95Seconds"]) == (11, 9.0)
-    assert [cause["name"] for cause in told["causes"]] == ["disk"]
+    assert [cause["name"] for cause in reported["causes"]] == ["disk"]
 
 
 def test_one_that_never_became_ready_points_to_its_story(
@@ -233,7 +233,7 @@ async def test_a_prometheus_knows_the_last_day(prometheus_url: str) -> None:
     assert found["restore"].quantile(0.5) == pytest.approx(0.1)
 
 
-async def test_what_is_no_prometheus_is_said(prometheus_url: str) -> None:
+async def test_what_is_no_prometheus_is_reported(prometheus_url: str) -> None:
     with pytest.raises(Exception, match="does not answer as a Prometheus"):
         await prometheus.distributions(f"{prometheus_url}/wrong", demo(restore=1, total=1))
 

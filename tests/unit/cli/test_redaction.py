@@ -45,12 +45,12 @@ def planted() -> Checkpoint:
     body["metadata"]["annotations"] = {
         "kubectl.kubernetes.io/last-applied-configuration": json.dumps(body) + "\n"
     }
-    said = make_condition("Ready", holds=False, message=f"it printed:\nlogin with {SECRET}\nbye")
-    body["status"]["conditions"] = [said.to_api()]
+    printed = make_condition("Ready", holds=False, message=f"it printed:\nlogin with {SECRET}\nbye")
+    body["status"]["conditions"] = [printed.to_api()]
     return Checkpoint.model_validate(body)
 
 
-def asked() -> DemoInstance:
+def demo_with_secrets() -> DemoInstance:
     body = make_demo("annas").to_api()
     body["spec"]["parameters"] = {"title": SECRET, "name": f"{SECRET}\nsecond line of it"}
     return DemoInstance.model_validate(body)
@@ -60,7 +60,7 @@ def asked() -> DemoInstance:
 def cluster(kubernetes: FakeKubernetes) -> FakeKubernetes:
     kubernetes.put(planted())
     kubernetes.put(make_revision(definition=planted().spec.definition()))
-    kubernetes.put(asked())
+    kubernetes.put(demo_with_secrets())
     note = f"the hook said: {SECRET}, second line of it"
     kubernetes.recorded = [
         EventRecord(NOW, True, "HookFailed", note, "DemoInstance/annas"),

@@ -63,7 +63,7 @@ def test_one_screen_has_checkpoints_nodes_slow_starts_and_what_waits(
     assert "quick" not in output
 
 
-def test_what_counts_as_slow_can_be_said(run: Run, kubernetes: FakeKubernetes) -> None:
+def test_what_counts_as_slow_can_be_set(run: Run, kubernetes: FakeKubernetes) -> None:
     kubernetes.put(ready("quick", 0.4))
     assert "took longer than 2.00 s" in run("status").output
     assert row(run("status", "--slow", "100ms").output, "quick")
@@ -79,7 +79,7 @@ def test_only_the_namespace_is_shown_unless_all_are_asked_for(
     assert "elsewhere" in run("status", "-n", "shops").output
 
 
-def test_what_may_not_be_seen_is_said(
+def test_what_may_not_be_seen_is_reported(
     run: Run, kubernetes: FakeKubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list_all = kubernetes.list_all
@@ -147,9 +147,9 @@ def test_a_kind_has_the_names_that_kubectl_takes(
     run: Run, kubernetes: FakeKubernetes, name: str
 ) -> None:
     kubernetes.put(ready("annas", 0.4))
-    told = json.loads(run("status", name, "-o", "json").output)
-    assert told["object"]["metadata"]["name"] == "annas"
-    assert told["nextStep"]
+    reported = json.loads(run("status", name, "-o", "json").output)
+    assert reported["object"]["metadata"]["name"] == "annas"
+    assert reported["nextStep"]
 
 
 def test_a_bare_name_is_the_first_that_has_it(run: Run, kubernetes: FakeKubernetes) -> None:

@@ -84,7 +84,7 @@ async def test_it_is_gone_after_a_block_that_failed(reached: FakeKubernetes) -> 
         (failing("Stalled", "ImagePullFailed"), DemoFailedError),
     ],
 )
-async def test_one_that_never_will_be_ready_is_told_and_deleted(
+async def test_one_that_never_will_be_ready_is_reported_and_deleted(
     reached: FakeKubernetes, status: dict[str, Any], expected: type[DemoError]
 ) -> None:
     answer(reached, status)
@@ -96,14 +96,14 @@ async def test_one_that_never_will_be_ready_is_told_and_deleted(
 
 async def test_a_late_one_says_what_it_waits_for(reached: FakeKubernetes) -> None:
     answer(reached, failing("Ready", "NoRoom"))
-    with pytest.raises(DemoTimeoutError, match="NoRoom: look here") as told:
+    with pytest.raises(DemoTimeoutError, match="NoRoom: look here") as reported:
         async with demo("shop", timeout="500ms"):
             pass
-    assert told.value.reason == "NoRoom"
+    assert reported.value.reason == "NoRoom"
     assert (await reached.list_all(DemoInstance)).items == []
 
 
-async def test_a_late_one_can_be_left_for_a_look(reached: FakeKubernetes) -> None:
+async def test_a_late_one_can_be_left_for_inspection(reached: FakeKubernetes) -> None:
     answer(reached, failing("Ready", "NoRoom"))
     async with AsyncClient() as client:
         with pytest.raises(DemoTimeoutError):
@@ -182,16 +182,16 @@ async def test_without_asyncio_it_is_deleted_though_a_loop_has_begun_to_run(
 @pytest.mark.parametrize(
     ("ttl", "expected"), [(timedelta(seconds=1), DemoExpiredError), (None, DemoGoneError)]
 )
-async def test_one_that_is_deleted_meanwhile_is_told(
+async def test_one_that_is_deleted_meanwhile_is_reported(
     kubernetes: FakeKubernetes, ttl: timedelta | None, expected: type[DemoError]
 ) -> None:
     instance = kubernetes.put(make_demo("annas", ttl=ttl))
     waiting = asyncio.create_task(wait_ready(kubernetes, instance, timedelta(seconds=5)))
     await kubernetes.watched.wait()
     await kubernetes.delete(instance)
-    with pytest.raises(DemoGoneError) as told:
+    with pytest.raises(DemoGoneError) as reported:
         await waiting
-    assert type(told.value) is expected
+    assert type(reported.value) is expected
 
 
 async def test_one_of_the_same_name_is_another(kubernetes: FakeKubernetes) -> None:
@@ -222,11 +222,11 @@ async def test_a_refusal_is_what_the_caller_can_do_about_it(
     expected: type[DemoError],
 ) -> None:
     monkeypatch.setattr(reached, "create", refuse(error))
-    with pytest.raises(DemoError) as told:
+    with pytest.raises(DemoError) as reported:
         async with demo("shop"):
             pass
-    assert type(told.value) is expected
-    assert str(error) in str(told.value)
+    assert type(reported.value) is expected
+    assert str(error) in str(reported.value)
 
 
 async def test_a_watch_that_is_too_old_begins_anew(
@@ -266,7 +266,7 @@ async def test_an_api_server_that_comes_back_is_waited_for(
     assert not failures
 
 
-async def test_an_api_server_that_stays_away_is_told(reached: FakeKubernetes) -> None:
+async def test_an_api_server_that_stays_away_is_reported(reached: FakeKubernetes) -> None:
     def switch_off(_: Resource) -> None:
         reached.is_down = True
 

@@ -81,7 +81,7 @@ def test_one_that_was_silent_before_the_controller_came_gets_a_chance_to_report(
 
 
 def test_one_whose_report_cannot_be_read_lives(store: AgentStore, clock: Clock) -> None:
-    """After a roll-back, say: its node is alive, and its demos and copies are not let go."""
+    """Such as after a roll-back: its node is alive, and the finalizers on it stay."""
     for number in range(10):
         body = make_agent(seen=NOW + number * 10 * SECOND).to_api()
         body["metadata"]["resourceVersion"] = str(number + 1)
@@ -100,11 +100,11 @@ def test_one_that_never_reported_is_lost(store: AgentStore) -> None:
 
 
 def test_what_it_told_is_kept_as_long_as_it_is_there(store: AgentStore) -> None:
-    told = NOW + timedelta(hours=1)
-    agent = store.update(make_agent(seen=told))
-    assert store.heartbeat_time(KEY) == told
+    reported = NOW + timedelta(hours=1)
+    agent = store.update(make_agent(seen=reported))
+    assert store.heartbeat_time(KEY) == reported
     store.forget(KEY, "another")
-    assert store.heartbeat_time(KEY) == told
+    assert store.heartbeat_time(KEY) == reported
     store.replace(Listing[NodeAgent]([], 1000))
     assert store.heartbeat_time(KEY) is None
     store.update(agent)

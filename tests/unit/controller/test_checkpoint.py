@@ -107,7 +107,7 @@ def test_once_not_ready_it_does_not_become_unknown_again() -> None:
     assert condition(status_from(before, building()), "Ready").status is FALSE
 
 
-def test_with_all_copies_it_is_ready_since_now() -> None:
+def test_with_all_node_checkpoints_it_is_ready_since_now() -> None:
     status = status_from(make_checkpoint(), serving())
     ready = condition(status, "Ready")
     assert ready.status is TRUE
@@ -120,18 +120,18 @@ def test_it_stays_ready_since_the_same_moment() -> None:
     assert status_from(before, serving()).ready_since == NOW
 
 
-def test_the_first_copies_are_waited_for() -> None:
-    status = status_from(make_checkpoint(), serving(ready=1, is_copying=True))
+def test_the_first_node_checkpoints_are_waited_for() -> None:
+    status = status_from(make_checkpoint(), serving(ready=1, is_fetching=True))
     assert condition(status, "Ready").status is FALSE
 
 
-def test_later_copies_are_not_waited_for() -> None:
+def test_later_node_checkpoints_are_not_waited_for() -> None:
     before = was(make_condition("Ready"))
-    status = status_from(before, serving(ready=1, is_copying=True))
+    status = status_from(before, serving(ready=1, is_fetching=True))
     assert condition(status, "Ready").status is TRUE
 
 
-def test_without_a_node_that_can_thaw_it_is_not_ready() -> None:
+def test_without_a_node_that_can_restore_it_is_not_ready() -> None:
     before = was(make_condition("Ready"))
     status = status_from(before, serving(ready=0))
     ready = condition(status, "Ready")
@@ -170,7 +170,7 @@ def test_what_goes_on_is_not_stalled_any_more() -> None:
 
 
 def test_nothing_new_writes_nothing_new() -> None:
-    for result in (building(), serving(), serving(is_copying=True), stalled()):
+    for result in (building(), serving(), serving(is_fetching=True), stalled()):
         once = status_from(make_checkpoint(), result)
         assert status_from(make_checkpoint(status=once), result) == once
 
@@ -184,22 +184,24 @@ def test_what_was_not_built_is_neither_verified_nor_distributed() -> None:
     assert condition(status, "Verified").status is FALSE
     distributed = condition(status, "Distributed")
     assert distributed.status is FALSE
-    assert distributed.message == "0 of 2 nodes hold a copy"
+    assert distributed.message == "0 of 2 nodes have a Ready NodeCheckpoint"
 
 
-def test_missing_copies_are_named() -> None:
+def test_missing_node_checkpoints_are_named() -> None:
     status = status_from(make_checkpoint(), serving(ready=1, desired=3, missing=("b", "c")))
     assert condition(status, "Verified").status is TRUE
     distributed = condition(status, "Distributed")
     assert distributed.status is FALSE
-    assert distributed.message == "1 of 3 nodes hold a copy; missing: b, c"
+    assert distributed.message == "1 of 3 nodes have a Ready NodeCheckpoint; missing: b, c"
     assert status.nodes == "1/3"
 
 
-def test_a_copy_on_a_node_that_cannot_thaw_is_a_copy_all_the_same() -> None:
+def test_a_node_checkpoint_on_a_node_that_cannot_restore_is_a_node_checkpoint_all_the_same() -> (
+    None
+):
     distributed = condition(status_from(make_checkpoint(), serving(ready=1)), "Distributed")
     assert distributed.status is TRUE
-    assert distributed.message == "2 of 2 nodes hold a copy"
+    assert distributed.message == "2 of 2 nodes have a Ready NodeCheckpoint"
 
 
 def test_how_long_the_build_took_outlives_the_next_build() -> None:
@@ -215,7 +217,9 @@ def test_how_long_the_build_took_outlives_the_next_build() -> None:
 class World:
     """A cluster of three nodes with a Checkpoint in it."""
 
-    def __init__(self, *copies: NodeCheckpoint, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(
+        self, *node_checkpoints: NodeCheckpoint, checkpoint: Checkpoint | None = None
+    ) -> None:
         self.kubernetes = FakeKubernetes()
         self.clock = Clock()
         backoff = Backoff(PAUSES, clock=self.clock)
@@ -224,14 +228,14 @@ class World:
             add_node(self.cluster, self.kubernetes.put(make_agent(name, seen=now())))
         self.checkpoint = self.kubernetes.put(checkpoint or make_checkpoint())
         self.cluster.checkpoints.update(self.checkpoint)
-        for copy in copies:
-            self.cluster.copies.update(self.kubernetes.put(copy))
+        for node_checkpoint in node_checkpoints:
+            self.cluster.node_checkpoints.update(self.kubernetes.put(node_checkpoint))
 
     async def reconcile(self) -> CheckpointStatus:
         await reconcile_checkpoint(self.kubernetes, self.cluster, self.checkpoint.key)
         return self.kubernetes.find(self.checkpoint).status
 
-    async def copies(self) -> list[NodeCheckpoint]:
+    async def node_checkpoints(self) -> list[NodeCheckpoint]:
         return (await self.kubernetes.list_all(NodeCheckpoint)).items
 
 
@@ -239,8 +243,8 @@ async def test_a_build_is_ordered_and_said() -> None:
     world = World()
     status = await world.reconcile()
     assert status.phase is CheckpointPhase.BUILDING
-    [copy] = await world.copies()
-    assert copy.spec.fetch is None
+    [node_checkpoint] = await world.node_checkpoints()
+    assert node_checkpoint.spec.fetch is None
     assert world.kubernetes.reasons() == ["Building"]
 
 
@@ -251,23 +255,23 @@ async def test_looking_again_orders_and_says_nothing_twice() -> None:
     writes = len(world.kubernetes.writes)
     await world.reconcile()
     assert len(world.kubernetes.writes) == writes
-    assert len(await world.copies()) == 1
+    assert len(await world.node_checkpoints()) == 1
     assert world.kubernetes.reasons() == ["Building"]
 
 
 async def test_a_namesake_on_its_way_out_is_waited_for() -> None:
     world = World()
     await world.reconcile()
-    [copy] = await world.copies()
-    world.cluster.copies.forget(copy.key)
+    [node_checkpoint] = await world.node_checkpoints()
+    world.cluster.node_checkpoints.forget(node_checkpoint.key)
     await world.reconcile()  # what it would create is there, but not known yet
-    assert len(await world.copies()) == 1
+    assert len(await world.node_checkpoints()) == 1
 
 
-async def test_copies_are_ordered_from_the_builder() -> None:
+async def test_node_checkpoints_are_ordered_from_the_builder() -> None:
     world = World(make_node_checkpoint("node-a", archive=make_archive()))
     await world.reconcile()
-    ordered = {c.spec.node_name: c.spec.fetch for c in await world.copies()}
+    ordered = {c.spec.node_name: c.spec.fetch for c in await world.node_checkpoints()}
     assert ordered.keys() == {"node-a", "node-b", "node-c"}
     for node in ("node-b", "node-c"):
         order = ordered[node]
@@ -275,7 +279,7 @@ async def test_copies_are_ordered_from_the_builder() -> None:
         assert [source.node_name for source in order.sources] == ["node-a"]
 
 
-async def test_a_changed_order_is_written_to_the_copy_that_has_it() -> None:
+async def test_a_changed_order_is_written_to_the_node_checkpoint_that_has_it() -> None:
     stale = make_node_checkpoint(
         "node-b",
         phase=NodeCheckpointPhase.FETCHING,
@@ -294,14 +298,14 @@ async def test_a_failed_build_is_written_down_before_it_is_cleared_away() -> Non
     )
     world = World(failed)
     # What the status says when the failed build is deleted is what a crash would leave behind.
-    said: list[int] = []
+    text: list[int] = []
     world.kubernetes.on_write = lambda written: (
-        said.append(world.kubernetes.find(world.checkpoint).status.build_attempts)
+        text.append(world.kubernetes.find(world.checkpoint).status.build_attempts)
         if written.key == failed.key
         else None
     )
     status = await world.reconcile()
-    assert said == [1]
+    assert text == [1]
     assert status.last_failure is not None
     assert status.last_failure.node_checkpoint_uid == failed.metadata.uid
     assert world.kubernetes.find(failed).is_deleting

@@ -67,12 +67,12 @@ class World:
             assert node is not None
             self.kubernetes.put(node)
 
-    async def look(self, times: int = 2) -> CheckpointStatus:
+    async def reconcile_once(self, times: int = 2) -> CheckpointStatus:
         """Have the controller look at what is there; twice, since writes come back as events."""
-        await self.look_without_checkpoint(times)
+        await self.reconcile_without_checkpoint(times)
         return self.kubernetes.find(make_checkpoint()).status
 
-    async def look_without_checkpoint(self, times: int = 2) -> None:
+    async def reconcile_without_checkpoint(self, times: int = 2) -> None:
         for _ in range(times):
             await resync(self.kubernetes, self.cluster, RecordingQueue(), RecordingQueue())
             await reconcile_checkpoint(self.kubernetes, self.cluster, SHOP)
@@ -81,7 +81,7 @@ class World:
         found = (await self.kubernetes.list_all(CheckpointRevision)).items
         return sorted(found, key=lambda revision: revision.spec.number)
 
-    async def copies(self) -> list[NodeCheckpoint]:
+    async def node_checkpoints(self) -> list[NodeCheckpoint]:
         return (await self.kubernetes.list_all(NodeCheckpoint)).items
 
     def change(self, checkpoint: Checkpoint) -> None:
@@ -89,15 +89,19 @@ class World:
         status = self.kubernetes.find(checkpoint).status
         self.kubernetes.put(checkpoint.model_copy(update={"status": status}))
 
-    async def release_copies(self) -> None:
+    async def release_node_checkpoints(self) -> None:
         """Have the agents remove what is being deleted."""
-        for copy in await self.copies():
-            if copy.is_deleting:
-                await self.kubernetes.remove_finalizer(copy)
+        for node_checkpoint in await self.node_checkpoints():
+            if node_checkpoint.is_deleting:
+                await self.kubernetes.remove_finalizer(node_checkpoint)
 
     async def build(self, **status: object) -> NodeCheckpoint:
         """Have the node's agent end the build that is ordered."""
-        [ordered] = [copy for copy in await self.copies() if copy.status.phase is Phase.PENDING]
+        [ordered] = [
+            node_checkpoint
+            for node_checkpoint in await self.node_checkpoints()
+            if node_checkpoint.status.phase is Phase.PENDING
+        ]
         spec = ordered.spec
         built = make_node_checkpoint(spec.node_name, revision=spec.revision, **status)  # type: ignore[arg-type]
         return self.kubernetes.put(built)
@@ -114,7 +118,7 @@ def built_of(revision: CheckpointRevision) -> Condition:
 
 async def test_a_new_checkpoint_has_a_revision_before_anything_is_ordered() -> None:
     world = World(make_checkpoint())
-    await world.look(times=1)
+    await world.reconcile_once(times=1)
     [revision] = await world.revisions()
     assert revision.spec.identity == REVISION
     assert revision.spec.number == 1
@@ -123,14 +127,14 @@ async def test_a_new_checkpoint_has_a_revision_before_anything_is_ordered() -> N
     assert revision.metadata.labels == {CHECKPOINT_LABEL: "shop", REVISION_LABEL: REVISION}
     assert revision.metadata.finalizers == (REVISION_FINALIZER,)
     assert revision.metadata.owner_references == (), "it outlives its Checkpoint"
-    [order] = await world.copies()
+    [order] = await world.node_checkpoints()
     assert order.revision_key == revision.key
     assert world.kubernetes.writes.index(revision.key) < world.kubernetes.writes.index(order.key)
 
 
 async def test_it_is_made_once() -> None:
     world = World(make_checkpoint())
-    await world.look(times=4)
+    await world.reconcile_once(times=4)
     assert len(await world.revisions()) == 1
 
 
@@ -139,16 +143,16 @@ async def test_one_whose_event_has_not_come_yet_is_taken() -> None:
     world.cluster.checkpoints.update(world.kubernetes.find(make_checkpoint()))
     await reconcile_checkpoint(world.kubernetes, world.cluster, SHOP)
     assert [revision.spec.number for revision in await world.revisions()] == [7]
-    assert len(await world.copies()) == 1
+    assert len(await world.node_checkpoints()) == 1
 
 
 async def test_a_change_that_matters_makes_the_next_one() -> None:
     world = World(make_checkpoint())
-    await world.look()
+    await world.reconcile_once()
     world.change(make_checkpoint(generation=2, image=NEXT_IMAGE))
-    await world.look()
-    await world.release_copies()
-    status = await world.look()
+    await world.reconcile_once()
+    await world.release_node_checkpoints()
+    status = await world.reconcile_once()
     assert [revision.spec.number for revision in await world.revisions()] == [2]
     assert status.candidate_revision == NEXT.spec.identity
     assert status.revision_number == 2
@@ -156,20 +160,20 @@ async def test_a_change_that_matters_makes_the_next_one() -> None:
 
 async def test_a_change_that_does_not_matter_makes_none() -> None:
     world = World(make_checkpoint())
-    await world.look()
+    await world.reconcile_once()
     world.change(make_checkpoint(generation=2, copies=1))
-    await world.look()
+    await world.reconcile_once()
     assert [revision.spec.number for revision in await world.revisions()] == [1]
 
 
 async def test_a_number_is_not_used_again() -> None:
     world = World(make_checkpoint())
-    await world.look()
+    await world.reconcile_once()
     for generation, image in enumerate((NEXT_IMAGE, IMAGE), start=2):
         world.change(make_checkpoint(generation=generation, image=image))
-        await world.look()
-        await world.release_copies()
-        await world.look()
+        await world.reconcile_once()
+        await world.release_node_checkpoints()
+        await world.reconcile_once()
     [revision] = await world.revisions()
     assert (revision.spec.identity, revision.spec.number) == (REVISION, 3)
 
@@ -178,7 +182,7 @@ async def test_a_checkpoint_that_was_made_anew_starts_from_one() -> None:
     old = make_revision(uid="of-another-checkpoint", number=5)
     demo = make_demo(node="node-a", revision=old.spec.identity)
     world = World(make_checkpoint(), old, demo)
-    await world.look()
+    await world.reconcile_once()
     numbers = {r.spec.checkpoint_uid: r.spec.number for r in await world.revisions()}
     assert numbers == {"of-another-checkpoint": 5, make_checkpoint().metadata.uid: 1}
 
@@ -186,15 +190,15 @@ async def test_a_checkpoint_that_was_made_anew_starts_from_one() -> None:
 # -- refused --------------------------------------------------------------------------------------
 
 
-async def test_a_revision_that_is_refused_is_said_and_nothing_is_ordered() -> None:
+async def test_a_revision_that_is_refused_is_reported_and_nothing_is_ordered() -> None:
     world = World(make_checkpoint(), make_demo())
     world.kubernetes.refusals["POST", "checkpointrevisions"] = QUOTA
-    status = await world.look(times=4)
+    status = await world.reconcile_once(times=4)
     ready = find_condition(status.conditions, "Ready")
     assert ready is not None
     assert (ready.status, ready.reason) == (FALSE, "CannotCreateCheckpointRevision")
     assert "exceeded quota" in ready.message
-    assert await world.copies() == []
+    assert await world.node_checkpoints() == []
     assert world.kubernetes.reasons() == ["CannotCreateCheckpointRevision"]
     await reconcile_instance(world.kubernetes, world.cluster, make_demo().key)
     waits = find_condition(world.kubernetes.find(make_demo()).status.conditions, "Ready")
@@ -203,29 +207,29 @@ async def test_a_revision_that_is_refused_is_said_and_nothing_is_ordered() -> No
     assert "exceeded quota" in waits.message
     world.kubernetes.refusals.clear()
     world.clock.seconds += 400
-    await world.look()
+    await world.reconcile_once()
     assert len(await world.revisions()) == 1
-    assert len(await world.copies()) == 1
+    assert len(await world.node_checkpoints()) == 1
 
 
 async def test_a_revision_that_somebody_else_made_is_not_run() -> None:
     ours = make_revision()
     spec = ours.spec.model_copy(update={"definition": make_definition(image="evil.example/x:1")})
     world = World(make_checkpoint(), ours.model_copy(update={"spec": spec}))
-    status = await world.look()
+    status = await world.reconcile_once()
     ready = find_condition(status.conditions, "Ready")
     assert ready is not None
     assert ready.reason == "CannotCreateCheckpointRevision"
     assert f"CheckpointRevision {ours.key} does not hold the definition" in ready.message
     assert "Delete it" in ready.message
-    assert await world.copies() == []
+    assert await world.node_checkpoints() == []
 
 
-async def test_one_of_its_name_that_cannot_be_read_is_said_with_its_remedy() -> None:
+async def test_one_of_its_name_that_cannot_be_read_is_reported_with_its_remedy() -> None:
     world = World(make_checkpoint())
     body = {**make_revision().to_api(), "spec": {"of": "a newer version"}}
     world.kubernetes.put_body(CheckpointRevision, body)
-    status = await world.look()
+    status = await world.reconcile_once()
     ready = find_condition(status.conditions, "Ready")
     assert ready is not None
     assert ready.reason == "CannotCreateCheckpointRevision"
@@ -233,12 +237,12 @@ async def test_one_of_its_name_that_cannot_be_read_is_said_with_its_remedy() -> 
     assert "Bring the newer version back, or delete the CheckpointRevision" in ready.message
 
 
-async def test_a_status_that_is_refused_is_said_and_keeps_nobody_waiting() -> None:
+async def test_a_status_that_is_refused_is_reported_and_keeps_nobody_waiting() -> None:
     world = World(make_checkpoint())
     world.kubernetes.refusals["PATCH", "checkpointrevisions/status"] = QUOTA
-    await world.look()
+    await world.reconcile_once()
     assert sorted(world.kubernetes.reasons()) == ["Building", "CannotWriteRevisionStatus"]
-    assert len(await world.copies()) == 1
+    assert len(await world.node_checkpoints()) == 1
 
 
 # -- its status -----------------------------------------------------------------------------------
@@ -246,7 +250,7 @@ async def test_a_status_that_is_refused_is_said_and_keeps_nobody_waiting() -> No
 
 async def test_while_it_is_built_nobody_knows_whether_it_works() -> None:
     world = World(make_checkpoint())
-    await world.look()
+    await world.reconcile_once()
     [revision] = await world.revisions()
     built = built_of(revision)
     assert (built.status, built.reason) == (UNKNOWN, "Building")
@@ -256,29 +260,29 @@ async def test_while_it_is_built_nobody_knows_whether_it_works() -> None:
 
 async def test_once_it_is_built_it_says_by_whom_and_from_which_images() -> None:
     world = World(make_checkpoint())
-    await world.look()
+    await world.reconcile_once()
     took = timedelta(seconds=7)
-    copy = await world.build(images={"shop": PINNED}, build_duration=took)
+    node_checkpoint = await world.build(images={"shop": PINNED}, build_duration=took)
     written: list[str] = []
     world.kubernetes.on_write = lambda resource: written.append(resource.kind_name)
-    status = await world.look()
+    status = await world.reconcile_once()
     assert written.index("CheckpointRevision") < written.index("Checkpoint"), "images before Ready"
     [revision] = await world.revisions()
     assert built_of(revision).status is TRUE
     assert revision.status.images == {"shop": PINNED}
-    assert revision.status.archive == status.archive == copy.status.archive
-    assert revision.status.built_by == copy.spec.node_name
+    assert revision.status.archive == status.archive == node_checkpoint.status.archive
+    assert revision.status.built_by == node_checkpoint.spec.node_name
     assert revision.status.build_duration == took
     writes = len(world.kubernetes.writes)
-    await world.look()
+    await world.reconcile_once()
     assert len(world.kubernetes.writes) == writes, "nothing new writes nothing new"
 
 
-async def test_a_build_that_failed_is_said() -> None:
+async def test_a_build_that_failed_is_reported() -> None:
     world = World(make_checkpoint())
-    await world.look()
+    await world.reconcile_once()
     await world.build(phase=Phase.FAILED, reason="CheckpointFailed", message="CRIU said no")
-    await world.look()
+    await world.reconcile_once()
     [revision] = await world.revisions()
     built = built_of(revision)
     assert (built.status, built.reason) == (FALSE, "CheckpointFailed")
@@ -287,7 +291,7 @@ async def test_a_build_that_failed_is_said() -> None:
 
 @pytest.mark.parametrize("is_builder_there", [True, False])
 async def test_its_images_are_those_of_the_archive_that_serves(is_builder_there: bool) -> None:  # noqa: FBT001
-    """Its copies were lost, and the next build found another digest."""
+    """Its NodeCheckpoints were lost, and the next build found another digest."""
     rebuilt = "registry.example/shop@sha256:rebuilt"
     archive = make_archive(b"of the second build", image=rebuilt)
     fetch = None if is_builder_there else Fetch(archive=archive)
@@ -297,7 +301,7 @@ async def test_its_images_are_those_of_the_archive_that_serves(is_builder_there:
         make_revision(images={"shop": PINNED}, archive=make_archive()),
         make_node_checkpoint("node-a", archive=archive, fetch=fetch, images=images),
     )
-    await world.look()
+    await world.reconcile_once()
     [revision] = await world.revisions()
     assert revision.status.archive == archive
     assert revision.status.images == {"shop": rebuilt}
@@ -310,7 +314,7 @@ async def test_they_are_kept_when_the_builder_is_gone() -> None:
         make_revision(images={"shop": PINNED}, archive=archive),
         make_node_checkpoint("node-b", fetch=Fetch(archive=archive)),
     )
-    await world.look()
+    await world.reconcile_once()
     [revision] = await world.revisions()
     assert revision.status.images == {"shop": PINNED}
 
@@ -321,24 +325,26 @@ async def test_without_its_builder_the_archive_names_the_images() -> None:
     checkpoint = make_checkpoint(template=template)
     identity = checkpoint.spec.definition().identity(checkpoint.metadata.uid)
     archive = make_archive(images={"shop": "a@sha256:1", "mail": "b@sha256:2"})
-    copy = make_node_checkpoint("node-b", revision=identity, fetch=Fetch(archive=archive))
-    world = World(checkpoint, copy)
-    await world.look()
+    node_checkpoint = make_node_checkpoint(
+        "node-b", revision=identity, fetch=Fetch(archive=archive)
+    )
+    world = World(checkpoint, node_checkpoint)
+    await world.reconcile_once()
     [revision] = await world.revisions()
     assert revision.status.images == {"shop": "a@sha256:1", "mail": "b@sha256:2"}
     assert revision.status.built_by == ""
 
 
-async def test_one_whose_copies_are_lost_has_no_archive_and_keeps_its_images() -> None:
+async def test_one_whose_node_checkpoints_are_lost_has_no_archive_and_keeps_its_images() -> None:
     world = World(
         make_checkpoint(serving=REVISION),
         make_revision(images={"shop": PINNED}, archive=make_archive()),
         make_node_checkpoint("node-a", phase=Phase.QUARANTINED),
     )
-    await world.look(times=1)
+    await world.reconcile_once(times=1)
     [revision] = await world.revisions()
     built = built_of(revision)
-    assert (built.status, built.reason) == (FALSE, "CopiesLost")
+    assert (built.status, built.reason) == (FALSE, "ArchiveLost")
     assert revision.status.archive is None
     assert revision.status.images == {"shop": PINNED}
 
@@ -356,7 +362,7 @@ async def test_one_whose_copies_are_lost_has_no_archive_and_keeps_its_images() -
 )
 async def test_a_demo_always_has_a_revision(checkpoint: Checkpoint, expected: str) -> None:
     world = World(checkpoint, make_revision(), make_node_checkpoint("node-a"), make_demo())
-    await world.look()
+    await world.reconcile_once()
     await reconcile_instance(world.kubernetes, world.cluster, make_demo().key)
     bound = world.kubernetes.find(make_demo())
     assert bound.status.revision == expected
@@ -371,6 +377,6 @@ async def test_a_demo_that_comes_before_the_revision_waits_without_an_event() ->
     assert ready is not None
     assert (ready.status, ready.reason) == (UNKNOWN, "RevisionPending")
     assert world.kubernetes.reasons() == []
-    await world.look()
+    await world.reconcile_once()
     await reconcile_instance(world.kubernetes, world.cluster, make_demo().key)
     assert world.kubernetes.find(make_demo()).status.revision == REVISION

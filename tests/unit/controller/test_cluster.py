@@ -31,7 +31,7 @@ READY, STARTING = DemoInstancePhase.READY, DemoInstancePhase.STARTING
 def cluster() -> Cluster:
     cluster = Cluster()
     add_node(cluster, make_agent("node-a", seen=NOW))
-    cluster.copies.update(make_node_checkpoint("node-a", memory_bytes=SIZE))
+    cluster.node_checkpoints.update(make_node_checkpoint("node-a", memory_bytes=SIZE))
     return cluster
 
 
@@ -68,7 +68,7 @@ def waiting(reason: str) -> DemoInstance:
         "was just bound",
     ],
 )
-def test_memory_is_promised_until_the_agents_report_knows_of_it(
+def test_memory_is_reserved_until_the_agents_report_knows_of_it(
     cluster: Cluster, instance: DemoInstance, promised: int
 ) -> None:
     cluster.instances.update(instance)
@@ -77,8 +77,8 @@ def test_memory_is_promised_until_the_agents_report_knows_of_it(
     assert usage.reserved_bytes.get("node-a", 0) == promised
 
 
-def test_those_that_find_a_warm_copy_fill_no_more_memory(cluster: Cluster) -> None:
-    cluster.copies.update(make_node_checkpoint("node-a", memory_bytes=SIZE, warm_ready=2))
+def test_those_that_find_a_warm_sandbox_fill_no_more_memory(cluster: Cluster) -> None:
+    cluster.node_checkpoints.update(make_node_checkpoint("node-a", memory_bytes=SIZE, warm_ready=2))
     for number in range(3):
         cluster.instances.update(make_demo(f"demo-{number}", node="node-a", phase=STARTING))
     usage = cluster.usage(SHOP, ["node-a"])
@@ -156,7 +156,7 @@ def test_one_that_was_started_again_fills_memory_anew(cluster: Cluster) -> None:
 
 
 def test_what_is_being_fetched_or_started_takes_disk_already(cluster: Cluster) -> None:
-    cluster.copies.update(make_node_checkpoint("node-a", memory_bytes=SIZE, disk_bytes=7))
+    cluster.node_checkpoints.update(make_node_checkpoint("node-a", memory_bytes=SIZE, disk_bytes=7))
     archive = make_archive(size_bytes=1000)
     fetching = make_node_checkpoint(
         "node-a",
@@ -164,11 +164,11 @@ def test_what_is_being_fetched_or_started_takes_disk_already(cluster: Cluster) -
         phase=NodeCheckpointPhase.FETCHING,
         fetch=Fetch(archive=archive),
     )
-    cluster.copies.update(fetching)
+    cluster.node_checkpoints.update(fetching)
     cluster.instances.update(make_demo(node="node-a", phase=STARTING))
     [state] = cluster.node_states()
     assert state.reserved_disk_bytes == 1007
-    cluster.copies.forget(fetching.key)
+    cluster.node_checkpoints.forget(fetching.key)
     cluster.instances.update(ready(1))
     [state] = cluster.node_states()
     assert state.reserved_disk_bytes == 7, "its agent has not reported since"

@@ -38,7 +38,7 @@ class World:
         self.cluster = Cluster(listed=True)
         for name in ("node-a", "node-b"):
             add_node(self.cluster, make_agent(name, seen=now(), capacity=2))
-            self.cluster.copies.update(make_node_checkpoint(name))
+            self.cluster.node_checkpoints.update(make_node_checkpoint(name))
         self.cluster.revisions.update(make_revision())
         self.cluster.checkpoints.update(make_checkpoint(serving=REVISION))
 
@@ -128,7 +128,7 @@ async def test_it_is_bound_once_in_its_life(world: World) -> None:
     assert world.status(demo) == first
 
 
-async def test_one_that_somebody_touched_meanwhile_is_looked_at_anew(world: World) -> None:
+async def test_one_that_somebody_touched_meanwhile_is_reconciled_anew(world: World) -> None:
     demo = world.add(make_demo())
     world.kubernetes.put(demo)  # a newer version than the one in the view
     with pytest.raises(ConflictError):
@@ -218,7 +218,7 @@ async def test_a_checkpoint_that_is_being_deleted_serves_nobody_new(world: World
     assert ready_of(world.status(demo)).reason == "CheckpointNotFound"
 
 
-async def test_a_refusal_is_said_once(world: World) -> None:
+async def test_a_refusal_is_reported_once(world: World) -> None:
     demo = world.add(make_demo(checkpoint="shoop"))
     for _ in range(3):
         await world.reconcile(demo)
@@ -247,19 +247,19 @@ async def test_an_instance_whose_time_is_over_is_deleted(world: World) -> None:
     assert world.kubernetes.reasons() == ["Expired"]
 
 
-async def test_it_is_looked_at_again_when_its_time_is_over(world: World) -> None:
+async def test_it_is_reconciled_again_when_its_time_is_over(world: World) -> None:
     demo = world.add(make_demo(ttl=timedelta(minutes=5), created=now(), node="node-a"))
-    look_again = await world.reconcile(demo)
-    assert look_again is not None
-    assert timedelta(minutes=4) < look_again <= timedelta(minutes=5)
+    requeue_after = await world.reconcile(demo)
+    assert requeue_after is not None
+    assert timedelta(minutes=4) < requeue_after <= timedelta(minutes=5)
     assert world.status(demo).expires_at is not None
 
 
 async def test_one_that_waits_expires_as_well(world: World) -> None:
     demo = world.add(make_demo(checkpoint="shoop", ttl=timedelta(seconds=3), created=now()))
-    look_again = await world.reconcile(demo)
-    assert look_again is not None
-    assert look_again <= timedelta(seconds=3)
+    requeue_after = await world.reconcile(demo)
+    assert requeue_after is not None
+    assert requeue_after <= timedelta(seconds=3)
 
 
 @pytest.mark.parametrize("ttl", [timedelta(hours=2), timedelta(hours=3), None])

@@ -85,7 +85,7 @@ def builder(*agents: NodeAgent, avoid: str | None = None, uid: str = "uid-of-sho
     ],
     ids=["without CRIU", "not ready", "going", "silent"],
 )
-def test_who_cannot_freeze_does_not_build(unable: NodeAgent) -> None:
+def test_who_cannot_checkpoint_does_not_build(unable: NodeAgent) -> None:
     assert builder(unable) is None
     assert builder(unable, make_agent("node-b", memory=0)) == "node-b"
 
@@ -116,17 +116,17 @@ def test_different_checkpoints_are_built_on_different_nodes() -> None:
 # -- holders --------------------------------------------------------------------------------------
 
 
-def test_without_a_number_all_hold_a_copy() -> None:
+def test_without_a_number_all_hold_a_node_checkpoint() -> None:
     assert len(holders(make_checkpoint(), many(7), set(), set(), 0)) == 7
 
 
-def test_who_holds_a_copy_goes_on_holding_it() -> None:
+def test_who_holds_a_node_checkpoint_goes_on_holding_it() -> None:
     checkpoint = make_checkpoint(copies=2)
     for keeper in names(many(6)):
         assert keeper in names(holders(checkpoint, many(6), {keeper}, {keeper}, 0))
 
 
-def test_who_can_thaw_holds_rather_than_who_cannot() -> None:
+def test_who_can_restore_holds_rather_than_who_cannot() -> None:
     nodes = states(
         make_agent("node-a", criu=False), make_silent_agent("node-b"), make_agent("node-c")
     )
@@ -140,7 +140,7 @@ def test_when_a_node_joins_the_others_keep_what_they_are_to_hold() -> None:
     assert len(before & after) >= 2, "at most the new one takes the place of one"
 
 
-def test_copies_are_spread_over_the_nodes() -> None:
+def test_node_checkpoints_are_spread_over_the_nodes() -> None:
     held = [
         name
         for i in range(60)
@@ -159,9 +159,11 @@ def test_the_same_question_has_the_same_answer() -> None:
 # -- order_for ------------------------------------------------------------------------------------
 
 
-def sources(copies: list[NodeCheckpoint], *agents: NodeAgent, node: str = "node-z") -> list[str]:
+def sources(
+    node_checkpoints: list[NodeCheckpoint], *agents: NodeAgent, node: str = "node-z"
+) -> list[str]:
     by_name = {state.name: state for state in states(*agents)}
-    order = order_for(node, make_archive(), copies, by_name)
+    order = order_for(node, make_archive(), node_checkpoints, by_name)
     assert order.archive == make_archive()
     return [source.node_name for source in order.sources]
 
@@ -190,8 +192,8 @@ def test_who_cannot_be_asked_is_not_named(agent: NodeAgent) -> None:
 
 def test_nobody_is_sent_to_itself() -> None:
     agents = make_agent("node-a"), make_agent("node-b")
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b")]
-    assert sources(copies, *agents, node="node-a") == ["node-b"]
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b")]
+    assert sources(node_checkpoints, *agents, node="node-a") == ["node-b"]
 
 
 def test_who_holds_other_bytes_is_not_named() -> None:
@@ -207,14 +209,14 @@ def test_who_runs_nothing_may_give_all_the_same() -> None:
 
 def test_not_more_sources_are_named_than_are_of_use() -> None:
     agents = [state.agent for state in many(30)]
-    copies = [make_node_checkpoint(name) for name in names(many(30))]
-    assert len(sources(copies, *agents)) == MAX_SOURCES
+    node_checkpoints = [make_node_checkpoint(name) for name in names(many(30))]
+    assert len(sources(node_checkpoints, *agents)) == MAX_SOURCES
 
 
 def test_those_who_fetch_do_not_all_ask_the_same() -> None:
     agents = [state.agent for state in many(5)]
-    copies = [make_node_checkpoint(name) for name in names(many(5))]
-    first = {sources(copies, *agents, node=f"asks-{i}")[0] for i in range(50)}
+    node_checkpoints = [make_node_checkpoint(name) for name in names(many(5))]
+    first = {sources(node_checkpoints, *agents, node=f"asks-{i}")[0] for i in range(50)}
     assert len(first) == 5
 
 
@@ -222,17 +224,17 @@ def test_those_who_fetch_do_not_all_ask_the_same() -> None:
 
 
 def shared(wanted: int, waiting: dict[str, int]) -> list[int]:
-    """Return the nodes' shares, the one that is preferred first; all hold a good copy."""
+    """Return the nodes' shares, the one that is preferred first; all hold a good NodeCheckpoint."""
     checkpoint = make_checkpoint()
     spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=wanted)})
     checkpoint = checkpoint.model_copy(update={"spec": spec})
     ranked = sorted(NODES, key=lambda node: preference(checkpoint.metadata.uid, node))
     places = dict(zip(("first", "second", "third"), ranked, strict=True))
-    copies = [
+    node_checkpoints = [
         make_node_checkpoint(places[place], warm_ready=ready) for place, ready in waiting.items()
     ]
     nodes = {node: make_state(make_agent(node)) for node in NODES}
-    found = shares(checkpoint, copies, nodes)
+    found = shares(checkpoint, node_checkpoints, nodes)
     return [found[places[place]].warm for place in waiting]
 
 
@@ -249,7 +251,7 @@ NODES = ("node-a", "node-b", "node-c")
         (7, [3, 2, 2]),
     ],
 )
-def test_warm_copies_are_spread_evenly(wanted: int, even: list[int]) -> None:
+def test_warm_sandboxes_are_spread_evenly(wanted: int, even: list[int]) -> None:
     assert shared(wanted, {"first": 0, "second": 0, "third": 0}) == even
 
 

@@ -40,7 +40,7 @@ class World:
         self.wall.seconds += time.total_seconds()
         self.server += time
 
-    async def look(self) -> timedelta | None:
+    async def reconcile_once(self) -> timedelta | None:
         return await reconcile_instance(self.kubernetes, self.cluster, self.demo.key)
 
     async def answer(self) -> None:
@@ -60,19 +60,19 @@ class World:
 async def world() -> World:
     world = World()
     await world.answer()
-    await world.look()
+    await world.reconcile_once()
     return world
 
 
 async def test_it_ends_when_its_time_is_over(world: World) -> None:
-    again = await world.look()
+    again = await world.reconcile_once()
     assert again is not None
     assert HOUR - timedelta(seconds=2) < again <= HOUR
     world.passes(HOUR - timedelta(seconds=2))
-    await world.look()
+    await world.reconcile_once()
     assert world.is_there()
     world.passes(timedelta(seconds=3))
-    assert await world.look() is None
+    assert await world.reconcile_once() is None
     assert not world.is_there()
 
 
@@ -80,45 +80,45 @@ async def test_it_ends_when_its_time_is_over(world: World) -> None:
 async def test_a_step_of_the_controllers_clock_ends_nothing(world: World, step: timedelta) -> None:
     world.wall.seconds += step.total_seconds()
     for _ in range(3):
-        again = await world.look()
+        again = await world.reconcile_once()
         assert again is not None
         await world.answer()
     assert world.is_there()
     world.passes(HOUR)
     await world.answer()
-    await world.look()
+    await world.reconcile_once()
     assert not world.is_there(), "and its time goes on"
 
 
 async def test_while_the_clocks_disagree_nothing_ends(world: World) -> None:
     world.passes(HOUR + timedelta(seconds=5))
     world.wall.seconds += 3600
-    assert await world.look() == RECHECK_INTERVAL
+    assert await world.reconcile_once() == RECHECK_INTERVAL
     assert world.is_there()
     await world.answer()
-    await world.look()
+    await world.reconcile_once()
     assert not world.is_there()
 
 
 async def test_a_step_of_the_api_servers_clock_ends_nothing_until_it_stays(world: World) -> None:
     world.server += timedelta(days=1)
     await world.answer()
-    await world.look()
+    await world.reconcile_once()
     assert world.is_there()
     world.server -= timedelta(days=1)
     await world.run(timedelta(seconds=SETTLING_SECONDS + 20))
-    await world.look()
+    await world.reconcile_once()
     assert world.is_there(), "somebody set it right in time"
     world.server += timedelta(days=1)
     await world.run(timedelta(seconds=SETTLING_SECONDS + 20))
-    await world.look()
+    await world.reconcile_once()
     assert not world.is_there()
 
 
 async def test_an_extension_that_nobody_has_told_of_yet_wins(world: World) -> None:
     world.passes(HOUR + timedelta(seconds=5))
     await world.kubernetes.patch(world.demo, {"spec": {"ttl": "2h"}})
-    again = await world.look()
+    again = await world.reconcile_once()
     assert world.is_there()
     assert world.kubernetes.events == []
     assert again is not None
@@ -129,29 +129,29 @@ async def test_an_extension_that_nobody_has_told_of_yet_wins(world: World) -> No
 async def test_a_status_that_was_written_meanwhile_does_not_save_it(world: World) -> None:
     world.passes(HOUR + timedelta(seconds=5))
     await world.kubernetes.patch_status_fields(world.demo, {"restarts": 3})
-    await world.look()
+    await world.reconcile_once()
     assert not world.is_there()
     assert world.kubernetes.reasons() == ["Expired"]
 
 
-async def test_a_deletion_that_is_refused_is_said_once_and_tried_again(world: World) -> None:
+async def test_a_deletion_that_is_refused_is_reported_once_and_tried_again(world: World) -> None:
     """A webhook protects the namespace, say."""
     clock = Clock()
     world.cluster.refusals = Refusals(Backoff(PAUSES, clock=clock))
     world.kubernetes.refusals["DELETE", "demoinstances"] = ForbiddenError("a webhook says no")
     world.passes(HOUR + timedelta(seconds=5))
     for _ in range(4):
-        again = await world.look()
+        again = await world.reconcile_once()
         assert again is not None
         assert timedelta() < again <= 1.2 * PAUSES.first
     assert world.kubernetes.reasons() == ["CannotDeleteExpired"]
     world.kubernetes.refusals.clear()
     clock.seconds += 7
-    assert await world.look() is None
+    assert await world.reconcile_once() is None
     assert not world.is_there()
 
 
-async def test_one_that_changes_all_the_time_is_looked_at_later(world: World) -> None:
+async def test_one_that_changes_all_the_time_is_reconciled_later(world: World) -> None:
     class Busy(FakeKubernetes):
         async def delete(self, *_: object, **__: object) -> bool:
             raise ConflictError("it changed")
@@ -163,13 +163,13 @@ async def test_one_that_changes_all_the_time_is_looked_at_later(world: World) ->
     world.kubernetes = busy
     world.passes(HOUR + timedelta(seconds=5))
     with pytest.raises(ConflictError, match="faster than it can be deleted"):
-        await world.look()
+        await world.reconcile_once()
 
 
 async def test_one_that_is_gone_or_has_a_namesake_by_now_is_gone(world: World) -> None:
     world.passes(HOUR + timedelta(seconds=5))
     namesake = make_demo(uid="another", node="node-a", created=world.server)
     namesake = world.kubernetes.put(namesake)
-    await world.look()
+    await world.reconcile_once()
     assert world.kubernetes.find(namesake) == namesake
     assert world.kubernetes.events == []

@@ -43,7 +43,7 @@ def make_cluster(kubernetes: FakeKubernetes, *resources: Resource) -> Cluster:
         if isinstance(known, DemoInstance):
             cluster.instances.update(known)
         elif isinstance(known, NodeCheckpoint):
-            cluster.copies.update(known)
+            cluster.node_checkpoints.update(known)
     return cluster
 
 
@@ -67,33 +67,33 @@ def test_a_node_that_cannot_be_read_has_not_left_the_cluster(kubernetes: FakeKub
 
 async def test_what_is_deleted_does_not_wait_for_a_lost_node(kubernetes: FakeKubernetes) -> None:
     instance = make_demo(node="node-b", deleting=True, finalizer=True)
-    copy = make_node_checkpoint("node-b", deleting=True)
-    cluster = make_cluster(kubernetes, instance, copy)
+    node_checkpoint = make_node_checkpoint("node-b", deleting=True)
+    cluster = make_cluster(kubernetes, instance, node_checkpoint)
     await release_lost_nodes(kubernetes, cluster)
     assert not kubernetes.has(instance)
-    assert not kubernetes.has(copy)
+    assert not kubernetes.has(node_checkpoint)
     assert kubernetes.reasons() == ["NodeLost", "NodeLost"]
 
 
 async def test_what_is_deleted_waits_for_a_living_node(kubernetes: FakeKubernetes) -> None:
     instance = make_demo(node="node-a", deleting=True, finalizer=True)
-    copy = make_node_checkpoint("node-a", deleting=True)
-    cluster = make_cluster(kubernetes, instance, copy)
+    node_checkpoint = make_node_checkpoint("node-a", deleting=True)
+    cluster = make_cluster(kubernetes, instance, node_checkpoint)
     await release_lost_nodes(kubernetes, cluster)
     assert kubernetes.has(instance)
-    assert kubernetes.has(copy)
+    assert kubernetes.has(node_checkpoint)
     assert kubernetes.events == []
 
 
-async def test_copies_on_a_silent_node_stay_unless_they_are_deleted(
+async def test_node_checkpoints_on_a_silent_node_stay_unless_they_are_deleted(
     kubernetes: FakeKubernetes,
 ) -> None:
-    copy = make_node_checkpoint("node-b")
-    await release_lost_nodes(kubernetes, make_cluster(kubernetes, copy))
-    assert kubernetes.find(copy).has_finalizer
+    node_checkpoint = make_node_checkpoint("node-b")
+    await release_lost_nodes(kubernetes, make_cluster(kubernetes, node_checkpoint))
+    assert kubernetes.find(node_checkpoint).has_finalizer
 
 
-async def test_a_demo_on_a_lost_node_is_said_to_be_cut_off(kubernetes: FakeKubernetes) -> None:
+async def test_a_demo_on_a_lost_node_is_reported_to_be_cut_off(kubernetes: FakeKubernetes) -> None:
     demo = make_demo(
         node="node-b", phase=Phase.READY, conditions=(make_condition("Ready"),), url="http://b/"
     )
@@ -106,7 +106,7 @@ async def test_a_demo_on_a_lost_node_is_said_to_be_cut_off(kubernetes: FakeKuber
     assert (status.phase, status.url) == (Phase.READY, "http://b/"), "the agent's own fields stay"
 
 
-async def test_it_is_said_once(kubernetes: FakeKubernetes) -> None:
+async def test_it_is_reported_once(kubernetes: FakeKubernetes) -> None:
     cluster = make_cluster(kubernetes, make_demo(node="node-b", phase=Phase.READY))
     for _ in range(3):
         await release_lost_nodes(kubernetes, cluster)
@@ -123,7 +123,7 @@ async def test_it_is_said_once(kubernetes: FakeKubernetes) -> None:
     ],
     ids=["on a living node", "given up before", "not bound"],
 )
-async def test_about_others_nothing_is_said(
+async def test_about_others_nothing_is_reported(
     kubernetes: FakeKubernetes, instance: DemoInstance
 ) -> None:
     await release_lost_nodes(kubernetes, make_cluster(kubernetes, instance))
@@ -208,20 +208,22 @@ async def test_what_cannot_be_read_is_let_go_of_on_a_lost_node_as_well(
         body = resource.to_api()
         body["spec"] = {"nodeName": "node-b", "of": "a newer version"}
         kubernetes.put_body(type(resource), body)
-        store: Any = cluster.instances if isinstance(resource, DemoInstance) else cluster.copies
+        store: Any = (
+            cluster.instances if isinstance(resource, DemoInstance) else cluster.node_checkpoints
+        )
         store.ingest(body)
         strange.append(resource)
     on_a_living_node = make_node_checkpoint("node-a", deleting=True, checkpoint="other")
     body = {**on_a_living_node.to_api(), "spec": {"nodeName": "node-a"}}
     kubernetes.put_body(NodeCheckpoint, body)
-    cluster.copies.ingest(body)
+    cluster.node_checkpoints.ingest(body)
     await release_lost_nodes(kubernetes, cluster)
     assert [kubernetes.has(resource) for resource in strange] == [False, False]
     assert kubernetes.has(on_a_living_node), "its agent lets it go"
     assert kubernetes.reasons() == ["NodeLost", "NodeLost"]
 
 
-async def test_a_finalizer_that_may_not_be_removed_is_said_once(
+async def test_a_finalizer_that_may_not_be_removed_is_reported_once(
     kubernetes: FakeKubernetes,
 ) -> None:
     cluster = make_cluster(kubernetes, make_demo(node="node-b", deleting=True, finalizer=True))
@@ -231,7 +233,9 @@ async def test_a_finalizer_that_may_not_be_removed_is_said_once(
     assert kubernetes.reasons() == ["CannotRemoveFinalizer"]
 
 
-async def test_what_is_refused_on_one_lost_node_is_said_once(kubernetes: FakeKubernetes) -> None:
+async def test_what_is_refused_on_one_lost_node_is_reported_once(
+    kubernetes: FakeKubernetes,
+) -> None:
     cluster = make_cluster(kubernetes, make_demo(node="node-b", phase=Phase.READY))
     kubernetes.refusals["PATCH", "demoinstances/status"] = RefusedError("a policy says no")
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Why a node gets nothing new: one answer for builds, copies, warm copies and demos."""
+"""Why a node gets nothing new: one answer for builds, NodeCheckpoints, warm sandboxes and demos."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def with_condition(agent: NodeAgent, type_: str) -> NodeAgent:
     return agent.model_copy(update={"status": status})
 
 
-STOPPED = "has its agent stopped"
+STOPPED = "has an agent that is stopping"
 LIMITED = "has reached a limit (`kubectl describe nodeagent node-b`)"
 
 CLOSED = {
@@ -69,12 +69,14 @@ CLOSED = {
 }
 
 
-def observe(checkpoint: Checkpoint, *copies: NodeCheckpoint, nodes: list[NodeState]) -> Plan:
+def observe(
+    checkpoint: Checkpoint, *node_checkpoints: NodeCheckpoint, nodes: list[NodeState]
+) -> Plan:
     return plan(
         Observed(
             checkpoint=checkpoint,
             revisions={REVISION: make_revision()},
-            copies=list(copies),
+            node_checkpoints=list(node_checkpoints),
             selected=nodes,
             nodes={state.name: state for state in nodes},
             architectures={state.name: None for state in nodes},
@@ -84,18 +86,20 @@ def observe(checkpoint: Checkpoint, *copies: NodeCheckpoint, nodes: list[NodeSta
     )
 
 
-def decide(*nodes: NodeState, copies: list[NodeCheckpoint] | None = None) -> Binding | Unbound:
+def decide(
+    *nodes: NodeState, node_checkpoints: list[NodeCheckpoint] | None = None
+) -> Binding | Unbound:
     checkpoint = make_checkpoint(serving=REVISION)
-    return bind(make_demo(), checkpoint, REVISION, copies or [], list(nodes), Usage())
+    return bind(make_demo(), checkpoint, REVISION, node_checkpoints or [], list(nodes), Usage())
 
 
 @pytest.mark.parametrize("why", CLOSED)
 def test_a_closed_node_takes_no_demo_and_says_why(why: str) -> None:
     state = CLOSED[why]
     assert state.closed_reason(0) == why
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    assert decide(OPEN, state, copies=copies) == Binding("node-a", REVISION)
-    found = decide(state, copies=copies)
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    assert decide(OPEN, state, node_checkpoints=node_checkpoints) == Binding("node-a", REVISION)
+    found = decide(state, node_checkpoints=node_checkpoints)
     assert isinstance(found, Unbound)
     assert f"node-b {why}" in found.message
 
@@ -112,12 +116,12 @@ def test_a_closed_node_builds_nothing_and_says_why(why: str) -> None:
 @pytest.mark.parametrize(
     "why", [w for w in CLOSED if w not in {"is silent", "is not ready", STOPPED, LIMITED}]
 )
-def test_a_closed_node_gets_no_copy_keeps_the_one_it_has_and_says_why(why: str) -> None:
+def test_a_closed_node_gets_no_node_checkpoint_keeps_the_one_it_has_and_says_why(why: str) -> None:
     checkpoint, nodes = make_checkpoint(serving=REVISION), [OPEN, CLOSED[why]]
     result = observe(checkpoint, make_node_checkpoint("node-a"), nodes=nodes)
     assert result.create == ()
     assert result.distribution.nodes_desired == 1
-    assert f"no copy goes to node-b ({why})" in result.message
+    assert f"no NodeCheckpoint goes to node-b ({why})" in result.message
     held = observe(
         checkpoint,
         make_node_checkpoint("node-a"),
@@ -129,13 +133,15 @@ def test_a_closed_node_gets_no_copy_keeps_the_one_it_has_and_says_why(why: str) 
 
 
 @pytest.mark.parametrize("why", CLOSED)
-def test_no_warm_copy_is_wanted_on_a_node_that_gets_no_demos(why: str) -> None:
+def test_no_warm_sandbox_is_wanted_on_a_node_that_gets_no_demos(why: str) -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=2)})
     checkpoint = checkpoint.model_copy(update={"spec": spec})
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = observe(checkpoint, *copies, nodes=[OPEN, CLOSED[why]])
-    shares = {copy.spec.node_name: pool.warm for copy, pool in result.pool.updates}
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = observe(checkpoint, *node_checkpoints, nodes=[OPEN, CLOSED[why]])
+    shares = {
+        node_checkpoint.spec.node_name: pool.warm for node_checkpoint, pool in result.pool.updates
+    }
     # Of use right after; and warm sandboxes that go because of a limit would come back without it.
     if why not in {STOPPED, LIMITED}:
         assert shares == {"node-a": 2}
@@ -165,7 +171,7 @@ def test_a_taint_that_agents_bear_keeps_its_node_for_demos() -> None:
         (0, 0, 0, 0, False),
     ],
 )
-def test_what_is_promised_and_what_must_stay_free_is_no_room(
+def test_what_is_reserved_and_what_must_stay_free_is_no_room(
     free: int, reserve: int, reserved: int, needed: int, *, fits: bool
 ) -> None:
     agent = make_agent(disk=free, disk_reserve=reserve)
@@ -176,43 +182,43 @@ def test_what_is_promised_and_what_must_stay_free_is_no_room(
 def test_a_demo_needs_room_for_what_it_fills_when_it_starts() -> None:
     agents = make_agent("node-a", disk=2 * GIB, disk_reserve=GIB), make_agent("node-b")
     states = [make_state(agent) for agent in agents]
-    copies = [
+    node_checkpoints = [
         make_node_checkpoint("node-a", disk_bytes=3 * GIB // 2),
         make_node_checkpoint("node-b", fetch=FETCH),
     ]
-    assert decide(*states, copies=copies) == Binding("node-b", REVISION)
-    found = decide(states[0], copies=copies)
+    assert decide(*states, node_checkpoints=node_checkpoints) == Binding("node-b", REVISION)
+    found = decide(states[0], node_checkpoints=node_checkpoints)
     assert isinstance(found, Unbound)
     assert found.reason == "NoRoom"
     assert "node-a is short of disk: it needs 1536 MiB and 1024 MiB of it must" in found.message
 
 
 def test_what_waits_warm_has_its_files_already() -> None:
-    copy = make_node_checkpoint("node-a", disk_bytes=3 * GIB, warm_ready=1)
-    spec = copy.spec.model_copy(update={"pool": Pool(warm=1)})
+    node_checkpoint = make_node_checkpoint("node-a", disk_bytes=3 * GIB, warm_ready=1)
+    spec = node_checkpoint.spec.model_copy(update={"pool": Pool(warm=1)})
     state = make_state(make_agent("node-a", disk=2 * GIB, disk_reserve=GIB))
-    copies = [copy.model_copy(update={"spec": spec})]
-    assert decide(state, copies=copies) == Binding("node-a", REVISION)
+    node_checkpoints = [node_checkpoint.model_copy(update={"spec": spec})]
+    assert decide(state, node_checkpoints=node_checkpoints) == Binding("node-a", REVISION)
 
 
-def test_a_copy_needs_room_for_what_is_unpacked_from_it_as_well() -> None:
+def test_a_node_checkpoint_needs_room_for_what_is_unpacked_from_it_as_well() -> None:
     packed = make_archive(size_bytes=GIB, unpacked_bytes=25 * GIB)
     checkpoint = make_checkpoint(serving=REVISION, archive=packed)
     small = make_state(make_agent("node-b", disk=25 * GIB))
-    roomy = make_state(make_agent("node-c", disk=26 * GIB))
+    spacious = make_state(make_agent("node-c", disk=26 * GIB))
     holder = make_node_checkpoint("node-a", archive=packed)
-    result = observe(checkpoint, holder, nodes=[OPEN, small, roomy])
+    result = observe(checkpoint, holder, nodes=[OPEN, small, spacious])
     assert [order.node_name for order in result.create] == ["node-c"]
     assert "node-b (is short of disk: it needs 26624 MiB)" in result.message
 
 
-def test_a_copy_goes_where_its_archive_has_room() -> None:
+def test_a_node_checkpoint_goes_where_its_archive_has_room() -> None:
     large = make_archive(size_bytes=20 * GIB)
     checkpoint = make_checkpoint(serving=REVISION, archive=large)
     small = make_state(make_agent("node-b", disk=21 * GIB, disk_reserve=2 * GIB))
-    roomy = make_state(make_agent("node-c", disk=22 * GIB, disk_reserve=2 * GIB))
+    spacious = make_state(make_agent("node-c", disk=22 * GIB, disk_reserve=2 * GIB))
     result = observe(
-        checkpoint, make_node_checkpoint("node-a", archive=large), nodes=[OPEN, small, roomy]
+        checkpoint, make_node_checkpoint("node-a", archive=large), nodes=[OPEN, small, spacious]
     )
     assert [order.node_name for order in result.create] == ["node-c"]
     assert (
@@ -221,7 +227,9 @@ def test_a_copy_goes_where_its_archive_has_room() -> None:
     )
 
 
-def test_a_copy_that_is_on_its_way_is_not_taken_back_for_the_room_that_it_takes() -> None:
+def test_a_node_checkpoint_that_is_on_its_way_is_not_taken_back_for_the_room_that_it_takes() -> (
+    None
+):
     """Its room is reserved: counted once more it would be dropped, ordered, dropped, …"""
     large = make_archive(size_bytes=20 * GIB)
     checkpoint = make_checkpoint(serving=REVISION, archive=large)
@@ -234,16 +242,16 @@ def test_a_copy_that_is_on_its_way_is_not_taken_back_for_the_room_that_it_takes(
     good = make_node_checkpoint("node-a", archive=large)
     result = observe(checkpoint, good, under_way, nodes=[OPEN, fetching])
     assert result.delete == ()
-    assert result.distribution.is_copying
+    assert result.distribution.is_fetching
 
 
 def test_a_build_goes_where_as_much_as_before_has_room() -> None:
     checkpoint = make_checkpoint(serving="before", archive=make_archive(size_bytes=20 * GIB))
-    small, roomy = (
+    small, spacious = (
         make_agent("node-a", disk=10 * GIB),
         make_agent("node-b", disk=30 * GIB, memory=1),
     )
-    states = [make_state(small), make_state(roomy)]
+    states = [make_state(small), make_state(spacious)]
     chosen = choose_builder(checkpoint, states, None)
     assert chosen is not None
     assert chosen.name == "node-b"

@@ -1,4 +1,4 @@
-"""The plan for a Checkpoint: who builds, who copies, what is dropped, and what its status says."""
+"""The plan for a Checkpoint: where it is built and fetched, what is deleted, and its status."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ AFTER_PAUSE = NOW + 2 * PAUSES.first
 """When the pause after a first failure is over, whatever its jitter."""
 
 
-def look(
+def planned(
     checkpoint: Checkpoint | None = None,
-    *copies: NodeCheckpoint,
+    *node_checkpoints: NodeCheckpoint,
     agents: Iterable[NodeAgent] | None = None,
     selected: Iterable[str] | None = None,
     nodes: Iterable[str] | None = None,
@@ -80,7 +80,7 @@ def look(
         Observed(
             checkpoint=checkpoint,
             revisions={revision.spec.identity: revision for revision in revisions},
-            copies=list(copies),
+            node_checkpoints=list(node_checkpoints),
             selected=[state for name, state in states.items() if name in chosen],
             nodes=states,
             architectures={
@@ -99,8 +99,8 @@ def after(checkpoint: Checkpoint, result: Plan) -> Checkpoint:
     return checkpoint.model_copy(update={"status": status_from(checkpoint, result)})
 
 
-def nodes_of(copies: Iterable[NodeCheckpoint]) -> list[str]:
-    return sorted(copy.spec.node_name for copy in copies)
+def nodes_of(node_checkpoints: Iterable[NodeCheckpoint]) -> list[str]:
+    return sorted(node_checkpoint.spec.node_name for node_checkpoint in node_checkpoints)
 
 
 def failed_build(
@@ -115,7 +115,7 @@ def failed_build(
 
 
 def test_a_new_checkpoint_is_built_on_one_node() -> None:
-    result = look()
+    result = planned()
     [order] = result.create
     assert order.fetch is None
     assert order.revision == REVISION
@@ -126,7 +126,7 @@ def test_a_new_checkpoint_is_built_on_one_node() -> None:
 
 
 def test_a_build_that_is_ordered_is_not_ordered_again() -> None:
-    result = look(None, make_node_checkpoint(phase=Phase.PENDING))
+    result = planned(None, make_node_checkpoint(phase=Phase.PENDING))
     assert not result.create
     assert not result.delete
     assert result.phase is CheckpointPhase.BUILDING
@@ -135,19 +135,19 @@ def test_a_build_that_is_ordered_is_not_ordered_again() -> None:
 
 def test_what_the_builder_is_doing_is_shown() -> None:
     building = make_node_checkpoint(phase=Phase.BUILDING, progress="warming up with 3 paths")
-    assert look(None, building).message == "on node-a: warming up with 3 paths"
-    verifying = look(None, make_node_checkpoint(phase=Phase.VERIFYING, progress="test restore"))
+    assert planned(None, building).message == "on node-a: warming up with 3 paths"
+    verifying = planned(None, make_node_checkpoint(phase=Phase.VERIFYING, progress="test restore"))
     assert verifying.phase is CheckpointPhase.VERIFYING
 
 
 def test_a_builders_silence_is_looked_for_more_often() -> None:
-    assert look(None, make_node_checkpoint(phase=Phase.BUILDING)).requeue_after <= timedelta(
+    assert planned(None, make_node_checkpoint(phase=Phase.BUILDING)).requeue_after <= timedelta(
         seconds=5
     )
 
 
-def test_without_a_selected_node_it_says_where_to_look() -> None:
-    result = look(agents=())
+def test_without_a_selected_node_it_says_where_to_check() -> None:
+    result = planned(agents=())
     assert result.create == ()
     assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "NoNode")
     assert "nodeSelector" in result.message
@@ -159,7 +159,7 @@ def test_without_criu_anywhere_it_says_what_each_node_lacks() -> None:
         make_silent_agent("node-b"),
         make_agent("node-c", ready=False),
     ]
-    result = look(agents=agents)
+    result = planned(agents=agents)
     assert result.create == ()
     assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "CRIUNotAvailable")
     assert "node-a: no criu" in result.message
@@ -167,37 +167,37 @@ def test_without_criu_anywhere_it_says_what_each_node_lacks() -> None:
     assert "node-c: is not ready: Podman is away" in result.message
 
 
-def test_a_node_that_cannot_freeze_does_not_build() -> None:
-    [order] = look(agents=[make_agent("node-a", criu=False), make_agent("node-b")]).create
+def test_a_node_that_cannot_checkpoint_does_not_build() -> None:
+    [order] = planned(agents=[make_agent("node-a", criu=False), make_agent("node-b")]).create
     assert order.node_name == "node-b"
 
 
 def test_only_selected_nodes_build() -> None:
-    [order] = look(selected=["node-c"]).create
+    [order] = planned(selected=["node-c"]).create
     assert order.node_name == "node-c"
 
 
 def test_a_cordoned_or_ending_node_does_not_build() -> None:
     agents = [make_agent("node-a"), make_agent("node-b", stopping=True), make_agent("node-c")]
-    result = look(agents=agents, cordoned=["node-a"])
+    result = planned(agents=agents, cordoned=["node-a"])
     assert [order.node_name for order in result.create] == ["node-c"]
-    nobody = look(agents=agents[:2], cordoned=["node-a"])
+    nobody = planned(agents=agents[:2], cordoned=["node-a"])
     assert nobody.reason == "NoNode"
-    assert "node-a: is cordoned; node-b: has its agent stopped" in nobody.message
+    assert "node-a: is cordoned; node-b: has an agent that is stopping" in nobody.message
 
 
 def test_what_is_created_belongs_to_the_checkpoint_and_to_its_node() -> None:
     checkpoint = make_checkpoint()
-    [order] = look(checkpoint).create
+    [order] = planned(checkpoint).create
     body = creation(checkpoint, order)
-    copy = NodeCheckpoint.model_validate(body)
-    assert copy.metadata.name == f"shop.{REVISION}.{order.node_name}"
-    assert copy.metadata.namespace == "default"
-    assert copy.metadata.finalizers == (NODE_FINALIZER,)
-    assert copy.metadata.labels == {CHECKPOINT_LABEL: "shop", REVISION_LABEL: REVISION}
-    [owner] = copy.metadata.owner_references
+    node_checkpoint = NodeCheckpoint.model_validate(body)
+    assert node_checkpoint.metadata.name == f"shop.{REVISION}.{order.node_name}"
+    assert node_checkpoint.metadata.namespace == "default"
+    assert node_checkpoint.metadata.finalizers == (NODE_FINALIZER,)
+    assert node_checkpoint.metadata.labels == {CHECKPOINT_LABEL: "shop", REVISION_LABEL: REVISION}
+    [owner] = node_checkpoint.metadata.owner_references
     assert (owner.kind, owner.uid, owner.controller) == ("Checkpoint", "uid-of-shop", True)
-    assert copy.spec == order
+    assert node_checkpoint.spec == order
 
 
 # -- builds that fail -----------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_what_is_created_belongs_to_the_checkpoint_and_to_its_node() -> None:
 
 def test_a_failed_build_is_counted_said_and_cleared_away() -> None:
     failed = failed_build()
-    result = look(None, failed)
+    result = planned(None, failed)
     assert result.delete == (failed,)
     assert result.create == ()
     assert result.build.failures.attempts == 1
@@ -219,18 +219,18 @@ def test_a_failed_build_is_counted_said_and_cleared_away() -> None:
 
 def test_while_it_is_tried_again_the_last_failure_stays_in_sight() -> None:
     checkpoint = make_checkpoint()
-    checkpoint = after(checkpoint, look(checkpoint, failed_build()))
+    checkpoint = after(checkpoint, planned(checkpoint, failed_build()))
     trying = make_node_checkpoint(
-        "node-b", phase=Phase.BUILDING, progress="freezing", uid="the-second"
+        "node-b", phase=Phase.BUILDING, progress="checkpointing", uid="the-second"
     )
-    message = look(checkpoint, trying).message
-    assert message == "on node-b: freezing\nThe last try, on node-a, failed: it said no"
+    message = planned(checkpoint, trying).message
+    assert message == "on node-b: checkpointing\nThe last try, on node-a, failed: it said no"
 
 
 def test_a_failure_is_counted_once_however_often_it_is_seen() -> None:
     checkpoint = make_checkpoint()
-    checkpoint = after(checkpoint, look(checkpoint, failed_build()))
-    again = look(checkpoint, failed_build())
+    checkpoint = after(checkpoint, planned(checkpoint, failed_build()))
+    again = planned(checkpoint, failed_build())
     assert again.build.failures.attempts == 1
     assert again.events == ()
     assert again.delete, "or it would never be built again"
@@ -238,40 +238,40 @@ def test_a_failure_is_counted_once_however_often_it_is_seen() -> None:
 
 def test_the_next_build_waits_until_the_last_is_cleared_away_and_its_pause_over() -> None:
     checkpoint = make_checkpoint()
-    checkpoint = after(checkpoint, look(checkpoint, failed_build()))
+    checkpoint = after(checkpoint, planned(checkpoint, failed_build()))
     later = NOW + pause(1, "uid-1")
     going = make_node_checkpoint(phase=Phase.FAILED, uid="uid-1", deleting=True)
-    assert look(checkpoint, going, at=later).create == ()
-    waiting = look(checkpoint, at=later - timedelta(seconds=2))
+    assert planned(checkpoint, going, at=later).create == ()
+    waiting = planned(checkpoint, at=later - timedelta(seconds=2))
     assert waiting.create == ()
     assert waiting.requeue_after == timedelta(seconds=2)
     assert "it said no\nNext try in 2 s. (node node-a)" in waiting.message
-    assert len(look(checkpoint, at=later).create) == 1
+    assert len(planned(checkpoint, at=later).create) == 1
 
 
 def test_the_next_build_is_on_another_node() -> None:
     checkpoint = make_checkpoint()
     for node in ("node-a", "node-b", "node-c"):
-        failed = after(checkpoint, look(checkpoint, failed_build(node)))
-        [order] = look(failed, at=AFTER_PAUSE).create
+        failed = after(checkpoint, planned(checkpoint, failed_build(node)))
+        [order] = planned(failed, at=AFTER_PAUSE).create
         assert order.node_name != node
 
 
 def test_with_one_node_the_next_build_is_there_again() -> None:
     agents = [make_agent("node-a")]
     checkpoint = make_checkpoint()
-    checkpoint = after(checkpoint, look(checkpoint, failed_build(), agents=agents))
-    [order] = look(checkpoint, agents=agents, at=AFTER_PAUSE).create
+    checkpoint = after(checkpoint, planned(checkpoint, failed_build(), agents=agents))
+    [order] = planned(checkpoint, agents=agents, at=AFTER_PAUSE).create
     assert order.node_name == "node-a"
 
 
 def fail_until_final(checkpoint: Checkpoint, reason: str, times: int) -> tuple[Checkpoint, Plan]:
     at = NOW
     for i in range(times):
-        result = look(checkpoint, failed_build(reason=reason, uid=f"uid-{i}"), at=at)
+        result = planned(checkpoint, failed_build(reason=reason, uid=f"uid-{i}"), at=at)
         checkpoint = after(checkpoint, result)
         at = result.build.failures.retry_at or at
-    return checkpoint, look(checkpoint, at=NOW + timedelta(days=1))
+    return checkpoint, planned(checkpoint, at=NOW + timedelta(days=1))
 
 
 def test_an_application_that_fails_each_time_is_given_up_until_it_is_changed() -> None:
@@ -281,7 +281,7 @@ def test_an_application_that_fails_each_time_is_given_up_until_it_is_changed() -
     assert result.phase is CheckpointPhase.FAILED
     assert "change the spec" in result.message
     changed = make_checkpoint(generation=2, image="registry.example/shop:1.3")
-    anew = look(changed.model_copy(update={"status": checkpoint.status}))
+    anew = planned(changed.model_copy(update={"status": checkpoint.status}))
     assert len(anew.create) == 1
     assert anew.build.failures.attempts == 0
     assert anew.build.failures.last is None
@@ -289,7 +289,7 @@ def test_an_application_that_fails_each_time_is_given_up_until_it_is_changed() -
 
 
 @pytest.mark.parametrize("reason", ["ImagePullFailed", "NodeLost", "DiskFull", "NoPort"])
-def test_what_the_world_may_mend_is_tried_for_ever(reason: str) -> None:
+def test_what_the_world_may_fix_is_tried_for_ever(reason: str) -> None:
     _, result = fail_until_final(make_checkpoint(), reason, 2 * MAX_BUILDS)
     assert not result.build.is_stalled
     assert len(result.create) == 1
@@ -298,7 +298,7 @@ def test_what_the_world_may_mend_is_tried_for_ever(reason: str) -> None:
 def test_limits_of_nodes_do_not_count_against_the_application() -> None:
     """Five full disks, and then one real failure: that is the first of three."""
     checkpoint, _ = fail_until_final(make_checkpoint(), "DiskFull", 5)
-    result = look(checkpoint, failed_build(reason="CheckpointFailed", uid="real"))
+    result = planned(checkpoint, failed_build(reason="CheckpointFailed", uid="real"))
     failures = result.build.failures
     assert (failures.attempts, failures.faults) == (6, 1)
     assert not result.build.is_stalled
@@ -309,35 +309,35 @@ def test_limits_of_nodes_do_not_count_against_the_application() -> None:
 def test_real_failures_count_whatever_limits_come_between() -> None:
     checkpoint, at = make_checkpoint(), NOW
     for i, reason in enumerate(("CheckpointFailed", "MemoryExhausted", "CheckpointFailed")):
-        result = look(checkpoint, failed_build(reason=reason, uid=f"uid-{i}"), at=at)
+        result = planned(checkpoint, failed_build(reason=reason, uid=f"uid-{i}"), at=at)
         assert not result.build.is_stalled
         checkpoint = after(checkpoint, result)
-    assert look(checkpoint, failed_build(uid="the third")).build.is_stalled
+    assert planned(checkpoint, failed_build(uid="the third")).build.is_stalled
 
 
 def test_a_node_with_a_limit_is_avoided_first() -> None:
     checkpoint = make_checkpoint()
     for node in ("node-a", "node-b", "node-c"):
-        limited = look(checkpoint, failed_build(node, reason="DiskFull"))
-        [order] = look(after(checkpoint, limited), at=AFTER_PAUSE).create
+        limited = planned(checkpoint, failed_build(node, reason="DiskFull"))
+        [order] = planned(after(checkpoint, limited), at=AFTER_PAUSE).create
         assert order.node_name != node
 
 
 def test_without_its_revision_nothing_is_ordered() -> None:
-    result = look(revisions=())
+    result = planned(revisions=())
     assert result.create == ()
     assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "RevisionPending")
-    old = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), revisions=())
+    old = planned(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), revisions=())
     assert old.create == (), "an agent could not read what it is to restore"
 
 
 def test_a_node_that_unpacks_or_tests_a_revision_is_waited_for() -> None:
     for phase in (Phase.FETCHING, Phase.PREPARING, Phase.VERIFYING):
-        copy = make_node_checkpoint("node-b", phase=phase, fetch=FETCH)
-        copies = make_node_checkpoint("node-a"), copy
-        result = look(
+        node_checkpoint = make_node_checkpoint("node-b", phase=phase, fetch=FETCH)
+        node_checkpoints = make_node_checkpoint("node-a"), node_checkpoint
+        result = planned(
             make_checkpoint(serving=REVISION),
-            *copies,
+            *node_checkpoints,
             agents=[
                 make_agent("node-a"),
                 make_agent("node-b"),
@@ -351,21 +351,21 @@ def test_a_checkpoint_whose_build_node_falls_silent_is_built_elsewhere() -> None
     agents = [make_silent_agent("node-a"), make_agent("node-b")]
     building = make_node_checkpoint("node-a", phase=Phase.BUILDING)
     checkpoint = make_checkpoint()
-    result = look(checkpoint, building, agents=agents)
+    result = planned(checkpoint, building, agents=agents)
     assert result.delete == (building,)
     assert result.build.failures.last is not None
     assert result.build.failures.last.reason == "NodeLost"
     checkpoint = after(checkpoint, result)
-    [order] = look(checkpoint, agents=agents, at=AFTER_PAUSE).create
+    [order] = planned(checkpoint, agents=agents, at=AFTER_PAUSE).create
     assert order.node_name == "node-b"
 
 
-# -- the first good copy --------------------------------------------------------------------------
+# -- the first good NodeCheckpoint ----------------------------------------------------------------
 
 
 def test_a_verified_build_serves_and_is_copied_to_the_others() -> None:
     built = make_node_checkpoint("node-a", build_duration=timedelta(seconds=12.34))
-    result = look(None, built)
+    result = planned(None, built)
     assert result.serving.revision == REVISION
     assert result.candidate is None
     assert result.serving.archive == make_archive()
@@ -381,15 +381,15 @@ def test_a_verified_build_serves_and_is_copied_to_the_others() -> None:
         assert (source.node_name, source.certificate) == ("node-a", "certificate of node-a")
 
 
-def test_that_it_was_verified_is_said_once() -> None:
+def test_that_it_was_verified_is_reported_once() -> None:
     checkpoint = make_checkpoint()
-    checkpoint = after(checkpoint, look(checkpoint, make_node_checkpoint("node-a")))
-    assert look(checkpoint, make_node_checkpoint("node-a")).events == ()
+    checkpoint = after(checkpoint, planned(checkpoint, make_node_checkpoint("node-a")))
+    assert planned(checkpoint, make_node_checkpoint("node-a")).events == ()
 
 
-def test_with_all_copies_it_is_ready() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies, agents=AGENTS[:2])
+def test_with_all_node_checkpoints_it_is_ready() -> None:
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = planned(make_checkpoint(serving=REVISION), *node_checkpoints, agents=AGENTS[:2])
     assert result.phase is CheckpointPhase.READY
     assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (2, 2)
     assert result.distribution.missing == ()
@@ -400,8 +400,8 @@ def test_with_all_copies_it_is_ready() -> None:
 
 def test_earlier_failures_are_forgotten_once_it_works() -> None:
     checkpoint = make_checkpoint()
-    checkpoint = after(checkpoint, look(checkpoint, failed_build()))
-    result = look(checkpoint, make_node_checkpoint("node-b"))
+    checkpoint = after(checkpoint, planned(checkpoint, failed_build()))
+    result = planned(checkpoint, make_node_checkpoint("node-b"))
     assert (
         result.build.failures.attempts,
         result.build.failures.last,
@@ -409,58 +409,60 @@ def test_earlier_failures_are_forgotten_once_it_works() -> None:
     ) == (0, None, None)
 
 
-def test_as_many_nodes_hold_a_copy_as_the_spec_says() -> None:
-    result = look(make_checkpoint(copies=2, serving=REVISION), make_node_checkpoint("node-c"))
+def test_as_many_nodes_hold_a_node_checkpoint_as_the_spec_says() -> None:
+    result = planned(make_checkpoint(copies=2, serving=REVISION), make_node_checkpoint("node-c"))
     assert result.distribution.nodes_desired == 2
     assert len(result.create) == 1
 
 
-def test_fewer_copies_give_their_space_back() -> None:
-    copies = [
+def test_fewer_node_checkpoints_give_their_space_back() -> None:
+    node_checkpoints = [
         make_node_checkpoint("node-a"),
         *(make_node_checkpoint(f"node-{x}", fetch=FETCH) for x in "bc"),
     ]
-    result = look(make_checkpoint(copies=1, serving=REVISION), *copies)
+    result = planned(make_checkpoint(copies=1, serving=REVISION), *node_checkpoints)
     assert len(result.delete) == 2
     assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (1, 1)
 
 
-def test_a_node_of_another_architecture_gets_no_copy() -> None:
+def test_a_node_of_another_architecture_gets_no_node_checkpoint() -> None:
     built = make_node_checkpoint("node-a")
     architectures = {"node-a": "amd64", "node-b": "arm64", "node-c": "amd64"}
-    result = look(make_checkpoint(serving=REVISION), built, architectures=architectures)
+    result = planned(make_checkpoint(serving=REVISION), built, architectures=architectures)
     assert [order.node_name for order in result.create] == ["node-c"]
     assert result.distribution.nodes_desired == 2
 
 
-def test_the_builders_architecture_counts_where_copies_went_anywhere_before() -> None:
+def test_the_builders_architecture_counts_where_node_checkpoints_went_anywhere_before() -> None:
     elsewhere, built = make_node_checkpoint("node-b", fetch=FETCH), make_node_checkpoint("node-a")
     architectures = {"node-a": "amd64", "node-b": "arm64", "node-c": "amd64"}
-    result = look(make_checkpoint(serving=REVISION), elsewhere, built, architectures=architectures)
+    result = planned(
+        make_checkpoint(serving=REVISION), elsewhere, built, architectures=architectures
+    )
     assert nodes_of(result.delete) == ["node-b"]
     assert [order.node_name for order in result.create] == ["node-c"]
 
 
-def test_a_cordoned_node_keeps_its_copy_and_gets_no_other() -> None:
-    result = look(
+def test_a_cordoned_node_keeps_its_node_checkpoint_and_gets_no_other() -> None:
+    result = planned(
         make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), cordoned=["node-b"]
     )
     assert [order.node_name for order in result.create] == ["node-c"]
     assert result.distribution.nodes_desired == 2
-    result = look(
+    result = planned(
         make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), cordoned=["node-a"]
     )
     assert {order.node_name for order in result.create} == {"node-b", "node-c"}
     assert not result.delete
 
 
-def test_where_all_holders_are_cordoned_one_more_node_holds_a_copy() -> None:
+def test_where_all_holders_are_cordoned_one_more_node_holds_a_node_checkpoint() -> None:
     checkpoint = make_checkpoint(serving=REVISION, copies=1)
-    assert not look(checkpoint, make_node_checkpoint("node-a")).create
-    result = look(checkpoint, make_node_checkpoint("node-a"), cordoned=["node-a"])
+    assert not planned(checkpoint, make_node_checkpoint("node-a")).create
+    result = planned(checkpoint, make_node_checkpoint("node-a"), cordoned=["node-a"])
     assert len(result.create) == 1
     assert not result.delete
-    assert not look(
+    assert not planned(
         checkpoint, make_node_checkpoint("node-a"), cordoned=["node-a", "node-b", "node-c"]
     ).create
 
@@ -469,114 +471,118 @@ def test_what_waits_on_a_cordoned_node_is_moved() -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=2)})
     checkpoint = checkpoint.model_copy(update={"spec": spec})
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(checkpoint, *copies, cordoned=["node-a"])
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = planned(checkpoint, *node_checkpoints, cordoned=["node-a"])
     assert [(c.spec.node_name, p.warm) for c, p in result.pool.updates] == [("node-b", 2)]
 
 
-def test_a_silent_node_is_not_sent_a_copy() -> None:
+def test_a_silent_node_is_not_sent_a_node_checkpoint() -> None:
     agents = [make_agent("node-a"), make_silent_agent("node-b")]
-    result = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents)
+    result = planned(
+        make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents
+    )
     assert result.create == ()
     assert result.distribution.missing == ("node-b",)
     assert result.phase is CheckpointPhase.READY, "one dead node must not hold up the others"
-    assert "without a copy: node-b" in result.message
+    assert "without a Ready NodeCheckpoint: node-b" in result.message
 
 
-def test_a_copy_where_nothing_can_be_thawed_does_not_count() -> None:
+def test_a_node_checkpoint_where_nothing_can_be_restored_does_not_count() -> None:
     agents = [make_agent("node-a"), make_agent("node-b", criu=False)]
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies, agents=agents)
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = planned(make_checkpoint(serving=REVISION), *node_checkpoints, agents=agents)
     assert (result.distribution.nodes_ready, result.distribution.nodes_desired) == (1, 2)
     assert "silent or without CRIU: node-b" in result.message
 
 
-def test_when_no_node_can_thaw_it_is_not_ready() -> None:
+def test_when_no_node_can_restore_it_is_not_ready() -> None:
     agents = [make_agent("node-a", criu=False)]
-    result = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents)
+    result = planned(
+        make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents
+    )
     assert (result.phase, result.reason) == (CheckpointPhase.PENDING, "NoNodeCanRestore")
 
 
-# -- copies on their way --------------------------------------------------------------------------
+# -- NodeCheckpoints on their way ------------------------------------------------------------------
 
 
-def copying(node: str = "node-b", *, reason: str = "", fetch: Fetch = FETCH) -> NodeCheckpoint:
+def fetching(node: str = "node-b", *, reason: str = "", fetch: Fetch = FETCH) -> NodeCheckpoint:
     return make_node_checkpoint(node, phase=Phase.FETCHING, reason=reason, fetch=fetch)
 
 
-def test_copies_under_way_are_waited_for() -> None:
-    result = look(
+def test_node_checkpoints_under_way_are_waited_for() -> None:
+    result = planned(
         make_checkpoint(serving=REVISION),
         make_node_checkpoint("node-a"),
-        copying(),
+        fetching(),
         agents=AGENTS[:2],
     )
-    assert result.distribution.is_copying
+    assert result.distribution.is_fetching
     assert result.phase is CheckpointPhase.DISTRIBUTING
 
 
 def test_a_node_that_cannot_fetch_does_not_hold_up_the_others() -> None:
-    stuck = copying(reason="FetchFailed")
-    result = look(
+    stuck = fetching(reason="FetchFailed")
+    result = planned(
         make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), stuck, agents=AGENTS[:2]
     )
-    assert not result.distribution.is_copying
+    assert not result.distribution.is_fetching
     assert result.phase is CheckpointPhase.READY
     assert result.distribution.missing == ("node-b",)
 
 
 def test_a_source_that_falls_silent_is_replaced_in_the_order() -> None:
-    order = look(None, make_node_checkpoint("node-a"), agents=AGENTS[:2]).create[0].fetch
+    order = planned(None, make_node_checkpoint("node-a"), agents=AGENTS[:2]).create[0].fetch
     assert order is not None
     agents = [make_silent_agent("node-a"), make_agent("node-b"), make_agent("node-c")]
     good = [make_node_checkpoint("node-a"), make_node_checkpoint("node-c", fetch=FETCH)]
-    under_way = copying(fetch=order)
-    result = look(make_checkpoint(serving=REVISION), *good, under_way, agents=agents)
-    [(copy, new)] = result.distribution.fetch_updates
-    assert copy is under_way
+    under_way = fetching(fetch=order)
+    result = planned(make_checkpoint(serving=REVISION), *good, under_way, agents=agents)
+    [(node_checkpoint, new)] = result.distribution.fetch_updates
+    assert node_checkpoint is under_way
     assert [source.node_name for source in new.sources] == ["node-c"]
 
 
 def test_an_order_that_still_holds_is_not_given_again() -> None:
-    order = look(None, make_node_checkpoint("node-a"), agents=AGENTS[:2]).create[0].fetch
+    order = planned(None, make_node_checkpoint("node-a"), agents=AGENTS[:2]).create[0].fetch
     assert order is not None
-    result = look(
+    result = planned(
         make_checkpoint(serving=REVISION),
         make_node_checkpoint("node-a"),
-        copying(fetch=order),
+        fetching(fetch=order),
         agents=AGENTS[:2],
     )
     assert result.distribution.fetch_updates == ()
 
 
-def test_a_damaged_copy_is_fetched_anew_from_a_good_one() -> None:
+def test_a_damaged_node_checkpoint_is_fetched_anew_from_a_good_one() -> None:
     damaged = make_node_checkpoint("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
     good = make_node_checkpoint("node-b", fetch=FETCH)
-    result = look(make_checkpoint(serving=REVISION), damaged, good, agents=AGENTS[:2])
-    [(copy, order)] = result.distribution.fetch_updates
-    assert copy is damaged, "the builder's own copy as well"
+    result = planned(make_checkpoint(serving=REVISION), damaged, good, agents=AGENTS[:2])
+    [(node_checkpoint, order)] = result.distribution.fetch_updates
+    assert node_checkpoint is damaged, "the builder's own NodeCheckpoint as well"
     assert [source.node_name for source in order.sources] == ["node-b"]
     assert result.serving.revision == REVISION
     assert not result.create
     assert not result.delete
 
 
-def test_when_the_last_copy_is_damaged_it_is_built_anew() -> None:
+def test_when_the_last_node_checkpoint_is_damaged_it_is_built_anew() -> None:
     checkpoint = make_checkpoint(serving=REVISION)
     damaged = make_node_checkpoint("node-a", phase=Phase.QUARANTINED, reason="DigestMismatch")
-    result = look(checkpoint, damaged)
+    result = planned(checkpoint, damaged)
     assert result.serving.revision is None
     assert result.serving.archive is None
     assert result.delete == (damaged,)
     assert result.build.failures.last is not None
-    assert result.build.failures.last.reason == "CopiesLost"
+    assert result.build.failures.last.reason == "ArchiveLost"
     checkpoint = after(checkpoint, result)
-    assert len(look(checkpoint, at=AFTER_PAUSE).create) == 1
+    assert len(planned(checkpoint, at=AFTER_PAUSE).create) == 1
 
 
-def test_copies_that_nobody_can_feed_any_more_are_dropped_for_a_new_build() -> None:
-    waiting = copying("node-b")
-    result = look(make_checkpoint(serving=REVISION), waiting)
+def test_node_checkpoints_that_nobody_can_feed_any_more_are_dropped_for_a_new_build() -> None:
+    waiting = fetching("node-b")
+    result = planned(make_checkpoint(serving=REVISION), waiting)
     assert result.delete == (waiting,)
     assert [order.fetch for order in result.create] == [None]
 
@@ -584,59 +590,64 @@ def test_copies_that_nobody_can_feed_any_more_are_dropped_for_a_new_build() -> N
 # -- nodes that come and go -----------------------------------------------------------------------
 
 
-def test_a_new_node_gets_a_copy() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies)
+def test_a_new_node_gets_a_node_checkpoint() -> None:
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = planned(make_checkpoint(serving=REVISION), *node_checkpoints)
     assert [order.node_name for order in result.create] == ["node-c"]
     assert result.delete == ()
 
 
 def test_a_node_that_is_not_selected_any_more_gives_its_space_back() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies, selected=["node-b"])
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = planned(make_checkpoint(serving=REVISION), *node_checkpoints, selected=["node-b"])
     assert nodes_of(result.delete) == ["node-a"]
 
 
-def test_other_nodes_get_their_copy_before_the_old_ones_lose_theirs() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+def test_other_nodes_get_their_node_checkpoint_before_the_old_ones_lose_theirs() -> None:
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
     checkpoint = make_checkpoint(serving=REVISION)
-    moving = look(checkpoint, *copies, selected=["node-c"])
+    moving = planned(checkpoint, *node_checkpoints, selected=["node-c"])
     assert moving.delete == (), "or there would be nobody to fetch from"
     [order] = moving.create
     assert order.fetch is not None
     assert {source.node_name for source in order.fetch.sources} == {"node-a", "node-b"}
-    moved = look(
-        checkpoint, *copies, make_node_checkpoint("node-c", fetch=FETCH), selected=["node-c"]
+    moved = planned(
+        checkpoint,
+        *node_checkpoints,
+        make_node_checkpoint("node-c", fetch=FETCH),
+        selected=["node-c"],
     )
     assert nodes_of(moved.delete) == ["node-a", "node-b"]
 
 
-def test_a_copy_on_a_node_that_left_the_cluster_is_let_go() -> None:
-    copies = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
-    result = look(make_checkpoint(serving=REVISION), *copies, agents=AGENTS[1:])
+def test_a_node_checkpoint_on_a_node_that_left_the_cluster_is_let_go() -> None:
+    node_checkpoints = [make_node_checkpoint("node-a"), make_node_checkpoint("node-b", fetch=FETCH)]
+    result = planned(make_checkpoint(serving=REVISION), *node_checkpoints, agents=AGENTS[1:])
     assert nodes_of(result.delete) == ["node-a"]
     assert result.serving.revision == REVISION
 
 
 def test_when_the_only_holder_left_the_cluster_it_is_built_anew() -> None:
-    copy = make_node_checkpoint("node-a")
-    result = look(make_checkpoint(serving=REVISION), copy, agents=AGENTS[1:])
-    assert result.delete == (copy,)
+    node_checkpoint = make_node_checkpoint("node-a")
+    result = planned(make_checkpoint(serving=REVISION), node_checkpoint, agents=AGENTS[1:])
+    assert result.delete == (node_checkpoint,)
     assert result.serving.revision is None
     [order] = result.create
     assert order.fetch is None
     assert order.node_name in {"node-b", "node-c"}
 
 
-def test_a_holder_that_is_only_silent_keeps_its_copy() -> None:
+def test_a_holder_that_is_only_silent_keeps_its_node_checkpoint() -> None:
     agents = [make_silent_agent("node-a"), make_agent("node-b")]
-    result = look(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents)
+    result = planned(
+        make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), agents=agents
+    )
     assert result.serving.revision == REVISION
     assert result.delete == ()
 
 
-def test_an_agent_whose_report_was_deleted_keeps_its_copy() -> None:
-    result = look(
+def test_an_agent_whose_report_was_deleted_keeps_its_node_checkpoint() -> None:
+    result = planned(
         make_checkpoint(serving=REVISION),
         make_node_checkpoint("node-a"),
         agents=(),
@@ -649,13 +660,13 @@ def test_an_agent_whose_report_was_deleted_keeps_its_copy() -> None:
 # -- a new revision -------------------------------------------------------------------------------
 
 
-def make_old_copy(node: str = "node-a", **changes: object) -> NodeCheckpoint:
+def make_old_node_checkpoint(node: str = "node-a", **changes: object) -> NodeCheckpoint:
     return make_node_checkpoint(node, revision=OLD, **changes)  # type: ignore[arg-type]
 
 
 def test_the_old_revision_serves_until_the_new_one_is_verified() -> None:
-    old = make_old_copy()
-    result = look(make_checkpoint(serving=OLD), old, agents=AGENTS[:1])
+    old = make_old_node_checkpoint()
+    result = planned(make_checkpoint(serving=OLD), old, agents=AGENTS[:1])
     assert result.serving.revision == OLD
     assert result.candidate == REVISION
     assert result.serving.archive is not None
@@ -667,42 +678,46 @@ def test_the_old_revision_serves_until_the_new_one_is_verified() -> None:
 def test_a_new_revision_that_fails_leaves_the_old_one_serving() -> None:
     checkpoint, result = make_checkpoint(serving=OLD), Plan()
     for i in range(MAX_BUILDS):
-        result = look(checkpoint, make_old_copy(), failed_build(uid=f"uid-{i}"))
+        result = planned(checkpoint, make_old_node_checkpoint(), failed_build(uid=f"uid-{i}"))
         checkpoint = after(checkpoint, result)
-    result = look(checkpoint, make_old_copy(), at=NOW + timedelta(days=1))
+    result = planned(checkpoint, make_old_node_checkpoint(), at=NOW + timedelta(days=1))
     assert result.build.is_stalled
     assert result.serving.revision == OLD
     assert result.distribution.nodes_ready == 1
-    assert [order.revision for order in result.create] == [OLD, OLD], "copies of what serves"
+    assert [order.revision for order in result.create] == [OLD, OLD], (
+        "NodeCheckpoints of what serves"
+    )
 
 
 def test_the_old_revision_is_dropped_once_the_new_one_serves() -> None:
-    old = make_old_copy()
-    result = look(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a"))
+    old = make_old_node_checkpoint()
+    result = planned(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a"))
     assert result.serving.revision == REVISION
     assert result.delete == (old,)
 
 
 def test_the_old_revision_stays_while_somebody_starts_from_it() -> None:
-    old = make_old_copy()
-    result = look(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a"), starting=[OLD])
+    old = make_old_node_checkpoint()
+    result = planned(
+        make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a"), starting=[OLD]
+    )
     assert result.delete == ()
 
 
 def test_a_revision_that_was_overtaken_while_it_was_built_is_dropped() -> None:
-    overtaken = make_old_copy(phase=Phase.BUILDING)
-    result = look(make_checkpoint(), overtaken)
+    overtaken = make_old_node_checkpoint(phase=Phase.BUILDING)
+    result = planned(make_checkpoint(), overtaken)
     assert result.delete == (overtaken,)
     assert [order.revision for order in result.create] == [REVISION]
 
 
 def test_what_is_on_its_way_out_is_not_deleted_again() -> None:
-    old = make_old_copy(deleting=True)
-    assert look(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a")).delete == ()
+    old = make_old_node_checkpoint(deleting=True)
+    assert planned(make_checkpoint(serving=OLD), old, make_node_checkpoint("node-a")).delete == ()
 
 
 def test_a_change_that_makes_no_new_revision_builds_nothing() -> None:
     checkpoint = make_checkpoint(generation=2, spec=make_spec(copies=1), serving=REVISION)
-    result = look(checkpoint, make_node_checkpoint("node-a"))
+    result = planned(checkpoint, make_node_checkpoint("node-a"))
     assert not result.create
     assert not result.delete

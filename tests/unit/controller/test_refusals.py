@@ -49,7 +49,7 @@ class World:
             if isinstance(known, Checkpoint):
                 self.cluster.checkpoints.update(known)
             elif isinstance(known, NodeCheckpoint):
-                self.cluster.copies.update(known)
+                self.cluster.node_checkpoints.update(known)
             elif isinstance(known, DemoInstance):
                 self.cluster.instances.update(known)
             elif isinstance(known, CheckpointRevision):
@@ -70,7 +70,7 @@ class World:
     def wait(self, seconds: float = 400) -> None:
         self.clock.seconds += seconds
 
-    async def copies(self) -> list[NodeCheckpoint]:
+    async def node_checkpoints(self) -> list[NodeCheckpoint]:
         return (await self.kubernetes.list_all(NodeCheckpoint)).items
 
 
@@ -84,7 +84,9 @@ def condition(status: CheckpointStatus, type_: str) -> Condition:
 
 
 @pytest.mark.parametrize("error", [QUOTA, RefusedError("422 Invalid: an admission policy says no")])
-async def test_a_build_that_cannot_be_ordered_is_said_and_not_claimed(error: RefusedError) -> None:
+async def test_a_build_that_cannot_be_ordered_is_reported_and_not_claimed(
+    error: RefusedError,
+) -> None:
     world = World(make_checkpoint())
     world.refuse("POST", "nodecheckpoints", error)
     status = await world.plan(times=5)
@@ -112,27 +114,29 @@ async def test_a_refused_build_is_tried_again_with_growing_pauses() -> None:
     world.allow()
     status = await world.plan()
     assert condition(status, "Ready").reason == "Building"
-    assert [copy.spec.fetch for copy in await world.copies()] == [None]
+    assert [node_checkpoint.spec.fetch for node_checkpoint in await world.node_checkpoints()] == [
+        None
+    ]
     assert world.kubernetes.reasons()[1:] == ["Building"]
 
 
-async def test_a_refusal_that_comes_back_is_said_again() -> None:
+async def test_a_refusal_that_comes_back_is_reported_again() -> None:
     world = World(make_checkpoint())
     world.refuse("POST", "nodecheckpoints")
     await world.plan()
     world.wait()
     world.allow()
     await world.plan()
-    [built] = await world.copies()
+    [built] = await world.node_checkpoints()
     await world.kubernetes.remove_finalizer(built)
     await world.kubernetes.delete(built)
-    world.cluster.copies.forget(built.key)
+    world.cluster.node_checkpoints.forget(built.key)
     world.refuse("POST", "nodecheckpoints")
     await world.plan(times=3)
     assert world.kubernetes.reasons().count("CannotCreateNodeCheckpoint") == 2
 
 
-async def test_copies_that_cannot_be_ordered_leave_the_checkpoint_ready() -> None:
+async def test_node_checkpoints_that_cannot_be_ordered_leave_the_checkpoint_ready() -> None:
     world = World(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"))
     world.refuse("POST", "nodecheckpoints")
     status = await world.plan(times=3)
@@ -147,14 +151,16 @@ async def test_copies_that_cannot_be_ordered_leave_the_checkpoint_ready() -> Non
     world.allow()
     world.wait()
     status = await world.plan()
-    assert len(await world.copies()) == 3
-    assert condition(status, "Distributed").reason == "CopiesMissing", "they are on their way"
+    assert len(await world.node_checkpoints()) == 3
+    assert condition(status, "Distributed").reason == "NodeCheckpointsMissing", (
+        "they are on their way"
+    )
 
 
-async def test_a_change_or_a_removal_that_is_refused_is_said() -> None:
-    copy = make_node_checkpoint("node-b", fetch=Fetch(archive=make_archive()))
-    spec = copy.spec.model_copy(update={"pool": Pool(warm=3)})
-    stale = copy.model_copy(update={"spec": spec})
+async def test_a_change_or_a_removal_that_is_refused_is_reported() -> None:
+    node_checkpoint = make_node_checkpoint("node-b", fetch=Fetch(archive=make_archive()))
+    spec = node_checkpoint.spec.model_copy(update={"pool": Pool(warm=3)})
+    stale = node_checkpoint.model_copy(update={"spec": spec})
     old = make_node_checkpoint("node-c", revision=OTHER_REVISION)
     world = World(make_checkpoint(serving=REVISION), make_node_checkpoint("node-a"), stale, old)
     world.refuse("DELETE", "nodecheckpoints", RefusedError("a webhook keeps it"))
@@ -186,20 +192,20 @@ async def test_what_is_refused_of_one_does_not_keep_the_others_waiting() -> None
     world = World(make_checkpoint(serving=REVISION))
     world.kubernetes = Picky()
     world.kubernetes.put(make_checkpoint(serving=REVISION))
-    for copy in (make_node_checkpoint("node-a"), stuck, other):
-        world.cluster.copies.update(world.kubernetes.put(copy))
+    for node_checkpoint in (make_node_checkpoint("node-a"), stuck, other):
+        world.cluster.node_checkpoints.update(world.kubernetes.put(node_checkpoint))
     await world.plan(times=2)
     assert world.kubernetes.find(other).is_deleting
     assert not world.kubernetes.find(stuck).is_deleting
 
 
-async def test_a_namesake_that_cannot_be_read_is_said_with_its_remedy() -> None:
+async def test_a_namesake_that_cannot_be_read_is_reported_with_its_remedy() -> None:
     """After a roll-back: the API server says that it exists, and we cannot read what it is."""
     world = World(make_checkpoint())
     for node in ("node-a", "node-b", "node-c"):
         body = {**make_node_checkpoint(node).to_api(), "spec": {"of": "a newer version"}}
         world.kubernetes.put_body(NodeCheckpoint, body)
-        world.cluster.copies.ingest(body)
+        world.cluster.node_checkpoints.ingest(body)
     ready = condition(await world.plan(), "Ready")
     assert (ready.status, ready.reason) == (FALSE, "CannotCreateNodeCheckpoint")
     assert "already exists" in ready.message
@@ -233,7 +239,7 @@ def bindable() -> tuple[World, DemoInstance]:
     return World(*known, demo), demo
 
 
-async def test_a_bind_that_is_refused_takes_no_room_and_is_said() -> None:
+async def test_a_bind_that_is_refused_takes_no_room_and_is_reported() -> None:
     world, demo = bindable()
     world.refuse("PATCH", "demoinstances/status", RefusedError("422 a policy says no"))
     for _ in range(4):

@@ -68,7 +68,7 @@ async def test_what_a_watch_missed_is_known_and_queued() -> None:
         world.kubernetes.put(resource)
     await world.resync()
     cluster = world.cluster
-    assert len(cluster.checkpoints) == len(cluster.agents) == len(cluster.copies) == 1
+    assert len(cluster.checkpoints) == len(cluster.agents) == len(cluster.node_checkpoints) == 1
     assert len(cluster.nodes) == 1
     asked = {key for _, key in world.instances.asked}
     assert asked == {known.key, gone.key, missed.key}, (

@@ -16,7 +16,7 @@ def test_a_pause_grows_with_each_failure_up_to_five_minutes() -> None:
         assert least <= pause(attempts, "uid-1") <= 1.2 * least
 
 
-def test_one_failure_has_one_pause_however_often_it_is_looked_at() -> None:
+def test_one_failure_has_one_pause_however_often_it_is_reconciled() -> None:
     assert pause(2, "uid-1") == pause(2, "uid-1")
     assert pause(2, "uid-1") != pause(2, "uid-2"), "or all would be tried again in one moment"
 
@@ -33,7 +33,7 @@ def test_a_fault_of_the_application_is_final_after_three_builds(reason: str) -> 
     [
         "ImagePullFailed",
         "NodeLost",
-        "CopiesLost",
+        "ArchiveLost",
         "RevisionMissing",
         "SourceMissing",
         *sorted(NODE_LIMITS),

@@ -39,19 +39,23 @@ READY = DemoInstancePhase.READY
 def updated(*others: Resource) -> World:
     """A Checkpoint whose next revision serves: nothing of its own needs the old one."""
     checkpoint = make_checkpoint(image=NEXT_IMAGE, serving=NEXT.spec.identity)
-    copy = make_node_checkpoint("node-a", revision=NEXT.spec.identity)
+    node_checkpoint = make_node_checkpoint("node-a", revision=NEXT.spec.identity)
     newest = make_revision(definition=make_definition(image=NEXT_IMAGE), number=2)
-    return World(checkpoint, newest, copy, OLD, *others)
+    return World(checkpoint, newest, node_checkpoint, OLD, *others)
 
 
 async def test_an_old_one_goes_when_the_next_one_serves() -> None:
     world = updated(make_node_checkpoint("node-a"), make_demo(node="node-b", revision="e" * 32))
-    await world.look()
+    await world.reconcile_once()
     assert world.kubernetes.has(OLD), "a node still holds it"
-    [held] = [copy for copy in await world.copies() if copy.spec.revision == REVISION]
+    [held] = [
+        node_checkpoint
+        for node_checkpoint in await world.node_checkpoints()
+        if node_checkpoint.spec.revision == REVISION
+    ]
     assert held.is_deleting
     await world.kubernetes.remove_finalizer(held)
-    await world.look()
+    await world.reconcile_once()
     assert [revision.spec.number for revision in await world.revisions()] == [2]
 
 
@@ -66,12 +70,12 @@ async def test_an_old_one_goes_when_the_next_one_serves() -> None:
 )
 async def test_it_stays_as_long_as_a_demo_of_it_is_there(demo: DemoInstance) -> None:
     world = updated(demo)
-    await world.look(times=4)
+    await world.reconcile_once(times=4)
     assert not world.kubernetes.find(OLD).is_deleting
     await world.kubernetes.delete(world.kubernetes.find(demo))
     if demo.has_finalizer:
         await world.kubernetes.remove_finalizer(world.kubernetes.find(demo))
-    await world.look()
+    await world.reconcile_once()
     assert not world.kubernetes.has(OLD)
 
 
@@ -86,7 +90,7 @@ async def test_it_stays_for_what_cannot_be_read(kind: type[Resource]) -> None:
         strange = make_node_checkpoint("node-b").to_api()
         del strange["spec"]["nodeName"]
     world.kubernetes.put_body(kind, strange)
-    await world.look(times=4)
+    await world.reconcile_once(times=4)
     assert world.kubernetes.has(OLD)
 
 
@@ -103,10 +107,10 @@ async def test_a_demo_that_is_being_bound_refers_to_it_already() -> None:
     world = updated()
     demo = make_demo()
     world.cluster.assume(demo, "node-a", REVISION)
-    await world.look(times=4)
+    await world.reconcile_once(times=4)
     assert not world.kubernetes.find(OLD).is_deleting
     world.cluster.settle(demo)
-    await world.look()
+    await world.reconcile_once()
     assert not world.kubernetes.has(OLD)
 
 
@@ -117,7 +121,7 @@ async def test_what_is_being_let_go_is_given_to_nobody() -> None:
     await reconcile_instance(world.kubernetes, world.cluster, make_demo().key)
     assert world.kubernetes.find(make_demo()).status.revision is None
     await reconcile_checkpoint(world.kubernetes, world.cluster, SHOP)
-    assert await world.copies() == []
+    assert await world.node_checkpoints() == []
 
 
 # -- the end of everything ------------------------------------------------------------------------
@@ -126,13 +130,13 @@ async def test_what_is_being_let_go_is_given_to_nobody() -> None:
 async def test_it_outlives_its_checkpoint_for_its_demos() -> None:
     demo = make_demo(node="node-a", revision=REVISION, phase=READY, finalizer=True)
     world = World(OLD, demo)
-    await world.look_without_checkpoint()
+    await world.reconcile_without_checkpoint()
     assert not world.kubernetes.find(OLD).is_deleting
     await world.kubernetes.delete(world.kubernetes.find(demo))
-    await world.look_without_checkpoint()
+    await world.reconcile_without_checkpoint()
     assert world.kubernetes.has(OLD), "its beforeDelete hooks stand in there"
     await world.kubernetes.remove_finalizer(world.kubernetes.find(demo))
-    await world.look_without_checkpoint()
+    await world.reconcile_without_checkpoint()
     assert await world.revisions() == []
 
 
@@ -140,16 +144,16 @@ async def test_a_namespace_takes_it_away_after_the_demos() -> None:
     """The namespace's controller deletes everything at once, in no order."""
     demo = make_demo(node="node-a", revision=REVISION, phase=READY, finalizer=True)
     world = World(make_checkpoint(serving=REVISION), OLD, demo, make_node_checkpoint("node-a"))
-    await world.look()
-    for resource in (OLD, make_checkpoint(), *await world.copies(), demo):
+    await world.reconcile_once()
+    for resource in (OLD, make_checkpoint(), *await world.node_checkpoints(), demo):
         await world.kubernetes.delete(world.kubernetes.find(resource))
-    await world.look_without_checkpoint()
+    await world.reconcile_without_checkpoint()
     assert world.kubernetes.find(OLD).is_deleting
-    await world.release_copies()
-    await world.look_without_checkpoint()
+    await world.release_node_checkpoints()
+    await world.reconcile_without_checkpoint()
     assert world.kubernetes.has(OLD), "the hooks of the demo have not run yet"
     await world.kubernetes.remove_finalizer(world.kubernetes.find(demo))
-    await world.look_without_checkpoint()
+    await world.reconcile_without_checkpoint()
     assert not world.kubernetes.has(OLD)
 
 
@@ -158,7 +162,7 @@ async def test_one_that_somebody_deletes_in_use_stays_and_serves_until_it_is_not
     world = World(make_checkpoint(serving=REVISION), OLD, make_node_checkpoint("node-a"), demo)
     await world.kubernetes.delete(OLD)
     another = world.kubernetes.put(make_demo("another"))
-    await world.look(times=4)
+    await world.reconcile_once(times=4)
     assert world.kubernetes.find(OLD).is_deleting
     await reconcile_instance(world.kubernetes, world.cluster, another.key)
     assert world.kubernetes.find(another).status.revision == REVISION
@@ -166,9 +170,9 @@ async def test_one_that_somebody_deletes_in_use_stays_and_serves_until_it_is_not
 
 async def test_one_that_somebody_deletes_unused_is_made_anew_where_it_is_wanted() -> None:
     world = World(make_checkpoint(node_selector={"disk": "none"}), OLD)
-    await world.look(times=1)
+    await world.reconcile_once(times=1)
     await world.kubernetes.delete(OLD)
-    await world.look(times=4)
+    await world.reconcile_once(times=4)
     [revision] = await world.revisions()
     assert (revision.spec.identity, revision.spec.number) == (REVISION, 2)
     assert not revision.is_deleting
@@ -178,7 +182,7 @@ async def test_a_finalizer_of_somebody_else_is_left_alone() -> None:
     foreign = OLD.metadata.model_copy(update={"finalizers": (REVISION_FINALIZER, "them/backup")})
     world = updated()
     world.kubernetes.put(OLD.model_copy(update={"metadata": foreign}))
-    await world.look(times=4)
+    await world.reconcile_once(times=4)
     left = world.kubernetes.find(OLD)
     assert left.is_deleting
     assert left.metadata.finalizers == ("them/backup",)
@@ -189,7 +193,7 @@ async def test_one_that_cannot_be_read_is_let_go_as_well() -> None:
     body = {**OLD.to_api(), "spec": {"of": "a newer version"}}
     body["metadata"]["labels"] = {CHECKPOINT_LABEL: "shop"}
     world.kubernetes.put_body(CheckpointRevision, body)
-    await world.look()
+    await world.reconcile_once()
     assert (CheckpointRevision.plural, OLD.key) not in world.kubernetes._objects
 
 
@@ -197,17 +201,17 @@ async def test_one_that_cannot_be_read_is_let_go_as_well() -> None:
     ("method", "reason"),
     [("DELETE", "CannotDeleteCheckpointRevision"), ("PATCH", "CannotRemoveFinalizer")],
 )
-async def test_what_the_api_server_refuses_is_said_once_and_tried_again(
+async def test_what_the_api_server_refuses_is_reported_once_and_tried_again(
     method: str, reason: str
 ) -> None:
     world = updated()
     refusal = RefusedError("a webhook keeps it")
     world.kubernetes.refusals[method, "checkpointrevisions"] = refusal
-    await world.look(times=4)
+    await world.reconcile_once(times=4)
     assert world.kubernetes.reasons() == [reason]
     world.kubernetes.refusals.clear()
     world.clock.seconds += 400
-    await world.look()
+    await world.reconcile_once()
     assert not world.kubernetes.has(OLD)
     assert world.cluster.refusals.next_try(OLD.metadata.uid) is None
 
@@ -219,7 +223,7 @@ def event(type_: Any, resource: Resource) -> kopf.RawEvent:
     return {"type": type_, "object": resource.to_api()}  # type: ignore[typeddict-item]
 
 
-def test_the_last_demo_of_a_revision_has_its_checkpoint_looked_at() -> None:
+def test_the_last_demo_of_a_revision_has_its_checkpoint_checked() -> None:
     cluster = World().cluster
     cluster.revisions.update(OLD)
     demos = [make_demo(name, node="node-a", revision=REVISION) for name in ("one", "two")]
@@ -232,7 +236,7 @@ def test_the_last_demo_of_a_revision_has_its_checkpoint_looked_at() -> None:
     assert checkpoints.asked == [("add", SHOP)]
 
 
-def test_a_revision_has_its_checkpoint_looked_at_and_who_waits_for_it() -> None:
+def test_a_revision_has_its_checkpoint_checked_and_who_waits_for_it() -> None:
     cluster = World().cluster
     waiting = cluster.instances.update(make_demo())
     checkpoints, instances = RecordingQueue(), RecordingQueue()
@@ -243,13 +247,13 @@ def test_a_revision_has_its_checkpoint_looked_at_and_who_waits_for_it() -> None:
     assert len(instances.asked) == 1
 
 
-def test_the_last_node_of_a_revision_has_its_checkpoint_looked_at() -> None:
+def test_the_last_node_of_a_revision_has_its_checkpoint_checked() -> None:
     cluster = World().cluster
-    copy = make_node_checkpoint("node-a", finalizer=False)
-    assert NODE_FINALIZER not in copy.metadata.finalizers
+    node_checkpoint = make_node_checkpoint("node-a", finalizer=False)
+    assert NODE_FINALIZER not in node_checkpoint.metadata.finalizers
     checkpoints = RecordingQueue()
-    cluster.copies.update(copy)
-    on_nodecheckpoint(event("DELETED", copy), cluster, checkpoints, RecordingQueue())
+    cluster.node_checkpoints.update(node_checkpoint)
+    on_nodecheckpoint(event("DELETED", node_checkpoint), cluster, checkpoints, RecordingQueue())
     assert checkpoints.asked == [("add", SHOP)]
 
 

@@ -38,7 +38,7 @@ def make_cluster(kubernetes: FakeKubernetes, demos: int) -> Cluster:
     cluster = Cluster(listed=True)
     for node in NODES:
         add_node(cluster, make_agent(node, seen=now(), capacity=10_000_000))
-        cluster.copies.update(make_node_checkpoint(node, memory_bytes=1 << 20))
+        cluster.node_checkpoints.update(make_node_checkpoint(node, memory_bytes=1 << 20))
     cluster.checkpoints.update(make_checkpoint(serving=REVISION))
     cluster.revisions.update(make_revision())
     for number in range(demos):
@@ -79,7 +79,7 @@ class Work:
         return self._trace
 
 
-def event_of_a_copy(version: int, memory_bytes: int) -> Any:
+def event_of_a_node_checkpoint(version: int, memory_bytes: int) -> Any:
     body = make_node_checkpoint("node-a", memory_bytes=memory_bytes).to_api()
     body["metadata"]["resourceVersion"] = str(version)
     return {"type": "MODIFIED", "object": body}
@@ -87,7 +87,9 @@ def event_of_a_copy(version: int, memory_bytes: int) -> Any:
 
 def work_of_a_nodecheckpoint_event(cluster: Cluster) -> int:
     with Work() as work:
-        on_nodecheckpoint(event_of_a_copy(7, 2 << 20), cluster, RecordingQueue(), RecordingQueue())
+        on_nodecheckpoint(
+            event_of_a_node_checkpoint(7, 2 << 20), cluster, RecordingQueue(), RecordingQueue()
+        )
     return work.lines
 
 
@@ -121,17 +123,17 @@ async def test_an_event_costs_the_same_with_ten_times_the_demos(what: str) -> No
 async def test_a_nodecheckpoint_queues_those_who_wait_only_when_it_offers_something_else() -> None:
     cluster = make_cluster(FakeKubernetes(), 50)
     checkpoints, instances = RecordingQueue(), RecordingQueue()
-    on_nodecheckpoint(event_of_a_copy(7, 1 << 20), cluster, checkpoints, instances)
+    on_nodecheckpoint(event_of_a_node_checkpoint(7, 1 << 20), cluster, checkpoints, instances)
     assert checkpoints.asked == [("add", SHOP)]
     assert instances.asked == []
-    on_nodecheckpoint(event_of_a_copy(8, 2 << 20), cluster, checkpoints, instances)
+    on_nodecheckpoint(event_of_a_node_checkpoint(8, 2 << 20), cluster, checkpoints, instances)
     assert instances.asked == [("add", Key("default", "waiting"))]
 
 
 async def test_a_nodecheckpoint_that_cannot_be_read_concerns_its_checkpoint_as_well() -> None:
     cluster = make_cluster(FakeKubernetes(), 0)
     checkpoints = RecordingQueue()
-    event = event_of_a_copy(7, 1)
+    event = event_of_a_node_checkpoint(7, 1)
     event["object"]["spec"] = {}
     event["object"]["metadata"]["labels"] = {CHECKPOINT_LABEL: "blog"}
     event["object"]["metadata"]["name"] = "blog.1.node-a"

@@ -37,9 +37,9 @@ def asked_for() -> set[tuple[str, str]]:
 
 
 def test_every_block_of_commands_is_run_by_a_test() -> None:
-    told = {(block.page, block.mark) for block in all_blocks() if block.mark in COMMANDS}
+    reported = {(block.page, block.mark) for block in all_blocks() if block.mark in COMMANDS}
     run = {pair for pair in asked_for() if pair[1] in COMMANDS}
-    assert {pair for pair in told if not pair[0].startswith(RUNBOOKS)} == run
+    assert {pair for pair in reported if not pair[0].startswith(RUNBOOKS)} == run
 
 
 def test_every_block_says_what_it_is() -> None:

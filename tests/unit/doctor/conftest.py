@@ -14,13 +14,13 @@ from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.checks import judge
 from tryitnow.doctor.disk import DirectoryFacts, DiskFacts
 from tryitnow.doctor.facts import NodeFacts, Wanted
-from tryitnow.doctor.host import Outcome, Process
+from tryitnow.doctor.host import CommandResult, Process
 from tryitnow.doctor.kernel import KernelFacts, Usage
 from tryitnow.doctor.mounts import Mount, MountFacts
 from tryitnow.doctor.network import NetworkFacts, Route
 from tryitnow.doctor.podman import PodmanFacts
 
-Missing = Callable[[str], Outcome]
+Missing = Callable[[str], CommandResult]
 
 GIB = 1 << 30
 
@@ -57,14 +57,14 @@ GOOD_NODE = NodeFacts(
     podman_problem="",
     podman_timed_out=False,
     podman_socket="unix:///run/podman/podman.sock",
-    podman_command=Outcome(0, "podman version 5.8.6"),
-    runtime_checkpoint=Outcome(0, "Usage: crun [OPTION...] checkpoint CONTAINER"),
+    podman_command=CommandResult(0, "podman version 5.8.6"),
+    runtime_checkpoint=CommandResult(0, "Usage: crun [OPTION...] checkpoint CONTAINER"),
     libcriu=True,
     criu_enabled=True,
-    criu=Outcome(0, "Version: 4.2.1"),
-    criu_check=Outcome(0, "Looks good."),
+    criu=CommandResult(0, "Version: 4.2.1"),
+    criu_check=CommandResult(0, "Looks good."),
     criu_config="",
-    iptables=Outcome(0, "iptables-restore v1.8.13 (nf_tables)"),
+    iptables=CommandResult(0, "iptables-restore v1.8.13 (nf_tables)"),
     directory=DirectoryFacts(
         path=Path("/var/lib/try-it-now/checkpoints"),
         exists=True,
@@ -121,7 +121,7 @@ GOOD_NODE = NodeFacts(
     cgroup_v2=True,
     cgroup_v1=(),
     controllers=frozenset({"cpu", "io", "memory", "pids"}),
-    nft=Outcome(0, "nftables v1.1.7"),
+    nft=CommandResult(0, "nftables v1.1.7"),
 )
 
 
@@ -188,12 +188,12 @@ def node() -> Node:
     return Node()
 
 
-def late(program: str) -> Outcome:
+def late(program: str) -> CommandResult:
     """What comes of running a program that takes too long."""
-    return Outcome(None, f"{program} did not end within 5 s", timed_out=True)
+    return CommandResult(None, f"{program} did not end within 5 s", timed_out=True)
 
 
 @pytest.fixture
 def missing() -> Missing:
     """What comes of running a program that is not there."""
-    return lambda name: Outcome(None, f"{name} is not installed", missing=True)
+    return lambda name: CommandResult(None, f"{name} is not installed", missing=True)

@@ -14,9 +14,9 @@ from tryitnow.api.archive import Versions
 from tryitnow.api.nodeagent import Check, Verdict
 from tryitnow.doctor import Examination, examine, versions
 from tryitnow.doctor.checks import CheckName, unanswered
-from tryitnow.doctor.patience import load as load_now
-from tryitnow.doctor.patience import patience
-from tryitnow.doctor.report import KEPT_LOOKS, can_run, criu_available, merge
+from tryitnow.doctor.report import KEPT_ANSWERS, can_run, criu_available, merge
+from tryitnow.doctor.timeouts import load as load_now
+from tryitnow.doctor.timeouts import timeouts_for
 from tryitnow.settings import agent_settings
 
 PASS, WARN, FAIL = Verdict.PASS, Verdict.WARN, Verdict.FAIL
@@ -27,7 +27,7 @@ SLOW: list[tuple[str, dict[str, Any]]] = [
     ("CRIU", {"criu": late("criu")}),
     ("criu check", {"criu_check": late("criu")}),
     ("network lock", {"iptables": late("iptables-restore")}),
-    ("pod gate", {"nft": late("nft")}),
+    ("firewall", {"nft": late("nft")}),
 ]
 
 
@@ -94,13 +94,13 @@ def test_what_was_known_stays_while_there_is_no_answer(
     assert after.busy == frozenset()
 
 
-def test_what_was_known_counts_for_some_looks_and_no_more(node: Node) -> None:
+def test_known_facts_count_for_some_examinations_and_no_more(node: Node) -> None:
     slow = examined(node.but(criu=late("criu")))
     examination = examined(node)
-    for look in range(1, KEPT_LOOKS + 1):
+    for number in range(1, KEPT_ANSWERS + 1):
         examination = merge(examination, slow)
-        assert criu_available(examination.checks)[0], look
-        assert examination.unanswered["CRIU"] == look
+        assert criu_available(examination.checks)[0], number
+        assert examination.unanswered["CRIU"] == number
     examination = merge(examination, slow)
     available, why = criu_available(examination.checks)
     assert not available
@@ -114,13 +114,13 @@ def test_an_answer_begins_the_count_anew(node: Node) -> None:
     good, slow = examined(node), examined(node.but(criu=late("criu")))
     examination = good
     for _ in range(3):
-        for _ in range(KEPT_LOOKS):
+        for _ in range(KEPT_ANSWERS):
             examination = merge(examination, slow)
         examination = merge(examination, good)
         assert examination == good
 
 
-def test_a_missing_criu_is_told_at_once(node: Node, missing: Missing) -> None:
+def test_a_missing_criu_is_reported_at_once(node: Node, missing: Missing) -> None:
     after = merge(examined(node), examined(node.but(criu=missing("criu"))))
     assert criu_available(after.checks)[1].startswith("CRIU: criu is not installed")
 
@@ -134,7 +134,7 @@ def test_a_bad_verdict_stays_as_well(node: Node, missing: Missing) -> None:
 def test_a_node_that_was_busy_from_the_start_stays_busy_until_it_answers(node: Node) -> None:
     slow = examined(node.but(criu=late("criu")))
     examination = slow
-    for _ in range(KEPT_LOOKS):
+    for _ in range(KEPT_ANSWERS):
         examination = merge(examination, slow)
         assert check(examination, "CRIU").found.startswith("busy, looking again")
         assert examination.busy == {"CRIU"}
@@ -147,14 +147,14 @@ def test_of_several_slow_answers_each_is_counted_alone(node: Node) -> None:
     both = node.but(criu=late("criu"), nft=late("nft"))
     examination = merge(examined(node), examined(node.but(nft=late("nft"))))
     examination = merge(examination, examined(both))
-    assert dict(examination.unanswered) == {"CRIU": 1, "pod gate": 2}
+    assert dict(examination.unanswered) == {"CRIU": 1, "firewall": 2}
 
 
 def test_podman_counts_while_its_socket_accepts_with_all_that_only_it_tells(node: Node) -> None:
     node = node.with_podman(selinux=True).with_mounts(selinux_enforcing=True)
     good, busy = examined(node), examined(node.with_busy_podman())
     examination = good
-    for _ in range(KEPT_LOOKS + 3):
+    for _ in range(KEPT_ANSWERS + 3):
         examination = merge(examination, busy)
         assert examination.checks == good.checks
     assert examination.versions == good.versions
@@ -164,12 +164,12 @@ def test_podman_counts_while_its_socket_accepts_with_all_that_only_it_tells(node
 
 
 def test_podman_whose_socket_refuses_counts_no_more(node: Node) -> None:
-    refused = node.without_podman("nobody listens at the socket /run/podman/podman.sock")
+    refused = node.without_podman("no process listens at the socket /run/podman/podman.sock")
     examination = merge(examined(node), examined(node.with_busy_podman()))
     examination = merge(examination, examined(refused))
     assert can_run(examination.checks) == (
         False,
-        "Podman: nobody listens at the socket /run/podman/podman.sock (to fix it: "
+        "Podman: no process listens at the socket /run/podman/podman.sock (to fix it: "
         f"{refused.check('Podman').remedy})",
     )
     assert not any(each.name == "Podman locks" for each in examination.checks)
@@ -197,12 +197,14 @@ def test_versions_of_a_new_criu_are_taken_though_podman_is_busy(node: Node) -> N
 
 
 def test_each_look_without_an_answer_waits_longer_up_to_a_limit() -> None:
-    waits = [patience(None, looks).command.total_seconds() for looks in (0, 1, 2, 3, 1000)]
+    waits = [
+        timeouts_for(None, attempts).command.total_seconds() for attempts in (0, 1, 2, 3, 1000)
+    ]
     assert waits == [5, 10, 20, 30, 30]
 
 
 def test_criu_check_and_podman_have_more_time_than_a_command() -> None:
-    first = patience(None, 0)
+    first = timeouts_for(None, 0)
     assert first.command < first.podman < first.criu_check
 
 
@@ -210,10 +212,10 @@ def test_criu_check_and_podman_have_more_time_than_a_command() -> None:
     ("load", "seconds"), [(0.0, 5), (0.3, 5), (1.0, 5), (2.0, 10), (3.5, 17.5), (200.0, 20)]
 )
 def test_a_busy_node_has_more_time_at_the_first_look(load: float, seconds: float) -> None:
-    assert patience(None, 0, load).command == timedelta(seconds=seconds)
+    assert timeouts_for(None, 0, load).command == timedelta(seconds=seconds)
 
 
-def test_the_load_of_this_machine_is_told_for_each_processor(
+def test_the_load_of_this_machine_is_reported_for_each_processor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (6.0, 1.0, 1.0))
@@ -222,8 +224,8 @@ def test_the_load_of_this_machine_is_told_for_each_processor(
 
 
 def test_a_time_limit_of_the_settings_stays_as_it_is() -> None:
-    assert patience(timedelta(minutes=1), 0) == patience(timedelta(minutes=1), 9, load=9.0)
-    assert patience(timedelta(minutes=1), 0).command == timedelta(minutes=1)
+    assert timeouts_for(timedelta(minutes=1), 0) == timeouts_for(timedelta(minutes=1), 9, load=9.0)
+    assert timeouts_for(timedelta(minutes=1), 0).command == timedelta(minutes=1)
 
 
 async def test_an_examination_goes_on_from_the_last_one(
@@ -246,4 +248,8 @@ async def test_an_examination_goes_on_from_the_last_one(
     third = await examine(settings, second)
     assert first.checks == second.checks == third.checks
     assert third.unanswered == {"CRIU": 2}
-    assert asked == [patience(None, 0, 1.5), patience(None, 0, 1.5), patience(None, 1, 1.5)]
+    assert asked == [
+        timeouts_for(None, 0, 1.5),
+        timeouts_for(None, 0, 1.5),
+        timeouts_for(None, 1, 1.5),
+    ]

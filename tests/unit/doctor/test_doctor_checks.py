@@ -7,7 +7,7 @@ import pytest
 from tests.unit.doctor.conftest import Missing, Node
 from tryitnow.api.nodeagent import Verdict
 from tryitnow.doctor.checks import CheckName
-from tryitnow.doctor.host import Outcome
+from tryitnow.doctor.host import CommandResult
 from tryitnow.doctor.mounts import Mount
 from tryitnow.doctor.version import parse_version, version_in
 
@@ -41,7 +41,7 @@ def test_another_system_than_linux_gets_one_answer_and_not_twelve(node: Node) ->
     assert "run it on a node" in only.remedy
 
 
-def test_a_user_other_than_root_is_told_to_become_root(node: Node) -> None:
+def test_a_user_other_than_root_is_reported_to_become_root(node: Node) -> None:
     check = node.but(user=1000).check("root")
     assert check.verdict is FAIL
     assert "1000" in check.found
@@ -49,7 +49,7 @@ def test_a_user_other_than_root_is_told_to_become_root(node: Node) -> None:
 
 
 def test_without_root_criu_check_is_not_blamed_for_it(node: Node) -> None:
-    refused = Outcome(1, "You need to have CAP_SYS_ADMIN")
+    refused = CommandResult(1, "You need to have CAP_SYS_ADMIN")
     assert not node.but(user=1000, criu_check=refused).has_check("criu check")
 
 
@@ -59,7 +59,7 @@ def test_without_root_a_directory_that_may_not_be_seen_is_not_blamed_for_it(node
     assert unseen.check("checkpoint path").verdict is FAIL
 
 
-def test_podman_that_does_not_answer_fails_with_where_to_look(node: Node) -> None:
+def test_podman_that_does_not_answer_fails_with_where_to_check(node: Node) -> None:
     check = node.without_podman().check("Podman")
     assert check.verdict is FAIL
     assert check.found == "there is no socket at /run/podman/podman.sock"
@@ -82,7 +82,7 @@ def test_podman_that_is_not_installed_fails_with_the_distributions_command(
     assert bare.check("Podman").remedy == f"`{command}`"
 
 
-def test_an_unknown_distribution_is_told_both_ways(node: Node, missing: Missing) -> None:
+def test_an_unknown_distribution_is_reported_both_ways(node: Node, missing: Missing) -> None:
     remedy = node.but(criu=missing("criu"), distribution=("nixos",)).check("CRIU").remedy
     assert "apt-get install" in remedy
     assert "dnf install" in remedy
@@ -142,7 +142,7 @@ def test_runc_needs_neither_the_mark_nor_the_library(node: Node) -> None:
 
 def test_a_runtime_without_the_checkpoint_command_fails(node: Node) -> None:
     runc = node.with_podman(runtime_name="runc", runtime_version="runc version 1.3.0")
-    check = runc.but(runtime_checkpoint=Outcome(1, "No help topic")).check("OCI runtime")
+    check = runc.but(runtime_checkpoint=CommandResult(1, "No help topic")).check("OCI runtime")
     assert check.verdict is FAIL
     assert "No help topic" in check.found
 
@@ -186,7 +186,7 @@ def test_missing_criu_fails_once(node: Node, missing: Missing) -> None:
 def test_criu_must_be_3_11_and_fit_the_kernel(
     node: Node, version: str, kernel: str, verdict: Verdict
 ) -> None:
-    assert node.but(criu=Outcome(0, version), kernel=kernel).check("CRIU").verdict is verdict
+    assert node.but(criu=CommandResult(0, version), kernel=kernel).check("CRIU").verdict is verdict
 
 
 @pytest.mark.parametrize(
@@ -221,13 +221,13 @@ def test_a_cache_that_criu_cannot_keep_warns(node: Node) -> None:
 
 def test_a_failed_criu_check_shows_the_end_of_what_it_said_on_one_line(node: Node) -> None:
     output = "\n".join([f"Warn {n}" for n in range(30)] + ["Error (x): no", "Does not look good."])
-    check = node.but(criu_check=Outcome(1, output)).check("criu check")
+    check = node.but(criu_check=CommandResult(1, output)).check("criu check")
     assert check.verdict is FAIL
     assert check.found == "Warn 28; Warn 29; Error (x): no; Does not look good."
 
 
 def test_a_criu_check_without_a_word_still_shows_how_it_ended(node: Node) -> None:
-    assert node.but(criu_check=Outcome(-11, "")).check("criu check").found == (
+    assert node.but(criu_check=CommandResult(-11, "")).check("criu check").found == (
         "ended with status -11"
     )
 
@@ -255,8 +255,8 @@ def test_limits_that_cannot_hold_are_named(node: Node) -> None:
     assert "no controller for memory, pids" in check.found
 
 
-def test_without_nft_no_pod_has_a_gate(node: Node, missing: Missing) -> None:
-    check = node.but(nft=missing("nft")).check("pod gate")
+def test_without_nft_no_pod_has_a_firewall(node: Node, missing: Missing) -> None:
+    check = node.but(nft=missing("nft")).check("firewall")
     assert check.verdict is Verdict.WARN
     assert "apt-get install -y nftables" in check.remedy
 
@@ -298,7 +298,7 @@ def test_v1_hierarchies_beside_v2_warn_with_what_to_do(node: Node) -> None:
     assert "echo manage-cgroups=ignore >> /etc/criu/crun.conf" in check.remedy
 
 
-def test_where_criu_leaves_cgroups_alone_the_cost_is_told(node: Node) -> None:
+def test_where_criu_leaves_cgroups_alone_the_cost_is_reported(node: Node) -> None:
     mixed = node.but(cgroup_v1=("cpu",), criu_config="manage-cgroups=ignore\n")
     assert "20 ms each" in mixed.check("cgroups").found
     assert "echo" not in mixed.check("cgroups").remedy
@@ -326,7 +326,7 @@ def test_a_directory_of_another_user_fails_with_the_chown_to_run(node: Node) -> 
     assert check.remedy == "`chown root:root /var/lib/try-it-now/checkpoints`"
 
 
-def test_both_are_mended_owner_first(node: Node) -> None:
+def test_both_are_fixed_owner_first(node: Node) -> None:
     check = node.with_directory(owner=1000, mode=0o777).check("checkpoint path")
     path = "/var/lib/try-it-now/checkpoints"
     assert check.remedy == f"`chown root:root {path}`, then `chmod 0700 {path}`"

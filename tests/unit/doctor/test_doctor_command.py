@@ -27,40 +27,40 @@ class Looks:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *nodes: Node) -> tuple[int | str | None, Looks]:
-    looks = Looks(*nodes)
-    monkeypatch.setattr("tryitnow.doctor.examine", looks.examine)
+    attempts = Looks(*nodes)
+    monkeypatch.setattr("tryitnow.doctor.examine", attempts.examine)
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
-    return ended.value.code, looks
+    return ended.value.code, attempts
 
 
-def test_a_busy_node_is_looked_at_again_until_it_answers(
+def test_a_busy_node_is_reconciled_again_until_it_answers(
     node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     busy = node.but(criu=late("criu"))
-    code, looks = run(monkeypatch, busy, busy, node)
-    said = capsys.readouterr()
+    code, attempts = run(monkeypatch, busy, busy, node)
+    text = capsys.readouterr()
     assert code == 0
-    assert looks.nodes == []
-    assert said.err.splitlines() == ["no answer in time: CRIU; looking again"] * 2
-    assert "busy" not in said.out
+    assert attempts.nodes == []
+    assert text.err.splitlines() == ["no answer in time: CRIU; looking again"] * 2
+    assert "busy" not in text.out
 
 
-def test_a_node_that_never_answers_is_told_as_busy(
+def test_a_node_that_never_answers_is_reported_as_busy(
     node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, looks = run(monkeypatch, *[node.but(criu=late("criu"))] * 4)
+    code, attempts = run(monkeypatch, *[node.but(criu=late("criu"))] * 4)
     assert code == 1
-    assert len(looks.nodes) == 1
+    assert len(attempts.nodes) == 1
     assert "busy, looking again: criu did not end within 5 s" in " ".join(
         capsys.readouterr().out.split()
     )
 
 
-def test_a_node_that_answers_is_looked_at_once(
+def test_a_node_that_answers_is_reconciled_once(
     node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, looks = run(monkeypatch, node, node)
+    code, attempts = run(monkeypatch, node, node)
     assert code == 0
-    assert len(looks.nodes) == 1
+    assert len(attempts.nodes) == 1
     assert capsys.readouterr().err == ""

@@ -22,7 +22,7 @@ from tryitnow.doctor.checks import judge
 from tryitnow.doctor.facts import gather
 from tryitnow.doctor.host import Host, podmans_host
 from tryitnow.doctor.network import strays
-from tryitnow.doctor.patience import Patience
+from tryitnow.doctor.timeouts import Timeouts
 from tryitnow.settings import AgentSettings, agent_settings
 
 LIMIT = timedelta(seconds=5)
@@ -159,7 +159,7 @@ def podman_service(tmp_path: Path) -> Iterator[Serve]:
         server.server_close()
 
 
-async def test_this_very_machine_can_be_looked_at_whatever_it_lacks(settings: MakeSettings) -> None:
+async def test_this_very_machine_can_be_checked_whatever_it_lacks(settings: MakeSettings) -> None:
     examination = await examine(settings())
     assert examination.checks
     assert examination.versions.kernel
@@ -219,7 +219,7 @@ async def test_what_podman_says_is_taken_from_its_socket(
     [(CONTAINERS, True), ([*CONTAINERS, {"Id": "c" * 64}], False), ({"cause": "gone"}, False)],
     ids=["still unknown", "made meanwhile", "not told"],
 )
-async def test_a_conmon_that_podman_does_not_know_is_looked_at_twice(
+async def test_a_conmon_that_podman_does_not_know_is_reconciled_twice(
     settings: MakeSettings,
     bare_host: Host,
     podman_service: Serve,
@@ -278,7 +278,7 @@ async def test_a_podman_that_listens_and_does_not_answer_is_busy(
             asked.wait(10)
 
     asked = threading.Event()
-    waits = Patience(
+    waits = Timeouts(
         command=timedelta(seconds=5), podman=timedelta(seconds=0.1), criu_check=timedelta(seconds=5)
     )
     with socketserver.ThreadingUnixStreamServer(str(tmp_path / "podman.sock"), Handler) as server:
@@ -295,7 +295,7 @@ async def test_criu_check_has_more_time_than_a_version(
     settings: MakeSettings, bare_host: Host, program: PutProgram
 ) -> None:
     program("criu", 'case "$1" in check) exec /bin/sleep 1;; *) exec /bin/sleep 30;; esac')
-    waits = Patience(
+    waits = Timeouts(
         command=timedelta(seconds=0.1),
         podman=timedelta(seconds=5),
         criu_check=timedelta(seconds=5),
@@ -317,13 +317,13 @@ async def test_a_podman_that_too_many_wait_for_is_busy(
     assert facts.podman_timed_out
 
 
-async def test_a_socket_that_nobody_listens_at_is_told_from_none(
+async def test_a_socket_that_nobody_listens_at_is_reported_from_none(
     settings: MakeSettings, bare_host: Host, tmp_path: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(tmp_path / "podman.sock"))
     facts = await gather(settings(), bare_host)
-    assert facts.podman_problem.startswith("nobody listens at the socket")
+    assert facts.podman_problem.startswith("no process listens at the socket")
     assert not facts.podman_timed_out
 
 
@@ -404,7 +404,7 @@ async def test_whether_the_runtime_has_libcriu(
     program("ldconfig", ldconfig)
     program("ldd", ldd)
     command = timedelta(seconds=5 if has_it is not None else 0.3)
-    waits = Patience(command=command, podman=LIMIT, criu_check=LIMIT)
+    waits = Timeouts(command=command, podman=LIMIT, criu_check=LIMIT)
     assert (await gather(settings(), bare_host, waits)).libcriu is has_it
 
 
@@ -439,7 +439,7 @@ def test_a_program_that_may_not_be_run_is_not_called_missing(
     assert not outcome.missing
 
 
-def test_from_inside_a_container_a_missing_program_is_told_from_a_missing_way_out(
+def test_from_inside_a_container_a_missing_program_is_reported_from_a_missing_way_out(
     tmp_path: Path,
 ) -> None:
     # env(1) ends as nsenter(1) does when there is no such program.

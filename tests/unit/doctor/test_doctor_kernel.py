@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tryitnow.doctor.host import Host
-from tryitnow.doctor.kernel import Group, Usage, look_at_kernel
+from tryitnow.doctor.kernel import Group, Usage, examine_kernel
 
 FILES = {
     "proc/meminfo": (
@@ -61,7 +61,7 @@ def write(root: Path, name: str, text: str) -> None:
 
 
 def test_all_limits_are_read(host: Host) -> None:
-    found = look_at_kernel(host)
+    found = examine_kernel(host)
     assert found.memory == Usage(24684084 << 10, (24684084 - 24010120) << 10)
     assert found.memory.left == 24010120 << 10
     assert found.tasks == Usage(32768, 107)
@@ -75,7 +75,7 @@ def test_all_limits_are_read(host: Host) -> None:
 
 
 def test_groups_of_demos_and_of_podman_with_a_limit_are_read(host: Host) -> None:
-    assert look_at_kernel(host).groups == (
+    assert examine_kernel(host).groups == (
         Group(PurePosixPath("/machine.slice"), Usage(8192, 300), has_demos=True),
         Group(PurePosixPath("/system.slice/podman.service"), Usage(4915, 11), has_demos=False),
     )
@@ -83,11 +83,11 @@ def test_groups_of_demos_and_of_podman_with_a_limit_are_read(host: Host) -> None
 
 def test_the_lower_of_two_limits_counts(host: Host, tmp_path: Path) -> None:
     write(tmp_path, "proc/sys/kernel/pid_max", "4194304\n")
-    assert look_at_kernel(host).tasks == Usage(192730, 107)
+    assert examine_kernel(host).tasks == Usage(192730, 107)
 
 
 def test_a_kernel_without_these_files_has_no_such_limits(tmp_path: Path) -> None:
-    found = look_at_kernel(Host(root=tmp_path, proc=tmp_path / "proc"))
+    found = examine_kernel(Host(root=tmp_path, proc=tmp_path / "proc"))
     assert {found.memory, found.tasks, found.files, found.aio, found.conntrack} == {None}
     assert {found.inotify_instances, found.local_ports, found.open_files} == {None}
     assert (found.reserved_ports, found.groups) == ((), ())
@@ -97,20 +97,20 @@ def test_a_kernel_without_these_files_has_no_such_limits(tmp_path: Path) -> None
 def test_a_file_of_another_form_is_no_crash(host: Host, tmp_path: Path, name: str) -> None:
     for text in ("", "\n", "unlimited\n", "-1\t-1\n", "a: b c\n"):
         write(tmp_path, name, text)
-        look_at_kernel(host)
+        examine_kernel(host)
 
 
 def test_limits_of_systemd_that_listens_for_podman_are_not_podmans(
     host: Host, tmp_path: Path
 ) -> None:
     write(tmp_path, "proc/4321/comm", "systemd\n")
-    assert look_at_kernel(host).open_files is None
+    assert examine_kernel(host).open_files is None
 
 
 def test_nothing_reserved_is_an_empty_line(host: Host, tmp_path: Path) -> None:
     write(tmp_path, "proc/sys/net/ipv4/ip_local_reserved_ports", "\n")
-    assert look_at_kernel(host).reserved_ports == ()
+    assert examine_kernel(host).reserved_ports == ()
 
 
 def test_this_machine_has_another_inotify_instance(host: Host) -> None:
-    assert not look_at_kernel(host).inotify_exhausted
+    assert not examine_kernel(host).inotify_exhausted

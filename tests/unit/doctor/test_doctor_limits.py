@@ -40,7 +40,7 @@ def test_below_the_reserve_a_node_takes_nothing_and_says_what_to_do(node: Node) 
         "1.0 GiB for /var/lib/try-it-now/checkpoints; below the 2.0 GiB of DISK_RESERVE the node "
         "takes nothing"
     )
-    assert "delete Checkpoints that nobody needs" in check.remedy
+    assert "delete unused Checkpoints" in check.remedy
     assert can_take(full.checks)[0] is False
     assert "free space: 1.0 GiB" in can_take(full.checks)[1]
     assert exit_status(full.checks) == 2
@@ -55,7 +55,7 @@ def test_another_reserve_moves_the_threshold(node: Node) -> None:
     ).verdict is FAIL  # fmt: skip
 
 
-def test_a_disk_that_cannot_be_looked_at_fails(node: Node) -> None:
+def test_a_disk_that_cannot_be_checked_fails(node: Node) -> None:
     assert node.but(disk=None).check("free space").verdict is FAIL
 
 
@@ -154,7 +154,7 @@ def test_the_cgroup_of_podman_holds_only_those_who_watch_demos(node: Node) -> No
     assert node.with_limits(groups=(usual,)).check("processes").verdict is PASS
 
 
-def test_of_several_limits_of_processes_the_worst_is_told(node: Node) -> None:
+def test_of_several_limits_of_processes_the_worst_is_reported(node: Node) -> None:
     full = Group(PurePosixPath("/libpod_parent"), Usage(1000, 990), has_demos=True)
     both = node.with_limits(tasks=Usage(8192, 900), groups=(full,))
     assert both.check("processes").verdict is FAIL
@@ -188,7 +188,7 @@ def test_open_files(
     assert found in check.found
 
 
-def test_of_several_limits_of_open_files_the_worst_is_told(node: Node) -> None:
+def test_of_several_limits_of_open_files_the_worst_is_reported(node: Node) -> None:
     full = node.with_limits(files=Usage(1000, 1000), open_files=20_000, most_open_files=65_536)
     assert full.check("open files").verdict is FAIL
     assert "none left for another demo" in full.check("open files").found
@@ -209,7 +209,7 @@ def test_few_inotify_watches_hold_few_demos(node: Node) -> None:
     assert "`sysctl -w fs.inotify.max_user_watches=32768`" in check.remedy
 
 
-def test_used_up_inotify_instances_are_told_although_the_limit_looks_high(node: Node) -> None:
+def test_used_up_inotify_instances_are_reported_although_the_limit_looks_high(node: Node) -> None:
     used_up = node.with_limits(inotify_exhausted=True)
     check = used_up.check("inotify")
     assert check.verdict is WARN

@@ -9,7 +9,7 @@ import pytest
 from tryitnow.api.archive import Versions
 from tryitnow.doctor.cpu import RELEVANT, cpu_features
 from tryitnow.doctor.host import Host
-from tryitnow.doctor.mounts import Mount, look_at_mounts, mount_of
+from tryitnow.doctor.mounts import Mount, examine_mounts, mount_of
 
 IN_A_POD = r"""1200 1100 0:300 / / rw,relatime - overlay overlay rw,lowerdir=/a,upperdir=/b
 1201 1200 0:301 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
@@ -84,7 +84,7 @@ def test_selinux_is_found_on_the_node_where_a_pod_has_none(
     (tmp_path / "proc/77").mkdir(parents=True)
     (tmp_path / "proc/77/mountinfo").write_text(IN_A_POD)
     host = Host(root=tmp_path, pid=77, proc=tmp_path / "proc", node_root=tmp_path / "node")
-    found = look_at_mounts(host, Path("/var/lib/try-it-now"))
+    found = examine_mounts(host, Path("/var/lib/try-it-now"))
     assert found.selinux_enforcing is enforcing
     assert found.run is not None
     assert found.data is not None

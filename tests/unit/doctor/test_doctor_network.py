@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.doctor.conftest import DEMO
 from tryitnow.doctor.host import Host, Process
-from tryitnow.doctor.network import Listener, Route, look_at_network, seen_twice, strays
+from tryitnow.doctor.network import Listener, Route, examine_network, seen_twice, strays
 
 PORTS = range(20000, 21000)
 
@@ -121,20 +121,20 @@ def test_listeners_on_ports_of_demos_are_found_with_their_processes(
     (tmp_path / "proc/self/net/tcp6").write_text(TCP6)
     hold(tmp_path, 77, "nginx", 92315, 92317)
     hold(tmp_path, 78, "java", 92319)
-    assert look_at_network(host, PORTS).listeners == (
+    assert examine_network(host, PORTS).listeners == (
         Listener(20080, Process(77, "nginx")),
         Listener(20100, None),
         Listener(20300, Process(78, "java")),
     )
 
 
-def test_of_several_that_have_a_port_podmans_is_told(host: Host, tmp_path: Path) -> None:
+def test_of_several_that_have_a_port_podmans_is_reported(host: Host, tmp_path: Path) -> None:
     (tmp_path / "proc/self/net/tcp").write_text(TCP)
     for pid in (70, 90):  # /proc is in no order
         hold(tmp_path, pid, "crun", 92315)
     watch(tmp_path, 77, DEMO, 92315)
     hold(tmp_path, 78, "podman", 92316)
-    assert look_at_network(host, PORTS).listeners == (
+    assert examine_network(host, PORTS).listeners == (
         Listener(20080, Process(77, "conmon", DEMO)),
         Listener(20100, Process(78, "podman")),
     )
@@ -143,13 +143,13 @@ def test_of_several_that_have_a_port_podmans_is_told(host: Host, tmp_path: Path)
 def test_the_ports_are_those_of_the_network_that_podman_is_in(host: Host, tmp_path: Path) -> None:
     (tmp_path / "proc/9279/net").mkdir(parents=True)
     (tmp_path / "proc/9279/net/tcp").write_text(TCP)
-    assert look_at_network(host, PORTS).listeners == ()
-    assert len(look_at_network(replace(host, pid=9279), PORTS).listeners) == 2
+    assert examine_network(host, PORTS).listeners == ()
+    assert len(examine_network(replace(host, pid=9279), PORTS).listeners) == 2
 
 
 def test_who_listens_outside_of_the_range_is_nobodys_business(host: Host, tmp_path: Path) -> None:
     (tmp_path / "proc/self/net/tcp").write_text(TCP)
-    assert look_at_network(host, range(30000, 30010)).listeners == ()
+    assert examine_network(host, range(30000, 30010)).listeners == ()
 
 
 # -- those who watch containers -------------------------------------------------------------------
@@ -162,13 +162,13 @@ def test_who_watches_containers_in_podmans_network_is_found(host: Host, tmp_path
     watch(tmp_path, 471, "b" * 64, more=("-e", "--exec-attach", "--exec-process-spec", "/tmp/x"))
     watch(tmp_path, 472, "c" * 64, exit_command="")  # CRI-O's
     hold(tmp_path, 473, "nginx")
-    assert look_at_network(host, PORTS).conmons == (Process(469, "conmon", DEMO),)
+    assert examine_network(host, PORTS).conmons == (Process(469, "conmon", DEMO),)
 
 
 def test_strays_are_those_whose_container_podman_does_not_have(host: Host, tmp_path: Path) -> None:
     watch(tmp_path, 469, DEMO)
     watch(tmp_path, 470, "a" * 64)
-    conmons = look_at_network(host, PORTS).conmons
+    conmons = examine_network(host, PORTS).conmons
     assert strays(conmons, {DEMO}) == (Process(470, "conmon", "a" * 64),)
     assert strays(conmons, None) == ()
 
@@ -177,10 +177,10 @@ def test_what_came_or_went_between_two_looks_is_left_out(host: Host, tmp_path: P
     (tmp_path / "proc/self/net/tcp").write_text(TCP)
     watch(tmp_path, 469, DEMO, 92315)
     watch(tmp_path, 470, "a" * 64)
-    first = look_at_network(host, PORTS)
+    first = examine_network(host, PORTS)
     shutil.rmtree(tmp_path / "proc/470")
     watch(tmp_path, 471, "b" * 64, 92316)
-    second = look_at_network(host, PORTS)
+    second = examine_network(host, PORTS)
     both = seen_twice(first, second)
     assert both.conmons == (Process(469, "conmon", DEMO),)
     assert [listener.port for listener in both.listeners] == [20080]
@@ -192,7 +192,7 @@ def test_what_came_or_went_between_two_looks_is_left_out(host: Host, tmp_path: P
 
 def test_routes_are_read_without_the_default_one(host: Host, tmp_path: Path) -> None:
     (tmp_path / "proc/self/net/route").write_text(ROUTES)
-    assert look_at_network(host, PORTS).routes == (
+    assert examine_network(host, PORTS).routes == (
         Route(IPv4Network("192.0.2.0/24"), "eth0"),
         Route(IPv4Network("10.88.0.0/16"), "podman0"),
         Route(IPv4Network("10.244.1.0/26"), "*"),
@@ -208,12 +208,12 @@ def test_the_networks_of_pods_are_those_of_the_first_configuration(
     configure(tmp_path, "10-containerd-net.conflist", CONTAINERDS_SAMPLE)
     configure(tmp_path, "20-other.conf", {"ipam": {"subnet": "10.1.0.0/16"}})
     configure(tmp_path, "00-notes.txt", "not read")
-    assert look_at_network(host, PORTS).cni == (IPv4Network("10.88.0.0/16"),)
+    assert examine_network(host, PORTS).cni == (IPv4Network("10.88.0.0/16"),)
 
 
 def test_a_plain_configuration_is_read_too(host: Host, tmp_path: Path) -> None:
     configure(tmp_path, "20-other.conf", {"ipam": {"type": "host-local", "subnet": "10.1.0.0/16"}})
-    assert look_at_network(host, PORTS).cni == (IPv4Network("10.1.0.0/16"),)
+    assert examine_network(host, PORTS).cni == (IPv4Network("10.1.0.0/16"),)
 
 
 @pytest.mark.parametrize(
@@ -226,19 +226,19 @@ def test_a_configuration_that_names_no_network_of_pods_is_no_crash(
     host: Host, tmp_path: Path, content: object
 ) -> None:
     configure(tmp_path, "10-net.conflist", content)
-    assert look_at_network(host, PORTS).cni == ()
+    assert examine_network(host, PORTS).cni == ()
 
 
 @pytest.mark.parametrize("text", ["", "Iface\n", "a b c\n" * 3, "eth0\tX\tY\n", "0: :4E70 : 0A\n"])
 def test_tables_of_another_form_are_no_crash(host: Host, tmp_path: Path, text: str) -> None:
     for table in ("tcp", "tcp6", "route"):
         (tmp_path / "proc/self/net" / table).write_text(text)
-    found = look_at_network(host, PORTS)
+    found = examine_network(host, PORTS)
     assert (found.listeners, found.routes) == ((), ())
 
 
 def test_a_node_that_shows_nothing_has_nothing(tmp_path: Path) -> None:
-    found = look_at_network(
+    found = examine_network(
         Host(root=tmp_path, proc=tmp_path / "proc", node_root=tmp_path / "away"), PORTS
     )
     assert (found.listeners, found.routes, found.cni) == ((), (), ())

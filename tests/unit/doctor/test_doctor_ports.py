@@ -20,7 +20,7 @@ def listeners(*ports: int) -> tuple[Listener, ...]:
 
 
 def test_ports_that_are_free_pass(node: Node) -> None:
-    assert node.check("ports").found == "20000-20999, nobody else listens there"
+    assert node.check("ports").found == "20000-20999; no other program listens there"
 
 
 def test_foreign_listeners_are_named_with_their_process(node: Node) -> None:
@@ -29,7 +29,7 @@ def test_foreign_listeners_are_named_with_their_process(node: Node) -> None:
     assert check.verdict is WARN
     assert check.found == (
         "20080 (nginx, process 20080), 20443 (nginx, process 20443), 20500 (a process that is not "
-        "seen from here) of 20000-20999, where others listen"
+        "visible from here) of 20000-20999, where others listen"
     )
     assert "ss --listening --tcp --processes" in check.remedy
     assert "agent.portRange" in check.remedy

@@ -134,7 +134,7 @@ async def test_credentials_of_a_program_are_renewed_when_they_have_expired(
     assert await token() not in {None, first}
 
 
-async def test_certificates_without_sense_are_said_to_be_none(home: Path) -> None:
+async def test_certificates_without_sense_are_called_none(home: Path) -> None:
     config = (KUBECONFIG % "at-home").replace("http:", "https:")
     data = base64.b64encode(b"no certificate").decode()
     config = config.replace("cluster: {", f"cluster: {{certificate-authority-data: {data}, ")

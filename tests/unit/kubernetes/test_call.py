@@ -89,10 +89,10 @@ async def test_a_status_is_what_the_caller_can_do(
         body = json.dumps({"kind": "Status", "message": "the quota is used up"})
         raise aio.ApiException(status=status, reason="Because", body=body)
 
-    with pytest.raises(KubernetesError) as told:
+    with pytest.raises(KubernetesError) as reported:
         await call_api("create a demo", call())
-    assert type(told.value) is expected
-    assert str(told.value) == f"create a demo: {status} Because: the quota is used up"
+    assert type(reported.value) is expected
+    assert str(reported.value) == f"create a demo: {status} Because: the quota is used up"
 
 
 async def test_what_a_proxy_says_is_handed_on() -> None:
@@ -109,10 +109,10 @@ async def test_a_refusal_names_the_fields_that_it_is_about() -> None:
         body = json.dumps({"kind": "Status", "message": "no", "details": {"causes": [cause]}})
         raise aio.ApiException(status=422, reason="Invalid", body=body)
 
-    with pytest.raises(RefusedError) as told:
+    with pytest.raises(RefusedError) as reported:
         await call_api("patch", call())
-    assert told.value.fields == ("metadata.uid",)
-    assert told.value.status == 422
+    assert reported.value.fields == ("metadata.uid",)
+    assert reported.value.status == 422
 
 
 async def test_how_long_the_api_server_wants_to_be_left_alone_is_known() -> None:
@@ -121,7 +121,7 @@ async def test_how_long_the_api_server_wants_to_be_left_alone_is_known() -> None
         error.headers = {"Retry-After": "7"}
         raise error
 
-    with pytest.raises(KubernetesError) as told:
+    with pytest.raises(KubernetesError) as reported:
         await call_api("list", call())
-    assert told.value.retry_after == timedelta(seconds=7)
+    assert reported.value.retry_after == timedelta(seconds=7)
     assert KubernetesError("no answer").retry_after is None

@@ -19,7 +19,7 @@ from tryitnow.kubernetes.lease import Lease
 LEASE_S = Timing().lease_duration.total_seconds()
 DEADLINE_S = Timing().renew_deadline.total_seconds()
 RETRY_S = Timing().retry_period.total_seconds()
-LOOK_S = RETRY_S * 1.2
+RECHECK_S = RETRY_S * 1.2
 """Longest pause between two looks of one who waits."""
 
 
@@ -35,7 +35,7 @@ class Store:
         return self.lease
 
 
-class Door:
+class FlakyApi:
     """One candidate's way to the store, which can be slow, closed or dead."""
 
     def __init__(self, store: Store) -> None:
@@ -82,8 +82,8 @@ class Candidate:
 
     def __init__(self, name: str, store: Store, acting: list[str]) -> None:
         self.name = name
-        self.door = Door(store)
-        self.election = LeaderElection(self.door, name)
+        self.api = FlakyApi(store)
+        self.election = LeaderElection(self.api, name)
         self.stop = asyncio.Event()
         self.leads_since: float | None = None
         self.acting = acting
@@ -100,7 +100,7 @@ class Candidate:
 
     def crash(self) -> None:
         """End without a word to anybody, as kill -9 does."""
-        self.door.is_closed = True
+        self.api.is_closed = True
         self.task.cancel()
 
 
@@ -169,9 +169,9 @@ async def test_a_leader_that_stops_hands_over_at_once(cluster: Cluster) -> None:
     assert cluster.store.lease
     assert cluster.store.lease.holder == ""
     stopped_at = time()
-    await asyncio.sleep(LOOK_S + 1)
+    await asyncio.sleep(RECHECK_S + 1)
     assert second.leads_since is not None
-    assert second.leads_since - stopped_at <= LOOK_S + 0.1
+    assert second.leads_since - stopped_at <= RECHECK_S + 0.1
     assert cluster.store.lease.transitions == 1
 
 
@@ -182,22 +182,22 @@ async def test_a_killed_leader_is_followed_when_its_lease_has_run_out(cluster: C
     await asyncio.sleep(LEASE_S)
     first.crash()
     killed_at = time()
-    await asyncio.sleep(LEASE_S - LOOK_S - RETRY_S)
+    await asyncio.sleep(LEASE_S - RECHECK_S - RETRY_S)
     assert second.leads_since is None, "its lease had not run out"
-    await asyncio.sleep(3 * LOOK_S + RETRY_S)
+    await asyncio.sleep(3 * RECHECK_S + RETRY_S)
     assert second.leads_since is not None
     # It sees the last renewal at its next look, and that it has run out at another.
-    assert second.leads_since - killed_at <= LEASE_S + 2 * LOOK_S + 0.1
+    assert second.leads_since - killed_at <= LEASE_S + 2 * RECHECK_S + 0.1
 
 
 @pytest.mark.parametrize("how", ["is_closed", "hangs"])
 def test_a_leader_that_cannot_renew_stops_before_another_leads(how: str) -> None:
     @scenario
-    async def play(cluster: Cluster) -> None:
+    async def run(cluster: Cluster) -> None:
         first = await cluster.leader("first")
         second = cluster.candidate("second")
         await asyncio.sleep(LEASE_S)
-        setattr(first.door, how, True)
+        setattr(first.api, how, True)
         cut_off_at = time()
         with pytest.raises(LeadershipLostError, match="could not renew"):
             await first.task
@@ -209,7 +209,7 @@ def test_a_leader_that_cannot_renew_stops_before_another_leads(how: str) -> None
         assert cluster.acting == ["second"]
         assert second.leads_since is not None
 
-    play()
+    run()
 
 
 @scenario
@@ -217,9 +217,9 @@ async def test_a_short_failure_costs_nothing(cluster: Cluster) -> None:
     leader = await cluster.leader("first")
     cluster.candidate("second")
     for _ in range(5):
-        leader.door.is_closed = True
+        leader.api.is_closed = True
         await asyncio.sleep(DEADLINE_S - 2 * RETRY_S)
-        leader.door.is_closed = False
+        leader.api.is_closed = False
         await asyncio.sleep(2 * RETRY_S)
     assert cluster.acting == ["first"]
 
@@ -227,7 +227,7 @@ async def test_a_short_failure_costs_nothing(cluster: Cluster) -> None:
 @scenario
 async def test_a_renewal_whose_answer_was_lost_counts(cluster: Cluster) -> None:
     leader = await cluster.leader("first")
-    leader.door.answers_late = True
+    leader.api.answers_late = True
     await asyncio.sleep(2 * LEASE_S)
     assert cluster.acting == ["first"]
     assert not leader.task.done()
@@ -261,7 +261,7 @@ async def test_a_lease_that_was_deleted_after_a_crash_is_made_by_another(cluster
     await asyncio.sleep(LEASE_S)
     before.crash()
     cluster.store.lease = None
-    await asyncio.sleep(LEASE_S + 2 * LOOK_S)
+    await asyncio.sleep(LEASE_S + 2 * RECHECK_S)
     assert cluster.acting == ["second"]
 
 
@@ -288,11 +288,11 @@ async def test_the_same_pod_goes_on_at_once_after_a_crash(cluster: Cluster) -> N
 @scenario
 async def test_who_waits_knows_a_leader_once_it_has_seen_one(cluster: Cluster) -> None:
     second = cluster.candidate("second")
-    second.door.is_closed = True
+    second.api.is_closed = True
     await cluster.leader("first")
     assert not second.election.knows_leader, "it could not read the lease yet"
-    second.door.is_closed = False
-    await asyncio.sleep(LOOK_S + 0.1)
+    second.api.is_closed = False
+    await asyncio.sleep(RECHECK_S + 0.1)
     assert second.election.knows_leader
     assert not second.election.is_leader
 
@@ -310,12 +310,12 @@ async def test_one_that_waits_can_be_stopped(cluster: Cluster) -> None:
 
 
 @scenario
-async def test_work_that_fails_is_told_and_gives_the_lease_back(cluster: Cluster) -> None:
+async def test_work_that_fails_is_reported_and_gives_the_lease_back(cluster: Cluster) -> None:
     async def fail() -> None:
         msg = "broken"
         raise RuntimeError(msg)
 
-    election = LeaderElection(Door(cluster.store), "first")
+    election = LeaderElection(FlakyApi(cluster.store), "first")
     with pytest.raises(RuntimeError, match="broken"):
         await election.lead(fail, asyncio.Event())
     assert cluster.store.lease
@@ -325,9 +325,9 @@ async def test_work_that_fails_is_told_and_gives_the_lease_back(cluster: Cluster
 @scenario
 async def test_without_rights_nobody_leads(cluster: Cluster) -> None:
     candidate = cluster.candidate("first")
-    candidate.door.is_closed = True
+    candidate.api.is_closed = True
     await asyncio.sleep(LEASE_S)
     assert cluster.acting == []
-    candidate.door.is_closed = False
-    await asyncio.sleep(LOOK_S + 0.1)
+    candidate.api.is_closed = False
+    await asyncio.sleep(RECHECK_S + 0.1)
     assert cluster.acting == ["first"]

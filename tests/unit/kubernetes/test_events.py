@@ -15,40 +15,40 @@ from tryitnow.kubernetes.events import EventRecorder
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[aio.EventsV1Event]:
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[aio.EventsV1Event]:
     """What reaches the API server; only the request itself is faked."""
-    told: list[aio.EventsV1Event] = []
+    reported: list[aio.EventsV1Event] = []
 
     async def create(_: aio.EventsV1Api, __: str, event: aio.EventsV1Event, **___: Any) -> None:
-        told.append(event)
+        reported.append(event)
 
     monkeypatch.setattr(aio.EventsV1Api, "create_namespaced_event", create)
-    return told
+    return reported
 
 
 async def test_an_event_lets_the_work_go_first_and_a_flush_does_not_wait(
-    told: list[aio.EventsV1Event], monkeypatch: pytest.MonkeyPatch
+    reported: list[aio.EventsV1Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "PAUSE_SECONDS", 3600)
     recorder = EventRecorder(aio.ApiClient(), "agent")
-    recorder.record(make_demo(), "Ready", "thawed on node-a", warning=False)
+    recorder.record(make_demo(), "Ready", "restored on node-a", warning=False)
     await asyncio.sleep(0.01)
-    assert told == []
+    assert reported == []
     await recorder.flush()
-    (event,) = told
-    assert (event.reason, event.note, event.type) == ("Ready", "thawed on node-a", "Normal")
+    (event,) = reported
+    assert (event.reason, event.note, event.type) == ("Ready", "restored on node-a", "Normal")
     assert event.reporting_controller == "tryitnow.dev/agent"
 
 
 async def test_an_event_says_when_it_happened_not_when_it_was_told(
-    told: list[aio.EventsV1Event],
+    reported: list[aio.EventsV1Event],
 ) -> None:
     recorder = EventRecorder(aio.ApiClient(), "agent")
     recorder.record(make_demo(), "Ready", "x" * 5000, warning=True)
     await asyncio.sleep(0.01)
     flushing = time.time()
     await recorder.flush()
-    (event,) = told
+    (event,) = reported
     assert event.event_time is not None
     assert event.event_time.timestamp() < flushing
     assert len(event.note or "") == 1024, "the API server's limit"

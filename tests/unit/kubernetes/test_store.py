@@ -97,7 +97,7 @@ def unreadable(name: str = "demo", *, version: int, **metadata: Any) -> dict[str
     return {**body, "spec": {"ttl": "soon", "checkpointRef": {}}}
 
 
-def test_an_object_that_does_not_fit_is_said_with_its_fields_and_known_by_its_metadata(
+def test_an_object_that_does_not_fit_is_reported_with_its_fields_and_known_by_its_metadata(
     store: Store[DemoInstance], caplog: pytest.LogCaptureFixture
 ) -> None:
     key = store.update(seen(version=1)).key
@@ -119,13 +119,13 @@ def test_an_object_that_does_not_fit_is_said_with_its_fields_and_known_by_its_me
     assert "spec.checkpointRef.name" in record.getMessage()
 
 
-def test_an_object_that_was_mended_is_readable_again(store: Store[DemoInstance]) -> None:
+def test_an_object_that_was_fixed_is_readable_again(store: Store[DemoInstance]) -> None:
     store.ingest(unreadable(version=2))
-    mended = store.update(seen(version=3))
-    assert store.get(mended.key) is mended
+    fixed = store.update(seen(version=3))
+    assert store.get(fixed.key) is fixed
     assert store.all_unreadable() == []
     store.ingest(unreadable(version=2))
-    assert store.get(mended.key) is mended, "that was before"
+    assert store.get(fixed.key) is fixed, "that was before"
 
 
 def test_an_unreadable_object_that_is_gone_is_forgotten(store: Store[DemoInstance]) -> None:

@@ -49,7 +49,7 @@ DEMO = make_demo("demo")
 
 
 @pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED"])
-def test_what_is_seen_is_remembered_and_looked_at(
+def test_what_is_seen_is_remembered_and_checked(
     store: Store[DemoInstance], queue: RecordingQueue, type_: str | None
 ) -> None:
     ingest(event(type_, DEMO), store, queue)
@@ -88,7 +88,7 @@ def test_a_removal_is_not_interrupted_by_its_own_success(
     assert [asked for asked, _ in queue.asked] == ["add", "interrupt", "add"]
 
 
-def test_an_unreadable_object_is_said_and_stops_nobody(
+def test_an_unreadable_object_is_reported_and_stops_nobody(
     store: Store[DemoInstance], queue: RecordingQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     ingest(event("ADDED", DEMO, spec={"ttl": "soon"}), store, queue)
@@ -99,7 +99,7 @@ def test_an_unreadable_object_is_said_and_stops_nobody(
     assert "spec.checkpointRef" in record.getMessage()
 
 
-def test_an_unreadable_object_that_is_deleted_is_looked_at(
+def test_an_unreadable_object_that_is_deleted_is_reconciled(
     store: Store[DemoInstance], queue: RecordingQueue
 ) -> None:
     """Deleting it takes its metadata alone; else its deletion would hang on our finalizer."""

@@ -60,7 +60,7 @@ def bare(instance: DemoInstance) -> Any:
 
 async def test_a_namesake_means_that_ours_is_gone(kubernetes: FakeKubernetes) -> None:
     seen, _ = replaced(kubernetes)
-    with pytest.raises(NamesakeError, match="another one has its name"):
+    with pytest.raises(NamesakeError, match="another object has its name"):
         await kubernetes.patch_status(seen, ready(seen))
     with pytest.raises(NamesakeError):
         await kubernetes.patch(seen, {"metadata": {"labels": {"a": "b"}}})

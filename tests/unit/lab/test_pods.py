@@ -25,29 +25,29 @@ def pod_of(file: str, *, node: str = pods.CONTROL, unit: str = "") -> pods.Pod:
 
 
 def test_the_controller_runs_as_its_pod_says() -> None:
-    played = pods.play(pod_of("controller.yaml", unit="controller"), ADDRESS)
-    assert played.uid == 65532
-    assert played.argv[-2:] == ["tryitnow", "controller"]
-    assert {"--reuid=65532", "--no-new-privs", "--bounding-set=-all"} <= {*played.argv}
-    assert "remount,bind,ro" in " ".join(played.argv)
-    assert played.env["POD_NAME"] == "pod-1"
-    assert played.env["POD_NAMESPACE"] == "tryitnow-system"
-    assert played.metrics_port == 8080
+    process = pods.pod_process(pod_of("controller.yaml", unit="controller"), ADDRESS)
+    assert process.uid == 65532
+    assert process.argv[-2:] == ["tryitnow", "controller"]
+    assert {"--reuid=65532", "--no-new-privs", "--bounding-set=-all"} <= {*process.argv}
+    assert "remount,bind,ro" in " ".join(process.argv)
+    assert process.env["POD_NAME"] == "pod-1"
+    assert process.env["POD_NAMESPACE"] == "tryitnow-system"
+    assert process.metrics_port == 8080
 
 
 def test_a_second_controller_at_the_same_address_has_another_port() -> None:
-    played = pods.play(pod_of("controller.yaml", unit="controller-2"), ADDRESS)
-    assert played.metrics_port == 8081
-    assert played.env["METRICS_PORT"] == "8081"
+    process = pods.pod_process(pod_of("controller.yaml", unit="controller-2"), ADDRESS)
+    assert process.metrics_port == 8081
+    assert process.env["METRICS_PORT"] == "8081"
 
 
 def test_the_agent_runs_as_root_and_knows_its_node() -> None:
     pod = pod_of("agent.yaml", node="node-1", unit="agent-node-1")
-    played = pods.play(pod, ADDRESS)
-    assert played.argv == ["tryitnow", "agent"]
-    assert played.env["NODE_NAME"] == "node-1"
-    assert played.env["NODE_ADDRESS"] == ADDRESS
-    assert played.metrics_port == 9444
+    process = pods.pod_process(pod, ADDRESS)
+    assert process.argv == ["tryitnow", "agent"]
+    assert process.env["NODE_NAME"] == "node-1"
+    assert process.env["NODE_ADDRESS"] == ADDRESS
+    assert process.metrics_port == 9444
     assert pods.transfer_tokens(pod) == {"transfer-token": "tryitnow-agent-transfer"}
 
 
@@ -68,18 +68,18 @@ def test_a_daemonsets_pod_goes_to_its_node() -> None:
     assert pods.node_of(pod_of("controller.yaml")) == pods.CONTROL
 
 
-def test_pods_of_others_are_not_played() -> None:
+def test_pods_of_others_are_not_run() -> None:
     pod = pod_of("controller.yaml", unit="controller")
     pod["spec"]["containers"][0]["image"] = "registry.example.com/other:1"
-    with pytest.raises(LabError, match="plays Pods with one container of try-it-now only"):
-        pods.play(pod, ADDRESS)
+    with pytest.raises(LabError, match="runs Pods with one container of try-it-now only"):
+        pods.pod_process(pod, ADDRESS)
 
 
 def test_a_pod_that_must_not_be_root_needs_a_user() -> None:
     pod = pod_of("controller.yaml", unit="controller")
     del pod["spec"]["securityContext"]["runAsUser"]
     with pytest.raises(LabError, match="must not run as root"):
-        pods.play(pod, ADDRESS)
+        pods.pod_process(pod, ADDRESS)
 
 
 def test_a_sidecar_is_one_more_container_that_runs() -> None:

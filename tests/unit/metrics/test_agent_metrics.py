@@ -15,7 +15,7 @@ from tests.unit.metrics.scrape import Scrape, scrape
 from tryitnow.agent.demos.reconcile import reconcile_demo
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.names import Role
-from tryitnow.agent.upkeep.metrics import states
+from tryitnow.agent.upkeep.metrics import gauges
 from tryitnow.api.archive import Versions
 from tryitnow.api.checkpoint import Pool
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, FallbackReason, StartPolicy
@@ -32,7 +32,7 @@ class Here:
 
     def __init__(self, node: Node, kubernetes: FakeKubernetes, podman: FakePodman) -> None:
         self.node, self.kubernetes, self.podman = node, kubernetes, podman
-        node.metrics.read_from(lambda: states(node))
+        node.metrics.read_from(lambda: gauges(node))
         kubernetes.put(make_agent("node-a"))
         self.shop = Shop(node, kubernetes, podman)
         self.shop.registry = node.checkpoints
@@ -218,7 +218,7 @@ async def test_a_demo_of_which_a_container_ended_is_a_restart(
 
 async def test_a_damaged_archive_is_one_quarantine(built: Here) -> None:
     built.shop.path.write_bytes(b"something else")
-    built.shop.actor.touched()
+    built.shop.actor.archive_changed()
     await built.shop.until_phase(NodeCheckpointPhase.QUARANTINED)
     built.shop.actor.turn()
     await for_a_while(0.05)

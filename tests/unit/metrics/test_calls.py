@@ -18,7 +18,7 @@ from tryitnow.api.meta import Key
 from tryitnow.api.node import ClusterNode
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
-from tryitnow.kubernetes.measured import MeasuredApiClient, resource_of
+from tryitnow.kubernetes.instrumented import InstrumentedApiClient, resource_of
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.podman.client import Podman
 from tryitnow.podman.errors import PodmanUnreachableError
@@ -70,7 +70,7 @@ async def api(metrics: Metrics) -> AsyncIterator[KubernetesApi]:
     await runner.setup()
     await web.TCPSite(runner, ADDRESS, PORT).start()
     configuration = aio.Configuration(host=f"http://{ADDRESS}:{PORT}")
-    async with MeasuredApiClient(configuration, metrics) as client:
+    async with InstrumentedApiClient(configuration, metrics) as client:
         yield KubernetesApi(client, "test")
     await runner.cleanup()
 
@@ -91,7 +91,7 @@ async def test_requests_are_timed_and_failures_counted(
 
 async def test_an_api_server_that_does_not_answer_is_code_0(metrics: Metrics) -> None:
     configuration = aio.Configuration(host=f"http://{ADDRESS}:1")
-    async with MeasuredApiClient(configuration, metrics) as client:
+    async with InstrumentedApiClient(configuration, metrics) as client:
         with pytest.raises(KubernetesError):
             await KubernetesApi(client, "test").list_all(ClusterNode)
     labels = {"verb": "GET", "resource": "nodes", "code": "0"}

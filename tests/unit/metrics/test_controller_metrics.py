@@ -27,7 +27,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.controller.agents import AgentStore
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.demoinstance import reconcile_instance
-from tryitnow.controller.states import states
+from tryitnow.controller.gauges import gauges
 
 CLOCK = Clock()
 SHOP = {"namespace": "default", "checkpoint": "shop"}
@@ -36,18 +36,18 @@ SHOP = {"namespace": "default", "checkpoint": "shop"}
 @pytest.fixture
 def cluster() -> Cluster:
     cluster = Cluster(agents=AgentStore(CLOCK), listed=True)
-    cluster.metrics.read_from(lambda: states(cluster, NOW))
+    cluster.metrics.read_from(lambda: gauges(cluster, NOW))
     return cluster
 
 
-def look(cluster: Cluster) -> Scrape:
+def scraped(cluster: Cluster) -> Scrape:
     return scrape(cluster.metrics)
 
 
 def test_half_of_a_cluster_is_not_told(cluster: Cluster) -> None:
     cluster.checkpoints.update(make_checkpoint())
     cluster.listed = False
-    assert not look(cluster).all("tryitnow_checkpoint_phase")
+    assert not scraped(cluster).all("tryitnow_checkpoint_phase")
 
 
 def test_a_checkpoint_is_in_one_phase(cluster: Cluster) -> None:
@@ -58,7 +58,7 @@ def test_a_checkpoint_is_in_one_phase(cluster: Cluster) -> None:
     checkpoint = make_checkpoint(status=status)
     spec = checkpoint.spec.model_copy(update={"pool": Pool(warm=4)})
     cluster.checkpoints.update(checkpoint.model_copy(update={"spec": spec}))
-    found = look(cluster)
+    found = scraped(cluster)
     assert found.value("tryitnow_checkpoint_phase", **SHOP, phase="Distributing") == 1
     assert sum(found.all("tryitnow_checkpoint_phase", **SHOP).values()) == 1
     assert found.value("tryitnow_checkpoint_nodes_ready", **SHOP) == 1
@@ -69,17 +69,19 @@ def test_a_checkpoint_is_in_one_phase(cluster: Cluster) -> None:
     assert found.value("tryitnow_checkpoint_failed_builds", **SHOP) == 1
 
 
-def test_copies_are_counted_by_phase(cluster: Cluster) -> None:
+def test_node_checkpoints_are_counted_by_phase(cluster: Cluster) -> None:
     cluster.checkpoints.update(make_checkpoint())
-    cluster.copies.update(make_node_checkpoint("node-a"))
-    cluster.copies.update(make_node_checkpoint("node-b", phase=NodeCheckpointPhase.QUARANTINED))
-    found = look(cluster)
-    assert found.value("tryitnow_copies", **SHOP, phase="Ready") == 1
-    assert found.value("tryitnow_copies", **SHOP, phase="Quarantined") == 1
-    assert found.value("tryitnow_copies", **SHOP, phase="Failed") == 0
+    cluster.node_checkpoints.update(make_node_checkpoint("node-a"))
+    cluster.node_checkpoints.update(
+        make_node_checkpoint("node-b", phase=NodeCheckpointPhase.QUARANTINED)
+    )
+    found = scraped(cluster)
+    assert found.value("tryitnow_node_checkpoints", **SHOP, phase="Ready") == 1
+    assert found.value("tryitnow_node_checkpoints", **SHOP, phase="Quarantined") == 1
+    assert found.value("tryitnow_node_checkpoints", **SHOP, phase="Failed") == 0
 
 
-def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_told(
+def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_reported(
     cluster: Cluster,
 ) -> None:
     cluster.checkpoints.update(make_checkpoint())
@@ -91,7 +93,7 @@ def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_told(
         created = NOW - timedelta(minutes=minutes)
         cluster.instances.update(make_demo(name, created=created, phase=phase))
     cluster.instances.update(make_demo("d", deleting=True))
-    found = look(cluster)
+    found = scraped(cluster)
     assert found.value("tryitnow_instances", **SHOP, phase="Ready") == 1
     assert found.value("tryitnow_instances", **SHOP, phase="Terminating") == 1
     assert sum(found.all("tryitnow_instances").values()) == 4
@@ -105,20 +107,22 @@ def test_a_demo_that_is_started_again_waits_since_its_end(cluster: Cluster) -> N
         ready_at=NOW - timedelta(hours=23), conditions=(not_ready,),
     )  # fmt: skip
     cluster.instances.update(instance)
-    found = look(cluster)
+    found = scraped(cluster)
     assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 60
 
 
 def test_a_checkpoint_without_instances_has_nobody_waiting(cluster: Cluster) -> None:
     cluster.checkpoints.update(make_checkpoint())
-    found = look(cluster)
+    found = scraped(cluster)
     assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 0
     assert found.value("tryitnow_instances", **SHOP, phase="Ready") == 0
 
 
-def test_an_instance_of_a_checkpoint_that_is_not_there_is_told_as_well(cluster: Cluster) -> None:
+def test_an_instance_of_a_checkpoint_that_is_not_there_is_reported_as_well(
+    cluster: Cluster,
+) -> None:
     cluster.instances.update(make_demo(checkpoint="shpo"))
-    found = look(cluster)
+    found = scraped(cluster)
     assert found.value("tryitnow_instances", checkpoint="shpo", phase="Pending") == 1
 
 
@@ -130,8 +134,8 @@ def test_a_silent_node_is_down_and_its_last_words_stay(cluster: Cluster) -> None
     CLOCK.seconds += LOST_AFTER.total_seconds() + 1
     add_node(cluster, make_agent("node-a"))
     cluster.instances.update(make_demo(node="node-a"))
-    found = look(cluster)
-    for name in ("agent_up", "ready", "can_thaw"):
+    found = scraped(cluster)
+    for name in ("agent_up", "ready", "can_restore"):
         assert found.value(f"tryitnow_node_{name}", node="node-a") == 1
         assert found.value(f"tryitnow_node_{name}", node="node-b") == 0
     assert found.value("tryitnow_node_instances", node="node-a") == 1
@@ -147,7 +151,7 @@ async def test_a_node_that_is_found_is_timed_and_one_that_is_not_is_counted(
 ) -> None:
     instance = cluster.instances.update(kubernetes.put(make_demo()))
     await reconcile_instance(kubernetes, cluster, instance.key)
-    found = look(cluster)
+    found = scraped(cluster)
     assert found.value("tryitnow_bind_refusals_total", reason="CheckpointNotFound") == 1
     assert found.value("tryitnow_bind_duration_seconds_count") == 0
 
@@ -158,4 +162,4 @@ async def test_an_instance_whose_time_has_come_is_counted(
     instance = make_demo(ttl=timedelta(seconds=1), created=NOW - timedelta(days=400))
     instance = cluster.instances.update(kubernetes.put(instance))
     await reconcile_instance(kubernetes, cluster, instance.key)
-    assert look(cluster).value("tryitnow_instances_expired_total") == 1
+    assert scraped(cluster).value("tryitnow_instances_expired_total") == 1

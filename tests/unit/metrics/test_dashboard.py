@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from tests.unit.metrics.asked import DASHBOARD
+from tests.unit.metrics.documented_queries import DASHBOARD
 
 BESIDE_THE_SCHEMA = {"definition"}
 """Grafana writes it into a variable that is a query, as what its editor shows."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.metrics.asked import (
+from tests.unit.metrics.documented_queries import (
     DASHBOARD,
     RUNBOOKS,
     Query,
@@ -63,10 +63,10 @@ def test_each_metric_exists_with_the_labels_that_are_asked_for(query: Query) -> 
 
 @each_query
 def test_each_query_groups_by_labels_that_are_there(query: Query) -> None:
-    asked = selectors(query.expression)
-    if not asked:
+    found = selectors(query.expression)
+    if not found:
         return
-    known = {label for selector in asked for label in FAMILIES[selector.series].labels}
+    known = {label for selector in found for label in FAMILIES[selector.series].labels}
     assert groupings(query.expression) <= known | {"le"} | TARGET_LABELS
 
 

@@ -31,7 +31,7 @@ def frame(text: str, stream: int = 1) -> bytes:
     return bytes([stream, 0, 0, 0]) + len(data).to_bytes(4, "big") + data
 
 
-async def test_a_command_is_told_its_environment_and_its_end_is_told(
+async def test_a_command_is_reported_its_environment_and_its_end_is_reported(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
     libpod.on_json("POST", EXEC, {"Id": "7"}, 201)

@@ -183,20 +183,20 @@ async def test_calls_to_a_container_that_hangs_take_no_threads_from_others(
     libpod.on("GET", f"/containers/{NAME}/json", hanging)
     libpod.on("GET", "/containers/json", hanging)
     libpod.on("POST", f"/containers/{OTHER}/pause", no_content)
-    looks: list[asyncio.Task[Any]] = []
+    calls: list[asyncio.Task[Any]] = []
     for _ in range(100):
-        looks.append(asyncio.create_task(podman.inspect(NAME)))
-        looks.append(asyncio.create_task(podman.list_containers("tryitnow_")))
+        calls.append(asyncio.create_task(podman.inspect(NAME)))
+        calls.append(asyncio.create_task(podman.list_containers("tryitnow_")))
     await hanging.asked.acquire()
     await hanging.asked.acquire()
     began = time.monotonic()
     await podman.pause(OTHER)
     assert time.monotonic() - began < SOON
     assert hanging.under_way == 2, "all others wait here, without a thread"
-    for look in looks:
-        look.cancel()
+    for call in calls:
+        call.cancel()
     hanging.go_on.set()
-    await asyncio.gather(*looks, return_exceptions=True)
+    await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def test_a_call_that_waits_for_its_turn_is_cancelled_at_once(

@@ -14,7 +14,7 @@ ENDED = datetime(2026, 11, 30, 6, 36, 24, 488053, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("text", "expected"),
     [
         # As Podman 5.8 writes it, in the time zone of the node.
         ({"OOMKilled": True, "FinishedAt": "2026-11-30T07:36:24.488053123+01:00"}, (True, ENDED)),
@@ -24,13 +24,13 @@ ENDED = datetime(2026, 11, 30, 6, 36, 24, 488053, tzinfo=UTC)
     ],
     ids=["no memory", "ended", "never ended", "not told"],
 )
-async def test_it_is_told_when_a_container_ended_and_whether_for_want_of_memory(
+async def test_it_is_reported_when_a_container_ended_and_whether_for_want_of_memory(
     libpod: FakeLibpod,
     podman: Podman,
-    said: dict[str, object],
+    text: dict[str, object],
     expected: tuple[bool, datetime | None],
 ) -> None:
-    state = {"Running": False, "ExitCode": 137, "Pid": 0} | said
+    state = {"Running": False, "ExitCode": 137, "Pid": 0} | text
     libpod.on_json(
         "GET", f"/containers/{NAME}/json", {"Name": NAME, "Id": "c0ffee", "State": state}
     )

@@ -127,7 +127,7 @@ def test_a_message_has_its_remedy(tmp_path: Path, line: str, remedy: str) -> Non
     assert remedy in log_of(tmp_path, f"(00.1) {line}\n").with_remedy()
 
 
-def test_an_instruction_that_the_processor_lacks_is_told_by_the_exit_code() -> None:
+def test_an_instruction_that_the_processor_lacks_is_reported_by_the_exit_code() -> None:
     assert "nodeSelector" in remedy_for_exit(132)
     assert remedy_for_exit(137) == ""
 

@@ -94,7 +94,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize(("message", "name"), MESSAGES.items(), ids=MESSAGES.values())
-def test_a_limit_is_known_by_what_is_said(message: str, name: str) -> None:
+def test_a_limit_is_known_by_what_is_reported(message: str, name: str) -> None:
     limit = limit_in(message)
     assert limit is not None
     assert limit.name == name
@@ -126,16 +126,16 @@ def test_the_page_has_each_limit(name: str) -> None:
     assert f"`{name}`" in (Path(__file__).parents[3] / "docs/nodes.md").read_text()
 
 
-async def test_the_caller_is_told_the_limit_and_the_person_the_remedy(
+async def test_the_caller_is_reported_the_limit_and_the_person_the_remedy(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
-    said = "cannot listen on the TCP port: listen tcp4 :20001: bind: address already in use"
-    libpod.on_error("POST", f"/containers/{NAME}/start", said)
+    text = "cannot listen on the TCP port: listen tcp4 :20001: bind: address already in use"
+    libpod.on_error("POST", f"/containers/{NAME}/start", text)
     with pytest.raises(NodeLimitError, match="What to do: another program") as caught:
         await podman.start(NAME)
     assert caught.value.limit == "PortTaken"
     assert not caught.value.permanent
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(text)
 
 
 async def test_an_image_is_not_to_blame_for_a_full_disk(libpod: FakeLibpod, podman: Podman) -> None:
@@ -157,8 +157,8 @@ async def test_an_archive_is_not_to_blame_for_another_kind_of_machine(
         "(00.489244) pie: 6: Error (criu/pie/restorer.c:666): wrong aio: tail=0x0 head=0x0\n"
         "(00.490000) Error (criu/cr-restore.c:2331): Restoring FAILED.\n"
     )
-    said = "crun: CRIU restoring failed: -1: OCI runtime error"
-    libpod.on_error("POST", f"/containers/{NAME}/restore", said)
+    text = "crun: CRIU restoring failed: -1: OCI runtime error"
+    libpod.on_error("POST", f"/containers/{NAME}/restore", text)
     libpod.on_json("GET", f"/containers/{NAME}/json", {"StaticDir": f"{tmp_path}/{USERDATA}"})
     with pytest.raises(NodeLimitError, match="nodeSelector") as caught:
         await podman.restore(NAME, CRIUOptions())
@@ -172,8 +172,8 @@ async def test_a_command_may_have_reached_its_containers_own_limit(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
     libpod.on_json("POST", f"/containers/{NAME}/exec", {"Id": "7"}, 201)
-    said = "crun: clone: Resource temporarily unavailable: OCI runtime error"
-    libpod.on_error("POST", "/exec/7/start", said)
+    text = "crun: clone: Resource temporarily unavailable: OCI runtime error"
+    libpod.on_error("POST", "/exec/7/start", text)
     with pytest.raises(PodmanError, match="the limits that the template sets") as caught:
         await podman.execute(NAME, ["true"], {}, timedelta(seconds=5))
     assert not isinstance(caught.value, NodeLimitError)
@@ -214,7 +214,7 @@ def full_of_inodes(_: str | Path) -> os.statvfs_result:
     return os.statvfs_result((4096, 4096, 1000, 500, 500, 100, 0, 0, 0, 255))
 
 
-def test_no_inodes_are_told_from_no_space(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_inodes_are_reported_from_no_space(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are "no space left on device"."""
     monkeypatch.setattr("os.statvfs", full_of_inodes)
     error = as_node_limit("mkdir /var/lib/containers/storage/x: no space left on device")

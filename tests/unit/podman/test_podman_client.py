@@ -32,7 +32,9 @@ NAME = "tryitnow_demo_default_anna_12345678"
 PORTS = [PortMapping(20001, 8080), PortMapping(20002, 8443)]
 
 
-async def test_an_error_is_said_in_podmans_own_words(libpod: FakeLibpod, podman: Podman) -> None:
+async def test_an_error_is_reported_in_podmans_own_words(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
     message = f'starting container "{NAME}": crun: no such user'
     libpod.on_error("POST", f"/containers/{NAME}/start", message)
     with pytest.raises(PodmanError) as caught:
@@ -41,7 +43,7 @@ async def test_an_error_is_said_in_podmans_own_words(libpod: FakeLibpod, podman:
     assert type(caught.value) is PodmanError
 
 
-async def test_an_error_that_is_no_json_is_said_too(libpod: FakeLibpod, podman: Podman) -> None:
+async def test_an_error_that_is_no_json_is_reported_too(libpod: FakeLibpod, podman: Podman) -> None:
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(status=502, text="bad gateway")
 
@@ -133,7 +135,9 @@ async def test_a_cold_start_says_all_of_the_template(libpod: FakeLibpod, podman:
         {"host_port": 20001, "container_port": 8080, "protocol": "tcp"},
         {"host_port": 20002, "container_port": 8443, "protocol": "tcp"},
     ]
-    assert spec["image_volume_mode"] == "ignore", "or the image's volumes were not frozen"
+    assert spec["image_volume_mode"] == "ignore", (
+        "or the checkpoint would not contain the image's volumes"
+    )
     assert spec["oom_score_adj"] == 1000, "as of a Pod for which nothing is reserved"
     assert spec["mounts"] == [
         {
@@ -162,7 +166,7 @@ async def test_the_images_own_command_stands_unless_it_is_replaced(
     assert not {"no_new_privileges", "shm_size", "mounts", "hostadd"} & spec.keys()
 
 
-async def test_a_container_is_made_as_it_is_said_and_not_started(
+async def test_a_container_is_made_as_it_is_reported_and_not_started(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
     libpod.on_json("POST", "/containers/create", {"Id": "c0ffee"}, 201)
@@ -211,8 +215,8 @@ async def test_what_a_container_needs_is_made_before_it_starts(
 async def test_an_image_that_is_missing_is_no_missing_container(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
-    said = "no such image: 1f2e: image not known"
-    libpod.on_error("POST", "/containers/create", said, 404)
+    output = "no such image: 1f2e: image not known"
+    libpod.on_error("POST", "/containers/create", output, 404)
     with pytest.raises(NoSuchImageError):
         await podman.create_container(NAME, NewContainer(make_template().containers[0], "1f2e"))
 

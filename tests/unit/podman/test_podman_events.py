@@ -20,7 +20,7 @@ POD = "4d2" * 21 + "0"
 INFRA = f"{POD[:12]}-infra"
 
 
-def said(name: str, action: str, **attributes: str) -> bytes:
+def text(name: str, action: str, **attributes: str) -> bytes:
     """A line as Podman 5.8 writes it."""
     line: dict[str, Any] = {
         "status": action,
@@ -56,14 +56,14 @@ class Telling:
         return response
 
 
-async def test_what_ends_is_told_at_once(libpod: FakeLibpod, podman: Podman) -> None:
+async def test_what_ends_is_reported_at_once(libpod: FakeLibpod, podman: Podman) -> None:
     telling = Telling(libpod)
     async with podman.events(PREFIX) as events:
-        telling.lines.put_nowait(said("somebody_else", "died", containerExitCode="0"))
-        telling.lines.put_nowait(said(NAME, "died", containerExitCode="137", podId=""))
-        telling.lines.put_nowait(said(NAME, "remove", podId=POD))
-        telling.lines.put_nowait(said(INFRA, "died", containerExitCode="0", podId=""))
-        telling.lines.put_nowait(said(INFRA, "remove", podId=POD))
+        telling.lines.put_nowait(text("somebody_else", "died", containerExitCode="0"))
+        telling.lines.put_nowait(text(NAME, "died", containerExitCode="137", podId=""))
+        telling.lines.put_nowait(text(NAME, "remove", podId=POD))
+        telling.lines.put_nowait(text(INFRA, "died", containerExitCode="0", podId=""))
+        telling.lines.put_nowait(text(INFRA, "remove", podId=POD))
         async with asyncio.timeout(5):
             found = [await anext(events) for _ in range(4)]
     assert found == [
@@ -83,9 +83,9 @@ async def test_a_label_of_an_image_is_no_exit_code(libpod: FakeLibpod, podman: P
     """Podman puts labels beside its own words: one could end the events of the whole node."""
     telling = Telling(libpod)
     async with podman.events(PREFIX, list(EventAction)) as events:
-        telling.lines.put_nowait(said(NAME, "start", containerExitCode="never", podId=POD))
-        telling.lines.put_nowait(said(NAME, "remove", containerExitCode="never", podId=POD))
-        telling.lines.put_nowait(said(NAME, "died", containerExitCode="3"))
+        telling.lines.put_nowait(text(NAME, "start", containerExitCode="never", podId=POD))
+        telling.lines.put_nowait(text(NAME, "remove", containerExitCode="never", podId=POD))
+        telling.lines.put_nowait(text(NAME, "died", containerExitCode="3"))
         async with asyncio.timeout(5):
             found = [await anext(events) for _ in range(3)]
     assert [event.exit_code for event in found] == [None, None, 3]
@@ -127,7 +127,7 @@ async def test_a_service_that_breaks_off_ends_the_following_with_an_error(
     """Or whoever follows believed that nothing ends any more."""
     telling = Telling(libpod)
     async with podman.events(PREFIX) as events:
-        telling.lines.put_nowait(said(NAME, "died", containerExitCode="1"))
+        telling.lines.put_nowait(text(NAME, "died", containerExitCode="1"))
         telling.lines.put_nowait(None)
         assert (await anext(events)).exit_code == 1
         for _ in range(2):

@@ -55,7 +55,7 @@ async def test_an_image_is_pinned_to_what_was_pulled(
     assert image.id == "1f2e"
 
 
-async def test_a_pull_asks_for_newer_layers_and_a_thaw_only_for_missing_ones(
+async def test_a_pull_asks_for_newer_layers_and_a_restore_only_for_missing_ones(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
     serve_image(libpod)
@@ -220,7 +220,7 @@ async def test_whether_an_image_is_there(libpod: FakeLibpod, podman: Podman) -> 
         await podman.has_image(f"{REPOSITORY}:77")
 
 
-async def test_the_tags_of_one_repository_are_told_from_those_of_others(
+async def test_the_tags_of_one_repository_are_reported_from_those_of_others(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
     images = [
@@ -245,8 +245,8 @@ async def test_an_image_that_is_pruned_meanwhile_does_not_fail_the_list(
         nonlocal asked
         asked += 1
         if asked == 1:
-            said = "retrieving size of image 1f2e: layer not known"
-            return web.json_response({"cause": said, "message": said}, status=500)
+            output = "retrieving size of image 1f2e: layer not known"
+            return web.json_response({"cause": output, "message": output}, status=500)
         return web.json_response([{"Id": "1f2e", "RepoTags": [f"{REPOSITORY}:77"]}])
 
     libpod.on("GET", "/images/json", answer)

@@ -48,8 +48,8 @@ async def test_a_pod_may_be_made_before_its_ports_are_free(
 
 
 async def test_a_pod_whose_name_is_taken_is_not_made(libpod: FakeLibpod, podman: Podman) -> None:
-    said = f'failed to make pod: adding pod to state: name "{POD}" is in use: pod already exists'
-    libpod.on_error("POST", "/pods/create", said, 409)
+    text = f'failed to make pod: adding pod to state: name "{POD}" is in use: pod already exists'
+    libpod.on_error("POST", "/pods/create", text, 409)
     with pytest.raises(NameTakenError):
         await podman.create_pod(POD, ())
 
@@ -73,14 +73,14 @@ async def test_after_a_boot_the_namespaces_are_made_anew(
         await podman.start_pod_infra(POD)
 
 
-async def test_why_the_namespaces_cannot_be_made_is_told(
+async def test_why_the_namespaces_cannot_be_made_is_reported(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
     """Starting a member instead tells "internal libpod error"."""
     found = {"Name": POD, "Id": "1", "InfraContainerID": "infra"}
     libpod.on_json("GET", f"/pods/{POD}/json", found)
-    said = "cannot listen on the TCP port: listen tcp4 :20001: bind: address already in use"
-    libpod.on_error("POST", "/containers/infra/start", said)
+    text = "cannot listen on the TCP port: listen tcp4 :20001: bind: address already in use"
+    libpod.on_error("POST", "/containers/infra/start", text)
     with pytest.raises(NodeLimitError, match="listen tcp4 :20001"):
         await podman.start_pod_infra(POD)
 

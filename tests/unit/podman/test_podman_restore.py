@@ -28,7 +28,7 @@ NAME = "tryitnow_demo_default_anna_12345678"
 PORTS = [PortMapping(20001, 8080), PortMapping(20002, 8443)]
 
 
-async def test_a_freeze_hands_the_export_on(libpod: FakeLibpod, podman: Podman) -> None:
+async def test_a_checkpoint_hands_the_export_on(libpod: FakeLibpod, podman: Podman) -> None:
     libpod.on_stream("POST", f"/containers/{NAME}/checkpoint", b"one", b"two")
     got = await podman.checkpoint(NAME, CRIUOptions(file_locks=False), b"".join)
     assert got == b"onetwo"
@@ -49,7 +49,7 @@ def make_log(path: Path, *lines: str) -> Path:
     return path
 
 
-async def test_a_freeze_that_criu_refuses_ends_with_the_tail_of_its_log(
+async def test_a_checkpoint_that_criu_refuses_ends_with_the_tail_of_its_log(
     libpod: FakeLibpod, podman: Podman, tmp_path: Path
 ) -> None:
     log = make_log(
@@ -88,7 +88,7 @@ async def test_the_log_is_found_where_podman_only_quotes_the_runtimes_command_li
         await podman.checkpoint(NAME, CRIUOptions(), list)
 
 
-async def test_a_mount_that_is_not_seen_from_here_is_told_and_taken_back(
+async def test_a_mount_that_is_not_seen_from_here_is_reported_and_taken_back(
     podman: Podman, libpod: FakeLibpod
 ) -> None:
     """As where a node's own Podman keeps its mounts to itself."""
@@ -112,12 +112,12 @@ async def test_the_log_is_found_where_the_runtime_said_something_else(
         "Error (criu/files-reg.c:2294): File srv has bad mode 040755 (expect 040750)",
         "Error (criu/cr-restore.c:2331): Restoring FAILED.",
     )
-    said = "crun: (00.01) Error (criu/cgroup.c:2055): cg: cgroupd: recv req error: No such file"
-    libpod.on_error("POST", f"/containers/{NAME}/restore", said)
+    text = "crun: (00.01) Error (criu/cgroup.c:2055): cg: cgroupd: recv req error: No such file"
+    libpod.on_error("POST", f"/containers/{NAME}/restore", text)
     libpod.on_json("GET", f"/containers/{NAME}/json", {"StaticDir": f"{tmp_path}/{USERDATA}"})
     with pytest.raises(CRIUError, match="bad mode") as caught:
         await podman.restore(NAME, CRIUOptions())
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(text)
 
 
 async def test_a_log_that_is_gone_leaves_podmans_own_words(

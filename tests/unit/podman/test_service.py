@@ -68,7 +68,7 @@ async def test_rules_are_set_again_where_the_service_runs(podman: Podman, called
 
 
 @pytest.mark.usefixtures("libpod")
-async def test_a_refusal_is_told_in_podmans_words(
+async def test_a_refusal_is_reported_in_podmans_words(
     podman: Podman, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(tmp_path, monkeypatch, "echo 'Error: no container with that name' >&2; exit 125")
@@ -146,7 +146,7 @@ async def test_without_a_service_it_is_unreachable(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("libpod")
-async def test_a_service_that_is_not_seen_from_here_is_told(
+async def test_a_service_that_is_not_seen_from_here_is_reported(
     podman: Podman, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a Pod with a PID namespace of its own."""
@@ -185,6 +185,6 @@ def test_the_command_has_the_options_and_the_environment_of_the_service(
     assert "/usr/bin" in process.env["PATH"], "systemd has none"
 
 
-def test_a_service_that_has_ended_is_told(tmp_path: Path) -> None:
-    with pytest.raises(PodmanError, match="cannot be looked into"):
+def test_a_service_that_has_ended_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(PodmanError, match="cannot be examined"):
         service.read_process(7, tmp_path)

@@ -39,7 +39,7 @@ def test_names_that_users_know_are_kept() -> None:
             "CHECKPOINT_PATH": "/srv/checkpoints",
             "PODMAN_SOCKET": "unix:///run/other.sock",
             "POD_NAMESPACE": "demos",
-            "AGENT_SERVICE_ACCOUNT": "thawer",
+            "AGENT_SERVICE_ACCOUNT": "restorer",
             "SCRUB_INTERVAL": "1h",
             "MEMORY_RESERVE_MIB": "256",
             "DISK_RESERVE": "500M",
@@ -52,7 +52,7 @@ def test_names_that_users_know_are_kept() -> None:
     assert not settings.criu_enabled
     assert settings.checkpoint_path == Path("/srv/checkpoints")
     assert settings.podman.socket == "unix:///run/other.sock"
-    assert settings.agent_user == "system:serviceaccount:demos:thawer"
+    assert settings.agent_user == "system:serviceaccount:demos:restorer"
     assert settings.scrub_interval == timedelta(hours=1)
     assert settings.memory_reserve_bytes == 256 << 20
     assert settings.disk_reserve_bytes == 500_000_000
@@ -95,8 +95,8 @@ def test_what_the_agents_bear_is_read_as_a_pod_has_it() -> None:
 def test_a_node_takes_no_more_instances_than_it_has_ports() -> None:
     few_ports = agent_settings({**REQUIRED, "PORT_RANGE": "20000-20004"})
     assert few_ports.capacity == 5
-    few_slots = agent_settings({**REQUIRED, "MAX_INSTANCES": "3"})
-    assert few_slots.capacity == 3
+    few_demos = agent_settings({**REQUIRED, "MAX_INSTANCES": "3"})
+    assert few_demos.capacity == 3
 
 
 @pytest.mark.parametrize("name", ["NODE_NAME", "NODE_ADDRESS"])

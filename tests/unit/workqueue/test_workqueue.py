@@ -18,7 +18,7 @@ A, B = Key("default", "a"), Key("default", "b")
 
 
 class MendableError(Exception):
-    """Stands for an error that waiting may mend."""
+    """Stands for an error that waiting may fix."""
 
 
 class BusyError(MendableError, RetryableError):
@@ -52,21 +52,21 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_key_is_never_worked_on_twice_at_once(make_queue: MakeQueue) -> None:
-    at_work, most, looks = 0, 0, 0
+    at_work, most, runs = 0, 0, 0
 
     async def reconcile(_: Key) -> None:
-        nonlocal at_work, most, looks
+        nonlocal at_work, most, runs
         at_work += 1
         most = max(most, at_work)
         await asyncio.sleep(0.01)
         at_work -= 1
-        looks += 1
+        runs += 1
 
     queue = make_queue(reconcile)
     for _ in range(5):
         queue.add(A)
         await asyncio.sleep(0.003)
-    await until(lambda: at_work == 0 and looks >= 2)
+    await until(lambda: at_work == 0 and runs >= 2)
     assert most == 1
 
 
@@ -101,13 +101,13 @@ async def test_no_more_keys_at_once_than_allowed(make_queue: MakeQueue) -> None:
     assert most == 4
 
 
-async def test_what_changes_during_the_work_is_looked_at_once_more(make_queue: MakeQueue) -> None:
-    looks = 0
+async def test_what_changes_during_the_work_is_reconciled_once_more(make_queue: MakeQueue) -> None:
+    runs = 0
     started, go_on = asyncio.Event(), asyncio.Event()
 
     async def reconcile(_: Key) -> None:
-        nonlocal looks
-        looks += 1
+        nonlocal runs
+        runs += 1
         started.set()
         await go_on.wait()
 
@@ -117,25 +117,25 @@ async def test_what_changes_during_the_work_is_looked_at_once_more(make_queue: M
     for _ in range(3):
         queue.add(A)
     go_on.set()
-    await until(lambda: looks == 2)
+    await until(lambda: runs == 2)
     await asyncio.sleep(0.01)
-    assert looks == 2, "three changes meanwhile are one more look"
+    assert runs == 2, "three changes meanwhile are one more look"
 
 
 async def test_an_expected_error_is_retried_with_growing_pauses(
     make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    looks: list[float] = []
+    runs: list[float] = []
 
     async def reconcile(_: Key) -> None:
-        looks.append(time.monotonic())
-        if len(looks) < 3:
+        runs.append(time.monotonic())
+        if len(runs) < 3:
             msg = "not yet"
             raise MendableError(msg)
 
     make_queue(reconcile).add(A)
-    await until(lambda: len(looks) == 3)
-    first, second = looks[1] - looks[0], looks[2] - looks[1]
+    await until(lambda: len(runs) == 3)
+    first, second = runs[1] - runs[0], runs[2] - runs[1]
     # No upper bounds: a busy machine only makes them longer.
     assert first > 0.19
     assert second > 0.39
@@ -148,33 +148,33 @@ async def test_an_expected_error_is_retried_with_growing_pauses(
 async def test_a_bug_of_ours_is_logged_with_its_traceback_and_stops_nobody_else(
     make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    looks: dict[Key, int] = {A: 0, B: 0}
+    runs: dict[Key, int] = {A: 0, B: 0}
 
     async def reconcile(key: Key) -> None:
-        looks[key] += 1
-        if key == A and looks[A] == 1:
+        runs[key] += 1
+        if key == A and runs[A] == 1:
             raise ZeroDivisionError
 
     queue = make_queue(reconcile)
     queue.add(A)
     queue.add(B)
-    await until(lambda: looks == {A: 2, B: 1})
+    await until(lambda: runs == {A: 2, B: 1})
     [record] = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert record.exc_info
 
 
 async def test_a_change_ends_the_pause_before_a_retry(make_queue: MakeQueue) -> None:
-    looks: list[float] = []
+    runs: list[float] = []
 
     async def reconcile(_: Key) -> None:
-        looks.append(time.monotonic())
-        if len(looks) < 3:
+        runs.append(time.monotonic())
+        if len(runs) < 3:
             raise BusyError  # which asks for an hour
 
     queue = make_queue(reconcile)
     queue.add(A)
     for number in (1, 2, 3):
-        await until(lambda number=number: len(looks) == number)  # type: ignore[misc]
+        await until(lambda number=number: len(runs) == number)  # type: ignore[misc]
         await asyncio.sleep(0.01)
         queue.add(A)
 
@@ -182,81 +182,81 @@ async def test_a_change_ends_the_pause_before_a_retry(make_queue: MakeQueue) -> 
 async def test_whoever_asks_for_more_time_before_the_next_try_gets_it(
     make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    looks = 0
+    runs = 0
 
     async def reconcile(_: Key) -> None:
-        nonlocal looks
-        looks += 1
+        nonlocal runs
+        runs += 1
         raise BusyError
 
     make_queue(reconcile).add(A)
-    await until(lambda: looks == 1)
+    await until(lambda: runs == 1)
     await until(lambda: bool(caplog.records))
     assert "again in 1:" in caplog.text, "an hour and its jitter"
 
 
 async def test_it_looks_again_when_it_was_asked_to(make_queue: MakeQueue) -> None:
-    looks = 0
+    runs = 0
 
     async def reconcile(_: Key) -> timedelta | None:
-        nonlocal looks
-        looks += 1
-        return timedelta(milliseconds=5) if looks == 1 else None
+        nonlocal runs
+        runs += 1
+        return timedelta(milliseconds=5) if runs == 1 else None
 
     make_queue(reconcile).add(A)
-    await until(lambda: looks == 2)
+    await until(lambda: runs == 2)
     await asyncio.sleep(0.02)
-    assert looks == 2
+    assert runs == 2
 
 
 async def test_an_interrupt_ends_pointless_work_and_looks_anew(make_queue: MakeQueue) -> None:
-    said: list[str] = []
+    message: list[str] = []
 
     async def reconcile(_: Key) -> None:
-        said.append("began")
-        if said.count("began") > 1:
+        message.append("began")
+        if message.count("began") > 1:
             return
         try:
             await asyncio.sleep(60)
         finally:
-            said.append("cleaned up")
+            message.append("cleaned up")
 
     queue = make_queue(reconcile)
     queue.add(A)
-    await until(lambda: said == ["began"])
+    await until(lambda: message == ["began"])
     queue.interrupt(A)
-    await until(lambda: said == ["began", "cleaned up", "began"])
+    await until(lambda: message == ["began", "cleaned up", "began"])
 
 
-async def test_an_interrupt_of_an_idle_key_is_a_look(make_queue: MakeQueue) -> None:
-    looks = []
+async def test_an_interrupt_of_an_idle_key_starts_its_work(make_queue: MakeQueue) -> None:
+    runs = []
 
     async def reconcile(key: Key) -> None:
-        looks.append(key)
+        runs.append(key)
 
     make_queue(reconcile).interrupt(A)
-    await until(lambda: looks == [A])
+    await until(lambda: runs == [A])
 
 
 async def test_an_interrupt_before_the_work_began_still_looks(make_queue: MakeQueue) -> None:
     # A task that is cancelled before its first step never runs its body.
-    looks = []
+    runs = []
 
     async def reconcile(key: Key) -> None:
-        looks.append(key)
+        runs.append(key)
 
     queue = make_queue(reconcile)
     queue.add(A)
     queue.interrupt(A)
-    await until(lambda: looks == [A])
+    await until(lambda: runs == [A])
 
 
-async def test_an_interrupt_reaches_a_key_that_waits_for_a_slot(make_queue: MakeQueue) -> None:
-    busy, looks = asyncio.Event(), []
+async def test_an_interrupt_reaches_a_key_that_waits_for_a_worker(make_queue: MakeQueue) -> None:
+    busy, runs = asyncio.Event(), []
 
     async def reconcile(key: Key) -> None:
         if key == A:
-            looks.append(key)
+            runs.append(key)
         else:
             await busy.wait()
 
@@ -267,64 +267,64 @@ async def test_an_interrupt_reaches_a_key_that_waits_for_a_slot(make_queue: Make
     await asyncio.sleep(0.01)
     queue.interrupt(A)
     await asyncio.sleep(0.01)
-    assert looks == []
+    assert runs == []
     busy.set()
-    await until(lambda: looks == [A])
+    await until(lambda: runs == [A])
 
 
 async def test_closing_waits_until_the_work_has_cleaned_up(make_queue: MakeQueue) -> None:
-    said: list[str] = []
+    message: list[str] = []
 
     async def reconcile(_: Key) -> None:
-        said.append("began")
+        message.append("began")
         try:
             await asyncio.sleep(60)
         finally:
             await asyncio.sleep(0.02)
-            said.append("cleaned up")
+            message.append("cleaned up")
 
     queue = make_queue(reconcile)
     queue.add(A)
-    await until(lambda: said == ["began"])
+    await until(lambda: message == ["began"])
     await queue.close()
-    assert said == ["began", "cleaned up"]
+    assert message == ["began", "cleaned up"]
     queue.add(A)
     queue.interrupt(B)
     await asyncio.sleep(0.01)
-    assert said == ["began", "cleaned up"], "a closed queue takes nothing"
+    assert message == ["began", "cleaned up"], "a closed queue takes nothing"
 
 
 async def test_closing_forgets_retries(make_queue: MakeQueue) -> None:
-    looks = 0
+    runs = 0
 
     async def reconcile(_: Key) -> timedelta:
-        nonlocal looks
-        looks += 1
+        nonlocal runs
+        runs += 1
         return timedelta(milliseconds=20)
 
     queue = make_queue(reconcile)
     queue.add(A)
-    await until(lambda: looks == 1)
+    await until(lambda: runs == 1)
     await queue.close()
     await asyncio.sleep(0.05)
-    assert looks == 1
+    assert runs == 1
 
 
-async def test_what_was_put_off_is_looked_at_once_at_the_earliest_of_its_times(
+async def test_what_was_put_off_is_reconciled_once_at_the_earliest_of_its_times(
     make_queue: MakeQueue,
 ) -> None:
-    looks: list[float] = []
+    runs: list[float] = []
     began = time.monotonic()
 
     async def reconcile(_: Key) -> None:
-        looks.append(time.monotonic() - began)
+        runs.append(time.monotonic() - began)
 
     queue = make_queue(reconcile)
     for milliseconds in (3_600_000, 50, 7_200_000):
         queue.add_later(A, timedelta(milliseconds=milliseconds))
-    assert looks == []
-    await until(lambda: bool(looks))
-    assert looks[0] >= 0.049
+    assert runs == []
+    await until(lambda: bool(runs))
+    assert runs[0] >= 0.049
     queue.add_later(A, timedelta(hours=1))
     queue.add(A)
-    await until(lambda: len(looks) == 2)
+    await until(lambda: len(runs) == 2)

@@ -29,7 +29,7 @@ _CHUNK_BYTES = 64 << 10
 WARM_UP_TIMEOUT = aiohttp.ClientTimeout(total=120)
 """For one request: the first page of a heavy shop compiles its templates."""
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 """Called with what is being done, for people."""
 
 
@@ -46,7 +46,7 @@ async def build(
     node_checkpoint: NodeCheckpoint,
     revision: CheckpointRevision,
     file: ArchiveName,
-    tell: Tell,
+    report: Report,
 ) -> Built:
     """Start the application, checkpoint it when it is warm, and write the archive.
 
@@ -58,15 +58,15 @@ async def build(
     definition = revision.definition
     name = work_name(Role.BUILD, node_checkpoint)
     async with workplace(tools.start.sandboxes, name):
-        tell(f"starting {definition.main.image} and waiting until it is ready")
+        report(f"starting {definition.main.image} and waiting until it is ready")
         started = await cold_start(
             tools.start, name, definition, revision.status.images, newest=True
         )
         if definition.warm_up is not None:
-            tell(f"warming up with {len(definition.warm_up.paths)} paths")
+            report(f"warming up with {len(definition.warm_up.paths)} paths")
             await _warm_up(tools, definition, started)
         if definition.hooks.before_checkpoint:
-            tell("running spec.hooks.beforeCheckpoint")
+            report("running spec.hooks.beforeCheckpoint")
             await tools.start.hooks.run(
                 "beforeCheckpoint",
                 definition.hooks.before_checkpoint,
@@ -75,7 +75,7 @@ async def build(
                 started.running.sandbox,
                 {},
             )
-        tell("checkpointing")
+        report("checkpointing")
         made = await checkpoint(
             tools.start,
             tools.archives,

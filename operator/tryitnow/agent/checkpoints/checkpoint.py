@@ -23,7 +23,7 @@ from tryitnow.agent.storage.generations import GenerationStore
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.storage.unpack import CHECKPOINT
 from tryitnow.api.definition import Definition
-from tryitnow.background import all_together, in_thread
+from tryitnow.background import gather_results, in_thread
 
 _EXPORT_SHARE = 2
 """Room that a checkpoint needs, in memory of the application: once as Podman's export, once as
@@ -119,7 +119,7 @@ async def _export_all(
         )
         return f"{CONTAINERS}/{container}.tar", target
 
-    return dict(await all_together(one(container, own) for container, own in own_names.items()))
+    return dict(await gather_results(one(container, own) for container, own in own_names.items()))
 
 
 def _write(target: Path, chunks: Iterator[bytes]) -> None:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from tryitnow.agent.checkpoints.build import Tell, build
+from tryitnow.agent.checkpoints.build import Report, build
 from tryitnow.agent.checkpoints.failures import Blame, Failure, Job
 from tryitnow.agent.checkpoints.prepare import prepare, retire
 from tryitnow.agent.checkpoints.state import State
@@ -35,7 +35,7 @@ Change = Callable[[State], None]
 """Changes the state as a job found it."""
 
 
-async def run_job(tools: CheckpointTools, job: Job, state: State, tell: Tell) -> Change:
+async def run_job(tools: CheckpointTools, job: Job, state: State, report: Report) -> Change:
     """Do a job on a snapshot of the state.
 
     Raises:
@@ -52,16 +52,16 @@ async def run_job(tools: CheckpointTools, job: Job, state: State, tell: Tell) ->
     match job:
         case Job.BUILD:
             async with tools.builds:
-                return await _build(tools, snapshot, revision, file, tell)
+                return await _build(tools, snapshot, revision, file, report)
         case Job.FETCH:
             async with tools.fetches:
-                return await _fetch(tools, snapshot, revision, file, tell)
+                return await _fetch(tools, snapshot, revision, file, report)
         case Job.PREPARE:
             async with tools.unpackings:
-                tell("unpacking the archive")
+                report("unpacking the archive")
                 return await _prepare(tools, snapshot, revision, file)
         case Job.VERIFY:
-            tell("test restore")
+            report("test restore")
             return await _verify(tools, snapshot, revision)
         case Job.SCRUB:
             async with tools.readings:
@@ -138,9 +138,9 @@ async def _build(
     state: State,
     revision: CheckpointRevision,
     file: ArchiveName,
-    tell: Tell,
+    report: Report,
 ) -> Change:
-    built = await build(tools, state.resource, revision, file, tell)
+    built = await build(tools, state.resource, revision, file, report)
     signature = tools.archives.signature(file)
 
     def change(state: State) -> None:
@@ -156,12 +156,12 @@ async def _fetch(
     state: State,
     revision: CheckpointRevision,
     file: ArchiveName,
-    tell: Tell,
+    report: Report,
 ) -> Change:
     order = state.resource.spec.fetch
     assert order is not None
     sources = ", ".join(source.node_name for source in order.sources)
-    tell(f"fetching the archive from {sources}")
+    report(f"fetching the archive from {sources}")
     await tools.fetcher.fetch(file, order, revision.definition)
     for image in {order.archive.image, *order.archive.images.values()}:
         await tools.start.podman.ensure_image(image)
@@ -219,7 +219,7 @@ async def _scrub(tools: CheckpointTools, state: State, file: ArchiveName) -> Cha
     )
 
     def change(state: State) -> None:
-        state.touched = False
+        state.archive_changed = False
         if read:
             # Taken before the reading: a change meanwhile is found by the next look.
             state.checked, state.checked_at = signature, state.clock()

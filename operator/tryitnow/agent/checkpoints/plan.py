@@ -71,7 +71,7 @@ class Observed:
     retry_at: float = 0.0
     """When a job that failed may begin again."""
 
-    touched: bool = False
+    archive_changed: bool = False
     """Whether the archive or what is prepared from it was changed, or may have been."""
 
     scrub_due: bool = False
@@ -144,7 +144,7 @@ def _content(desired: Desired, observed: Observed) -> Job | None:
             return Job.FETCH if desired.has_sources else None
         # A build whose archive was lost is the controller's to order again, maybe elsewhere.
         return None if observed.damaged else Job.BUILD
-    if observed.touched:
+    if observed.archive_changed:
         return Job.SCRUB  # what it finds decides what is next
     if observed.unrestorable_since is not None:
         retest_at = observed.unrestorable_since + RETEST_AFTER.total_seconds()

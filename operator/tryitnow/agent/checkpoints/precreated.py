@@ -14,7 +14,7 @@ from tryitnow.agent.checkpoints.failures import EXPECTED
 from tryitnow.agent.checkpoints.timer import Timer
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.warm_pool import Subject, is_same
-from tryitnow.agent.restore.precreate import PreCreated, discard, precreate
+from tryitnow.agent.restore.precreate import PreCreated, precreate, remove_precreated
 from tryitnow.agent.sandbox.names import Role, stock_name, waits_for
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
@@ -96,7 +96,7 @@ class PrecreatedPool:
         generation = subject.generation if subject is not None else None
         fresh = [one for one in self._waiting if one.generation is generation]
         for one in [one for one in self._waiting if one not in fresh] + fresh[self._wanted :]:
-            self._discard(one)
+            self._remove(one)
         self._fill()
 
     def lost(self, *, gone: set[str]) -> bool:
@@ -107,19 +107,19 @@ class PrecreatedPool:
         missing = [one for one in self._waiting if str(one.name) in gone]
         for one in missing:
             self._waiting.remove(one)
-            self._removals.begin(self._discard_rest(one))
+            self._removals.begin(self._remove_rest(one))
         return bool(missing)
 
-    def _discard(self, one: PreCreated) -> None:
+    def _remove(self, one: PreCreated) -> None:
         self._waiting.remove(one)
-        self._removals.begin(discard(self._tools.start, one))
+        self._removals.begin(remove_precreated(self._tools.start, one))
 
-    async def _discard_rest(self, one: PreCreated) -> None:
+    async def _remove_rest(self, one: PreCreated) -> None:
         """Remove a sandbox whose main container is gone, which alone tells where the rest is."""
         try:
             await self._tools.start.sandboxes.remove_pod(one.sandbox.pod)
         finally:
-            await discard(self._tools.start, one)
+            await remove_precreated(self._tools.start, one)
 
     def _fill(self) -> None:
         self._timer.off()
@@ -156,7 +156,7 @@ class PrecreatedPool:
         else:
             self._failures, self._retry_at = 0, 0.0
             if self._closed or not self._is_of_subject(made):
-                await discard(self._tools.start, made)
+                await remove_precreated(self._tools.start, made)
             else:
                 self._waiting.append(made)
         finally:
@@ -183,7 +183,7 @@ class PrecreatedPool:
         self._closed = True
         self._timer.off()
         while self._waiting:
-            await discard(self._tools.start, self._waiting.pop())
+            await remove_precreated(self._tools.start, self._waiting.pop())
         await self.stop()
 
     async def stop(self) -> None:

@@ -172,7 +172,7 @@ class CheckpointActor:
             return  # it says nothing about what lies here
         # SCRUB finds out whether what is prepared is still whole: `podman system prune -a` takes
         # images that nobody uses at the moment.
-        state.touched = True
+        state.archive_changed = True
         if failure.blame is Blame.RESTORE and state.restore_failed(generation, str(error)):
             self._quarantined()
         self.turn()
@@ -187,17 +187,17 @@ class CheckpointActor:
             self._state.restore_succeeded()
             self.turn()
 
-    def look(self, *, ended: set[str], gone: set[str]) -> None:
+    def resync(self, *, ended: set[str], gone: set[str]) -> None:
         """Handle a look at what waits: names of sandboxes that ended, and of those gone."""
         self._warm.lost(ended=ended)
         self._warm.check()
         if self._precreated.lost(gone=gone):
-            self._state.touched = True  # who removed them may have removed images as well
+            self._state.archive_changed = True  # who removed them may have removed images as well
         self.turn()
 
-    def touched(self) -> None:
+    def archive_changed(self) -> None:
         """Handle that a file changed."""
-        self._state.touched = True
+        self._state.archive_changed = True
         self.turn()
 
     def is_touched(self) -> bool:
@@ -284,7 +284,7 @@ class CheckpointActor:
             if job is Job.REMOVE:
                 await self._warm.close()
                 await self._precreated.close()
-            change = await run_job(self._tools, job, self._state, self._tell)
+            change = await run_job(self._tools, job, self._state, self._report_progress)
             if job is Job.ADOPT:
                 change = await self._with_stock(change)
         except EXPECTED as error:
@@ -334,7 +334,7 @@ class CheckpointActor:
         self, job: Job, failure: Failure, seconds: float, error: Exception | None = None
     ) -> None:
         state = self._state
-        said, bad, build_failed = state.failure, self._bad(), state.build_failure is not None
+        known, bad, build_failed = state.failure, self._bad(), state.build_failure is not None
         state.failed(job, failure)
         if job is Job.FETCH:
             took = timedelta(seconds=seconds)
@@ -346,10 +346,10 @@ class CheckpointActor:
             # Nobody may be given an archive of which no test restore answered.
             self._drop_archive()
         if isinstance(error, NoSuchImageError):
-            state.touched = True
+            state.archive_changed = True
         if bad is None and self._bad() is not None:
             self._quarantined()
-        elif said is None or said.reason != failure.reason:
+        elif known is None or known.reason != failure.reason:
             self._event(failure.reason, failure.message, warning=True)
 
     def _count_success(self, job: Job, took: timedelta) -> None:
@@ -367,7 +367,7 @@ class CheckpointActor:
         self._state.job, self._state.progress = None, ""
         self.turn()
 
-    def _tell(self, progress: str) -> None:
+    def _report_progress(self, progress: str) -> None:
         logger.info("%s: %s", self.resource.key, progress)
         self._state.progress = progress
         self._report()

@@ -65,7 +65,7 @@ class State:
     """What the archive looked like when its digest was right."""
 
     checked_at: float = 0.0
-    touched: bool = False
+    archive_changed: bool = False
     """Whether the archive or what is prepared was changed, or may have been."""
 
     @property
@@ -106,7 +106,7 @@ class State:
             unrestorable_since=self.unrestorable_since if self.unrestorable else None,
             build_failed=self.build_failure is not None,
             retry_at=self.retry_at,
-            touched=self.touched,
+            archive_changed=self.archive_changed,
             scrub_due=self.is_scrub_due,
         )
 
@@ -201,4 +201,4 @@ class State:
             self._forget_failed_restores()
         self.archive = archive
         self.damaged = self.build_failure = None
-        self.checked, self.checked_at, self.touched = checked, self.clock(), False
+        self.checked, self.checked_at, self.archive_changed = checked, self.clock(), False

@@ -17,9 +17,9 @@ from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
 from tryitnow.api.limits import CAPACITY_FULL
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.background import all_together
+from tryitnow.background import gather_results
 
-PATIENCE_SECONDS = 8.0
+ANSWER_TIMEOUT_SECONDS = 8.0
 """For one answer of a warm sandbox: it has nothing left to do first, but a node that starts many
 demos leaves it little time. Less than what ends a request, so that silence is no wrong answer."""
 
@@ -84,7 +84,7 @@ async def each(
 ) -> None:
     """Do something to each container of a warm sandbox."""
     own_names = warm.sandbox.containers(warm.name, definition)
-    await all_together(act(own) for own in own_names.values())
+    await gather_results(act(own) for own in own_names.values())
 
 
 async def expect_answer(tools: CheckpointTools, definition: Definition, warm: Warm) -> None:
@@ -97,12 +97,12 @@ async def expect_answer(tools: CheckpointTools, definition: Definition, warm: Wa
     """
     # A restore in its place would have that long at most, on a node that is no less busy.
     allowed = definition.readiness.restore_timeout.total_seconds()
-    patience = min(PATIENCE_SECONDS, allowed)
+    timeout_seconds = min(ANSWER_TIMEOUT_SECONDS, allowed)
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout_seconds):
             answer = await tools.start.prober.ask_inside(definition, warm.sandbox)
     except TimeoutError as error:
-        msg = f"no answer within {patience:g} s"
+        msg = f"no answer within {timeout_seconds:g} s"
         raise SilentError(msg) from error
     if answer is not None:
         raise NotReadyError(answer)

@@ -16,7 +16,7 @@ from tryitnow.agent.restore.result import Running
 from tryitnow.agent.sandbox.names import ContainerName, demo_name
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
-from tryitnow.background import together
+from tryitnow.background import gather_or_cancel
 from tryitnow.podman.errors import PodmanError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ async def _take_over(
 ) -> None:
     if warm.paused:
         await each(tools.start.podman.unpause, definition, warm)
-    await together(
+    await gather_or_cancel(
         tools.start.sandboxes.rename(warm.name, name),
         expect_answer(tools.warm, definition, warm),
     )

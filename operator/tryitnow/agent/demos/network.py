@@ -72,7 +72,7 @@ class NetworkRepair:
                 return False
             return True
 
-    async def look(self) -> None:
+    async def resync(self) -> None:
         """Set the rules again if their table is gone."""
         listed = await self._list_tables()
         if listed is None:

@@ -39,7 +39,7 @@ from tryitnow.api.checkpoint import OnCrash
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, FallbackReason
 from tryitnow.api.meta import Key
-from tryitnow.background import together
+from tryitnow.background import gather_or_cancel
 from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.kubernetes.objects import UnreadableObject
 from tryitnow.metrics.starts import DATA_LOST
@@ -224,7 +224,7 @@ async def _start(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
     demo_seen(metrics, demo)
     try:
         revision = await _revision_of(tools, demo)
-        started, _ = await together(
+        started, _ = await gather_or_cancel(
             start(tools, demo, revision, _former_ports(demo)), _hold(tools, demo)
         )
         demo = _present(tools, demo)

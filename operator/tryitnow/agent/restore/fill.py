@@ -21,7 +21,7 @@ from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import StartedBy, Timings
 from tryitnow.api.meta import Key
-from tryitnow.background import all_together, in_thread, together
+from tryitnow.background import gather_or_cancel, gather_results, in_thread
 from tryitnow.podman.client import PortMapping
 from tryitnow.podman.errors import (
     NameTakenError,
@@ -108,7 +108,7 @@ async def _restore_into(
                 criu = await _fill(tools, name, definition, sandbox)
                 await _carry_hosts(tools, name, definition, generation, sandbox)
                 filled = time.monotonic()
-            probe, _ = await together(
+            probe, _ = await gather_or_cancel(
                 _wait_ready(tools, name, definition, sandbox),
                 _gather_all(tools, name, definition, sandbox),
             )
@@ -166,7 +166,7 @@ async def _fill(
 ) -> timedelta:
     """Read the pages into all containers at once; return what CRIU took of the longest."""
     async with tools.sandboxes.in_work(name):
-        took = await all_together(
+        took = await gather_results(
             tools.podman.restore(own, definition.criu_options)
             for own in sandbox.containers(name, definition).values()
         )
@@ -203,7 +203,9 @@ async def _gather_all(
     tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox
 ) -> None:
     """Bring all processes to where their limits and a pause reach them."""
-    await all_together(_gather(tools, own) for own in sandbox.containers(name, definition).values())
+    await gather_results(
+        _gather(tools, own) for own in sandbox.containers(name, definition).values()
+    )
 
 
 async def _gather(tools: StartTools, own: str) -> None:

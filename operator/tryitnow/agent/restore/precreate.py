@@ -21,7 +21,7 @@ from tryitnow.agent.sandbox.secrets import read_sources
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
 from tryitnow.api.template import Container
-from tryitnow.background import all_together, in_thread
+from tryitnow.background import gather_results, in_thread
 from tryitnow.podman.client import PortMapping
 
 
@@ -68,14 +68,14 @@ async def precreate(
             await in_thread(_fill_volumes, tools, sandbox, definition, generation)
             await in_thread(tools.volumes.write, sandbox.pod.tag, sources.files)
             names = sandbox.containers(name, definition)
-            await all_together(
+            await gather_results(
                 one(sandbox, container, names[container.name]) for container in template.members
             )
         generation.acquire()
     return PreCreated(name, sandbox, generation)
 
 
-async def discard(tools: StartTools, unused: PreCreated) -> None:
+async def remove_precreated(tools: StartTools, unused: PreCreated) -> None:
     """Remove a pre-created sandbox that nobody uses."""
     try:
         await tools.sandboxes.remove(unused.name)

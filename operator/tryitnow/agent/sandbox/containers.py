@@ -21,7 +21,7 @@ from tryitnow.agent.sandbox.secrets import Redacted, Sources, printable, secrets
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
 from tryitnow.api.template import Container, InitContainer, StartupProbe
-from tryitnow.background import all_together, in_thread
+from tryitnow.background import gather_results, in_thread
 from tryitnow.podman.client import NewContainer, Podman
 from tryitnow.podman.errors import ExecTimeoutError, NodeLimitError, PodmanError
 
@@ -145,7 +145,7 @@ class Containers:
             own = await begin(container)
             await self._wait_started(sandbox, container, own, sources.redacted)
 
-        await all_together(begin_and_wait(c) for c in definition.template.containers)
+        await gather_results(begin_and_wait(c) for c in definition.template.containers)
 
     async def start_again(
         self,
@@ -188,7 +188,7 @@ class Containers:
         sidecars = [c for c in definition.template.init_containers if c.is_sidecar]
         for container in sidecars:
             await begin(container)
-        await all_together(begin(container) for container in definition.template.containers)
+        await gather_results(begin(container) for container in definition.template.containers)
 
     async def _set_name(self, sandbox: Sandbox, host: str) -> None:
         try:
@@ -229,7 +229,7 @@ class Containers:
         """
         await in_thread(self.hosts.set_name, sandbox.pid, host)
         own_names = sandbox.containers(name, definition)
-        await all_together(self._write_host_of(own, host) for own in own_names.values())
+        await gather_results(self._write_host_of(own, host) for own in own_names.values())
 
     async def _write_host_of(self, own: str, host: str) -> None:
         await self._write_host(own, await self.podman.pid_of(own), host)
@@ -262,29 +262,29 @@ class Containers:
             return state is not None and state.running
 
         async with self.prober.session_inside(sandbox) as session:
-            look = self._look(own, probe, session, redacted)
+            probe_once = self._prober(own, probe, session, redacted)
             try:
-                await wait_until(look, probe.timeout, runs)
+                await wait_until(probe_once, probe.timeout, runs)
             except NotReadyError as error:
                 words = await self.last_words(own, container.name)
                 msg = f"containers[{container.name}].startupProbe: {error}{words}"
                 raise type(error)(msg) from error
 
-    def _look(
+    def _prober(
         self, own: str, probe: StartupProbe, session: aiohttp.ClientSession, redacted: Redacted
     ) -> Callable[[], Awaitable[str | None]]:
         if probe.exec is not None:
             command = probe.exec.command
-            return lambda: self._look_by_command(own, command, redacted)
+            return lambda: self._probe_by_command(own, command, redacted)
         if probe.http_get is not None:
             get = probe.http_get
             url = f"{get.scheme.lower()}://{LOOPBACK}:{get.port}{get.path}"
-            return lambda: _look_by_request(session, url)
+            return lambda: _probe_by_request(session, url)
         assert probe.tcp_socket is not None, "a rule of the schema"
         port = probe.tcp_socket.port
-        return lambda: _look_by_connection(port, session)
+        return lambda: _probe_by_connection(port, session)
 
-    async def _look_by_command(
+    async def _probe_by_command(
         self, own: str, command: tuple[str, ...], redacted: Redacted
     ) -> str | None:
         try:
@@ -301,7 +301,7 @@ class Containers:
     async def _wait_ended(self, container: InitContainer, own: str, deadline: timedelta) -> None:
         code: int | None = None
 
-        async def look() -> str | None:
+        async def probe_once() -> str | None:
             nonlocal code
             state = await self.podman.inspect(own)
             if state is None:
@@ -314,7 +314,7 @@ class Containers:
 
         where = f"initContainers[{container.name}]"
         try:
-            await wait_until(look, deadline, alive)
+            await wait_until(probe_once, deadline, alive)
         except NotReadyError as error:
             msg = f"{where} did not end: {error}; a sidecar needs restartPolicy: Always"
             raise NotReadyError(msg) from error
@@ -343,7 +343,7 @@ class Containers:
         return f"\nThe last lines of container {container}:\n{printable(lines)}" if lines else ""
 
 
-async def _look_by_request(session: aiohttp.ClientSession, url: str) -> str | None:
+async def _probe_by_request(session: aiohttp.ClientSession, url: str) -> str | None:
     try:
         async with session.get(url, allow_redirects=False) as answer:
             return None if 200 <= answer.status < 400 else f"{url} answered {answer.status}"
@@ -351,7 +351,7 @@ async def _look_by_request(session: aiohttp.ClientSession, url: str) -> str | No
         return f"{url} does not answer: {type(error).__name__} {error}".strip()
 
 
-async def _look_by_connection(port: int, session: aiohttp.ClientSession) -> str | None:
+async def _probe_by_connection(port: int, session: aiohttp.ClientSession) -> str | None:
     try:
         async with session.get(f"http://{LOOPBACK}:{port}/", allow_redirects=False):
             return None

@@ -37,7 +37,7 @@ flush chain inet {TABLE} blocked
 def _input(open_ports: Iterable[int]) -> str:
     """Return the chain through which everything goes that comes into the namespace."""
     ports = ", ".join(str(port) for port in sorted(set(open_ports)))
-    admitted = f"add rule inet {TABLE} input tcp dport {{ {ports} }} accept\n" if ports else ""
+    accepted = f"add rule inet {TABLE} input tcp dport {{ {ports} }} accept\n" if ports else ""
     return (
         f"add chain inet {TABLE} input"
         " { type filter hook input priority filter; policy drop; }\n"
@@ -46,7 +46,7 @@ def _input(open_ports: Iterable[int]) -> str:
         f"add rule inet {TABLE} input ct state established,related accept\n"
         # Without it IPv6 finds no neighbour (RFC 4890, section 4.4.1).
         f"add rule inet {TABLE} input meta l4proto ipv6-icmp accept\n"
-        f"{admitted}"
+        f"{accepted}"
     )
 
 

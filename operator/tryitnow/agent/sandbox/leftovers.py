@@ -71,9 +71,8 @@ class Conmons:
         values = dict(itertools.pairwise(words))
         name, container_id = values.get("-n", ""), values.get("-c", "")
         if "-e" in words:
-            return (
-                None  # of a command that is run in a container (libpod/oci_conmon_exec_common.go)
-            )
+            # Of a command that is run in a container (libpod/oci_conmon_exec_common.go).
+            return None
         if not name.startswith(PREFIX) or not container_id:
             return None
         return Conmon(pid, container_id, name)

@@ -19,7 +19,7 @@ from tryitnow.agent.sandbox.names import (
 from tryitnow.agent.storage.ports import PortRange
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
-from tryitnow.background import in_thread, to_its_end
+from tryitnow.background import in_thread, uncancelled
 from tryitnow.podman.client import ContainerState, Podman, PodState, PortMapping
 from tryitnow.podman.errors import NameTakenError
 
@@ -111,7 +111,7 @@ class Sandboxes:
                     await self.podman.remove(name)
                     self.ports.release(name)
 
-        await to_its_end(all_of_it())
+        await uncancelled(all_of_it())
 
     async def find(self, name: ContainerName) -> Sandbox | None:
         """Return a sandbox, running or not; None when there is none of that name.
@@ -168,7 +168,7 @@ class Sandboxes:
             if self._found is not None:
                 self._found.discard(str(name))
 
-        await to_its_end(all_of_it())
+        await uncancelled(all_of_it())
 
     async def _remove_container(self, name: str) -> None:
         state = await self.podman.inspect(name)
@@ -176,7 +176,7 @@ class Sandboxes:
         if pod is not None and (found := parse_pod(pod.name)) is not None:
             await self.remove_pod(found)
         else:
-            # Also one that Podman does not know: it may be half made, and its name in the way.
+            # Also one that Podman does not know: it may be incomplete, and its name in the way.
             await self.podman.remove(name)
 
     async def remove_pod(self, pod: PodName) -> None:
@@ -189,7 +189,7 @@ class Sandboxes:
 
         self._pods_in_work.add(str(pod))
         try:
-            await to_its_end(all_of_it())
+            await uncancelled(all_of_it())
         finally:
             self._pods_in_work.discard(str(pod))
 

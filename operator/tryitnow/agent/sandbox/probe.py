@@ -202,7 +202,7 @@ def _unexpected(target: Target, answer: aiohttp.ClientResponse) -> str:
 
 
 async def wait_until(
-    look: Callable[[], Awaitable[str | None]],
+    probe_once: Callable[[], Awaitable[str | None]],
     deadline: timedelta,
     alive: Callable[[], Awaitable[bool]],
 ) -> timedelta:
@@ -225,7 +225,7 @@ async def wait_until(
             raise NotReadyError(msg)
         try:
             async with asyncio.timeout(left):
-                answer = await look()
+                answer = await probe_once()
         except TimeoutError:
             continue
         if answer is None:

@@ -134,9 +134,9 @@ def _extract(chunks: Iterator[bytes], directory: Path) -> None:
                 tar.kill()
                 raise
         complaints.seek(0)
-        said = complaints.read().decode(errors="replace").strip()
+        message = complaints.read().decode(errors="replace").strip()
     if tar.returncode != 0:
-        msg = f"tar could not unpack into {directory}: {said[-500:]}"
+        msg = f"tar could not unpack into {directory}: {message[-500:]}"
         raise UnpackError(msg)
 
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long a source is waited for. There is no limit on the whole: archives have gigabytes.
 
     Attributes:
@@ -69,7 +69,7 @@ class Fetcher:
     disk: Ledger
     metrics: Metrics
     token_file: Path
-    patience: Patience = Patience()
+    timeouts: Timeouts = Timeouts()
 
     async def fetch(self, name: ArchiveName, order: Fetch, definition: Definition) -> None:
         """Make the archive present on this node.
@@ -144,7 +144,7 @@ class Fetcher:
         url = f"{source.url}/{archive.sha256}"
         try:
             async with (
-                aiohttp.ClientSession(timeout=self.patience.timeout) as session,
+                aiohttp.ClientSession(timeout=self.timeouts.timeout) as session,
                 # A redirect could lead into this node's own network.
                 session.get(url, headers=headers, ssl=trust, allow_redirects=False) as answer,
             ):
@@ -186,8 +186,8 @@ class Fetcher:
                 if have > archive.size_bytes:
                     break
                 await in_thread(_append, handle, digest, chunk)
-                if (took := time.monotonic() - since) > self.patience.rate_window_seconds:
-                    if have - then < self.patience.least_bytes_per_second * took:
+                if (took := time.monotonic() - since) > self.timeouts.rate_window_seconds:
+                    if have - then < self.timeouts.least_bytes_per_second * took:
                         msg = f"it gave only {have - then} bytes in {took:.0f} s"
                         raise _SourceError(msg)
                     since, then = time.monotonic(), have

@@ -187,7 +187,7 @@ def _needed(node: Node) -> set[str]:
 def _lost_work(node: Node, names: set[str]) -> list[ContainerName]:
     """Return warm and pre-created sandboxes that their actor does not know.
 
-    A Podman that was killed, or an agent, left them half made. One that is being restored, or was
+    A Podman that was killed, or an agent, left them incomplete. One that is being restored, or was
     just handed to a demo, looks the same for a moment: so these are suspects like all others.
     """
     parsed = [name for name in map(parse, sorted(names)) if name is not None]

@@ -21,7 +21,7 @@ from tryitnow.api.nodeagent import (
     NodeAgent,
     NodeAgentStatus,
 )
-from tryitnow.background import keep_doing
+from tryitnow.background import run_periodically
 from tryitnow.doctor import examine
 from tryitnow.doctor.report import can_run, can_take, criu_available
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
@@ -96,14 +96,14 @@ class Reporter:
 
     async def keep_reporting(self) -> None:
         """Report for ever; an API server that is away is told as soon as it is back."""
-        await keep_doing(
+        await run_periodically(
             "report this node",
             self.report,
             pause_seconds=HEARTBEAT_INTERVAL.total_seconds,
             expected=(KubernetesError,),
         )
 
-    async def say_goodbye(self) -> None:
+    async def report_stopping(self) -> None:
         """Say that this agent ends, so that nothing new is given to its node meanwhile."""
         self._stopping = True
         if self._seen is None:
@@ -126,7 +126,7 @@ class Reporter:
             healthy = health.can_run and health.criu_available and answered
             return EXAMINE_EVERY_SECONDS if healthy else EXAMINE_BROKEN_EVERY_SECONDS
 
-        await keep_doing(
+        await run_periodically(
             "examine this node",
             lambda: examine_node(self._node),
             pause_seconds=pause_seconds,
@@ -170,7 +170,7 @@ class Reporter:
 
     async def keep_asking_podman(self) -> None:
         """Ask for ever; apart from the reports, as a node whose Podman hangs is not silent."""
-        await keep_doing(
+        await run_periodically(
             "ask Podman whether it lives",
             self.ask_podman,
             pause_seconds=HEARTBEAT_INTERVAL.total_seconds,

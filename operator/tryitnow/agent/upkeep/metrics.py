@@ -30,7 +30,7 @@ from tryitnow.metrics.node import (
 logger = logging.getLogger(__name__)
 
 
-def states(node: Node) -> Iterator[Reading]:
+def gauges(node: Node) -> Iterator[Reading]:
     """Read the node's state from what the agent works with."""
     phases = Counter(
         DemoInstancePhase.TERMINATING if demo.is_deleting else demo.status.phase

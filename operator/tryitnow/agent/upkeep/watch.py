@@ -26,7 +26,7 @@ class NodeWatch:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    async def look_at_containers(self) -> None:
+    async def check_containers(self) -> None:
         """Find demos of which a container ended, and what waits and is gone."""
         # Before the list, and without those that are being made: the list has them as they were
         # in the middle of it, or not at all.
@@ -39,18 +39,18 @@ class NodeWatch:
         ended_ones = waited - {c.name for c in whole if c.alive}
         gone = waited - {c.name for c in whole}
         for actor in self._node.checkpoints:
-            actor.look(ended=ended_ones, gone=gone)
+            actor.resync(ended=ended_ones, gone=gone)
 
-    async def look_at_files(self) -> None:
+    async def check_files(self) -> None:
         """Find archives that were touched."""
         for actor in self._node.checkpoints:
             if await asyncio.to_thread(actor.is_touched):
-                actor.touched()
+                actor.archive_changed()
 
-    async def look_at_network(self) -> None:
+    async def check_network(self) -> None:
         """Find that the rules of all published ports are lost."""
         if any(demo.status.phase in _RUNS for demo in self._node.demos):
-            await self._node.demo_tools.network.look()
+            await self._node.demo_tools.network.resync()
 
 
 def ended(demos: Iterable[DemoInstance], containers: list[ContainerState]) -> list[Key]:

@@ -41,12 +41,12 @@ class Work:
         self.shop = Shop(node, kubernetes, podman, definition=shop_definition(**definition))
         self.order = make_node_checkpoint(revision=self.shop.revision.spec.identity)
         self.name = str(work_name(Role.BUILD, self.order))
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     async def done(self) -> Built:
         """Build."""
         return await build(
-            self.shop.tools, self.order, self.shop.revision, self.shop.file, self.told.append
+            self.shop.tools, self.order, self.shop.revision, self.shop.file, self.reported.append
         )
 
     async def fails(self, error: type[Exception]) -> Exception:
@@ -83,8 +83,8 @@ async def test_what_was_checkpointed_lies_on_the_disk_and_is_described(
     built = await work.done()
     archive, archives = built.archive, work.shop.tools.archives
     archives.check(work.shop.file, archive)
-    assert archives.path(work.shop.file).read_bytes() == podman.frozen_bytes
-    assert archive.size_bytes == len(podman.frozen_bytes)
+    assert archives.path(work.shop.file).read_bytes() == podman.export_bytes
+    assert archive.size_bytes == len(podman.export_bytes)
     assert archive.image == PINNED
     assert built.images == {"shop": PINNED}
     assert archive.versions.criu == "4.2.1"
@@ -112,12 +112,12 @@ async def test_it_is_checkpointed_while_it_runs_with_all_tcp_blocked_and_then_re
     assert f"remove {work.name}" in podman.log or "remove pod" in " ".join(podman.log)
 
 
-async def test_it_is_said_what_is_being_done(
+async def test_it_is_reported_what_is_being_done(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> None:
     work = Work(node, kubernetes, podman, warm_up=WarmUp(paths=("/", "/shop")))
     await work.done()
-    assert work.told == [
+    assert work.reported == [
         f"starting {IMAGE} and waiting until it is ready",
         "warming up with 2 paths",
         "checkpointing",
@@ -248,7 +248,7 @@ async def test_what_criu_refuses_comes_with_the_tail_of_its_log(
     assert "Error: Connected TCP socket" in str(await work.fails(CRIUError))
 
 
-async def test_a_disk_without_room_is_said_before_anything_is_stopped(
+async def test_a_disk_without_room_is_reported_before_anything_is_stopped(
     work: Work, podman: FakePodman
 ) -> None:
     work.shop.tools = replace(

@@ -35,7 +35,7 @@ async def test_an_archive_with_a_flipped_byte_is_taken_out_of_service_and_remove
     await shop.until_ready()
     _flip_a_byte(shop)
     assert actor.is_touched()
-    actor.touched()
+    actor.archive_changed()
     await shop.until_phase(Phase.QUARANTINED)
     assert shop.ready.reason == "ArchiveDamaged"
     assert shop.status.archive is None
@@ -51,7 +51,7 @@ async def test_a_damaged_archive_is_fetched_again(shop: Shop) -> None:
     actor = shop.order(fetch=fetch_order(content))
     await shop.until_ready()
     _flip_a_byte(shop)
-    actor.touched()
+    actor.archive_changed()
     await until(lambda: "QuarantinedArchiveDamaged" in shop.kubernetes.reasons())
     await until(lambda: not shop.path.exists())
     shop.tools.archives.write(shop.file, iter([content]))  # what its source gives
@@ -60,7 +60,7 @@ async def test_a_damaged_archive_is_fetched_again(shop: Shop) -> None:
     await shop.until_ready()
 
 
-async def test_why_a_damaged_archive_is_not_here_again_is_said_beside_the_damage(
+async def test_why_a_damaged_archive_is_not_here_again_is_reported_beside_the_damage(
     shop: Shop,
 ) -> None:
     content = make_export()
@@ -68,7 +68,7 @@ async def test_why_a_damaged_archive_is_not_here_again_is_said_beside_the_damage
     actor = shop.order(fetch=fetch_order(content))
     await shop.until_ready()
     _flip_a_byte(shop)
-    actor.touched()
+    actor.archive_changed()
     await shop.until_phase(Phase.QUARANTINED)
     for _ in range(3):
         shop.clock.forward(minutes=10)
@@ -104,7 +104,7 @@ async def test_a_full_disk_does_not_damage_an_archive(shop: Shop, podman: FakePo
     actor = shop.order()
     await shop.until_ready()
     podman.failures["has_image"] = OSError(28, "No space left on device")
-    actor.touched()
+    actor.archive_changed()
     await until(lambda: "DiskFull" in shop.kubernetes.reasons())
     assert actor.is_ready
     assert shop.path.exists()
@@ -118,7 +118,7 @@ async def test_podman_that_refuses_while_nothing_of_the_application_runs_is_no_f
     await shop.until_ready()
     podman.images.clear()
     podman.failures[call] = PodmanError("500: database is locked")
-    actor.touched()
+    actor.archive_changed()
     await until(lambda: "PodmanFailed" in shop.kubernetes.reasons())
     assert shop.path.exists()
     assert actor.state.build_failure is None
@@ -136,7 +136,7 @@ async def test_images_that_were_pruned_are_made_again(shop: Shop, podman: FakePo
     for name in shop.sandboxes(Role.PRECREATED):
         await podman.remove(name)
     podman.images.clear()
-    actor.look(ended=set(), gone=actor.stock_names)
+    actor.resync(ended=set(), gone=actor.stock_names)
     await until(lambda: podman.images)
     await shop.until_ready()
     await shop.until_stocked()
@@ -166,7 +166,7 @@ async def test_what_was_unpacked_and_changed_is_unpacked_again(shop: Shop) -> No
     assert generation is not None
     (generation.directory / "shop" / "checkpoint" / "pages-1.img").write_bytes(b"something else")
     assert actor.is_touched()
-    actor.touched()
+    actor.archive_changed()
     await until(lambda: actor.generation not in {None, generation})
     assert shop.path.exists()
     await until(lambda: not generation.directory.exists())
@@ -253,7 +253,7 @@ async def test_what_a_demo_is_being_restored_from_stays_until_it_is_done(shop: S
     assert old is not None
     with old.leased():
         shop.podman.images.clear()
-        actor.touched()
+        actor.archive_changed()
         await until(lambda: actor.generation not in {None, old})
         await for_a_while()
         assert old.is_intact()
@@ -273,7 +273,7 @@ async def test_the_end_of_a_generation_takes_no_image_of_the_next(
     assert old is not None
     podman.delay["remove_image"] = 0.2
     (old.directory / "shop" / "checkpoint" / "added").touch()
-    actor.touched()
+    actor.archive_changed()
     await until(lambda: actor.generation not in {None, old})
     await until(lambda: not old.directory.exists())
     new = actor.generation

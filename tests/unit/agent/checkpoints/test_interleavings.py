@@ -50,7 +50,7 @@ class History:
             self.call_fails, self.call_fails, self.calls_are_slow, self.podman_is_well,
             self.podman_is_well, self.claim, self.claim, self.restore_fails, self.prune,
             self.pool_changes, self.software_changes, self.criu, self.storage, self.touch,
-            self.time_passes, self.time_passes, self.look,
+            self.time_passes, self.time_passes, self.resync,
         )  # fmt: skip
         happening = self.chance.choice(acts)()
         if isinstance(happening, Awaitable):
@@ -84,7 +84,7 @@ class History:
 
     def prune(self) -> None:
         self.podman.images.clear()
-        self.shop.actor.touched()
+        self.shop.actor.archive_changed()
 
     def pool_changes(self) -> None:
         self.shop.change(pool=Pool(warm=self.chance.randrange(4)))
@@ -100,15 +100,15 @@ class History:
         self.shop.registry.turn_all()
 
     def touch(self) -> None:
-        self.shop.actor.touched()
+        self.shop.actor.archive_changed()
 
     def time_passes(self) -> None:
         self.shop.clock.forward(minutes=self.chance.randrange(20))
         self.shop.actor.turn()
 
-    def look(self) -> None:
+    def resync(self) -> None:
         names = set(self.podman.containers())
-        self.shop.actor.look(ended=set(), gone=self.shop.actor.stock_names - names)
+        self.shop.actor.resync(ended=set(), gone=self.shop.actor.stock_names - names)
 
     def check(self) -> None:
         """See that what always holds, holds."""
@@ -135,7 +135,7 @@ class History:
         def calm() -> bool:
             actor = shop.actor
             shop.clock.forward(minutes=11)
-            actor.touched()
+            actor.archive_changed()
             actor.turn()
             return actor.is_ready and actor.warm_ready == actor.stock_size == 1
 

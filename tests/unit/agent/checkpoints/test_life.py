@@ -57,19 +57,21 @@ async def test_it_is_not_ready_before_the_test_restore_has_answered(
     await shop.until_ready()
 
 
-async def test_the_phases_are_told_in_their_order(shop: Shop, kubernetes: FakeKubernetes) -> None:
-    told: list[str] = []
+async def test_the_phases_are_reported_in_their_order(
+    shop: Shop, kubernetes: FakeKubernetes
+) -> None:
+    reported: list[str] = []
     watch = kubernetes.on_write
 
     def seen(resource: object) -> None:
         watch(resource)  # type: ignore[arg-type]
-        if not told or told[-1] != shop.status.phase:
-            told.append(shop.status.phase)
+        if not reported or reported[-1] != shop.status.phase:
+            reported.append(shop.status.phase)
 
     kubernetes.on_write = seen
     shop.order()
     await shop.until_ready()
-    assert told == [Phase.BUILDING, Phase.PREPARING, Phase.VERIFYING, Phase.READY]
+    assert reported == [Phase.BUILDING, Phase.PREPARING, Phase.VERIFYING, Phase.READY]
 
 
 async def test_an_archive_that_is_fetched_is_tested_on_this_node_before_it_is_ready(
@@ -218,12 +220,12 @@ async def test_a_build_that_failed_stays_failed_when_the_agent_starts_again(
     podman.failures["checkpoint"] = CRIUError("CRIU failed", "Error: a log")
     shop.order()
     await shop.until_phase(Phase.FAILED)
-    said = shop.ready
+    text = shop.ready
     await shop.starts_again()
     await shop.until_calm()
     await for_a_while()
     assert shop.status.phase is Phase.FAILED
-    assert (shop.ready.reason, shop.ready.message) == (said.reason, said.message)
+    assert (shop.ready.reason, shop.ready.message) == (text.reason, text.message)
     assert shop.asked("pull") == []
 
 
@@ -261,7 +263,7 @@ async def test_builds_that_take_their_time_keep_nobody_from_being_removed(
         await shop.ends()
 
 
-async def test_what_is_said_on_the_way_is_not_worth_the_build(
+async def test_what_is_reported_on_the_way_is_not_worth_the_build(
     shop: Shop, podman: FakePodman, kubernetes: FakeKubernetes
 ) -> None:
     """The API server is away while it is built, and there again when it is done."""

@@ -175,7 +175,7 @@ async def test_leases_count_when_the_taking_over_needs_two_tries(
     assert actor.generation is held
 
 
-async def test_an_archive_that_is_gone_is_said_and_not_built_anew_by_itself(shop: Shop) -> None:
+async def test_an_archive_that_is_gone_is_reported_and_not_built_anew_by_itself(shop: Shop) -> None:
     """The controller orders it, maybe elsewhere: other nodes may have the same archive."""
     shop.order()
     await shop.until_ready()

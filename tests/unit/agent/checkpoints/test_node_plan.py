@@ -71,9 +71,9 @@ def stocked(start: Job | None = None) -> Next:
         (BUILDER, CHANGED_NODE, left(Job.VERIFY)),
         # The archive is read now and then, and when something was changed.
         (BUILDER, replace(READY, scrub_due=True), stocked(Job.SCRUB)),
-        (BUILDER, replace(READY, touched=True), stocked(Job.SCRUB)),
+        (BUILDER, replace(READY, archive_changed=True), stocked(Job.SCRUB)),
         (BUILDER, replace(PREPARED, scrub_due=True), Next(Job.VERIFY)),
-        (BUILDER, replace(UNRESTORABLE, touched=True), Next(Job.SCRUB)),
+        (BUILDER, replace(UNRESTORABLE, archive_changed=True), Next(Job.SCRUB)),
         # A damaged archive is fetched again; one that was built here is the controller's to order.
         (FETCHER, replace(READY, damaged=True), Next(Job.FETCH)),
         (BUILDER, replace(READY, damaged=True), NOTHING),
@@ -134,8 +134,19 @@ def _combinations() -> Iterator[Observed]:
     for (job, archive, since, retry_at), flags in itertools.product(
         facts, itertools.product((False, True), repeat=10)
     ):
-        storage_ok, criu, adopted, prepared, verified, was, damaged, failed, touched, due = flags
-        if (verified and was) or (touched and due):
+        (
+            storage_ok,
+            criu,
+            adopted,
+            prepared,
+            verified,
+            was,
+            damaged,
+            failed,
+            archive_changed,
+            due,
+        ) = flags
+        if (verified and was) or (archive_changed and due):
             continue  # it answers to one question; the one includes the other
         yield Observed(
             now=NOW,
@@ -151,7 +162,7 @@ def _combinations() -> Iterator[Observed]:
             unrestorable_since=since,
             build_failed=failed,
             retry_at=retry_at,
-            touched=touched,
+            archive_changed=archive_changed,
             scrub_due=due,
         )
 
@@ -216,14 +227,14 @@ def _wrong(desired: Desired, observed: Observed, following: Next) -> str | None:
 @pytest.mark.parametrize("kernel_changes", [False, True])
 def test_every_start_leads_to_ready(desired: Desired, *, kernel_changes: bool) -> None:
     """Each job does what it is for; after a handful of them demos can be restored."""
-    for prepared, touched, due, archive in itertools.product(
+    for prepared, archive_changed, due, archive in itertools.product(
         (False, True), (False, True), (False, True), (None, OLD, NEW)
     ):
         observed = Observed(
             NOW,
             adopted=False,
             prepared=prepared and archive is not None,
-            touched=touched,
+            archive_changed=archive_changed,
             scrub_due=due,
             archive_sha256=archive,
             was_verified=kernel_changes and archive is not None,
@@ -241,13 +252,13 @@ def _done(job: Job | None, observed: Observed) -> Observed:
         case Job.BUILD | Job.FETCH:
             return replace(
                 observed, archive_sha256=NEW, prepared=False, was_verified=False,
-                verified=False, touched=False, scrub_due=False,
+                verified=False, archive_changed=False, scrub_due=False,
             )  # fmt: skip
         case Job.PREPARE:
             return replace(observed, prepared=True)
         case Job.VERIFY:
             return replace(observed, verified=True, was_verified=False)
         case Job.SCRUB:
-            return replace(observed, touched=False, scrub_due=False)
+            return replace(observed, archive_changed=False, scrub_due=False)
         case _:
             return observed

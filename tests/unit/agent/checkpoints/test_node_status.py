@@ -113,7 +113,7 @@ async def test_after_a_restore_from_a_backup_the_older_object_is_the_newest(
     assert kubernetes.find(held).status.warm_ready == 1, "or what was written before is believed"
 
 
-async def test_why_an_attempt_failed_is_said_while_it_is_tried_again(
+async def test_why_an_attempt_failed_is_reported_while_it_is_tried_again(
     shop: Shop, podman: FakePodman
 ) -> None:
     podman.failures["build image"] = OSError(28, "No space left on device")

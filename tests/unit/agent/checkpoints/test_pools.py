@@ -108,7 +108,7 @@ async def short_of_memory(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> AsyncIterator[list[Shop]]:
     """Two shops that fill 1 MiB each demo, on a node with room for four."""
-    podman.frozen_bytes = make_export(bytes(MIB))
+    podman.export_bytes = make_export(bytes(MIB))
     shops = [Shop(node, kubernetes, podman, checkpoint=name) for name in ("a", "b")]
 
     def free() -> int:
@@ -126,7 +126,7 @@ async def short_of_memory(
     await registry.stop()
 
 
-async def test_no_memory_is_promised_twice(short_of_memory: list[Shop], podman: FakePodman) -> None:
+async def test_no_memory_is_reserved_twice(short_of_memory: list[Shop], podman: FakePodman) -> None:
     """B7: two pools of four, and room for four."""
     podman.delay["restore prepared"] = 0.05
     for shop in short_of_memory:
@@ -141,8 +141,8 @@ async def test_no_memory_is_promised_twice(short_of_memory: list[Shop], podman: 
     registry = short_of_memory[0].registry
     await until(lambda: registry.stock_size == sum(a.warm_ready for a in registry))
     assert registry.stock_size == 4
-    told = [shop.status.warm_message for shop in short_of_memory]
-    assert any("memory" in message for message in told if message)
+    reported = [shop.status.warm_message for shop in short_of_memory]
+    assert any("memory" in message for message in reported if message)
     assert all(actor.is_ready for actor in registry), "the archives are not to blame"
 
 
@@ -213,7 +213,7 @@ async def test_one_that_cannot_be_paused_is_not_left(shop: Shop, podman: FakePod
     await until(lambda: "freezer" in (shop.status.warm_message or ""))
 
 
-async def test_one_that_ended_is_told_to_be_gone_before_it_is_replaced(
+async def test_one_that_ended_is_reported_to_be_gone_before_it_is_replaced(
     shop: Shop, podman: FakePodman
 ) -> None:
     """Or a demo would be sent here for it meanwhile."""
@@ -223,7 +223,7 @@ async def test_one_that_ended_is_told_to_be_gone_before_it_is_replaced(
     [name] = shop.sandboxes(Role.WARM)
     podman.delay["restore prepared"] = 0.3
     podman.stop(name)
-    actor.look(ended={name}, gone=set())
+    actor.resync(ended={name}, gone=set())
     await until(lambda: shop.status.warm_ready == 0)
     assert actor.take_warm() is None
     await until(lambda: shop.status.warm_ready == 1)
@@ -239,7 +239,7 @@ async def test_one_that_does_not_answer_any_more_is_replaced(
     [name] = shop.sandboxes(Role.WARM)
     podman.answers["/"] = 503
     shop.clock.forward(minutes=1)
-    actor.look(ended=set(), gone=set())
+    actor.resync(ended=set(), gone=set())
     await until(lambda: name not in shop.sandboxes(Role.WARM))
     podman.answers.clear()
     shop.clock.forward(minutes=10)
@@ -257,7 +257,7 @@ async def test_one_that_was_claimed_while_it_was_asked_is_not_removed(
     podman.delay["inspect pod"] = 0.1
     podman.answers["/"] = 503
     shop.clock.forward(minutes=1)
-    actor.look(ended=set(), gone=set())
+    actor.resync(ended=set(), gone=set())
     taken = actor.take_warm()
     assert taken is not None
     await for_a_while(0.3)
@@ -305,7 +305,7 @@ async def test_a_warm_sandbox_that_is_being_asked_is_nobodys_lost_work(
 ) -> None:
     actor = shop.order()
     await shop.until_ready()
-    podman.thawed_status = None  # restored, and silent for now
+    podman.restored_status = None  # restored, and silent for now
     shop.change(pool=Pool(warm=1))
     await until(lambda: shop.sandboxes(Role.WARM))
     await for_a_while()
@@ -318,7 +318,7 @@ async def test_a_warm_sandbox_that_is_being_asked_is_nobodys_lost_work(
 async def test_sandboxes_are_precreated_with_what_is_prepared_beside_them(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> None:
-    podman.frozen_bytes = make_export(files={DEV_SHM: b"a tar"})
+    podman.export_bytes = make_export(files={DEV_SHM: b"a tar"})
     shop = Shop(node, kubernetes, podman)
     actor = shop.order()
     await shop.until_ready()
@@ -356,7 +356,7 @@ async def test_none_of_another_generation_is_handed_out(shop: Shop, podman: Fake
     assert old is not None
     made = set(shop.sandboxes(Role.PRECREATED))
     podman.images.clear()
-    actor.touched()
+    actor.archive_changed()
     await until(lambda: actor.generation not in {None, old})
     assert actor.take_precreated(old) is None
     await shop.until_stocked()
@@ -419,7 +419,7 @@ async def test_those_that_somebody_removed_are_made_again(shop: Shop, podman: Fa
     pruned = shop.sandboxes(Role.PRECREATED)[:2]
     for name in pruned:
         await podman.remove(name)
-    actor.look(ended=set(), gone=set(pruned))
+    actor.resync(ended=set(), gone=set(pruned))
     await shop.until_stocked()
     await until(lambda: len(podman.pods) == PRECREATED)
     assert shop.node.ports.taken == PRECREATED

@@ -108,7 +108,7 @@ async def test_a_damaged_archive_is_never_used(shop: Shop) -> None:
     assert_nothing_left(shop)
 
 
-async def test_a_disk_without_room_is_said_before_the_first_byte(shop: Shop) -> None:
+async def test_a_disk_without_room_is_reported_before_the_first_byte(shop: Shop) -> None:
     """Running demos write to the same disk."""
     needed = 2 * ARCHIVE.unpacked_bytes + 2 * 4096
     disk = Ledger(DISK_FULL, "disk", lambda: needed - 1, reserve_bytes=0)

@@ -97,7 +97,7 @@ async def test_a_deletion_goes_on_when_a_warm_sandbox_ends_meanwhile(
     podman.delay["remove pod"] = 0.05
     await shop.delete()
     await until(lambda: shop.node.sandboxes.pods_in_work)
-    actor.look(ended=set(names), gone=set())
+    actor.resync(ended=set(names), gone=set())
     await until(lambda: not shop.kubernetes.has(gone))
     assert "unexpected error" not in caplog.text
     assert podman.pods == {}

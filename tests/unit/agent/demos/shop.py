@@ -146,7 +146,7 @@ class Shop:
     async def ready(self, name: str = "annas-demo", **changes: Any) -> DemoInstance:
         """Have a demo that is ready, and in which a person wrote something."""
         demo = self.ordered(name, **changes)
-        await self.look(demo)
+        await self.resync(demo)
         demo = self.seen(demo)
         assert demo.was_ready, demo.status
         self.letter(demo).write_bytes(LETTER)
@@ -156,7 +156,7 @@ class Shop:
         self.kubernetes.events.clear()
         return demo
 
-    async def look(self, demo: DemoInstance) -> timedelta | None:
+    async def resync(self, demo: DemoInstance) -> timedelta | None:
         """Have the agent look at a demo."""
         return await reconcile_demo(self.tools, demo.key)
 
@@ -170,7 +170,7 @@ class Shop:
         assert found is not None
         return found
 
-    def says(self, demo: DemoInstance) -> tuple[ConditionStatus, str]:
+    def ready_of(self, demo: DemoInstance) -> tuple[ConditionStatus, str]:
         """Return status and reason of Ready."""
         ready = self.condition(demo)
         return ready.status, ready.reason

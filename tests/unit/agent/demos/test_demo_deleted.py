@@ -22,7 +22,7 @@ async def test_the_hooks_run_first_and_then_nothing_is_left(
 ) -> None:
     demo = await shop.ready()
     await shop.delete(demo)
-    await shop.look(demo)
+    await shop.resync(demo)
     assert shop.commands() == [DROP]
     [(_, _, env)] = podman.executed
     assert env["TRYITNOW_NAME"] == "annas-demo"
@@ -54,19 +54,19 @@ async def test_the_hooks_are_those_of_its_revision_though_its_checkpoint_is_gone
             )
         )
     await shop.delete(demo)
-    await shop.look(demo)
+    await shop.resync(demo)
     assert shop.commands() == [DROP]
     assert not kubernetes.has(demo)
 
 
-async def test_hooks_that_cannot_run_are_told(
+async def test_hooks_that_cannot_run_are_reported(
     shop: Shop, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> None:
     """B4: never in silence."""
     demo = await shop.ready()
     podman.stop(shop.database(demo))
     await shop.delete(demo)
-    await shop.look(demo)
+    await shop.resync(demo)
     assert shop.commands() == []
     assert not kubernetes.has(demo)
     [event] = kubernetes.events
@@ -81,12 +81,12 @@ async def test_a_hook_that_never_succeeds_is_given_up_after_some_tries(
     await shop.delete(demo)
     podman.outcomes = [Executed(1, "the database is away")] * TRIES
     for tried in range(1, TRIES):
-        wait = await shop.look(demo)
+        wait = await shop.resync(demo)
         assert wait is not None
-        assert await shop.look(demo) is not None, "not before the pause is over"
+        assert await shop.resync(demo) is not None, "not before the pause is over"
         assert len(shop.commands()) == tried
         shop.clock.wait(wait)
-    await shop.look(demo)
+    await shop.resync(demo)
     assert not kubernetes.has(demo)
     [event] = kubernetes.events
     assert event.reason == "BeforeDeleteFailed"
@@ -102,7 +102,7 @@ async def test_hooks_that_hang_for_long_are_given_up_as_well(
     podman.outcomes = [Executed(1, "too late")] * 10
     for _ in range(TRIES):
         shop.clock.wait(timedelta(minutes=11))
-        await shop.look(demo)
+        await shop.resync(demo)
     assert not kubernetes.has(demo)
 
 
@@ -111,7 +111,7 @@ async def test_one_that_never_was_ready_has_nothing_outside(
 ) -> None:
     demo = shop.ordered(finalizer=True)
     await shop.delete(demo)
-    await shop.look(demo)
+    await shop.resync(demo)
     assert shop.commands() == []
     assert kubernetes.events == []
     assert not kubernetes.has(demo)
@@ -123,11 +123,11 @@ async def test_a_hook_that_failed_at_the_start_may_have_left_something_outside(
     demo = shop.ordered(start=StartPolicy.COLD_START)
     # After the database's own probe.
     podman.outcomes = [Executed(0, ""), Executed(1, "the schema is there already")]
-    await shop.look(demo)
-    assert shop.says(demo)[1] == "HookFailed"
+    await shop.resync(demo)
+    assert shop.ready_of(demo)[1] == "HookFailed"
     kubernetes.events.clear()
     await shop.delete(demo)
-    await shop.look(demo)
+    await shop.resync(demo)
     assert not kubernetes.has(demo)
     [event] = kubernetes.events
     assert (event.reason, event.is_warning) == ("BeforeDeleteSkipped", True)
@@ -140,9 +140,9 @@ async def test_a_podman_that_is_away_is_waited_for(
     await shop.delete(demo)
     podman.failures["inspect"] = PodmanUnreachableError("it is restarted")
     with pytest.raises(PodmanUnreachableError):
-        await shop.look(demo)
+        await shop.resync(demo)
     podman.failures.clear()
-    await shop.look(demo)
+    await shop.resync(demo)
     assert shop.commands() == [DROP]
     assert not kubernetes.has(demo)
 
@@ -157,11 +157,11 @@ async def test_hooks_that_have_run_are_not_said_to_be_skipped_when_the_rest_is_l
     await shop.delete(demo)
     kubernetes.refusals["PATCH", "demoinstances"] = refusal
     with pytest.raises(KubernetesError):
-        await shop.look(demo)
+        await shop.resync(demo)
     assert shop.seen(demo).status.phase is DemoInstancePhase.TERMINATING
-    assert shop.says(demo) == (ConditionStatus.FALSE, "Terminating")
+    assert shop.ready_of(demo) == (ConditionStatus.FALSE, "Terminating")
     kubernetes.refusals.clear()
-    await shop.look(demo)
+    await shop.resync(demo)
     assert not kubernetes.has(demo)
     assert shop.commands() == [DROP]
     assert kubernetes.events == []
@@ -175,10 +175,10 @@ async def test_a_sandbox_that_podman_does_not_remove_keeps_the_object(
     podman.failures["remove pod"] = PodmanError("device or resource busy")
     for _ in range(2):
         with pytest.raises(PodmanError):
-            await shop.look(demo)
+            await shop.resync(demo)
     assert kubernetes.has(demo)
     podman.failures.clear()
-    await shop.look(demo)
+    await shop.resync(demo)
     assert not kubernetes.has(demo)
 
 
@@ -201,7 +201,7 @@ async def test_one_that_cannot_be_read_can_be_deleted(
     other = await shop.ready("bens-demo")
     await kubernetes.delete(demo)
     unreadable(shop, kubernetes, demo)
-    await shop.look(demo)
+    await shop.resync(demo)
     assert not kubernetes.has(demo)
     assert shop.main(demo) not in podman.containers()
     assert shop.main(other) in podman.containers()
@@ -215,6 +215,6 @@ async def test_one_that_cannot_be_read_and_is_not_deleted_is_left_alone(
 ) -> None:
     demo = await shop.ready()
     unreadable(shop, kubernetes, demo)
-    assert await shop.look(demo) is None
+    assert await shop.resync(demo) is None
     assert podman.log == []
     assert kubernetes.has(make_demo())

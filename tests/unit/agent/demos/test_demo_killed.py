@@ -45,7 +45,7 @@ class Killer:
         self.shop.kubernetes.on_request = act
         self.shop.firewall.on_call = act
 
-    async def look(self, demo: DemoInstance, moment: int) -> bool:
+    async def resync(self, demo: DemoInstance, moment: int) -> bool:
         """Kill the agent at that moment of its work on a demo; return whether it got that far."""
         calls = itertools.count()
 
@@ -55,7 +55,7 @@ class Killer:
 
         self._set(die)
         try:
-            while (wait := await self.shop.look(demo)) is not None:
+            while (wait := await self.shop.resync(demo)) is not None:
                 self.shop.clock.wait(wait)
         except KilledError:
             # What is done in the background of the old process is not done either.
@@ -71,7 +71,7 @@ class Killer:
     async def settle(self, demo: DemoInstance) -> None:
         """Let the next agent do its work, probes included."""
         for _ in range(10):
-            wait = await self.shop.look(demo)
+            wait = await self.shop.resync(demo)
             self.shop.clock.wait(wait or 0)
             if not self.shop.kubernetes.has(demo):
                 return
@@ -99,10 +99,10 @@ async def test_in_a_restart(
     for moment in moments():
         demo = await shop.ready(f"demo-{moment}")
         shop.crash(demo)
-        killed = await killer.look(demo, moment)
+        killed = await killer.resync(demo, moment)
         await killer.settle(demo)
         assert shop.is_kept(demo), moment
-        assert shop.says(demo)[0] is TRUE, moment
+        assert shop.ready_of(demo)[0] is TRUE, moment
         assert shop.seen(demo).status.url == demo.status.url
         assert shop.commands()[-1] == RENAME, moment
         assert firewall.states[-1] is State.OPEN
@@ -116,10 +116,10 @@ async def test_in_a_restart_after_a_reboot(shop: Shop, killer: Killer, podman: F
     for moment in moments():
         demo = await shop.ready(f"demo-{moment}")
         podman.reboot()
-        killed = await killer.look(demo, moment)
+        killed = await killer.resync(demo, moment)
         await killer.settle(demo)
         assert shop.is_kept(demo), moment
-        assert shop.says(demo)[0] is TRUE, moment
+        assert shop.ready_of(demo)[0] is TRUE, moment
         if not killed:
             break
     assert moment > LEAST_MOMENTS
@@ -128,9 +128,9 @@ async def test_in_a_restart_after_a_reboot(shop: Shop, killer: Killer, podman: F
 async def test_in_a_first_start(shop: Shop, killer: Killer, podman: FakePodman) -> None:
     for moment in moments():
         demo = shop.ordered(f"demo-{moment}")
-        killed = await killer.look(demo, moment)
+        killed = await killer.resync(demo, moment)
         await killer.settle(demo)
-        assert shop.says(demo)[0] is TRUE, moment
+        assert shop.ready_of(demo)[0] is TRUE, moment
         assert shop.seen(demo).has_finalizer
         url = f"http://{ADDRESS}:{podman.state(shop.main(demo)).ports[0].host_port}"
         assert shop.seen(demo).status.url == url, moment
@@ -143,10 +143,10 @@ async def test_in_a_reset(shop: Shop, killer: Killer) -> None:
     for moment in moments():
         demo = await shop.ready(f"demo-{moment}")
         asked = shop.ask_for_reset(demo)
-        killed = await killer.look(asked, moment)
+        killed = await killer.resync(asked, moment)
         await killer.settle(demo)
         after = shop.seen(demo)
-        assert shop.says(demo)[0] is TRUE, moment
+        assert shop.ready_of(demo)[0] is TRUE, moment
         assert after.status.resets == 1, moment
         assert not shop.is_kept(demo), moment
         assert after.status.url == demo.status.url, moment
@@ -162,7 +162,7 @@ async def test_in_a_removal(
     for moment in moments():
         demo = await shop.ready(f"demo-{moment}")
         await shop.delete(demo)
-        killed = await killer.look(demo, moment)
+        killed = await killer.resync(demo, moment)
         await killer.settle(demo)
         assert not kubernetes.has(demo), moment
         assert DROP in shop.commands(), moment
@@ -180,9 +180,9 @@ async def test_in_a_removal_by_the_api_server_that_answers_late(
     demo = await shop.ready()
     await shop.delete(demo)
     kubernetes.refusals["PATCH", "demoinstances"] = NotFoundError("a proxy is in the way")
-    await shop.look(demo)
+    await shop.resync(demo)
     shop.node.demos.update(shop.seen(demo))
     kubernetes.refusals.clear()
-    await shop.look(demo)
+    await shop.resync(demo)
     assert not kubernetes.has(demo)
     assert kubernetes.reasons() == []

@@ -59,12 +59,12 @@ async def test_one_that_answers_otherwise_is_not_ready_after_some_probes(
     assert watched.changed == []
     await watched.tick(SUSPECT_SECONDS)
     assert watched.changed == [demo.key]
-    await shop.look(demo)
-    assert shop.says(demo) == (FALSE, "NotAnswering")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (FALSE, "NotAnswering")
     assert shop.seen(demo).status.phase is DemoInstancePhase.NOT_ANSWERING
-    said = shop.condition(demo).message
-    assert f"http://{ADDRESS}:23000/ answered 503, not 200" in said
-    assert "All of its containers run. Its data is kept." in said
+    output = shop.condition(demo).message
+    assert f"http://{ADDRESS}:23000/ answered 503, not 200" in output
+    assert "All of its containers run. Its data is kept." in output
     assert kubernetes.reasons() == ["NotAnswering"]
     assert not any("start" in line for line in podman.log), "nobody starts it again for that"
 
@@ -76,12 +76,12 @@ async def test_it_is_ready_again_by_itself(
     podman.answers["/"] = 503
     for _ in range(THRESHOLD):
         await watched.tick()
-    await shop.look(demo)
+    await shop.resync(demo)
     del podman.answers["/"]
     await watched.tick(SUSPECT_SECONDS)
     assert watched.changed == [demo.key, demo.key]
-    await shop.look(demo)
-    assert shop.says(demo)[0] is TRUE
+    await shop.resync(demo)
+    assert shop.ready_of(demo)[0] is TRUE
     assert shop.seen(demo).status.phase is DemoInstancePhase.READY
     assert shop.seen(demo).status.restarts == 0
 
@@ -97,7 +97,7 @@ async def test_one_bad_answer_is_asked_for_again_soon_and_forgiven(
         podman.answers.clear()
         await watched.tick(SUSPECT_SECONDS)
     assert watched.changed == [demo.key], "that it answers, which nobody knew before"
-    assert shop.says(demo)[0] is TRUE
+    assert shop.ready_of(demo)[0] is TRUE
 
 
 async def test_probes_keep_their_interval(shop: Shop, watched: Watched, podman: FakePodman) -> None:
@@ -155,13 +155,13 @@ async def test_an_agent_that_was_just_started_calls_nothing_ready_that_it_has_no
     demo = await shop.ready()
     podman.answers["/"] = 503
     shop.fails_to_answer(demo)
-    await shop.look(demo)
+    await shop.resync(demo)
     shop.tools.verdicts.forget(demo.metadata.uid)
-    await shop.look(demo)
-    assert shop.says(demo) == (FALSE, "NotAnswering")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (FALSE, "NotAnswering")
     shop.answers(demo)
-    await shop.look(demo)
-    assert shop.says(demo)[0] is TRUE
+    await shop.resync(demo)
+    assert shop.ready_of(demo)[0] is TRUE
 
 
 async def test_a_demo_that_ran_on_while_its_agent_was_silent_is_ready_again(
@@ -173,8 +173,8 @@ async def test_a_demo_that_ran_on_while_its_agent_was_silent_is_ready_again(
     shop.node.demos.update(shop.seen(demo))
     await watched.tick()
     assert watched.changed == [demo.key]
-    await shop.look(demo)
-    assert shop.says(demo) == (TRUE, "ColdStart")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (TRUE, "ColdStart")
     assert shop.seen(demo).status.restarts == 0
 
 
@@ -184,7 +184,7 @@ async def test_nothing_is_written_about_a_demo_that_is_as_it_was(
     demo = await shop.ready()
     shop.answers(demo)
     kubernetes.writes.clear()
-    await shop.look(demo)
+    await shop.resync(demo)
     assert kubernetes.writes == []
 
 
@@ -198,13 +198,13 @@ async def test_lost_rules_of_the_network_are_set_again(
     demo = await shop.ready()
     firewall.states.append(State.OPEN)
     shop.fails_to_answer(demo, "connection refused")
-    await shop.look(demo)
+    await shop.resync(demo)
     assert "reload network --all" in podman.log
-    assert shop.says(demo) == (FALSE, "NotAnswering")
+    assert shop.ready_of(demo) == (FALSE, "NotAnswering")
     assert "the node's rules for its port are lost" in shop.condition(demo).message
     shop.answers(demo)
-    await shop.look(demo)
-    assert shop.says(demo)[0] is TRUE
+    await shop.resync(demo)
+    assert shop.ready_of(demo)[0] is TRUE
 
 
 async def test_a_firewall_that_an_interrupted_start_left_closed_is_opened_after_the_hooks(
@@ -213,22 +213,22 @@ async def test_a_firewall_that_an_interrupted_start_left_closed_is_opened_after_
     demo = await shop.ready()
     firewall.states.append(State.CLOSED)
     shop.fails_to_answer(demo, "no answer")
-    await shop.look(demo)
+    await shop.resync(demo)
     assert firewall.states[-1] is State.OPEN
     assert len(shop.commands()) == 1
-    assert shop.says(demo) == (TRUE, "Restart")
+    assert shop.ready_of(demo) == (TRUE, "Restart")
     assert "reload network --all" not in podman.log
     assert shop.is_kept(demo)
 
 
-async def test_a_firewall_that_cannot_be_looked_at_hides_nothing(
+async def test_a_firewall_that_cannot_be_checked_hides_nothing(
     shop: Shop, firewall: FakeFirewall
 ) -> None:
     demo = await shop.ready()
     firewall.fails = True
     shop.fails_to_answer(demo, "no answer")
-    await shop.look(demo)
-    assert shop.says(demo) == (FALSE, "NotAnswering")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (FALSE, "NotAnswering")
 
 
 @pytest.mark.parametrize("error", [PodmanUnreachableError("it hangs"), PodmanError("no")])
@@ -239,8 +239,8 @@ async def test_a_podman_that_says_nothing_hides_nothing(
     podman.failures["inspect"] = error
     shop.fails_to_answer(demo, "connection refused")
     with pytest.raises(type(error)):
-        await shop.look(demo)
-    assert shop.says(demo) == (FALSE, "NotAnswering")
+        await shop.resync(demo)
+    assert shop.ready_of(demo) == (FALSE, "NotAnswering")
     assert "connection refused" in shop.condition(demo).message
 
 

@@ -14,7 +14,7 @@ FALSE, TRUE = ConditionStatus.FALSE, ConditionStatus.TRUE
 
 
 async def settle(shop: Shop, demo: DemoInstance) -> None:
-    while (wait := await shop.look(demo)) is not None:
+    while (wait := await shop.resync(demo)) is not None:
         shop.clock.wait(wait)
 
 
@@ -24,7 +24,7 @@ async def test_it_has_the_same_url_and_nothing_of_what_was_written(
     before = await shop.ready()
     await settle(shop, shop.ask_for_reset(before))
     after = shop.seen(before)
-    assert shop.says(before)[0] is TRUE
+    assert shop.ready_of(before)[0] is TRUE
     assert (after.status.url, after.status.ports) == (before.status.url, before.status.ports)
     assert after.status.resets == 1
     assert not shop.is_kept(before)
@@ -46,11 +46,11 @@ async def test_the_status_says_so_before_anything_is_removed(
     demo = await shop.ready()
     podman.failures["remove pod"] = PodmanError("device or resource busy")
     try:
-        await shop.look(shop.ask_for_reset(demo))
+        await shop.resync(shop.ask_for_reset(demo))
     except PodmanError:
         after = shop.seen(demo)
     assert not after.was_ready
-    assert shop.says(demo) == (FALSE, "Reset")
+    assert shop.ready_of(demo) == (FALSE, "Reset")
     podman.failures.clear()
     await settle(shop, demo)
     assert shop.seen(demo).status.resets == 1
@@ -65,7 +65,7 @@ async def test_one_that_was_given_up_gets_another_chance(shop: Shop, podman: Fak
     assert "kubectl tryitnow reset annas-demo" in shop.condition(demo, "Stalled").message
     podman.failures.clear()
     await settle(shop, shop.ask_for_reset(demo))
-    assert shop.says(demo)[0] is TRUE
+    assert shop.ready_of(demo)[0] is TRUE
     assert shop.condition(demo, "Stalled").status is FALSE
 
 
@@ -73,11 +73,11 @@ async def test_one_in_a_crash_loop_starts_without_its_history(shop: Shop) -> Non
     demo = await shop.ready()
     for _ in range(3):
         shop.crash(demo)
-        while wait := await shop.look(demo):
+        while wait := await shop.resync(demo):
             shop.clock.wait(wait)
     await settle(shop, shop.ask_for_reset(demo))
     shop.crash(demo)
-    assert await shop.look(demo) is None, "started again at once"
+    assert await shop.resync(demo) is None, "started again at once"
 
 
 async def test_it_waits_while_the_storage_is_not_what_it_was(
@@ -85,9 +85,9 @@ async def test_it_waits_while_the_storage_is_not_what_it_was(
 ) -> None:
     demo = await shop.ready()
     shop.node.guard.seen_containers(listed=0, ready_demos=1)
-    await shop.look(shop.ask_for_reset(demo))
+    await shop.resync(shop.ask_for_reset(demo))
     assert shop.is_kept(demo)
-    assert shop.says(demo)[0] is TRUE, "the demo that is there goes on"
+    assert shop.ready_of(demo)[0] is TRUE, "the demo that is there goes on"
     assert kubernetes.reasons() == ["StorageChanged"]
     shop.node.guard.seen_containers(listed=2, ready_demos=1)
     await settle(shop, demo)
@@ -95,14 +95,16 @@ async def test_it_waits_while_the_storage_is_not_what_it_was(
     assert shop.seen(demo).status.resets == 1
 
 
-async def test_a_fresh_one_that_cannot_be_had_yet_is_told(shop: Shop, podman: FakePodman) -> None:
+async def test_a_fresh_one_that_cannot_be_had_yet_is_reported(
+    shop: Shop, podman: FakePodman
+) -> None:
     demo = await shop.ready()
     podman.failures["pull"] = ImagePullError("the registry does not answer")
     asked = shop.ask_for_reset(demo)
-    assert await shop.look(asked) == timedelta()
+    assert await shop.resync(asked) == timedelta()
     for _ in range(5):
-        shop.clock.wait(await shop.look(demo) or 0)
-    assert shop.says(demo) == (FALSE, "ImagePullFailed")
+        shop.clock.wait(await shop.resync(demo) or 0)
+    assert shop.ready_of(demo) == (FALSE, "ImagePullFailed")
     podman.failures.clear()
     await settle(shop, demo)
     assert shop.seen(demo).status.url == demo.status.url

@@ -36,10 +36,10 @@ def nothing_was_removed(shop: Shop, demo: DemoInstance) -> bool:
 async def test_it_is_ready_again_with_its_files_at_the_same_url(shop: Shop) -> None:
     before = await shop.ready()
     shop.crash(before)
-    assert await shop.look(before) is None
+    assert await shop.resync(before) is None
     after = shop.seen(before)
     assert nothing_was_removed(shop, before)
-    assert shop.says(before) == (TRUE, "Restart")
+    assert shop.ready_of(before) == (TRUE, "Restart")
     assert (after.status.url, after.status.ports) == (before.status.url, before.status.ports)
     assert after.status.phase is DemoInstancePhase.READY
     assert after.status.started_by is StartedBy.RESTART
@@ -51,12 +51,12 @@ async def test_it_is_ready_again_with_its_files_at_the_same_url(shop: Shop) -> N
     assert timings.bind is None, "nobody chose a node for it again"
 
 
-async def test_people_are_told_what_ended_and_that_the_data_is_kept(
+async def test_people_are_reported_what_ended_and_that_the_data_is_kept(
     shop: Shop, kubernetes: FakeKubernetes
 ) -> None:
     demo = await shop.ready()
     shop.crash(demo, 139)
-    await shop.look(demo)
+    await shop.resync(demo)
     [down, ready] = kubernetes.events
     assert (down.reason, down.is_warning) == ("Restarting", True)
     assert down.note == (
@@ -68,7 +68,7 @@ async def test_people_are_told_what_ended_and_that_the_data_is_kept(
 async def test_the_database_is_up_before_the_shop_begins(shop: Shop, podman: FakePodman) -> None:
     demo = await shop.ready()
     podman.reboot()
-    await shop.look(demo)
+    await shop.resync(demo)
     steps = [line for line in podman.log if line.split()[0] in {"start", "exec"}]
     assert steps == [
         f"start infra {shop.pod(demo)}",
@@ -86,11 +86,11 @@ async def test_no_client_comes_in_before_the_hooks_have_run(
     demo = await shop.ready()
     shop.crash(demo)
     podman.outcomes = [Executed(0, ""), Executed(1, "the database is locked")]
-    await shop.look(demo)
+    await shop.resync(demo)
     assert firewall.states == [State.CLOSED], "the hook failed: it stays closed"
-    assert shop.says(demo) == (FALSE, "HookFailed")
+    assert shop.ready_of(demo) == (FALSE, "HookFailed")
     shop.clock.wait(10)
-    await shop.look(demo)
+    await shop.resync(demo)
     assert firewall.states == [State.CLOSED, State.CLOSED, State.OPEN]
     assert shop.commands() == [RENAME, RENAME]
     started_by = {env["TRYITNOW_STARTED_BY"] for _, what, env in podman.executed if what == RENAME}
@@ -104,10 +104,10 @@ async def test_a_hook_that_fails_is_not_run_again_at_once(shop: Shop, podman: Fa
     demo = await shop.ready()
     shop.crash(demo)
     podman.outcomes = [Executed(0, ""), Executed(1, "the database is locked")]
-    wait = await shop.look(demo)
+    wait = await shop.resync(demo)
     assert wait is not None
     assert wait >= timedelta(seconds=5)
-    assert await shop.look(demo) is not None
+    assert await shop.resync(demo) is not None
     assert shop.commands() == [RENAME]
     assert nothing_was_removed(shop, demo)
 
@@ -122,15 +122,15 @@ async def test_a_podman_that_refuses_is_asked_again_and_nothing_goes(
     podman.reboot()
     podman.failures[call] = PodmanError("crun: something is wrong")
     for _ in range(8):
-        wait = await shop.look(demo)
+        wait = await shop.resync(demo)
         assert wait is not None
         shop.clock.wait(wait)
-    assert shop.says(demo) == (FALSE, "RestartFailed")
+    assert shop.ready_of(demo) == (FALSE, "RestartFailed")
     assert "Its data is kept." in shop.condition(demo).message
     assert shop.seen(demo).status.phase is DemoInstancePhase.RESTARTING
     del podman.failures[call]
-    await shop.look(demo)
-    assert shop.says(demo) == (TRUE, "Restart")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (TRUE, "Restart")
     assert nothing_was_removed(shop, demo)
 
 
@@ -144,10 +144,10 @@ async def test_a_podman_that_is_away_costs_nothing(
     podman.failures[call] = PodmanUnreachableError("the service broke off")
     for _ in range(2):
         with pytest.raises(PodmanUnreachableError):
-            await shop.look(demo)
+            await shop.resync(demo)
     del podman.failures[call]
-    await shop.look(demo)
-    assert shop.says(demo) == (TRUE, "Restart")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (TRUE, "Restart")
     assert nothing_was_removed(shop, demo)
 
 
@@ -158,15 +158,15 @@ async def test_a_port_that_another_process_has_is_waited_for(
     podman.reboot()
     podman.failures["start infra"] = port_taken()
     for _ in range(6):
-        wait = await shop.look(before)
+        wait = await shop.resync(before)
         assert wait is not None
         assert wait <= timedelta(seconds=18), "it ends at any moment"
         shop.clock.wait(wait)
-    assert shop.says(before) == (FALSE, "PortTaken")
+    assert shop.ready_of(before) == (FALSE, "PortTaken")
     assert "end what listens there" in shop.condition(before).message
     podman.failures.clear()
-    await shop.look(before)
-    assert shop.says(before) == (TRUE, "Restart")
+    await shop.resync(before)
+    assert shop.ready_of(before) == (TRUE, "Restart")
     assert shop.seen(before).status.url == before.status.url
     assert nothing_was_removed(shop, before)
 
@@ -175,8 +175,8 @@ async def test_a_full_disk_is_named_and_waited_for(shop: Shop, podman: FakePodma
     demo = await shop.ready()
     shop.crash(demo)
     podman.failures["start"] = OSError(28, "No space left on device")
-    await shop.look(demo)
-    assert shop.says(demo) == (FALSE, "DiskFull")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (FALSE, "DiskFull")
     assert nothing_was_removed(shop, demo)
 
 
@@ -189,13 +189,13 @@ async def test_a_start_that_takes_longer_than_its_time_goes_on(
     podman.cold_status = 503
     shop.crash(demo)
     for _ in range(3):
-        assert await shop.look(demo) is not None
-        assert shop.says(demo) == (FALSE, "Restarting")
+        assert await shop.resync(demo) is not None
+        assert shop.ready_of(demo) == (FALSE, "Restarting")
         assert "answered 503" in shop.condition(demo).message
     assert podman.log.count(f"start {shop.main(demo)}") == 1, "it is not started from the beginning"
     podman.answers["/"] = 200
-    await shop.look(demo)
-    assert shop.says(demo) == (TRUE, "Restart")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (TRUE, "Restart")
     assert nothing_was_removed(shop, demo)
 
 
@@ -204,10 +204,10 @@ async def test_a_member_that_ended_is_started_and_the_others_are_left(
 ) -> None:
     demo = await shop.ready()
     podman.stop(shop.database(demo))
-    await shop.look(demo)
+    await shop.resync(demo)
     assert f"start {shop.database(demo)}" in podman.log
     assert f"start {shop.main(demo)}" not in podman.log
-    assert shop.says(demo) == (TRUE, "Restart")
+    assert shop.ready_of(demo) == (TRUE, "Restart")
 
 
 async def test_a_member_that_somebody_removed_is_missed(
@@ -217,9 +217,9 @@ async def test_a_member_that_somebody_removed_is_missed(
     demo = await shop.ready()
     await podman.remove(shop.database(demo))
     podman.log.clear()
-    assert await shop.look(demo) is not None
+    assert await shop.resync(demo) is not None
     assert "container db is gone" in kubernetes.events[0].note
-    assert shop.says(demo) == (FALSE, "RestartFailed")
+    assert shop.ready_of(demo) == (FALSE, "RestartFailed")
     assert nothing_was_removed(shop, demo)
 
 
@@ -228,8 +228,8 @@ async def test_a_container_that_somebody_paused_has_not_ended(
 ) -> None:
     demo = await shop.ready()
     await podman.pause(shop.main(demo))
-    await shop.look(demo)
-    assert shop.says(demo)[0] is TRUE
+    await shop.resync(demo)
+    assert shop.ready_of(demo)[0] is TRUE
 
 
 async def test_twelve_that_ended_at_once_all_come_back(shop: Shop, podman: FakePodman) -> None:
@@ -237,8 +237,8 @@ async def test_twelve_that_ended_at_once_all_come_back(shop: Shop, podman: FakeP
     urls = {shop.seen(demo).status.url for demo in demos}
     podman.reboot()
     podman.delay["start"] = 0.01
-    await asyncio.gather(*(shop.look(demo) for demo in demos))
-    assert {shop.says(demo) for demo in demos} == {(TRUE, "Restart")}
+    await asyncio.gather(*(shop.resync(demo) for demo in demos))
+    assert {shop.ready_of(demo) for demo in demos} == {(TRUE, "Restart")}
     assert all(nothing_was_removed(shop, demo) for demo in demos)
     assert {shop.seen(demo).status.url for demo in demos} == urls
     assert len(urls) == 12
@@ -254,12 +254,12 @@ async def test_an_api_server_that_is_away_does_not_keep_it_down(
     written_once = "tryitnow.agent.demos.status.write_with_retry"
     monkeypatch.setattr(written_once, lambda write: write())
     with pytest.raises(KubernetesError):
-        await shop.look(demo)
+        await shop.resync(demo)
     assert podman.state(shop.main(demo)).running
-    assert await shop.look(demo) is None, "it runs: nothing is counted twice"
+    assert await shop.resync(demo) is None, "it runs: nothing is counted twice"
     kubernetes.refusals.clear()
     shop.crash(demo)
-    await shop.look(demo)
+    await shop.resync(demo)
     assert "the 2. time in a row" in kubernetes.events[-1].note
     assert nothing_was_removed(shop, demo)
 
@@ -272,8 +272,8 @@ async def test_the_definition_is_the_one_it_was_started_from(
     shop.defined(shop_definition(timedelta(seconds=0.01)))
     podman.delays[shop.main(demo)] = 0.1
     shop.crash(demo)
-    await shop.look(demo)
-    assert shop.says(demo) == (TRUE, "Restart")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (TRUE, "Restart")
 
 
 @pytest.mark.parametrize("runs", [True, False])
@@ -289,8 +289,8 @@ async def test_a_demo_whose_definition_is_gone_is_not_called_ready(
     await next_agent()
     if not runs:
         shop.crash(demo)
-    assert await shop.look(demo) is not None
-    assert shop.says(demo) == (UNKNOWN if runs else FALSE, "RevisionGone")
+    assert await shop.resync(demo) is not None
+    assert shop.ready_of(demo) == (UNKNOWN if runs else FALSE, "RevisionGone")
     assert nothing_was_removed(shop, demo)
 
 
@@ -303,17 +303,17 @@ async def test_a_demo_that_was_removed_by_hand_starts_afresh_and_says_so(
     other = await shop.ready("bens-demo")
     before = await shop.ready()
     await podman.remove_pod(shop.pod(before))
-    assert await shop.look(before) == timedelta()
-    assert shop.says(before) == (FALSE, "DataLost")
+    assert await shop.resync(before) == timedelta()
+    assert shop.ready_of(before) == (FALSE, "DataLost")
     assert kubernetes.reasons() == ["DataLost"]
-    await shop.look(before)
+    await shop.resync(before)
     after = shop.seen(before)
-    assert shop.says(before)[0] is TRUE
+    assert shop.ready_of(before)[0] is TRUE
     assert shop.condition(before, "DataLost").status is TRUE, "it stays for those who wonder"
     assert (after.status.url, after.status.resets) == (before.status.url, 1)
     assert not shop.is_kept(before)
     assert shop.is_kept(other)
-    await shop.look(shop.ask_for_reset(after))
+    await shop.resync(shop.ask_for_reset(after))
     assert shop.condition(before, "DataLost").status is FALSE, "a person threw it away"
 
 
@@ -327,8 +327,8 @@ async def test_without_sandbox_and_revision_nobody_says_that_its_data_is_kept(
     await kubernetes.delete(shop.revision)
     await next_agent()
     await podman.remove_pod(shop.pod(demo))
-    await shop.look(demo)
-    assert shop.says(demo) == (FALSE, "RevisionGone")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (FALSE, "RevisionGone")
     assert "kept" not in shop.condition(demo).message
     assert "its data" in shop.condition(demo).message
 
@@ -341,17 +341,17 @@ async def test_a_podman_that_lists_nothing_has_lost_nobodys_data(
     letters = [shop.letter(demo) for demo in demos]
     bring_back = podman.lose_all()
     for demo in demos:
-        assert await shop.look(demo) is not None
-        assert shop.says(demo) == (UNKNOWN, "StorageChanged")
+        assert await shop.resync(demo) is not None
+        assert shop.ready_of(demo) == (UNKNOWN, "StorageChanged")
         assert "confirm-storage node-a" in shop.condition(demo).message
     assert all(letter.exists() for letter in letters)
     assert "DataLost" not in kubernetes.reasons()
     bring_back()
     for demo in demos:
-        await shop.look(demo)
+        await shop.resync(demo)
         shop.answers(demo)
-        await shop.look(demo)
-        assert shop.says(demo)[0] is TRUE
+        await shop.resync(demo)
+        assert shop.ready_of(demo)[0] is TRUE
         assert shop.is_kept(demo)
 
 
@@ -370,7 +370,7 @@ async def test_who_wants_a_fresh_demo_after_a_crash_gets_one_at_the_same_url(
     shop.node.demos.update(before)
     shop.crash(before)
     while not shop.seen(before).status.resets or not shop.seen(before).was_ready:
-        await shop.look(before)
+        await shop.resync(before)
     after = shop.seen(before)
     assert after.status.url == before.status.url
     assert not shop.is_kept(before)
@@ -392,8 +392,8 @@ async def test_a_fresh_demo_that_ends_each_time_is_replaced_after_growing_pauses
         shop.crash(demo)
         paused = timedelta()
         while shop.seen(demo).status.resets < resets or not shop.seen(demo).was_ready:
-            assert shop.says(demo)[0] is FALSE or not paused
-            if wait := await shop.look(demo):
+            assert shop.ready_of(demo)[0] is FALSE or not paused
+            if wait := await shop.resync(demo):
                 paused += wait
                 shop.clock.wait(wait)
         pauses.append(paused.total_seconds())

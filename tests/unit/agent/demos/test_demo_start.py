@@ -45,7 +45,7 @@ def kept(shop: Shop) -> Kept:
 
 async def started(shop: Shop, policy: StartPolicy = StartPolicy.PREFER_RESTORE) -> DemoInstance:
     demo = shop.ordered(start=policy)
-    await shop.look(demo)
+    await shop.resync(demo)
     return shop.seen(demo)
 
 
@@ -64,7 +64,7 @@ async def test_it_is_restored_and_clients_come_in_after_its_hooks(
     await kept.keep()
     demo = await started(shop)
     assert demo.status.started_by is StartedBy.RESTORE
-    assert shop.says(demo) == (TRUE, "Restore")
+    assert shop.ready_of(demo) == (TRUE, "Restore")
     assert demo.status.phase is DemoInstancePhase.READY
     assert demo.status.url == f"http://{ADDRESS}:{demo.status.host_port}"
     assert demo.status.fallback_reason is None
@@ -124,7 +124,7 @@ async def test_what_an_interrupted_start_left_costs_no_warm_sandbox(
         update={"ready_at": None, "phase": DemoInstancePhase.STARTING, "ports": ()}
     )
     shop.node.demos.update(kubernetes.put(demo.model_copy(update={"status": interrupted})))
-    await shop.look(demo)
+    await shop.resync(demo)
     assert shop.seen(demo).status.started_by is StartedBy.WARM
     assert "WarmSandboxUnfit" not in kubernetes.reasons()
     assert len(warm & set(podman.containers())) <= 1
@@ -136,7 +136,7 @@ async def test_a_look_at_garbage_in_the_middle_of_a_claim_takes_nothing(
     await kept.keep(warm=1)
     demo = shop.ordered()
     podman.delay["rename"] = 0.1
-    starting = asyncio.create_task(shop.look(demo))
+    starting = asyncio.create_task(shop.resync(demo))
     await asyncio.sleep(0.05)
     await collect(shop.node)
     await starting
@@ -147,7 +147,7 @@ async def test_a_look_at_garbage_in_the_middle_of_a_claim_takes_nothing(
 async def test_two_who_come_at_once_get_two(shop: Shop, kept: Kept, podman: FakePodman) -> None:
     await kept.keep(warm=1)
     demos = [shop.ordered("annas-demo"), shop.ordered("bens-demo")]
-    await asyncio.gather(*(shop.look(demo) for demo in demos))
+    await asyncio.gather(*(shop.resync(demo) for demo in demos))
     methods = {shop.seen(demo).status.started_by for demo in demos}
     assert methods == {StartedBy.WARM, StartedBy.RESTORE}
     ports = {shop.seen(demo).status.host_port for demo in demos}
@@ -192,7 +192,7 @@ async def test_a_restored_one_that_does_not_answer_leaves_the_cold_start(
 ) -> None:
     shop.defined(shop_definition(timedelta(seconds=0.3)))
     await kept.keep()
-    podman.thawed_status = 503
+    podman.restored_status = 503
     demo = await started(shop)
     assert demo.status.started_by is StartedBy.COLD_START
     assert demo.status.fallback_reason is FallbackReason.RESTORE_NOT_READY
@@ -245,8 +245,8 @@ async def test_who_wants_a_restore_only_gets_no_cold_start(
     podman.failures["restore prepared"] = CRIUError("CRIU refused", "a log")
     demo = shop.ordered(start=StartPolicy.RESTORE_ONLY)
     for _ in range(MAX_STARTS):
-        shop.clock.wait(await shop.look(demo) or 0)
-    assert shop.says(demo) == (FALSE, "RestoreFailed")
+        shop.clock.wait(await shop.resync(demo) or 0)
+    assert shop.ready_of(demo) == (FALSE, "RestoreFailed")
     assert shop.condition(demo, "Stalled").status is TRUE
     assert nothing_is_left(shop, demo)
 
@@ -260,15 +260,15 @@ async def test_who_wants_a_restore_only_waits_for_what_passes(
         podman.failures["restore prepared"] = OSError(28, "No space left on device")
     demo = shop.ordered(start=StartPolicy.RESTORE_ONLY)
     for _ in range(3 * MAX_STARTS):
-        wait = await shop.look(demo)
+        wait = await shop.resync(demo)
         assert wait is not None, "it is not given up"
         shop.clock.wait(wait)
-    assert shop.says(demo) == (FALSE, "DiskFull" if limited else "NotReadyHere")
+    assert shop.ready_of(demo) == (FALSE, "DiskFull" if limited else "NotReadyHere")
     podman.failures.clear()
     if not limited:
         await kept.keep()
-    await shop.look(demo)
-    assert shop.says(demo) == (TRUE, "Restore")
+    await shop.resync(demo)
+    assert shop.ready_of(demo) == (TRUE, "Restore")
 
 
 # -- starts that fail -----------------------------------------------------------------------------
@@ -282,17 +282,17 @@ async def test_one_that_never_answers_is_given_up_with_its_last_words(
     podman.last_lines = "no database host is set"
     demo = shop.ordered()
     for number in range(1, MAX_STARTS + 1):
-        wait = await shop.look(demo)
+        wait = await shop.resync(demo)
         assert (wait is None) is (number == MAX_STARTS)
         shop.clock.wait(wait or 0)
-    assert shop.says(demo) == (FALSE, "ApplicationNotReady")
-    said = shop.condition(demo).message
-    assert "no database host is set" in said
-    assert f"Given up after {MAX_STARTS} tries." in said
+    assert shop.ready_of(demo) == (FALSE, "ApplicationNotReady")
+    text = shop.condition(demo).message
+    assert "no database host is set" in text
+    assert f"Given up after {MAX_STARTS} tries." in text
     assert shop.seen(demo).status.phase is DemoInstancePhase.FAILED
     assert nothing_is_left(shop, demo)
     assert kubernetes.reasons()[-1] == "ApplicationNotReady"
-    assert await shop.look(demo) is None, "it is not tried again by itself"
+    assert await shop.resync(demo) is None, "it is not tried again by itself"
 
 
 async def test_limits_and_missing_things_use_up_no_tries(shop: Shop, podman: FakePodman) -> None:
@@ -301,15 +301,15 @@ async def test_limits_and_missing_things_use_up_no_tries(shop: Shop, podman: Fak
     full = NodeLimitError("no space left on device", limit="DiskFull", remedy="make room")
     for error in (full, full, ImagePullError("no such image"), ImagePullError("no such image")):
         podman.failures["pull"] = error
-        wait = await shop.look(demo)
+        wait = await shop.resync(demo)
         assert wait is not None
         shop.clock.wait(wait)
     podman.failures = {"create container": PodmanError("crun: no")}
-    assert await shop.look(demo) is not None
+    assert await shop.resync(demo) is not None
     assert "Given up" not in shop.condition(demo).message
 
 
-async def test_a_full_disk_is_told_and_waited_for(
+async def test_a_full_disk_is_reported_and_waited_for(
     shop: Shop, node: Node, monkeypatch: pytest.MonkeyPatch, kubernetes: FakeKubernetes
 ) -> None:
     """B8."""
@@ -321,27 +321,27 @@ async def test_a_full_disk_is_told_and_waited_for(
         patch.setattr(node.volumes, "make", full)
         demo = shop.ordered()
         for _ in range(2 * MAX_STARTS):
-            shop.clock.wait(await shop.look(demo) or 0)
-        assert shop.says(demo) == (FALSE, "DiskFull")
+            shop.clock.wait(await shop.resync(demo) or 0)
+        assert shop.ready_of(demo) == (FALSE, "DiskFull")
         assert "the disk is full" in shop.condition(demo).message
         assert "MiB are free at" in shop.condition(demo).message
         assert kubernetes.reasons().count("DiskFull") == 1
-    await shop.look(demo)
-    assert shop.says(demo)[0] is TRUE
+    await shop.resync(demo)
+    assert shop.ready_of(demo)[0] is TRUE
 
 
-async def test_a_podman_that_is_away_is_told_and_uses_up_no_tries(
+async def test_a_podman_that_is_away_is_reported_and_uses_up_no_tries(
     shop: Shop, podman: FakePodman
 ) -> None:
     demo = shop.ordered()
     podman.failures["create pod"] = PodmanUnreachableError("the service does not answer")
     for _ in range(2 * MAX_STARTS):
         with pytest.raises(PodmanUnreachableError):
-            await shop.look(demo)
-    assert shop.says(demo) == (FALSE, "PodmanUnreachable")
+            await shop.resync(demo)
+    assert shop.ready_of(demo) == (FALSE, "PodmanUnreachable")
     podman.failures.clear()
-    await shop.look(demo)
-    assert shop.says(demo)[0] is TRUE
+    await shop.resync(demo)
+    assert shop.ready_of(demo)[0] is TRUE
 
 
 async def test_nothing_is_started_while_the_storage_is_not_what_it_was(
@@ -349,13 +349,13 @@ async def test_nothing_is_started_while_the_storage_is_not_what_it_was(
 ) -> None:
     shop.node.guard.seen_containers(listed=0, ready_demos=1)
     demo = shop.ordered()
-    assert await shop.look(demo) is not None
-    assert shop.says(demo) == (UNKNOWN, "StorageChanged")
+    assert await shop.resync(demo) is not None
+    assert shop.ready_of(demo) == (UNKNOWN, "StorageChanged")
     assert "Its data is kept" not in shop.condition(demo).message, "it has none"
     assert podman.pods == {}
     shop.node.guard.seen_containers(listed=1, ready_demos=1)
-    await shop.look(demo)
-    assert shop.says(demo)[0] is TRUE
+    await shop.resync(demo)
+    assert shop.ready_of(demo)[0] is TRUE
 
 
 async def test_an_api_server_that_is_away_in_the_middle_leaves_nothing_behind(
@@ -364,7 +364,7 @@ async def test_an_api_server_that_is_away_in_the_middle_leaves_nothing_behind(
     demo = shop.ordered()
     kubernetes.refusals["PATCH", "demoinstances"] = KubernetesError("it does not answer")
     with pytest.raises(KubernetesError):
-        await shop.look(demo)
+        await shop.resync(demo)
     assert nothing_is_left(shop, demo)
 
 
@@ -376,7 +376,7 @@ async def test_one_that_is_deleted_before_it_is_held_leaves_nothing(
 ) -> None:
     demo = shop.ordered()
     kubernetes.vanish(demo)
-    assert await shop.look(demo) is None
+    assert await shop.resync(demo) is None
     assert nothing_is_left(shop, demo)
 
 
@@ -387,7 +387,7 @@ async def test_a_namesake_is_left_untouched(
     """B14: deleted and made anew while the first one is being started."""
     demo = shop.ordered()
     podman.delay["create container"] = 0.05
-    starting = asyncio.create_task(shop.look(demo))
+    starting = asyncio.create_task(shop.resync(demo))
     await asyncio.sleep(0.02)
     kubernetes.vanish(demo)
     namesake = kubernetes.put(make_demo(uid="0" * 32))
@@ -409,7 +409,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(
     await kept.keep(warm=1)
     podman.delay |= {"rename": 0.02, "restore prepared": 0.02, "exec": 0.1, "inspect": 0.005}
     demo = shop.ordered()
-    starting = asyncio.create_task(shop.look(demo))
+    starting = asyncio.create_task(shop.resync(demo))
     await asyncio.sleep(moment)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)

@@ -32,10 +32,10 @@ def network(podman: FakePodman) -> Network:
 
 
 async def test_a_table_that_vanished_is_set_again(network: Network, podman: FakePodman) -> None:
-    await network.repair.look()
+    await network.repair.resync()
     assert podman.log == []
     network.tables = GONE
-    await network.repair.look()
+    await network.repair.resync()
     assert podman.log == ["reload network --all"]
 
 
@@ -44,16 +44,16 @@ async def test_a_node_that_never_had_the_table_lacks_nothing(
 ) -> None:
     """Podman uses iptables there, or has no network yet."""
     network.tables = GONE
-    await network.repair.look()
+    await network.repair.resync()
     assert podman.log == []
 
 
 async def test_tables_that_cannot_be_listed_say_nothing(
     network: Network, podman: FakePodman
 ) -> None:
-    await network.repair.look()
+    await network.repair.resync()
     network.tables = None
-    await network.repair.look()
+    await network.repair.resync()
     assert podman.log == []
 
 

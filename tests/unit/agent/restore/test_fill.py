@@ -29,7 +29,7 @@ from tryitnow.agent.errors import (
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore.cold_start import cold_start
 from tryitnow.agent.restore.fill import restore
-from tryitnow.agent.restore.precreate import PreCreated, discard, precreate
+from tryitnow.agent.restore.precreate import PreCreated, precreate, remove_precreated
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.sandbox.names import ContainerName, Role, demo_name
@@ -102,7 +102,7 @@ async def test_a_precreated_sandbox_that_is_discarded_leaves_nothing(
     definition: Definition, generation: Generation,
 ) -> None:  # fmt: skip
     made = await precreate(tools, WAITING, definition, generation)
-    await discard(tools, made)
+    await remove_precreated(tools, made)
     assert_nothing_left(node, podman)
     assert generation.leases == 0
 
@@ -113,7 +113,7 @@ async def test_a_lease_ends_although_podman_would_not_remove_it(
     made = await precreate(tools, WAITING, definition, generation)
     podman.failures["remove pod"] = PodmanUnreachableError("away")
     with pytest.raises(PodmanUnreachableError):
-        await discard(tools, made)
+        await remove_precreated(tools, made)
     assert generation.leases == 0
 
 
@@ -307,7 +307,7 @@ async def test_half_a_container_of_a_killed_podman_is_not_in_the_way(
 async def test_what_does_not_answer_is_removed(
     tools: StartTools, node: Node, podman: FakePodman, generation: Generation
 ) -> None:
-    podman.thawed_status = 503
+    podman.restored_status = 503
     with pytest.raises(NotReadyError, match=r"answered 503"):
         await restored(tools, make_pod(AT_ONCE), generation)
     assert_nothing_left(node, podman)
@@ -412,7 +412,7 @@ async def test_nothing_is_left_when_it_is_cancelled_while_it_is_asked(
     tools: StartTools, node: Node, podman: FakePodman,
     definition: Definition, generation: Generation,
 ) -> None:  # fmt: skip
-    podman.thawed_status = 503
+    podman.restored_status = 503
     task = asyncio.create_task(restored(tools, definition, generation))
     await until(lambda: bool(podman.requested_paths))
     task.cancel()

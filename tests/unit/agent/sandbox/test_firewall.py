@@ -33,7 +33,7 @@ class Nft:
         program.chmod(0o755)
 
     @property
-    def told(self) -> str:
+    def reported(self) -> str:
         return (self.directory / "told").read_text()
 
     @property
@@ -65,29 +65,29 @@ def sandbox() -> Iterator[int]:
 
 async def test_a_closed_firewall_lets_nobody_in(nft: Nft, sandbox: int) -> None:
     await Firewall().close(sandbox)
-    assert "policy drop" in nft.told
-    assert "ct state established,related accept" in nft.told
-    assert 'iifname "lo" accept' in nft.told
-    assert "dport" not in nft.told
-    assert "tcp drop" not in nft.told
+    assert "policy drop" in nft.reported
+    assert "ct state established,related accept" in nft.reported
+    assert 'iifname "lo" accept' in nft.reported
+    assert "dport" not in nft.reported
+    assert "tcp drop" not in nft.reported
 
 
 async def test_a_blocked_one_lets_no_tcp_move_inside_either(nft: Nft, sandbox: int) -> None:
     await Firewall().close(sandbox, tcp_blocked=True)
-    assert "blocked meta l4proto tcp drop" in nft.told
+    assert "blocked meta l4proto tcp drop" in nft.reported
 
 
 async def test_an_open_one_lets_clients_in_to_the_published_ports_alone(
     nft: Nft, sandbox: int
 ) -> None:
     await Firewall().open(sandbox, [8443, 8080, 8080])
-    assert "tcp dport { 8080, 8443 } accept" in nft.told
-    assert "policy drop" in nft.told
+    assert "tcp dport { 8080, 8443 } accept" in nft.reported
+    assert "policy drop" in nft.reported
 
 
 async def test_all_rules_are_one_transaction_in_the_sandbox(nft: Nft, sandbox: int) -> None:
     await Firewall().open(sandbox, [8080])
-    first, *script = nft.told.splitlines()
+    first, *script = nft.reported.splitlines()
     assert first == f"-f - in {Path(f'/proc/{sandbox}/ns/net').readlink()}"
     assert script[0] == "add table inet tryitnow"
     assert "flush chain inet tryitnow input" in script, "what was there before is gone"
@@ -110,7 +110,7 @@ async def test_one_that_nobody_has_set_up_is_not_open(nft: Nft, sandbox: int) ->
     assert not await Firewall().is_open(sandbox)
 
 
-async def test_what_nft_says_is_told(nft: Nft, sandbox: int) -> None:
+async def test_what_nft_says_is_reported(nft: Nft, sandbox: int) -> None:
     nft.does("echo 'Operation not supported' >&2; exit 1")
     with pytest.raises(FirewallError, match="Operation not supported; is nftables installed"):
         await Firewall().close(sandbox)
@@ -130,7 +130,7 @@ async def test_the_nodes_own_network_is_never_closed(nft: Nft, pid: int) -> None
     assert not nft.was_called
 
 
-async def test_a_sandbox_that_is_gone_is_said_to_be(nft: Nft) -> None:
+async def test_a_sandbox_that_is_gone_is_reported_to_be(nft: Nft) -> None:
     with pytest.raises(FirewallError, match=f"process {GONE} is gone"):
         await Firewall().close(GONE)
     assert not nft.was_called
@@ -141,10 +141,10 @@ async def test_a_cancelled_call_ends_its_program(nft: Nft, sandbox: int) -> None
     task = asyncio.create_task(Firewall().close(sandbox))
     async with asyncio.timeout(5):
         while True:
-            if nft.was_called and nft.told:
+            if nft.was_called and nft.reported:
                 break
             await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not Path(f"/proc/{nft.told.strip()}").exists()
+    assert not Path(f"/proc/{nft.reported.strip()}").exists()

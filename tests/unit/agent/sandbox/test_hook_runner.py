@@ -62,7 +62,7 @@ async def run(node: Node, whole: Definition, env: dict[str, str] | None = None) 
 # -- what they are told ---------------------------------------------------------------------------
 
 
-def test_a_demo_is_told_who_it_is(settings: AgentSettings) -> None:
+def test_a_demo_is_reported_who_it_is(settings: AgentSettings) -> None:
     parameters = (Parameter(name="theme-color", default="red"), Parameter(name="title"))
     whole = define(parameters=parameters)
     env = demo_environment(settings, demo(parameters={"title": "Anna's"}), whole, SANDBOX)
@@ -82,13 +82,13 @@ def test_a_demo_is_told_who_it_is(settings: AgentSettings) -> None:
     assert hosted["TRYITNOW_URL"] == "http://shop.example"
 
 
-def test_a_demo_is_told_the_name_that_clients_use(settings: AgentSettings) -> None:
+def test_a_demo_is_reported_the_name_that_clients_use(settings: AgentSettings) -> None:
     public = replace(settings, public_host="node-a.demos.example.com")
     env = demo_environment(public, demo(), define(), SANDBOX)
     assert env["TRYITNOW_URL"] == "http://node-a.demos.example.com:20001"
 
 
-def test_a_demo_of_https_is_told_so(settings: AgentSettings) -> None:
+def test_a_demo_of_https_is_reported_so(settings: AgentSettings) -> None:
     whole = make_definition(readiness=Readiness(http_get=HTTPGet(scheme=Scheme.HTTPS)))
     assert demo_environment(settings, demo(), whole, SANDBOX)["TRYITNOW_URL"].startswith("https://")
 

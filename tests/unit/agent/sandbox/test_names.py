@@ -45,7 +45,7 @@ def test_work_is_named_after_the_checkpoint_and_its_revision() -> None:
     assert work_name(Role.BUILD, checkpoint) != work_name(Role.VERIFY, checkpoint)
 
 
-def test_what_waits_is_told_by_its_name() -> None:
+def test_what_waits_is_reported_by_its_name() -> None:
     checkpoint, other = make_node_checkpoint(), make_node_checkpoint(revision="f" * 32)
     first, second = (stock_name(Role.WARM, checkpoint) for _ in range(2))
     assert first != second

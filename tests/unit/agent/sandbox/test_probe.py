@@ -106,9 +106,9 @@ async def test_a_redirect_is_not_followed(
     session: aiohttp.ClientSession, port: int, application: Application
 ) -> None:
     application.status, application.headers = 302, {"Location": "/login"}
-    said = await ask(session, target(port))
-    assert said is not None
-    assert "answered 302" in said
+    message = await ask(session, target(port))
+    assert message is not None
+    assert "answered 302" in message
     assert [r.path for r in application.asked] == ["/"]
     assert await ask(session, target(port, expected_status=302)) is None
 
@@ -118,8 +118,8 @@ async def test_ready_may_ask_for_a_text(
 ) -> None:
     application.body = "x" * 100_000 + "Bücher" + "x" * 100_000
     assert await ask(session, target(port, expected_body="Bücher")) is None
-    said = await ask(session, target(port, expected_body="Shoes"))
-    assert said == f"http://{ADDRESS}:{port}/ answered without the text 'Shoes'"
+    message = await ask(session, target(port, expected_body="Shoes"))
+    assert message == f"http://{ADDRESS}:{port}/ answered without the text 'Shoes'"
 
 
 async def test_the_path_and_the_host_header_are_those_of_the_spec(
@@ -282,43 +282,43 @@ async def test_a_way_to_https_names_the_field_to_set(
     session: aiohttp.ClientSession, port: int, application: Application
 ) -> None:
     application.status, application.headers = 301, {"Location": "https://shop.example/"}
-    said = await ask(session, target(port))
-    assert said is not None
-    assert said.endswith("set readiness.httpGet.scheme to HTTPS")
+    message = await ask(session, target(port))
+    assert message is not None
+    assert message.endswith("set readiness.httpGet.scheme to HTTPS")
 
 
 # -- time -----------------------------------------------------------------------------------------
 
 
-async def _lasts(answer_after: float, looks: list[float]) -> timedelta:
+async def _lasts(answer_after: float, runs: list[float]) -> timedelta:
     clock = asyncio.get_running_loop().time
 
-    async def look() -> str | None:
-        looks.append(clock())
+    async def probe_once() -> str | None:
+        runs.append(clock())
         return None if clock() >= answer_after else "not yet"
 
-    return await wait_until(look, timedelta(minutes=5), lives)
+    return await wait_until(probe_once, timedelta(minutes=5), lives)
 
 
 def test_a_start_of_minutes_is_not_asked_thousands_of_times() -> None:
-    looks: list[float] = []
-    took = in_virtual_time(_lasts(200, looks))
+    runs: list[float] = []
+    took = in_virtual_time(_lasts(200, runs))
     assert timedelta(seconds=200) <= took < timedelta(seconds=201)
-    assert len(looks) < 450
-    assert looks[1] < 0.01, "and a restore is not waited for"
+    assert len(runs) < 450
+    assert runs[1] < 0.01, "and a restore is not waited for"
 
 
 async def _dies_after(seconds: float) -> float:
     clock = asyncio.get_running_loop().time
 
-    async def look() -> str | None:
+    async def probe_once() -> str | None:
         return "nobody listens"
 
     async def alive() -> bool:
         return clock() < seconds
 
     with pytest.raises(ContainerDiedError, match="nobody listens"):
-        await wait_until(look, timedelta(minutes=5), alive)
+        await wait_until(probe_once, timedelta(minutes=5), alive)
     return clock()
 
 

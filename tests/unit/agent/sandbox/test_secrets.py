@@ -105,9 +105,9 @@ def test_what_is_too_short_to_be_a_secret_garbles_nothing() -> None:
 
 
 def test_nothing_steers_a_terminal_or_forges_a_line() -> None:
-    said = "ok\x1b[2J\x1b]0;owned\x07\rforged\x00 caf\u00e9\u202e\tend\n"
-    assert printable(said) == "ok[2J]0;ownedforged caf\u00e9\tend\n"
-    assert Redacted().text(said) == printable(said)
+    message = "ok\x1b[2J\x1b]0;owned\x07\rforged\x00 caf\u00e9\u202e\tend\n"
+    assert printable(message) == "ok[2J]0;ownedforged caf\u00e9\tend\n"
+    assert Redacted().text(message) == printable(message)
 
 
 def test_a_secret_with_control_characters_between_is_hidden_as_it_was_written() -> None:

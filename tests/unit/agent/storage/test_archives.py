@@ -124,7 +124,7 @@ def test_a_shortened_archive_is_never_used(store: ArchiveStore, size: int) -> No
         store.check(PLAIN, archive)
 
 
-def test_a_missing_archive_is_told_apart_from_a_damaged_one(store: ArchiveStore) -> None:
+def test_a_missing_archive_is_reported_apart_from_a_damaged_one(store: ArchiveStore) -> None:
     with pytest.raises(ArchiveMissingError, match=r"default_shop_0123456789\.tar is missing"):
         store.check(PLAIN, make_archive())
 

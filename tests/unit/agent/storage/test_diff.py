@@ -107,12 +107,12 @@ def test_a_directory_in_the_place_of_a_link_is_not_compared_with_where_that_lead
 
 
 def listing(root: Path) -> dict[str, tuple[str, int, str]]:
-    def told(path: Path) -> tuple[str, int, str]:
+    def reported(path: Path) -> tuple[str, int, str]:
         about = path.lstat()
         content = path.read_text() if stat.S_ISREG(about.st_mode) else ""
         return stat.filemode(about.st_mode), about.st_uid, content
 
-    return {str(path.relative_to(root)): told(path) for path in sorted(root.rglob("*"))}
+    return {str(path.relative_to(root)): reported(path) for path in sorted(root.rglob("*"))}
 
 
 async def test_laid_over_the_image_they_give_the_container_again(
@@ -146,13 +146,13 @@ async def test_laid_over_the_image_they_give_the_container_again(
     unpacked.mkdir()
     extract(export, unpacked)
     (root / "holes").unlink()
-    copy = tmp_path / "copy"
-    shutil.copytree(image, copy, symlinks=True)
-    fill_root(unpacked, copy)
-    assert (copy / "holes").stat().st_size == 1 << 30
-    (copy / "holes").unlink()
-    assert listing(copy) == listing(root)
-    assert (copy / "-same").stat().st_nlink == 2
+    root_copy = tmp_path / "copy"
+    shutil.copytree(image, root_copy, symlinks=True)
+    fill_root(unpacked, root_copy)
+    assert (root_copy / "holes").stat().st_size == 1 << 30
+    (root_copy / "holes").unlink()
+    assert listing(root_copy) == listing(root)
+    assert (root_copy / "-same").stat().st_nlink == 2
     assert json.loads((unpacked / DELETED_FILES).read_text()) == [
         "/app/current",
         "/app/cache/old",

@@ -86,7 +86,7 @@ def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "limit", "said"),
+    ("number", "limit", "text"),
     [
         (errno.ENOSPC, DISK_FULL, "the disk is full .*MiB are free at .*make room"),
         (errno.EDQUOT, DISK_FULL, "the disk is full"),
@@ -97,13 +97,13 @@ def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_an_error_of_the_disk_is_a_limit_of_the_node(
-    tmp_path: Path, number: int, limit: str, said: str
+    tmp_path: Path, number: int, limit: str, text: str
 ) -> None:
     error = OSError(number, os.strerror(number), "/some/file")
     found = short_of_disk(error, "cannot unpack", tmp_path)
     assert found.limit == limit
     assert str(found).startswith("cannot unpack: ")
-    with pytest.raises(type(found), match=said):
+    with pytest.raises(type(found), match=text):
         raise found
 
 

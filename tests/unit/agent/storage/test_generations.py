@@ -59,19 +59,19 @@ def reopened(store: GenerationStore) -> GenerationStore:
 
 
 def test_what_nobody_uses_can_go_at_once(store: GenerationStore) -> None:
-    told: list[str] = []
-    make(store).when_unused(lambda: told.append("unused"))
-    assert told == ["unused"]
+    reported: list[str] = []
+    make(store).when_unused(lambda: reported.append("unused"))
+    assert reported == ["unused"]
 
 
 def test_what_is_used_goes_with_the_last_lease(store: GenerationStore) -> None:
-    generation, told = make(store), list[str]()
+    generation, reported = make(store), list[str]()
     with generation.leased():
         generation.acquire()
-        generation.when_unused(lambda: told.append("unused"))
+        generation.when_unused(lambda: reported.append("unused"))
         generation.release()
-        assert told == []
-    assert told == ["unused"]
+        assert reported == []
+    assert reported == ["unused"]
     assert generation.leases == 0
 
 
@@ -83,20 +83,20 @@ def test_a_lease_ends_with_its_block_whatever_happens_in_it(store: GenerationSto
 
 
 def test_it_goes_once_although_a_late_reader_comes_and_leaves(store: GenerationStore) -> None:
-    generation, told = make(store), list[str]()
+    generation, reported = make(store), list[str]()
     with generation.leased():
-        generation.when_unused(lambda: told.append("unused"))
+        generation.when_unused(lambda: reported.append("unused"))
     with generation.leased():
         pass
-    assert told == ["unused"]
+    assert reported == ["unused"]
 
 
-def test_everybody_who_waits_for_its_end_is_told(store: GenerationStore) -> None:
-    generation, told = make(store), list[str]()
+def test_everybody_who_waits_for_its_end_is_reported(store: GenerationStore) -> None:
+    generation, reported = make(store), list[str]()
     with generation.leased():
-        generation.when_unused(lambda: told.append("first"))
-        generation.when_unused(lambda: told.append("second"))
-    assert told == ["first", "second"]
+        generation.when_unused(lambda: reported.append("first"))
+        generation.when_unused(lambda: reported.append("second"))
+    assert reported == ["first", "second"]
 
 
 def test_two_generations_are_never_the_same(store: GenerationStore) -> None:
@@ -337,7 +337,7 @@ def test_removing_all_leaves_other_archives(store: GenerationStore) -> None:
     assert other.directory.exists()
 
 
-def test_images_are_told_by_their_archive() -> None:
+def test_images_are_reported_by_their_archive() -> None:
     tag = image_tag(SHA256, 7, "shop")
     assert belongs_to(tag, SHA256)
     assert not belongs_to(tag, "f" * 64)

@@ -30,7 +30,7 @@ class Machine:
         self.guard = StorageGuard(self.kubernetes, self.podman, "node-a", self.data)
         return self.guard
 
-    async def look(self, *, at_stake: bool = True) -> str | None:
+    async def check(self, *, at_stake: bool = True) -> str | None:
         """Have the guard look, and return what it found."""
         await self.guard.examine(anything_at_stake=at_stake)
         return self.guard.problem
@@ -53,7 +53,7 @@ class Machine:
 
     async def settle(self) -> str:
         """Give the node its identity, and return it."""
-        assert await self.look(at_stake=False) is None
+        assert await self.check(at_stake=False) is None
         self.report()
         return self.guard.storage.id
 
@@ -80,7 +80,7 @@ async def test_a_new_node_gets_an_identity_in_all_three_places(machine: Machine)
 async def test_the_next_agent_finds_all_as_it_was(machine: Machine) -> None:
     found = await machine.settle()
     machine.next_agent()
-    assert await machine.look() is None
+    assert await machine.check() is None
     assert machine.guard.storage.id == found
 
 
@@ -90,8 +90,8 @@ async def test_a_second_look_before_the_report_finds_no_change(machine: Machine)
             update={"status": make_agent().status.model_copy(update={"storage": Storage(id="old")})}
         )
     )
-    assert await machine.look(at_stake=False) is None
-    assert await machine.look() is None, "the NodeAgent still has the old identity"
+    assert await machine.check(at_stake=False) is None
+    assert await machine.check() is None, "the NodeAgent still has the old identity"
 
 
 @pytest.mark.parametrize("lost", ["data", "podman", "both"])
@@ -102,7 +102,7 @@ async def test_a_directory_that_is_not_mounted_is_noticed(machine: Machine, lost
         if lost in {name, "both"}:
             (root / FILE).unlink()
     machine.next_agent()
-    problem = await machine.look()
+    problem = await machine.check()
     assert problem is not None
     assert ("the data directory" in problem) is (lost != "podman")
     assert ("Podman's storage" in problem) is (lost != "data")
@@ -114,16 +114,16 @@ async def test_it_is_well_again_when_the_directory_is_back(machine: Machine) -> 
     await machine.settle()
     mark = machine.data / FILE
     away = mark.rename(mark.with_name("away"))
-    assert await machine.look() is not None
+    assert await machine.check() is not None
     away.rename(mark)
-    assert await machine.look() is None
+    assert await machine.check() is None
 
 
 async def test_another_storage_is_taken_on_where_nothing_can_be_lost(machine: Machine) -> None:
     before = await machine.settle()
     (machine.data / FILE).unlink()
     machine.next_agent()
-    assert await machine.look(at_stake=False) is None
+    assert await machine.check(at_stake=False) is None
     assert machine.guard.storage.id != before
 
 
@@ -131,13 +131,13 @@ async def test_a_person_confirms_one_change_and_not_the_next(machine: Machine) -
     await machine.settle()
     (machine.data / FILE).unlink()
     machine.next_agent()
-    assert await machine.look() is not None
+    assert await machine.check() is not None
     machine.confirm()
-    assert await machine.look() is None
+    assert await machine.check() is None
     machine.report()
     (machine.data / FILE).unlink()
     machine.next_agent()
-    assert await machine.look() is not None, "the annotation is of the last time"
+    assert await machine.check() is not None, "the annotation is of the last time"
 
 
 async def test_another_cluster_is_noticed(
@@ -150,7 +150,7 @@ async def test_another_cluster_is_noticed(
 
     monkeypatch.setattr(machine.kubernetes, "namespace_uid", of_another)
     machine.next_agent()
-    problem = await machine.look()
+    problem = await machine.check()
     assert problem is not None
     assert "was in the cluster uid-of-kube-system" in problem
 
@@ -162,15 +162,15 @@ async def test_a_list_of_an_older_version_is_of_a_restored_cluster(machine: Mach
     await machine.settle()
     await machine.guard.seen_version(5000)
     await machine.guard.seen_version(4000)
-    problem = await machine.look()
+    problem = await machine.check()
     assert problem is not None
     assert "objects have version 4000, and 5000 was seen before" in problem
     await machine.guard.seen_version(6000)
-    assert await machine.look() is not None, "the objects in between are lost all the same"
+    assert await machine.check() is not None, "the objects in between are lost all the same"
     machine.confirm()
-    assert await machine.look() is None
+    assert await machine.check() is None
     await machine.guard.seen_version(6000)
-    assert await machine.look() is None
+    assert await machine.check() is None
 
 
 async def test_the_next_agent_knows_the_highest_version(machine: Machine) -> None:
@@ -178,14 +178,14 @@ async def test_the_next_agent_knows_the_highest_version(machine: Machine) -> Non
     await machine.guard.seen_version(5000)
     machine.next_agent()
     await machine.guard.seen_version(4000)
-    assert await machine.look() is not None
+    assert await machine.check() is not None
 
 
 async def test_the_same_version_is_no_way_back(machine: Machine) -> None:
     await machine.settle()
     for version in (5000, 5000, 5001):
         await machine.guard.seen_version(version)
-    assert await machine.look() is None
+    assert await machine.check() is None
 
 
 # -- a Podman that lists nothing ------------------------------------------------------------------
@@ -194,32 +194,32 @@ async def test_the_same_version_is_no_way_back(machine: Machine) -> None:
 async def test_a_podman_without_any_of_what_runs_gives_no_answer(machine: Machine) -> None:
     await machine.settle()
     machine.guard.seen_containers(listed=0, ready_demos=3)
-    problem = await machine.look()
+    problem = await machine.check()
     assert problem is not None
     assert "3 demos were ready here" in problem
     machine.guard.seen_containers(listed=9, ready_demos=3)
-    assert await machine.look() is None
+    assert await machine.check() is None
 
 
 async def test_a_node_without_ready_demos_may_have_no_containers(machine: Machine) -> None:
     await machine.settle()
     machine.guard.seen_containers(listed=0, ready_demos=0)
-    assert await machine.look() is None
+    assert await machine.check() is None
 
 
 async def test_a_loss_that_was_confirmed_is_not_asked_about_again(machine: Machine) -> None:
     """Until the first demo is started afresh, Podman goes on listing nothing."""
     await machine.settle()
     machine.guard.seen_containers(listed=0, ready_demos=3)
-    assert await machine.look() is not None
+    assert await machine.check() is not None
     machine.confirm()
-    assert await machine.look() is None
+    assert await machine.check() is None
     machine.report()
     machine.guard.seen_containers(listed=0, ready_demos=2)
-    assert await machine.look() is None
+    assert await machine.check() is None
     machine.guard.seen_containers(listed=1, ready_demos=1)
     machine.guard.seen_containers(listed=0, ready_demos=1)
-    assert await machine.look() is not None, "a loss of its own"
+    assert await machine.check() is not None, "a loss of its own"
 
 
 async def test_many_who_look_at_once_agree(machine: Machine) -> None:

@@ -17,7 +17,7 @@ def ledger(free_mib: int, reserve_mib: int = 0) -> Ledger:
     return Ledger(MEMORY_EXHAUSTED, "memory", lambda: free_mib * MIB, reserve_mib * MIB)
 
 
-def test_what_is_reserved_is_not_promised_again() -> None:
+def test_what_is_reserved_is_not_reserved_again() -> None:
     memory = ledger(400)
     with memory.reserved(300 * MIB, "a warm sandbox"):
         assert memory.available_bytes == 100 * MIB
@@ -28,7 +28,7 @@ def test_what_is_reserved_is_not_promised_again() -> None:
     assert memory.available_bytes == 400 * MIB
 
 
-def test_what_a_node_is_short_of_is_said_in_numbers() -> None:
+def test_what_a_node_is_short_of_is_reported_in_numbers() -> None:
     memory = ledger(400, 150)
     with (
         pytest.raises(

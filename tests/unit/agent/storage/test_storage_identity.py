@@ -68,6 +68,6 @@ def test_what_is_as_it_was_is_fine(marks: Marks) -> None:
     ],
 )
 def test_what_is_not_as_it_was_is_named(marks: Marks, where: str) -> None:
-    said = what_changed(marks)
-    assert said is not None
-    assert said.startswith(where)
+    text = what_changed(marks)
+    assert text is not None
+    assert text.startswith(where)

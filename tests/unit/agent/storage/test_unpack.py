@@ -103,7 +103,7 @@ def test_a_member_outside_is_refused(tmp_path: Path, root: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_what_is_no_tar_is_said_to_be_none(tmp_path: Path, root: Path) -> None:
+def test_what_is_no_tar_is_reported_to_be_none(tmp_path: Path, root: Path) -> None:
     broken = tmp_path / "diff.tar"
     broken.write_bytes(b"no tar" * 200)
     with pytest.raises(UnpackError, match=r"diff.tar is no tar"):
@@ -191,7 +191,7 @@ def test_a_damaged_archive_says_so_whatever_tar_says(
         unpack(damaged(), compression, target)
 
 
-def test_what_is_no_zstd_is_said_to_be_none(tmp_path: Path) -> None:
+def test_what_is_no_zstd_is_reported_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(UnpackError, match="no zstd stream"):
         unpack(iter([b"no zstd" * 100]), Compression.ZSTD, tmp_path)
 

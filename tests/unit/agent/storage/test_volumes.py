@@ -121,14 +121,14 @@ def test_containers_that_begin_at_the_same_time_may_share_a_new_sub_path(
         store.make(tag, whole)
         barrier = threading.Barrier(at_once)
 
-        def look(tag: str = tag, barrier: threading.Barrier = barrier) -> Path:
+        def make_one(tag: str = tag, barrier: threading.Barrier = barrier) -> Path:
             barrier.wait()
             [found] = store.mounts(tag, whole, container)
             return found.source
 
         with ThreadPoolExecutor(at_once) as pool:
-            looks = [pool.submit(look) for _ in range(at_once)]
-        assert {each.result() for each in looks} == {store.path(tag, "data") / "a/b/c"}
+            runs = [pool.submit(make_one) for _ in range(at_once)]
+        assert {each.result() for each in runs} == {store.path(tag, "data") / "a/b/c"}
 
 
 def test_a_tree_of_many_levels_can_be_removed(store: VolumeStore, make_deep: MakeDeep) -> None:

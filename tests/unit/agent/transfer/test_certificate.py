@@ -19,14 +19,14 @@ from tryitnow.agent.transfer.certificate import (
 def test_a_certificate_is_for_the_address_of_its_node(address: str) -> None:
     certificate = x509.load_pem_x509_certificate(make_certificate(address).pem.encode())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    said: list[object] = [
+    message: list[object] = [
         *names.get_values_for_type(x509.IPAddress),
         *names.get_values_for_type(x509.DNSName),
     ]
     try:
-        assert said == [ipaddress.ip_address(address)]
+        assert message == [ipaddress.ip_address(address)]
     except ValueError:
-        assert said == [address]
+        assert message == [address]
 
 
 def test_every_start_makes_a_key_of_its_own() -> None:

@@ -23,7 +23,7 @@ from tryitnow.agent.errors import ArchiveMissingError, NodeShortError
 from tryitnow.agent.storage.archives import ArchiveName, ArchiveStore
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate, trust_only
-from tryitnow.agent.transfer.client import Fetcher, FetchError, Patience
+from tryitnow.agent.transfer.client import Fetcher, FetchError, Timeouts
 from tryitnow.agent.transfer.server import TransferServer
 from tryitnow.api.definition import Compression
 from tryitnow.api.limits import DISK_FULL
@@ -277,10 +277,10 @@ async def test_when_all_fail_each_says_why(fetcher: Fetcher, add_peer: AddPeer) 
     damaged.damage(0)
     with pytest.raises(FetchError) as caught:
         await fetch_from(fetcher, gone.source(), damaged.source())
-    said = str(caught.value)
-    assert f"{NAME} could not be fetched" in said
-    assert "node-b: it answered 404: node-b has no good archive" in said
-    assert "node-c: its archive has sha256" in said
+    message = str(caught.value)
+    assert f"{NAME} could not be fetched" in message
+    assert "node-b: it answered 404: node-b has no good archive" in message
+    assert "node-c: its archive has sha256" in message
 
 
 async def test_without_sources_it_says_so(fetcher: Fetcher) -> None:
@@ -540,7 +540,7 @@ async def test_of_an_answer_without_end_little_is_read(fetcher: Fetcher) -> None
     assert len(str(caught.value)) < 500
 
 
-async def test_more_than_was_promised_is_not_written(fetcher: Fetcher) -> None:
+async def test_more_than_was_reserved_is_not_written(fetcher: Fetcher) -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)
@@ -611,7 +611,7 @@ async def test_a_source_that_drips_is_left_for_the_next(
         return answer
 
     good = await add_peer("node-c")
-    hasty = replace(fetcher, patience=Patience(rate_window_seconds=0.2))
+    hasty = replace(fetcher, timeouts=Timeouts(rate_window_seconds=0.2))
     async with evil_peer(drip) as evil, asyncio.timeout(5):
         await fetch_from(hasty, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
@@ -628,7 +628,7 @@ async def test_a_source_that_falls_silent_is_left_for_the_next(
         return answer
 
     good = await add_peer("node-c")
-    hasty = replace(fetcher, patience=Patience(silence_seconds=0.2))
+    hasty = replace(fetcher, timeouts=Timeouts(silence_seconds=0.2))
     async with evil_peer(silent) as evil, asyncio.timeout(5):
         await fetch_from(hasty, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)

@@ -158,7 +158,7 @@ async def test_one_that_cannot_be_removed_keeps_no_other_here(
     assert node.archives.names() == set()
 
 
-async def test_every_demo_is_looked_at_whatever_is_removed(
+async def test_every_demo_is_reconciled_whatever_is_removed(
     shop: Shop, podman: FakePodman, clock: Clock
 ) -> None:
     demo = await shop.ready()
@@ -258,7 +258,7 @@ async def test_one_that_may_not_be_let_go_switches_nothing_off(
     assert podman.containers() == []
 
 
-async def test_a_demo_that_cannot_be_read_and_goes_is_looked_at(
+async def test_a_demo_that_cannot_be_read_and_goes_is_reconciled(
     shop: Shop, kubernetes: FakeKubernetes
 ) -> None:
     demo = await shop.ready()
@@ -268,7 +268,7 @@ async def test_a_demo_that_cannot_be_read_and_goes_is_looked_at(
     shop.node.queue_demo = looked.append
     await collect(shop.node)
     assert looked == [demo.key]
-    await shop.look(demo)
+    await shop.resync(demo)
     assert not kubernetes.has(demo)
 
 
@@ -398,7 +398,7 @@ async def test_volumes_and_pods_of_nobody_are_removed(
     assert (node.trash.directory / kept / "letter.txt").read_text() == "dear Ben"
 
 
-async def test_what_a_killed_podman_left_half_made_is_removed(
+async def test_what_a_killed_podman_left_incomplete_is_removed(
     node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
 ) -> None:
     demo = kubernetes.put(make_demo(node="node-a"))

@@ -155,7 +155,7 @@ async def test_an_object_that_somebody_deleted_is_made_anew(
     assert (await reported(kubernetes)).metadata.uid != before.metadata.uid
 
 
-async def test_an_api_server_that_is_away_is_told_later(
+async def test_an_api_server_that_is_away_is_reported_later(
     reporter: Reporter, kubernetes: FakeKubernetes
 ) -> None:
     kubernetes.is_down = True
@@ -179,7 +179,7 @@ async def test_the_reserve_of_memory_is_not_offered(
     assert (await reported(kubernetes)).status.memory_available_bytes == 0
 
 
-async def test_what_is_promised_of_the_disk_is_not_offered_and_the_reserve_is_told(
+async def test_what_is_reserved_of_the_disk_is_not_offered_and_the_reserve_is_reported(
     node: Node, reporter: Reporter, kubernetes: FakeKubernetes
 ) -> None:
     node.settings = replace(node.settings, disk_reserve_bytes=2 * GIB)
@@ -209,14 +209,14 @@ async def test_a_limit_that_doctor_found_leaves_no_room(
 # -- what is wrong --------------------------------------------------------------------------------
 
 
-async def test_a_storage_that_changed_is_told_with_the_way_out(
+async def test_a_storage_that_changed_is_reported_with_the_way_out(
     node: Node, reporter: Reporter, kubernetes: FakeKubernetes
 ) -> None:
     node.guard.seen_containers(listed=0, ready_demos=1)
     await reporter.report()
-    told = condition(await reported(kubernetes), STORAGE_CHANGED)
-    assert (told.status, told.reason) == (ConditionStatus.TRUE, "StorageChanged")
-    assert "kubectl tryitnow confirm-storage node-a" in told.message
+    result = condition(await reported(kubernetes), STORAGE_CHANGED)
+    assert (result.status, result.reason) == (ConditionStatus.TRUE, "StorageChanged")
+    assert "kubectl tryitnow confirm-storage node-a" in result.message
 
 
 @pytest.mark.parametrize(
@@ -259,9 +259,9 @@ async def test_a_podman_that_hangs_does_not_make_the_node_silent(
 async def test_an_agent_that_ends_gets_nothing_new_until_the_next_one_reports(
     node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: ServerCertificate
 ) -> None:
-    await reporter.say_goodbye()  # before it said that it is there
+    await reporter.report_stopping()  # before it said that it is there
     await reporter.report()
-    await reporter.say_goodbye()
+    await reporter.report_stopping()
     agent = await reported(kubernetes)
     assert agent.can_restore(now()), "what is there stays as it is"
     assert not agent.can_take(now())
@@ -274,7 +274,7 @@ async def test_an_agent_ends_though_the_api_server_is_away(
 ) -> None:
     await reporter.report()
     kubernetes.is_down = True
-    await reporter.say_goodbye()
+    await reporter.report_stopping()
     assert "cannot say that this agent ends" in caplog.text
 
 
@@ -310,15 +310,15 @@ async def test_what_is_missing_is_logged_once_and_again_after_it_had_worked(
 ) -> None:
     caplog.set_level(logging.WARNING)
     node.health.current = Health()
-    said = "CRIU not available - will use cold start"
+    output = "CRIU not available - will use cold start"
     doctor.checks = WITHOUT_CRIU
     for _ in range(3):
         await examine_node(node)
-    assert caplog.text.count(said) == 1
+    assert caplog.text.count(output) == 1
     assert "criu is not installed" in caplog.text
     doctor.checks = GOOD
     await examine_node(node)
     assert node.health.current.criu_available
     doctor.checks = WITHOUT_CRIU
     await examine_node(node)
-    assert caplog.text.count(said) == 2
+    assert caplog.text.count(output) == 2

@@ -16,7 +16,7 @@ from tests.unit.metrics.scrape import Scrape, scrape
 from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.agent.upkeep.memory import available_memory_bytes
-from tryitnow.agent.upkeep.metrics import states
+from tryitnow.agent.upkeep.metrics import gauges
 from tryitnow.agent.upkeep.watch import NodeWatch, ended
 from tryitnow.api.archive import Versions
 from tryitnow.api.demoinstance import DemoInstancePhase
@@ -77,10 +77,10 @@ async def test_the_end_of_a_container_is_noticed(shop: Shop, looked: list[Key]) 
     demo = await shop.ready()
     await shop.ready("bens-demo")
     watch = NodeWatch(shop.node)
-    await watch.look_at_containers()
+    await watch.check_containers()
     assert looked == []
     shop.podman.stop(shop.database(demo))
-    await watch.look_at_containers()
+    await watch.check_containers()
     assert looked == [demo.key]
 
 
@@ -93,7 +93,7 @@ async def test_what_is_being_made_during_a_look_is_not_taken_for_ended(
     assert taken is not None
     await until(lambda: actor.stock_size == 1)
     podman.delay["list"] = 0.2
-    await NodeWatch(shop.node).look_at_containers()
+    await NodeWatch(shop.node).check_containers()
     await until(lambda: actor.warm_ready == 1)
     assert not any("removing the warm sandbox" in line for line in podman.log)
     assert len([n for n in podman.containers() if "_warm_" in n]) == 2
@@ -106,7 +106,7 @@ async def test_a_waiting_sandbox_whose_namespaces_ended_is_replaced(
     before = actor.waiting_names
     pod = next(iter(podman.pods))
     podman.end_infra(pod)
-    await NodeWatch(shop.node).look_at_containers()
+    await NodeWatch(shop.node).check_containers()
     await until(lambda: pod not in podman.pods)
     await until(lambda: len(actor.waiting_names) == len(before))
     assert actor.state.restore_failures == 0
@@ -124,11 +124,11 @@ async def test_lost_rules_of_the_network_are_noticed_where_demos_run(
     network = NetworkRepair(podman, list_tables, Clock())
     shop.node.demo_tools = replace(shop.node.demo_tools, network=network)
     watch = NodeWatch(shop.node)
-    await watch.look_at_network()
+    await watch.check_network()
     demo = await shop.ready()
-    await watch.look_at_network()
+    await watch.check_network()
     tables = "table inet filter\n"
-    await watch.look_at_network()
+    await watch.check_network()
     assert "reload network --all" in podman.log
     assert shop.seen(demo).status.phase is Phase.READY
 
@@ -136,13 +136,13 @@ async def test_lost_rules_of_the_network_are_noticed_where_demos_run(
 # -- metrics --------------------------------------------------------------------------------------
 
 
-def told(shop: Shop) -> Scrape:
+def reported(shop: Shop) -> Scrape:
     return scrape(shop.node.metrics)
 
 
 @pytest.fixture
 def measured(shop: Shop) -> Shop:
-    shop.node.metrics.read_from(lambda: states(shop.node))
+    shop.node.metrics.read_from(lambda: gauges(shop.node))
     return shop
 
 
@@ -153,7 +153,7 @@ async def test_a_node_tells_what_it_runs(measured: Shop) -> None:
     await shop.delete(going)
     versions = Versions(kernel="6.1", criu="4.2.1", podman="5.8.6", runtime="crun")
     shop.node.health.current = replace(shop.node.health.current, versions=versions)
-    found = told(shop)
+    found = reported(shop)
     assert found.value("tryitnow_agent_instances", phase="Ready") == 1
     assert found.value("tryitnow_agent_instances", phase="Terminating") == 1
     assert found.value("tryitnow_agent_instances", phase="Failed") == 0
@@ -169,18 +169,18 @@ async def test_a_node_tells_what_it_runs(measured: Shop) -> None:
 async def test_a_node_tells_what_is_wrong_with_it(measured: Shop, names: tuple[str, str]) -> None:
     shop = measured
     silent, changed = names
-    assert told(shop).value(silent) == told(shop).value(changed) == 0
+    assert reported(shop).value(silent) == reported(shop).value(changed) == 0
     shop.node.demo_tools.verdicts.note("uid", "no answer")
     for _ in range(3):
         shop.node.demo_tools.verdicts.note("uid", "no answer")
     shop.node.guard.seen_containers(listed=0, ready_demos=1)
-    assert told(shop).value(silent) == told(shop).value(changed) == 1
+    assert reported(shop).value(silent) == reported(shop).value(changed) == 1
 
 
 @pytest.fixture
 def names(measured: Shop) -> tuple[str, str]:
     """Names of the two gauges."""
-    found = told(measured).names()
+    found = reported(measured).names()
     [silent] = [name for name in found if "not_answering" in name]
     [changed] = [name for name in found if "storage_changed" in name]
     return silent, changed
@@ -188,7 +188,7 @@ def names(measured: Shop) -> tuple[str, str]:
 
 async def test_a_disk_that_is_away_hides_nothing_else(measured: Shop) -> None:
     shutil.rmtree(measured.node.archives.directory)
-    found = told(measured)
+    found = reported(measured)
     assert found.value("tryitnow_checkpoint_directory_free_bytes") is None
     assert found.value("tryitnow_agent_instances", phase="Ready") == 0
 

@@ -29,8 +29,8 @@ if ready.status == "True" then
   return hs
 end
 
--- Room, a node or a copy has to come: nothing of ours is at work.
-local waits = { NoRoom = true, NoNode = true, NoCopy = true }
+-- It waits for room, a node or a NodeCheckpoint: the operator itself is not at work.
+local waits = { NoRoom = true, NoNode = true, NoNodeCheckpoint = true }
 if ready.status == "Unknown" and waits[ready.reason] then
   hs.status = "Suspended"
   return hs

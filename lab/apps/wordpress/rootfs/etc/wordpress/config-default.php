@@ -11,7 +11,7 @@ define( 'DB_PASSWORD', LAB_SHOP_PASSWORD );
 define( 'DB_HOST', LAB_SHOP_HOST . ( LAB_SHOP_SOCKET ? ':' . LAB_SHOP_SOCKET : '' ) );
 define( 'DB_CHARSET', 'utf8mb4' );
 
-// The shop lives wherever it was asked for, so each thawed copy works under its own host and port;
+// The shop lives wherever it was asked for, so each demo works under its own host and port;
 // unless it has an address of its own (SHOP_URL), which is stored in its database then.
 ( function () {
 	if ( getenv( 'SHOP_URL' ) ) {

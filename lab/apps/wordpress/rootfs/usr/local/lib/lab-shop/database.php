@@ -5,7 +5,7 @@
 
 declare( strict_types=1 );
 
-/** Written where a copy gets a database of its own after a thaw: name, user and password. */
+/** Written where a demo gets a database of its own after a restore: name, user and password. */
 const LAB_SHOP_OWN_DATABASE = '/var/lib/lab-shop/own/database.json';
 
 ( static function (): void {

@@ -5,13 +5,13 @@
 
 declare( strict_types=1 );
 
-const PATIENCE_SECONDS = 60;
+const TIMEOUT_SECONDS = 60;
 
 require __DIR__ . '/database.php';
 
 /** The database, as soon as it listens. */
 function connect(): mysqli {
-	$deadline = microtime( true ) + PATIENCE_SECONDS;
+	$deadline = microtime( true ) + TIMEOUT_SECONDS;
 	while ( true ) {
 		try {
 			return lab_shop_database( '' );

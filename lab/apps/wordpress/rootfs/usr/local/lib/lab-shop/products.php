@@ -24,7 +24,7 @@ const LAB_SHOP_MAKES = array(
 	'Harbour' => array( 205, 1.00, 'The Harbour line is plain and blue: made for every day and for every dishwasher.' ),
 	'Orchard' => array( 105, 1.15, 'The Orchard line comes from a workshop between apple trees and smells a little of it.' ),
 	'Ember'   => array( 18, 1.25, 'The Ember line is fired, dyed or painted by hand, so no two pieces are quite alike.' ),
-	'Dune'    => array( 42, 1.10, 'The Dune line takes its colour from sand and its patience from there, too.' ),
+	'Dune'    => array( 42, 1.10, 'The Dune line takes its colour from sand and its calm from there, too.' ),
 	'Plum'    => array( 305, 1.40, 'The Plum line is the one that guests ask about.' ),
 );
 
@@ -63,8 +63,8 @@ function lab_shop_pages(): array {
 	return array(
 		'About'    => lab_shop_paragraphs(
 			'Lab Shop sells fifty things, and each of them only in a demonstration. The shop in front '
-			. 'of you is yours alone: it was thawed when you asked for it and melts away when you are done.',
-			'Change what you like. The next visitor gets a fresh copy.'
+			. 'of you is yours alone: it was restored when you asked for it and is deleted when you are done.',
+			'Change what you like. The next person gets a fresh demo.'
 		),
 		'Delivery' => lab_shop_paragraphs(
 			'Parcels leave our imaginary warehouse every working day at four.',

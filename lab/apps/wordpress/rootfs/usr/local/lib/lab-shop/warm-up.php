@@ -1,7 +1,7 @@
 <?php
 /**
  * Renders every page once before the shop is ready, as shops do that keep a cache: the compiled code
- * and the database's pages are in memory then, also in the copies thawed later.
+ * and the database's pages are in memory then, also in the demos restored later.
  */
 
 declare( strict_types=1 );
@@ -28,7 +28,7 @@ for ( $attempt = 0; $attempt < 250 && ! @fsockopen( '127.0.0.1', 80 ); $attempt+
 $waiting = array( '/' );
 $seen    = array( '/' => true );
 while ( $waiting ) {
-	// The shop's own links, as a visitor finds them.
+	// The shop's own links, as a client finds them.
 	preg_match_all( '#href="(?:' . SHOP . ')?(/[a-z0-9/-]*)"#', page( array_shift( $waiting ) ), $links );
 	foreach ( $links[1] as $path ) {
 		if ( ! isset( $seen[ $path ] ) && ! preg_match( '#^/(wp-|feed|comments)|/feed/#', $path ) ) {

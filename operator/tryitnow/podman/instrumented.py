@@ -1,4 +1,4 @@
-"""How a call to Podman is counted and timed."""
+"""Counts and times each call to Podman."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tryitnow.podman.errors import PodmanFailure
 
 
 @contextmanager
-def measured(metrics: Metrics, call: Callable[..., Any]) -> Iterator[None]:
-    """Measure a call while the block runs."""
+def instrumented(metrics: Metrics, call: Callable[..., Any]) -> Iterator[None]:
+    """Time a call while the block runs, and count its failure."""
     operation = operation_of(call)
     began = time.monotonic()
     try:
@@ -30,7 +30,7 @@ def measured(metrics: Metrics, call: Callable[..., Any]) -> Iterator[None]:
 def operation_of(call: Callable[..., Any]) -> str:
     """Return the name of the client's method that a call was written in.
 
-    From Python's own name for it, ``Podman.pause.<locals>.call``: so that a method cannot be
-    measured under another's name.
+    It comes from Python's own name for the call, ``Podman.pause.<locals>.call``: no method can be
+    counted under another's name.
     """
     return call.__qualname__.partition(".<locals>")[0].rpartition(".")[2]

@@ -3,41 +3,41 @@
 # stays as its process 1. Started by lab/nodes.py in new mount, PID, IPC, UTS and cgroup namespaces
 # and in the node's network namespace.
 #
-# Environment: HOLD_NAME (host name), HOLD_LOWER, HOLD_UPPER, HOLD_WORK, HOLD_ROOT (overlay),
-# HOLD_BINDS (a file with lines "source target ro|rw"), HOLD_NR_OPEN (a file, or empty),
-# HOLD_OWN_NETWORK (yes, or no where the network namespace is the control plane's).
+# Environment: INIT_NAME (host name), INIT_LOWER, INIT_UPPER, INIT_WORK, INIT_ROOT (overlay),
+# INIT_BINDS (a file with lines "source target ro|rw"), INIT_NR_OPEN (a file, or empty),
+# INIT_OWN_NETWORK (yes, or no where the network namespace is the control plane's).
 set -eu
 
 mount -t overlay overlay \
-    -o "lowerdir=$HOLD_LOWER,upperdir=$HOLD_UPPER,workdir=$HOLD_WORK" "$HOLD_ROOT"
+    -o "lowerdir=$INIT_LOWER,upperdir=$INIT_UPPER,workdir=$INIT_WORK" "$INIT_ROOT"
 
-mount -t proc proc "$HOLD_ROOT/proc"
+mount -t proc proc "$INIT_ROOT/proc"
 # CRIU raises NOFILE to fs.nr_open; without CAP_SYS_RESOURCE it cannot go beyond the hard limit.
-if [ -n "$HOLD_NR_OPEN" ]; then
-    mount --bind "$HOLD_NR_OPEN" "$HOLD_ROOT/proc/sys/fs/nr_open"
+if [ -n "$INIT_NR_OPEN" ]; then
+    mount --bind "$INIT_NR_OPEN" "$INIT_ROOT/proc/sys/fs/nr_open"
 fi
-mount -t sysfs sysfs "$HOLD_ROOT/sys"
-mount -t cgroup2 cgroup2 "$HOLD_ROOT/sys/fs/cgroup"
-mount --rbind /dev "$HOLD_ROOT/dev"
+mount -t sysfs sysfs "$INIT_ROOT/sys"
+mount -t cgroup2 cgroup2 "$INIT_ROOT/sys/fs/cgroup"
+mount --rbind /dev "$INIT_ROOT/dev"
 # Podman keeps its locks in /dev/shm: two nodes must never share them.
-mount -t tmpfs -o mode=1777 tmpfs "$HOLD_ROOT/dev/shm"
-mount -t tmpfs -o mode=755 tmpfs "$HOLD_ROOT/run"
-mount -t tmpfs -o mode=1777 tmpfs "$HOLD_ROOT/tmp"
-mkdir -p "$HOLD_ROOT/run/lock" "$HOLD_ROOT/run/podman"
+mount -t tmpfs -o mode=1777 tmpfs "$INIT_ROOT/dev/shm"
+mount -t tmpfs -o mode=755 tmpfs "$INIT_ROOT/run"
+mount -t tmpfs -o mode=1777 tmpfs "$INIT_ROOT/tmp"
+mkdir -p "$INIT_ROOT/run/lock" "$INIT_ROOT/run/podman"
 
 while read -r source target mode; do
-    mkdir -p "$HOLD_ROOT$target"
-    mount --bind "$source" "$HOLD_ROOT$target"
+    mkdir -p "$INIT_ROOT$target"
+    mount --bind "$source" "$INIT_ROOT$target"
     if [ "$mode" = ro ]; then
-        mount -o remount,bind,ro "$HOLD_ROOT$target"
+        mount -o remount,bind,ro "$INIT_ROOT$target"
     fi
-done < "$HOLD_BINDS"
+done < "$INIT_BINDS"
 
-hostname "$HOLD_NAME"
+hostname "$INIT_NAME"
 
 # CRIU refuses a chroot ("The root task has another root than mntns"), so the root is really
 # changed. The old root lands on the same place, and is then taken away.
-cd "$HOLD_ROOT"
+cd "$INIT_ROOT"
 pivot_root . .
 umount -l .
 cd /
@@ -47,7 +47,7 @@ mount --make-rshared /
 echo 1 > /proc/sys/net/ipv4/ip_forward
 # The network namespace outlives the node being switched off, but a machine that starts has neither
 # rules nor bridges left of its containers.
-if [ "$HOLD_OWN_NETWORK" = yes ]; then
+if [ "$INIT_OWN_NETWORK" = yes ]; then
     nft flush ruleset
     for link in /sys/class/net/*; do
         case "${link##*/}" in

@@ -1,4 +1,4 @@
-"""Removes whatever is left of a lab, by its name alone: after a crash or a reboot as after `down`.
+"""Removes all leftovers of a lab, by its name alone: after a crash or a reboot as after `down`.
 
 The order matters: first the processes, whose namespaces (and with them all mounts) go when the
 last one ends; then the network; then the cgroups, which must be empty; then the files.

@@ -1,4 +1,4 @@
-"""How things stand in the cluster, read for the controller's metrics at each scrape."""
+"""Gauges: the state of the cluster, read for the controller's metrics at each scrape."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tryitnow.metrics.cluster import (
     CHECKPOINT_PHASE,
     CHECKPOINT_POOL_DESIRED,
     CHECKPOINT_POOL_READY,
-    COPIES,
     INSTANCES,
-    NODE_CAN_THAW,
+    NODE_CAN_RESTORE,
     NODE_CAPACITY,
     NODE_CHECK,
+    NODE_CHECKPOINTS,
     NODE_INSTANCES,
     NODE_MEMORY_BYTES,
     NODE_READY,
@@ -36,16 +36,16 @@ from tryitnow.metrics.cluster import (
 from tryitnow.metrics.instruments import Reading
 
 
-def states(cluster: Cluster, at: datetime) -> Iterator[Reading]:
-    """Read the cluster's state from the views; nothing before all of it is known.
+def gauges(cluster: Cluster, at: datetime) -> Iterator[Reading]:
+    """Read the cluster's state from the stores; nothing before all kinds are listed.
 
-    Half of a cluster would look like missing copies and lost nodes.
+    Half of a cluster would look like a cluster with missing NodeCheckpoints and lost nodes.
     """
     if not cluster.listed:
         return
     for checkpoint in cluster.checkpoints:
         yield from _checkpoint(checkpoint)
-    yield from _copies(cluster)
+    yield from _node_checkpoints(cluster)
     yield from _instances(cluster, at)
     for state in cluster.node_states():
         yield from _node(state, cluster.load(state.name))
@@ -65,15 +65,19 @@ def _checkpoint(checkpoint: Checkpoint) -> Iterator[Reading]:
         yield Reading(CHECKPOINT_ARCHIVE_BYTES, status.archive.size_bytes, labels)
 
 
-def _copies(cluster: Cluster) -> Iterator[Reading]:
+def _node_checkpoints(cluster: Cluster) -> Iterator[Reading]:
     found = Counter(
-        (copy.metadata.namespace, copy.spec.checkpoint, copy.status.phase)
-        for copy in cluster.copies
+        (
+            node_checkpoint.metadata.namespace,
+            node_checkpoint.spec.checkpoint,
+            node_checkpoint.status.phase,
+        )
+        for node_checkpoint in cluster.node_checkpoints
     )
     for checkpoint in cluster.checkpoints:
         for phase in NodeCheckpointPhase:
             labels = (*checkpoint.key, phase)
-            yield Reading(COPIES, found[labels], (*checkpoint.key, str(phase)))
+            yield Reading(NODE_CHECKPOINTS, found[labels], (*checkpoint.key, str(phase)))
 
 
 def _instances(cluster: Cluster, at: datetime) -> Iterator[Reading]:
@@ -107,7 +111,7 @@ def _node(state: NodeState, instances: int) -> Iterator[Reading]:
     status = state.agent.status
     yield Reading(NODE_UP, not state.is_lost, node)
     yield Reading(NODE_READY, state.can_run, node)
-    yield Reading(NODE_CAN_THAW, state.can_restore, node)
+    yield Reading(NODE_CAN_RESTORE, state.can_restore, node)
     yield Reading(NODE_INSTANCES, instances, node)
     yield Reading(NODE_CAPACITY, status.capacity, node)
     yield Reading(NODE_MEMORY_BYTES, status.memory_available_bytes, node)

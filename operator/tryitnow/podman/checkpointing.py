@@ -1,4 +1,4 @@
-"""Freezing and thawing."""
+"""Checkpoints and restores of containers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from tryitnow.api.definition import CRIUOptions, TCPPolicy
-from tryitnow.podman.calls import FREEZE_SECONDS, ask
+from tryitnow.podman.calls import CHECKPOINT_SECONDS, ask
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.criu_log import CRIULog, read_log
 from tryitnow.podman.errors import CRIUError, PodmanFailure
@@ -22,13 +22,13 @@ T = TypeVar("T")
 _CHUNK_BYTES = 1 << 20
 
 
-class Freezing(Containers):
-    """Containers that are frozen and thawed."""
+class Checkpointing(Containers):
+    """Containers that are checkpointed and restored."""
 
     async def checkpoint(
         self, name: str, options: CRIUOptions, consume: Callable[[Iterator[bytes]], T]
     ) -> T:
-        """Freeze a running container and hand its export (a plain tar) to ``consume``.
+        """Checkpoint a running container and hand its export (a plain tar) to ``consume``.
 
         The container is stopped afterwards. ``consume`` runs in a thread; a cancellation ends its
         iterator with an error. What the container changed of its image's files is not in the
@@ -45,13 +45,13 @@ class Freezing(Containers):
                 "export": True,
                 "ignoreRootFS": True,
                 # Without it CRIU refuses a container with any open connection; what becomes of
-                # the connections is decided at the thaw (podman-container-checkpoint(1)).
+                # the connections is decided at the restore (podman-container-checkpoint(1)).
                 "tcpEstablished": True,
                 "fileLocks": options.file_locks,
             }
             path = f"/containers/{name}/checkpoint"
             with contextlib.closing(
-                api.post(path, params=params, stream=True, timeout=FREEZE_SECONDS)
+                api.post(path, params=params, stream=True, timeout=CHECKPOINT_SECONDS)
             ) as answer:
                 answer.raise_for_status()
                 return consume(answer.iter_content(_CHUNK_BYTES))
@@ -59,13 +59,13 @@ class Freezing(Containers):
         return await self._explained(name, "dump", self._run_slow(call, on=name))
 
     async def restore(self, name: str, options: CRIUOptions) -> timedelta:
-        """Thaw a stopped container from the images beside it; returns what CRIU took of it.
+        """Restore a stopped container from the images beside it; returns what CRIU took of it.
 
         The images stay. What is left of the container when it fails is the caller's to remove. So
         is what Podman makes of it after a cancellation: ``remove`` waits for that.
 
         Raises:
-            CRIUError: the thaw failed.
+            CRIUError: the restore failed.
 
         """
 
@@ -79,7 +79,7 @@ class Freezing(Containers):
                 "tcpEstablished": is_established,
             }
             path = f"/containers/{name}/restore"
-            answer = api.post(path, params=params, timeout=FREEZE_SECONDS)
+            answer = api.post(path, params=params, timeout=CHECKPOINT_SECONDS)
             answer.raise_for_status()
             return _criu_time(answer)
 

@@ -1,5 +1,5 @@
-// The kubelets' door of the lab, built from the Go module proxy (see ../binaries.py).
-module tryitnow.dev/lab/kubelet-door
+// The lab's kubelet API, built from the Go module proxy (see ../binaries.py).
+module tryitnow.dev/lab/kubelet-api
 
 go 1.26.0
 

@@ -1,6 +1,6 @@
-"""The API client, with a stopwatch: each request by its verb and the resource it was about.
+"""Counts and times each request to the API server, by verb and resource.
 
-Each answer also tells the time of the API server.
+Each answer also carries the time of the API server.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tryitnow.metrics.program import KUBERNETES_REQUEST_DURATION, KUBERNETES_REQ
 _NO_ANSWER = 0
 
 
-class MeasuredApiClient(aio.ApiClient):
-    """Measures where all calls of all APIs come through."""
+class InstrumentedApiClient(aio.ApiClient):
+    """The API client; all calls of all APIs go through its one method."""
 
     def __init__(
         self, configuration: aio.Configuration, metrics: Metrics, clock: ServerClock | None = None
@@ -56,7 +56,7 @@ class MeasuredApiClient(aio.ApiClient):
 
 
 def resource_of(path: str) -> str:
-    """Return what a path of the API is about, such as ``demoinstances/status``, without names."""
+    """Return the resource in a path of the API, such as ``demoinstances/status``, without names."""
     parts = path.partition("?")[0].strip("/").split("/")
     # /api/v1/… or /apis/GROUP/VERSION/…
     parts = parts[3:] if parts[0] == "apis" else parts[2:]

@@ -1,5 +1,4 @@
-"""How long doctor waits for an answer: longer where the node is busy, and with each look that got
-none."""
+"""The time limits of doctor's checks: longer on a busy node, and after checks without an answer."""
 
 from __future__ import annotations
 
@@ -17,15 +16,15 @@ _MOST_LOAD = 4.0
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait for each kind of answer."""
+class Timeouts:
+    """The time limit for each kind of answer."""
 
     command: timedelta
     """For a command that prints its version."""
 
     podman: timedelta
-    """For what Podman tells about itself: 0.1 s measured. It waits while a pull holds the lock of
-    the storage."""
+    """For Podman's facts about itself: 0.1 s measured. Podman waits while a pull holds the lock of
+    its storage."""
 
     criu_check: timedelta
     """``criu check`` tries the kernel's features one by one: 0.03 s measured, seconds under
@@ -33,19 +32,19 @@ class Patience:
 
 
 def load() -> float:
-    """Return how many tasks want each processor of the node, of the last minute."""
+    """Return the node's load of the last minute per processor."""
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
-def patience(fixed: timedelta | None, unanswered: int, load: float = 0.0) -> Patience:
+def timeouts_for(fixed: timedelta | None, unanswered: int, load: float = 0.0) -> Timeouts:
     """Return the limits of an examination.
 
     Args:
         fixed: The limit for a command, where the settings have one.
         unanswered: How many examinations in a row got no answer before this one.
-        load: How many tasks want each processor: of eight, each has an eighth.
+        load: The node's load per processor: at a load of 8, a task gets an eighth of one.
 
     """
     slower = min(max(load, 1.0), _MOST_LOAD) * 2 ** min(unanswered, 10)
     limit = fixed or min(_FIRST * slower, _LONGEST)
-    return Patience(command=limit, podman=2 * limit, criu_check=4 * limit)
+    return Timeouts(command=limit, podman=2 * limit, criu_check=4 * limit)

@@ -1,6 +1,6 @@
-// Command kubelet-door serves what the API server asks a kubelet for `kubectl logs` and `kubectl exec`.
+// Command kubelet-api serves what the API server asks a kubelet for `kubectl logs` and `kubectl exec`.
 //
-// It knows nothing of Pods itself: for each request it reads what ../door.py wrote about that Pod.
+// It knows nothing of Pods itself: for each request it reads what ../kubelet_api.py wrote about that Pod.
 // One process serves all nodes of a lab, since all of them are on this machine.
 package main
 
@@ -35,7 +35,7 @@ const (
 	drainWithin = time.Second   // for a last screenful, once its command has ended
 )
 
-// pod is one file that ../door.py writes.
+// pod is one file that ../kubelet_api.py writes.
 type pod struct {
 	UID        string
 	Containers map[string]container
@@ -48,8 +48,8 @@ type container struct {
 	Offset int64 // where in the log this Pod begins: it goes on over Pods
 }
 
-// door answers from the files in a directory.
-type door struct{ pods string }
+// api answers from the files in a directory.
+type api struct{ pods string }
 
 func main() {
 	address := flag.String("address", "", "host:port to listen on")
@@ -67,26 +67,26 @@ func main() {
 	clients.AppendCertsFromPEM(pem)
 	server := http.Server{
 		Addr:      *address,
-		Handler:   door{*pods}.handler(),
+		Handler:   api{*pods}.handler(),
 		TLSConfig: &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients},
 	}
 	log.Fatal(server.ListenAndServeTLS(*certificate, *key))
 }
 
-func (d door) handler() http.Handler {
+func (a api) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", d.logs)
-	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", d.exec)
+	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", a.logs)
+	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", a.exec)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		text := "The lab plays logs and exec of a kubelet, and nothing else: there is no " + r.URL.Path
+		text := "The lab serves logs and exec of a kubelet only: there is no " + r.URL.Path
 		http.Error(w, text, http.StatusNotImplemented)
 	})
 	return mux
 }
 
 // find is the Pod and container that a request names; it has answered where there is none.
-func (d door) find(w http.ResponseWriter, r *http.Request) (string, pod, container, bool) {
-	file := filepath.Join(d.pods, r.PathValue("namespace")+"_"+r.PathValue("pod")+".json")
+func (a api) find(w http.ResponseWriter, r *http.Request) (string, pod, container, bool) {
+	file := filepath.Join(a.pods, r.PathValue("namespace")+"_"+r.PathValue("pod")+".json")
 	asked, err := read(file)
 	if err != nil {
 		http.Error(w, fmt.Sprintf("pod %q does not exist", r.PathValue("pod")), http.StatusNotFound)
@@ -110,8 +110,8 @@ func read(file string) (pod, error) {
 }
 
 // logs prints what a container wrote, and with `follow` what it writes until its Pod ends.
-func (d door) logs(w http.ResponseWriter, r *http.Request) {
-	file, asked, found, ok := d.find(w, r)
+func (a api) logs(w http.ResponseWriter, r *http.Request) {
+	file, asked, found, ok := a.find(w, r)
 	if !ok {
 		return
 	}
@@ -201,8 +201,8 @@ func lastLines(text []byte, count int) int {
 }
 
 // exec runs a command beside a container's own.
-func (d door) exec(w http.ResponseWriter, r *http.Request) {
-	_, _, found, ok := d.find(w, r)
+func (a api) exec(w http.ResponseWriter, r *http.Request) {
+	_, _, found, ok := a.find(w, r)
 	if !ok {
 		return
 	}

@@ -1,7 +1,7 @@
 """Everything that our rules, dashboard and runbooks ask Prometheus.
 
-``python -m tests.unit.metrics.asked FILE`` writes it as a rules file, for promtool to parse: it
-knows PromQL, and nothing of dashboards.
+``python -m tests.unit.metrics.documented_queries FILE`` writes it as a rules file, for promtool to
+parse: it knows PromQL, and nothing of dashboards.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def main() -> None:
         expression = query.expression
         for name, value in VARIABLES.items():
             expression = expression.replace(name, value)
-        recorded.append({"record": f"asked:{number}", "expr": expression})
-    groups = {"groups": [{"name": "asked", "rules": recorded}]}
+        recorded.append({"record": f"documented:{number}", "expr": expression})
+    groups = {"groups": [{"name": "documented", "rules": recorded}]}
     path = Path(sys.argv[1])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(groups))

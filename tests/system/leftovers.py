@@ -10,7 +10,7 @@ from pathlib import Path
 from lab import cgroups, network, state
 
 
-def traces(name: str) -> dict[str, list[str]]:
+def leftovers(name: str) -> dict[str, list[str]]:
     """All that belongs to the lab of that name, by where it is found."""
     mounts = Path("/proc/mounts").read_text().splitlines()
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True)
