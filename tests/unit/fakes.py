@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import itertools
 import shutil
 import time
@@ -106,8 +105,15 @@ class Event:
     is_warning: bool
 
 
+def copied(body: Any) -> Any:
+    """Return a copy of JSON, of which nothing is shared; quicker than ``copy.deepcopy``."""
+    if isinstance(body, dict):
+        return {name: copied(value) for name, value in body.items()}
+    return [copied(value) for value in body] if isinstance(body, list) else body
+
+
 def _copied(objects: Objects) -> Objects:
-    return {key: copy.deepcopy(body) for key, body in objects.items()}
+    return {key: copied(body) for key, body in objects.items()}
 
 
 class FakeKubernetes(KubernetesApi):
@@ -243,13 +249,13 @@ class FakeKubernetes(KubernetesApi):
             raise self.refusals[method, about]
         match method:
             case "GET" if key.name:
-                return copy.deepcopy(self._body(model, key))
+                return copied(self._body(model, key))
             case "GET":
                 return self._page(model, key.namespace, query or {})
             case "POST":
-                return self._create(model, copy.deepcopy(body))
+                return self._create(model, copied(body))
             case "PATCH":
-                return self._merge(model, key, subresource, copy.deepcopy(body))
+                return self._merge(model, key, subresource, copied(body))
             case "DELETE":
                 return self._delete(model, key, body["preconditions"])
         raise AssertionError(method)
@@ -284,7 +290,7 @@ class FakeKubernetes(KubernetesApi):
             for part in path.split(".") if path else ():
                 field = field.get(part, {})
             if not path or field == value:
-                found.append(copy.deepcopy(body))
+                found.append(copied(body))
         strange = [
             {"metadata": {"namespace": key.namespace, "name": key.name, "uid": f"uid-of-{key}"}}
             for key in self.unreadable
@@ -324,7 +330,7 @@ class FakeKubernetes(KubernetesApi):
             patch.pop("status", None)
             after = merged(before, patch)
         if after == before:
-            return copy.deepcopy(before)  # the API server writes nothing either
+            return copied(before)  # the API server writes nothing either
         if after.get("spec") != before.get("spec"):
             after["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
         if after["metadata"].get("deletionTimestamp"):
@@ -359,11 +365,11 @@ class FakeKubernetes(KubernetesApi):
         body = {**body, "metadata": {**body["metadata"], "resourceVersion": self._next_version()}}
         self._objects[model.plural, key] = body
         self.writes.append(key)
-        seen = read_any(model, copy.deepcopy(body))
+        seen = read_any(model, copied(body))
         if isinstance(seen, Resource):
             self._tell_watches(seen, is_there=True)
             self.on_write(seen)
-        return copy.deepcopy(body)
+        return copied(body)
 
     def _drop(self, model: type[Resource], key: Key) -> None:
         body = self._objects.pop((model.plural, key))

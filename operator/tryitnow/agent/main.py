@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
 from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.demos.crashes import Crashes
 from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.demos.reconcile import reconcile_demo
 from tryitnow.agent.demos.tools import DemoTools
@@ -112,8 +114,12 @@ def build_node(
     firewall: Firewall,
     hosts: Hosts,
     metrics: Metrics,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Node:
-    """Put the node's tools together, and open its directories. Blocking."""
+    """Put the node's tools together, and open its directories. Blocking.
+
+    ``clock`` counts seconds, and is never set back.
+    """
     archives = ArchiveStore(settings.checkpoint_path)
     generations = GenerationStore(settings.data_path)
     volumes = VolumeStore(settings.volumes_path)
@@ -164,6 +170,7 @@ def build_node(
         fetcher=Fetcher(archives, disk, metrics, settings.transfer_token_file),
         free_capacity=free_capacity,
         node_checkpoints=node_checkpoints,
+        clock=clock,
     )
     checkpoints = CheckpointRegistry(settings, checkpoint_tools, lambda: guard.problem is None)
 
@@ -182,9 +189,10 @@ def build_node(
         checkpoints=checkpoints,
         warm=checkpoint_tools,
         demos=demos,
-        network=NetworkRepair(podman),
+        network=NetworkRepair(podman, clock=clock),
         storage_problem=lambda: guard.problem,
         examine_storage=examine_storage,
+        crashes=Crashes(clock),
     )
     return Node(
         settings=settings,
@@ -203,7 +211,7 @@ def build_node(
         checkpoints=checkpoints,
         demo_tools=demo_tools,
         metrics=metrics,
-        suspects=AllSuspects.with_grace(settings.orphan_grace, settings.trash_retention),
+        suspects=AllSuspects.with_grace(settings.orphan_grace, settings.trash_retention, clock),
         demos=demos,
         node_checkpoints=node_checkpoints,
     )
@@ -237,7 +245,7 @@ async def run(settings: AgentSettings) -> None:
         registry = new_registry()
         register(registry, node, demos)
         await examine_node(node)
-        await _adopt_running(node)
+        await adopt_running(node)
         missing.remove(PODMAN_ANSWERED)
         certificate = make_certificate(settings.node_address)
         server = TransferServer(settings, node.kubernetes, node.checkpoints.archive_file)
@@ -248,8 +256,8 @@ async def run(settings: AgentSettings) -> None:
             asyncio.create_task(reporter.keep_reporting()),
             asyncio.create_task(reporter.keep_asking_podman()),
             asyncio.create_task(reporter.keep_examining()),
-            asyncio.create_task(_keep_collecting(node, missing)),
-            *(asyncio.create_task(work) for work in _looks(node, demo_watch)),
+            asyncio.create_task(keep_collecting(node, missing)),
+            *(asyncio.create_task(work) for work in look_again_and_again(node, demo_watch)),
         ]
         logger.info("agent of %s: %s", node.name, node.health.current.criu_message or "CRIU works")
         try:
@@ -265,7 +273,7 @@ async def run(settings: AgentSettings) -> None:
             await server.stop()
 
 
-async def _adopt_running(node: Node) -> None:
+async def adopt_running(node: Node) -> None:
     """Learn which ports are taken before any is given out; waits for Podman as long as it takes."""
     while True:
         try:
@@ -284,7 +292,7 @@ async def _adopt_running(node: Node) -> None:
             return
 
 
-async def _keep_collecting(node: Node, missing: list[str]) -> None:
+async def keep_collecting(node: Node, missing: list[str]) -> None:
     async def look() -> None:
         await collect(node)
         if LISTED in missing:
@@ -300,7 +308,7 @@ async def _keep_collecting(node: Node, missing: list[str]) -> None:
     )
 
 
-def _looks(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
+def look_again_and_again(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
     """Return what is done again and again."""
     watched = NodeWatch(node)
     return [

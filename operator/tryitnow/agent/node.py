@@ -42,6 +42,7 @@ class AllSuspects:
     files: Suspects
     images: Suspects
     processes: Suspects
+    ports: Suspects
     trash: Suspects
 
     @classmethod
@@ -62,12 +63,20 @@ class AllSuspects:
             files=suspects(grace),
             images=suspects(timedelta()),
             processes=suspects(timedelta()),
+            ports=suspects(timedelta()),
             trash=suspects(trash_retention),
         )
 
     def forget(self) -> None:
         """Suspect nothing any more."""
-        for suspects in (self.sandboxes, self.pods, self.files, self.images, self.trash):
+        for suspects in (
+            self.sandboxes,
+            self.pods,
+            self.files,
+            self.images,
+            self.ports,
+            self.trash,
+        ):
             suspects.forget()
 
 
