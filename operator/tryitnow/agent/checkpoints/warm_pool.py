@@ -257,8 +257,10 @@ class WarmPool:
         self._closed = True
         self._timer.off()
         while self._warm:
-            await self._tools.start.sandboxes.remove(self._warm[-1].name)
-            self._warm.pop()
+            unneeded = self._warm[-1]
+            await self._tools.start.sandboxes.remove(unneeded.name)
+            if unneeded in self._warm:  # meanwhile a look may have found that it ended
+                self._warm.remove(unneeded)
         await self.stop()
 
     async def stop(self) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.agent.checkpoints.shop import Shop, for_a_while, until
 from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.sandbox.names import Role
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.kubernetes.errors import ConflictError
 from tryitnow.podman.errors import (
@@ -162,3 +163,20 @@ async def test_what_waits_and_lies_here_stays_while_the_storage_is_not_what_it_w
     shop.storage_ok = True
     shop.registry.turn_all()
     await shop.until_ready()
+
+
+async def test_one_that_ends_while_what_waits_is_being_removed_hinders_nothing(
+    shop: Shop, podman: FakePodman, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by a seed: the removal took the next one for the one that had just been removed."""
+    actor = shop.order(warm=1)
+    await shop.until_ready()
+    await shop.until_stocked(warm=1)
+    [warm] = shop.sandboxes(Role.WARM)
+    podman.delay["remove pod"] = 0.2
+    podman.log.clear()
+    await shop.delete()
+    await until(lambda: shop.asked("remove pod"))
+    actor.look(ended={warm}, gone=set())
+    await until(lambda: not shop.kubernetes.has(actor.resource))
+    assert "unexpected error" not in caplog.text
