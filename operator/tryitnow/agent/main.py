@@ -135,7 +135,14 @@ def build_node(
     memory = Ledger(
         MEMORY_EXHAUSTED, "memory", available_memory_bytes, settings.memory_reserve_bytes
     )
-    ports = PortRange(settings.first_port, settings.last_port, nobody_listens)
+    demos: Store[DemoInstance] = Store(DemoInstance)
+
+    def is_free(port: int) -> bool:
+        # A demo that has no sandbox at the moment comes back at the same URL.
+        held = (each.host_port for demo in demos for each in demo.status.ports)
+        return port not in held and nobody_listens(port)
+
+    ports = PortRange(settings.first_port, settings.last_port, is_free)
     sandboxes = Sandboxes(podman, volumes, ports, firewall)
     health = LastHealth()
     start = StartTools(
@@ -153,7 +160,6 @@ def build_node(
         metrics=metrics,
     )
     guard = StorageGuard(kubernetes, podman, settings.node_name, settings.checkpoint_path.parent)
-    demos: Store[DemoInstance] = Store(DemoInstance)
     node_checkpoints: Store[NodeCheckpoint] = Store(NodeCheckpoint)
     revisions = Revisions(kubernetes)
 

@@ -144,6 +144,9 @@ async def _list_owners(node: Node) -> tuple[Listing[DemoInstance], Listing[NodeC
         NodeCheckpoint, field_selector=f"spec.nodeName={node.name}"
     )
     await node.guard.seen_version(min(demos.resource_version, held.resource_version))
+    rewound = node.demos.is_of_another_history(demos)
+    if rewound or node.node_checkpoints.is_of_another_history(held):
+        node.guard.seen_rewind()
     node.demos.replace(demos)
     for key in node.node_checkpoints.replace(held):
         # Its deletion was missed, or nobody had it removed: the watch was broken then.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -315,6 +316,23 @@ async def test_a_demo_that_was_removed_by_hand_starts_afresh_and_says_so(
     assert shop.is_kept(other)
 
 
+async def test_the_port_of_a_demo_that_starts_afresh_goes_to_nobody_else(
+    shop: Shop, podman: FakePodman
+) -> None:
+    """Found by a seed: a pre-created sandbox took it, and the demo never came back."""
+    await shop.ready("bens-demo")
+    demo = await shop.ready()
+    await podman.remove_pod(shop.pod(demo))
+    await shop.look(demo)
+    shop.node.ports.release(shop.main(demo))
+    assert shop.seen(demo).status.host_port not in {
+        shop.node.ports.take(f"owner-{n}", [8080])[0].host_port
+        for n in range(shop.node.ports.limit - 2)
+    }
+    await shop.look(demo)
+    assert shop.says(demo)[0] is TRUE
+
+
 async def test_a_podman_that_lists_nothing_has_lost_nobodys_data(
     shop: Shop, podman: FakePodman, kubernetes: FakeKubernetes
 ) -> None:
@@ -335,6 +353,25 @@ async def test_a_podman_that_lists_nothing_has_lost_nobodys_data(
         await shop.look(demo)
         assert shop.says(demo)[0] is TRUE
         assert shop.is_kept(demo)
+
+
+async def test_a_storage_that_comes_back_while_it_is_examined_has_lost_nobodys_data(
+    shop: Shop, podman: FakePodman, kubernetes: FakeKubernetes
+) -> None:
+    """Found by a seed: the demo was looked for in one storage, and the other one examined."""
+    demo = await shop.ready()
+    bring_back = podman.lose_all()
+    examine = shop.tools.examine_storage
+
+    async def comes_back() -> str | None:
+        bring_back()
+        return await examine()
+
+    shop.tools = replace(shop.tools, examine_storage=comes_back)
+    assert await shop.look(demo) == timedelta()
+    assert "DataLost" not in kubernetes.reasons()
+    assert shop.seen(demo).was_ready
+    assert shop.is_kept(demo)
 
 
 # -- onCrash: Reset -------------------------------------------------------------------------------
