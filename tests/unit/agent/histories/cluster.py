@@ -70,6 +70,9 @@ class Cluster(FakeKubernetes):
         if self.error is not None and self.chance.random() < 0.5:
             raise type(self.error)(str(self.error))
 
+    def _tell_time(self) -> None:
+        return  # nothing on a node goes by it
+
     async def _request(self, what: str, *args: Any, **options: Any) -> Any:
         await self._reach()
         result = await super()._request(what, *args, **options)
@@ -176,9 +179,12 @@ class Cluster(FakeKubernetes):
         wanted = {w.revision.spec.identity: w for w in self.wanted.values()}
         # Demos that were bound to a revision before another one came may need it to start.
         starting = {d.status.revision for d in self.all_of(DemoInstance) if not d.was_ready}
+        for revision in self.all_of(CheckpointRevision):
+            if revision.spec.identity in starting:
+                wanted.setdefault(revision.spec.identity, Wanted(revision, Pool()))
         for one in held:
             order = wanted.pop(one.spec.revision, None)
-            if one.is_deleting or (order is None and one.spec.revision in starting):
+            if one.is_deleting:
                 continue
             if order is None or one.status.phase in _BAD:
                 self.remove(one)

@@ -194,12 +194,15 @@ class History:
         self.note("--- all faults end")
         until = self.now + WELL_SECONDS
         while (problems := self._problems()) and self.now < until:
-            await self._pass(LOOK_SECONDS)
-            for done in self.happenings.person_looks():
-                self.note(done)
+            await self._people_help()
         assert not problems, f"it does not get well: {problems}"
         self.people.visit()
         self.check()
+
+    async def _people_help(self) -> None:
+        await self._pass(LOOK_SECONDS)
+        for done in self.happenings.person_looks():
+            self.note(done)
 
     def _problems(self) -> list[str]:
         """Return what is not well."""
@@ -232,7 +235,7 @@ class History:
             self.people.delete(demo)
         until = self.now + WELL_SECONDS
         while (left := self._left()) and self.now < until:
-            await self._pass(LOOK_SECONDS)
+            await self._people_help()
         assert not left, f"something is left: {left}"
 
     def _left(self) -> list[str]:
