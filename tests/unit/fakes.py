@@ -458,7 +458,7 @@ class FakeKubernetes(KubernetesApi):
 
 
 @dataclass
-class _Running:
+class Running:
     """A container of the fake, whether it runs or not."""
 
     state: ContainerState
@@ -484,7 +484,7 @@ class _Running:
 
 
 @dataclass
-class _FakePod:
+class FakePod:
     state: PodState
     ports: tuple[PortMapping, ...]
 
@@ -504,8 +504,8 @@ class FakePodman(Podman):
         self.roots: tuple[Path, Path] | None = None
         """Files of a container, and of its image."""
 
-        self._containers: dict[str, _Running] = {}
-        self._made_pods: dict[str, _FakePod] = {}
+        self._containers: dict[str, Running] = {}
+        self._made_pods: dict[str, FakePod] = {}
         self._followers: list[tuple[str, Collection[EventAction], ContainerEvents]] = []
         self._ids = itertools.count(1)
         self.log: list[str] = []
@@ -595,7 +595,7 @@ class FakePodman(Podman):
 
     def add(self, state: ContainerState) -> None:
         """Have a container that somebody else made; it does not listen."""
-        self._containers[state.name] = _Running(state)
+        self._containers[state.name] = Running(state)
 
     def lose_all(self) -> Callable[[], None]:
         """List nothing any more, as with another storage; what is returned brings all back."""
@@ -647,7 +647,7 @@ class FakePodman(Podman):
 
         return await (done() if lets_go else to_its_end(done()))
 
-    def _known(self, name: str) -> _Running:
+    def _known(self, name: str) -> Running:
         for running in self._containers.values():
             if name in {running.state.name, running.state.id}:
                 return running
@@ -661,7 +661,7 @@ class FakePodman(Podman):
             if action in actions and state.name.startswith(prefix):
                 told.add(event)
 
-    def _make(self, name: str, new: NewContainer) -> _Running:
+    def _make(self, name: str, new: NewContainer) -> Running:
         if name in self._containers or name in self.ghosts:
             msg = f'the container name "{name}" is already in use'
             raise NameTakenError(msg)
@@ -681,7 +681,7 @@ class FakePodman(Podman):
             ports = tuple(p for p in (made.ports if made else ()) if p.container_port in own)
         self.created.append(new.container)
         self.made.append(new)
-        running = _Running(
+        running = Running(
             ContainerState(
                 name=name,
                 id=f"id-of-{name}",
@@ -697,7 +697,7 @@ class FakePodman(Podman):
         self._containers[name] = running
         return running
 
-    async def _go(self, running: _Running, status: int | None) -> None:
+    async def _go(self, running: Running, status: int | None) -> None:
         """Let a container run, and answer on its ports."""
         running.status, running.began = status, True
         running.state = replace(
@@ -980,7 +980,7 @@ class FakePodman(Podman):
                 ports=tuple(ports),
                 pod=self.pods[pod].id if pod in self.pods else "",
             )
-            self._containers[name] = _Running(state, ports=tuple(ports))
+            self._containers[name] = Running(state, ports=tuple(ports))
             await self._go(self._containers[name], self.thawed_status)
             return timedelta(milliseconds=1)
 
@@ -1010,7 +1010,7 @@ class FakePodman(Podman):
             number = next(self._ids)
             state = PodState(name, f"pod-{number}", f"infra-{number}", infra_running=start)
             self.pods[name] = state
-            self._made_pods[name] = _FakePod(state, ports)
+            self._made_pods[name] = FakePod(state, ports)
             return NO_PROCESS if start else 0
 
         return await self._do("create pod", name, work)

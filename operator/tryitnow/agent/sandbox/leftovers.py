@@ -32,13 +32,27 @@ class Conmon:
 
 
 def find_conmons(proc: Path = _PROC) -> list[Conmon]:
-    """Return the conmon processes of all containers of ours. Blocking."""
+    """Return the conmon processes of all containers of ours. Blocking.
+
+    Those of another machine that runs within this one, as the nodes of a lab do, are not ours:
+    they are in a PID namespace of their own.
+    """
     found = []
+    own = _pid_namespace(proc / "self")
     for entry in proc.iterdir():
+        if entry.name.isdigit() and _pid_namespace(entry) != own:
+            continue
         conmon = _read(entry) if entry.name.isdigit() else None
         if conmon is not None:
             found.append(conmon)
     return found
+
+
+def _pid_namespace(process: Path) -> str | None:
+    try:
+        return os.readlink(process / "ns/pid")  # noqa: PTH115 - it is no path
+    except OSError:
+        return None  # it ended meanwhile
 
 
 def _read(process: Path) -> Conmon | None:

@@ -11,8 +11,8 @@ from tests.unit.agent.histories.machine import DISK_BYTES, MEMORY_BYTES, Leftove
 from tests.unit.agent.histories.people import CHECKPOINTS, People
 from tests.unit.agent.histories.podman import Trouble
 from tests.unit.network import HANGS
-from tests.unit.fakes import Backup, _Running
-from tryitnow.agent.sandbox.names import Role, demo_name, parse
+from tests.unit.fakes import Backup, Running
+from tryitnow.agent.sandbox.names import demo_name, parse
 from tryitnow.api.checkpoint import OnCrash, Pool
 from tryitnow.api.demoinstance import DemoInstance, StartPolicy
 from tryitnow.api.meta import Key, find_condition
@@ -160,7 +160,7 @@ class Happenings:
         demos = self.people.demos()
         return self.chance.choice(demos) if demos else None
 
-    def _any_sandbox(self) -> _Running | None:
+    def _any_sandbox(self) -> Running | None:
         mains = [one for name, one in self.podman._containers.items() if parse(name)]
         return self.chance.choice(mains) if mains else None
 
@@ -170,7 +170,7 @@ class Happenings:
             if str(demo_name(demo)) == name and demo.status.on_crash is OnCrash.RESET:
                 self.people.gives_up(demo)
 
-    def _end(self, main: _Running, members: list[_Running]) -> str:
+    def _end(self, main: Running, members: list[Running]) -> str:
         self._has_crashed(main.state.name)
         for one in members:
             self.podman.end_container(one.state.name, self.chance.choice((0, 1, 137)))
@@ -223,7 +223,7 @@ class Happenings:
         self.podman._drop(one.state.name)
         return f"somebody removes {one.state.name}"
 
-    def _is_removed(self, gone: list[_Running]) -> None:
+    def _is_removed(self, gone: list[Running]) -> None:
         pods = {self.podman.pod_of(one) for one in gone}
         for demo in self.people.demos():
             main = self.people.main_of(demo)
@@ -490,6 +490,3 @@ class Happenings:
                 self.people.reset(demo)
                 done.append(f"a person resets {demo.metadata.name}: {demo.status.phase}")
         return done
-
-
-__all__ = ["Happenings", "Role"]

@@ -18,12 +18,12 @@ from tests.unit.agent.histories.machine import SANDBOX_BYTES, Machine
 from tests.unit.agent.histories.people import CHECKPOINTS, People, says_ready
 from tests.unit.virtual_time import LoneLoop
 from tryitnow.agent.checkpoints import plan
-from tryitnow.agent.sandbox.names import Role, demo_name, parse
+from tryitnow.agent.sandbox.names import Role
 from tryitnow.api.checkpoint import Pool
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 
-STEPS = 25
+STEPS = 20
 PAUSES = (0.0, 0.02, 0.05, 0.2, 0.5, 1.0, 1.0, 3.0, 6.0, 20.0)
 """Seconds between two things that happen."""
 
@@ -36,7 +36,7 @@ minutes, and several things may wait for each other."""
 
 LOOK_SECONDS = 5.0
 RETEST_SECONDS = 60
-PRECREATED = 2
+PRECREATED = 1
 """Shorter and fewer than the real ones: they only make a history long."""
 
 MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - files there need no disk, on which a sync waits
@@ -104,7 +104,7 @@ class History:
             self.people.publish(checkpoint, Pool(warm=self.chance.choice((0, 1, 2))))
         self.machine.begin()
         if self.chance.random() < 0.8:
-            await asyncio.sleep(self.chance.choice((8, 12, 30)))  # most is built
+            await asyncio.sleep(self.chance.choice((8, 8, 15)))  # most is built
         for _ in range(self.chance.randrange(3)):
             self.note(str(self.happenings.demo_is_created()))
         await self._pass(self.chance.choice((0.0, 1.0, 10.0)))
@@ -209,9 +209,7 @@ class History:
         problems = [
             f"{demo.metadata.name}: {demo.status.phase}: {_ready_of(demo)}"
             for demo in self.people.demos()
-            if not says_ready(demo)
-            or self.people.answer_of(demo) is not None
-            or demo.wants_reset
+            if not says_ready(demo) or self.people.answer_of(demo) is not None or demo.wants_reset
         ]
         held = {one.spec.revision: one for one in self.cluster.all_of(NodeCheckpoint)}
         for order in self.cluster.wanted.values():
@@ -299,6 +297,3 @@ def live(seed: int) -> History:
         logging.getLogger("tryitnow").setLevel(level)
         shutil.rmtree(directory, ignore_errors=True)
     return history
-
-
-__all__ = ["History", "HistoryError", "demo_name", "live"]

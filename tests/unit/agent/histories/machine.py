@@ -79,7 +79,6 @@ class Machine:
         self._processes: list[Process] = []
         """All that there were: what is left of a dead one must not be collected meanwhile."""
 
-
     def _rename(self, container: str) -> bool:
         if not self.podman.hooks_fail:
             self.podman.inside[container].personalized = True
@@ -132,9 +131,7 @@ class Machine:
 
     def begin(self) -> None:
         """Start the agent."""
-        self.process = Process(
-            self.settings, self.cluster, self.podman, self.health, self.chance
-        )
+        self.process = Process(self.settings, self.cluster, self.podman, self.health, self.chance)
         self._processes.append(self.process)
 
     def in_thread(self, work: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,11 +6,11 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.unit.agent.demos.shop import DB_READY, HOOKS, shop_template
+from tests.unit.agent.demos.shop import HOOKS, shop_template
 from tests.unit.agent.histories.cluster import NODE, Wanted
 from tests.unit.agent.histories.machine import Machine
 from tests.unit.builders import UID_OF_SHOP, make_definition, make_demo, make_revision
-from tests.unit.fakes import _Running
+from tests.unit.fakes import Running
 from tests.unit.network import UnreachableError
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.api.checkpoint import OnCrash, Pool
@@ -26,8 +26,6 @@ from tryitnow.api.meta import ConditionStatus, find_condition
 CHECKPOINTS = ("lone", "pair")
 """An application of one container, and one with a database, a volume and hooks."""
 
-__all__ = ["CHECKPOINTS", "DB_READY", "People", "Visit"]
-
 
 @dataclass
 class Visit:
@@ -39,8 +37,6 @@ class Visit:
 
     port: int | None = None
     """Where it answers since it was ready first."""
-
-    is_known_to_be_reset: bool = False
 
 
 class People:
@@ -127,7 +123,7 @@ class People:
 
     # -- what they find ----------------------------------------------------------------------------
 
-    def main_of(self, demo: DemoInstance) -> _Running | None:
+    def main_of(self, demo: DemoInstance) -> Running | None:
         """Return a demo's main container, also while its storage is away."""
         return self._podman.everything().get(str(demo_name(demo)))
 
@@ -141,14 +137,14 @@ class People:
             return str(error)
         return None if status == 200 else f"it answers {status}"
 
-    def reached(self, demo: DemoInstance) -> _Running:
+    def reached(self, demo: DemoInstance) -> Running:
         """Return the container that answers at a demo's URL."""
         assert demo.status.host_port is not None
         pod = self._podman.network.pod_at(demo.status.host_port)
         [main] = [one for one in self._podman.members(pod) if one.ports]
         return main
 
-    def letter_in_volume(self, main: _Running) -> Path:
+    def letter_in_volume(self, main: Running) -> Path:
         """Return where a letter lies in the volume of a sandbox."""
         tag = self._podman.pod_of(main).removeprefix("tryitnow_pod_")
         return self._machine.directory / "volumes" / tag / "data" / "letter.txt"
@@ -192,7 +188,8 @@ def _definition(checkpoint: str, version: int) -> Definition:
     criu = CRIUOptions(compression=Compression.NONE)
     # Another time limit is another revision.
     readiness = Readiness(
-        timeout=f"{20 + version}s", restore_timeout="10s"  # type: ignore[arg-type]
+        timeout=f"{20 + version}s",
+        restore_timeout="10s",  # type: ignore[arg-type]
     )
     if checkpoint == "lone":
         return make_definition(criu=criu, readiness=readiness)

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from tests.unit.agent.histories.life import LIFE, expect_alive
 from tests.unit.builders import PINNED
-from tests.unit.fakes import FakePodman, _FakePod, _Running
+from tests.unit.fakes import FakePodman, FakePod, Running
 from tests.unit.network import HANGS, Network
 from tryitnow.api.definition import CRIUOptions
 from tryitnow.podman.client import (
@@ -36,7 +36,6 @@ from tryitnow.podman.errors import (
     CRIUError,
     ImagePullError,
     NameTakenError,
-    NoSuchContainerError,
     NoSuchImageError,
     NoSuchPodError,
     PodmanBusyError,
@@ -53,6 +52,14 @@ HANG_SECONDS = 60.0
 
 _AGENT_WORKS_IN = frozenset({"build image", "checkpoint", "look into"})
 """Calls in the middle of which the agent reads and writes files: they end with it."""
+
+_READS = frozenset(
+    {
+        "environment", "has_image", "image_tags", "info", "inspect", "inspect pod", "list",
+        "list pods", "logs", "pid", "ping",
+    }
+)  # fmt: skip
+"""Calls that change nothing: whether they go on without the one who asked is no matter."""
 
 _FIRST_PID = 5 << 20
 """More than the kernel's greatest PID: whatever is done to it hits nobody."""
@@ -127,9 +134,10 @@ class StrictPodman(FakePodman):
 
         self._context = contextvars.Context()
         self._in_flight: dict[asyncio.Task[object], str] = {}
+        self._kills = 0
         self._numbers = itertools.count(1)
         self._turns: dict[str, asyncio.Lock] = {}
-        self._elsewhere: tuple[dict[str, _Running], dict[str, _FakePod], dict[str, PodState]] = (
+        self._elsewhere: tuple[dict[str, Running], dict[str, FakePod], dict[str, PodState]] = (
             {},
             {},
             {},
@@ -140,7 +148,7 @@ class StrictPodman(FakePodman):
 
     # -- what a test sees --------------------------------------------------------------------------
 
-    def everything(self) -> dict[str, _Running]:
+    def everything(self) -> dict[str, Running]:
         """Return all containers, also those in a storage that is away."""
         return {**self._elsewhere[0], **self._containers}
 
@@ -148,12 +156,12 @@ class StrictPodman(FakePodman):
         """Return all pods, also those in a storage that is away."""
         return {**self._elsewhere[2], **self.pods}
 
-    def pod_of(self, running: _Running) -> str:
+    def pod_of(self, running: Running) -> str:
         """Return the name of a container's pod."""
         pods = self.everywhere().values()
         return next((pod.name for pod in pods if pod.id == running.state.pod), "")
 
-    def members(self, pod: str) -> list[_Running]:
+    def members(self, pod: str) -> list[Running]:
         """Return the containers of a pod."""
         known = self.everywhere().get(pod)
         each = self.everything().values()
@@ -178,6 +186,7 @@ class StrictPodman(FakePodman):
 
     def is_killed(self) -> None:
         """Have the service killed, and started again: who waits for an answer gets none."""
+        self._kills += 1
         for task, call in list(self._in_flight.items()):
             name = call.partition(" tryitnow")[2]
             task.cancel()
@@ -216,7 +225,7 @@ class StrictPodman(FakePodman):
         shutil.rmtree(root)
         root.with_name("away").rename(root)
 
-    def prune(self) -> list[_Running]:
+    def prune(self) -> list[Running]:
         """Remove what does not run, as ``podman system prune -a`` does; return what was removed."""
         gone = [one for one in self._containers.values() if not one.state.alive]
         for one in gone:
@@ -242,6 +251,8 @@ class StrictPodman(FakePodman):
         self, call: str, name: str, work: Callable[[], Awaitable[T]], *, lets_go: bool = False
     ) -> T:
         expect_alive()
+        if call in _READS:
+            return await self._read(call, name, work)
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._serve(call, name, work), context=self._context)
         self._in_flight[task] = f"{call} {name}"
@@ -267,6 +278,15 @@ class StrictPodman(FakePodman):
             msg = f"Podman broke off: {call} {name}"
             raise PodmanUnreachableError(msg)
         return task.result()
+
+    async def _read(self, call: str, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        before = self._kills
+        result = await self._serve(call, name, work)
+        expect_alive()
+        if before != self._kills:
+            msg = f"Podman broke off: {call} {name}"
+            raise PodmanUnreachableError(msg)
+        return result
 
     async def _serve(self, call: str, name: str, work: Callable[[], Awaitable[T]]) -> T:
         trouble = next((t for t in self.troubles if not t.calls or call in t.calls), None)
@@ -300,7 +320,7 @@ class StrictPodman(FakePodman):
 
     # -- containers --------------------------------------------------------------------------------
 
-    def _make(self, name: str, new: NewContainer) -> _Running:
+    def _make(self, name: str, new: NewContainer) -> Running:
         own = new.image.startswith("localhost/")
         if not own and new.image not in self.local_images:
             msg = f"{new.image}: image not known"
@@ -311,7 +331,7 @@ class StrictPodman(FakePodman):
         self.inside[id_] = Inside()
         return running
 
-    async def _go(self, running: _Running, status: int | None) -> None:
+    async def _go(self, running: Running, status: int | None) -> None:
         pod = self.pod_of(running)
         if not self.pods[pod].infra_running:
             self._begin(pod)
@@ -404,7 +424,9 @@ class StrictPodman(FakePodman):
         async def work() -> Executed:
             running = self._known(name)
             if not running.state.running:
-                msg = "can only create exec sessions on running containers: container state improper"
+                msg = (
+                    "can only create exec sessions on running containers: container state improper"
+                )
                 raise PodmanError(msg)
             succeeds = self.commands[tuple(command)](running.state.id)
             return Executed(0 if succeeds else 1, "")
@@ -449,7 +471,7 @@ class StrictPodman(FakePodman):
             number = next(self._ids)
             state = PodState(name, f"pod-{number}", f"infra-{number}")
             self.pods[name] = state
-            self._made_pods[name] = _FakePod(state, ports)
+            self._made_pods[name] = FakePod(state, ports)
             return self._begin(name) if start else 0
 
         return await self._do("create pod", name, work)
@@ -535,6 +557,3 @@ class StrictPodman(FakePodman):
 def _forget(task: asyncio.Task[T]) -> None:
     if not task.cancelled():
         task.exception()
-
-
-__all__ = ["NoSuchContainerError", "StrictPodman", "Trouble"]

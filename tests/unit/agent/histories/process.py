@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import kopf
@@ -15,6 +16,7 @@ from tests.unit.agent.histories.podman import StrictPodman
 from tests.unit.network import StrictFirewall, StrictHosts, StrictProber, StrictSession
 from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.demos.reconcile import reconcile_demo
+from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.demos.watch import Watch
 from tryitnow.agent.handlers import register
 from tryitnow.agent.health import Health
@@ -173,9 +175,7 @@ class Process:
             await self.node.checkpoints.stop()
 
 
-def _with_tables(node: Node, tables: Callable[[], str], clock: Callable[[], float]) -> Any:
-    from dataclasses import replace
-
+def _with_tables(node: Node, tables: Callable[[], str], clock: Callable[[], float]) -> DemoTools:
     async def listed() -> str:
         return tables()
 

@@ -480,9 +480,7 @@ async def test_ports_of_a_sandbox_that_somebody_removed_are_free_after_two_looks
     assert port.host_port != 23001
 
 
-async def test_ports_of_a_sandbox_that_is_being_made_are_its_own(
-    node: Node, clock: Clock
-) -> None:
+async def test_ports_of_a_sandbox_that_is_being_made_are_its_own(node: Node, clock: Clock) -> None:
     demo = demo_name(make_demo())
     async with node.sandboxes.in_work(demo):
         node.ports.take(str(demo), [8080])
