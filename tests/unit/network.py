@@ -21,7 +21,7 @@ from tryitnow.agent.errors import FirewallError
 from tryitnow.agent.sandbox.firewall import Firewall
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.namespaces import Hosts
-from tryitnow.agent.sandbox.probe import LOOPBACK, Prober
+from tryitnow.agent.sandbox.probe import LOOPBACK, REQUEST_TIMEOUT, Prober
 
 HANGS = -1
 """A status: the application accepts the connection, and never answers."""
@@ -199,12 +199,12 @@ class StrictSession:
         self,
         url: str,
         *,
-        timeout: aiohttp.ClientTimeout = aiohttp.ClientTimeout(total=10),
+        timeout: aiohttp.ClientTimeout | None = None,
         **_: Any,
     ) -> _Asking:
         """Ask."""
-        assert timeout.total is not None
-        return _Asking(self, url, timeout.total)
+        longest = timeout.total if timeout is not None else None
+        return _Asking(self, url, longest or REQUEST_TIMEOUT)
 
 
 @dataclass(frozen=True)
@@ -262,10 +262,10 @@ class StrictHosts(Hosts):
         self._expect(pid)
         self.names[pid] = name
 
-    def write_files(self, pid: int, name: str) -> None:
+    def write_files(self, pid: int, name: str) -> None:  # noqa: ARG002
         self._expect(pid)
 
-    def carry(self, pid: int, hosts: str) -> None:
+    def carry(self, pid: int, hosts: str) -> None:  # noqa: ARG002
         self._expect(pid)
 
     def read(self, pid: int) -> str:

@@ -299,6 +299,8 @@ async def adopt_running(node: Node) -> None:
 
 
 async def keep_collecting(node: Node, missing: list[str]) -> None:
+    """Compare the node with the cluster for ever; take from ``missing`` what was listed."""
+
     async def look() -> None:
         await collect(node)
         if LISTED in missing:

@@ -142,8 +142,8 @@ class Store(Generic[R]):
         """
         if self.is_of_another_history(listing):
             logger.warning(
-                "the list of %s is older than what was seen before: the cluster was restored from a "
-                "backup. The list replaces everything that was seen before",
+                "the list of %s is older than what was seen before it: the cluster was restored "
+                "from a backup. The list replaces everything that was seen before",
                 self._model.plural,
             )
             self._versions = dict.fromkeys(self._versions, 0)
@@ -167,9 +167,10 @@ class Store(Generic[R]):
         A backup of a moment ago is soon overtaken: then the list is newer than all that was seen,
         and yet has an object as it was before.
         """
+        listed: list[AnyObject] = [*listing.items, *listing.unreadable_objects]
         return listing.was_restored or any(
             _version(each) < self._versions.get(each.key, 0) <= listing.resource_version
-            for each in (*listing.items, *listing.unreadable_objects)
+            for each in listed
         )
 
     def get(self, key: Key) -> R | None:

@@ -1,4 +1,4 @@
-"""One history of a node: what happens by chance, what always holds, and that all gets well again."""
+"""One history of a node: what happens by chance, what always holds, how all gets well again."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ WELL_SECONDS = 1500.0
 minutes, and several things may wait for each other."""
 
 LOOK_SECONDS = 5.0
-RETEST_SECONDS = 60
+RETEST_SHARE = 10
 PRECREATED = 1
 """Shorter and fewer than the real ones: they only make a history long."""
 
-MEMORY_DIRECTORY = Path("/dev/shm")  # noqa: S108 - files there need no disk, on which a sync waits
+MEMORY_DIRECTORY = Path("/dev/shm")
+"""Files there need no disk, on which each sync waits."""
 
 
 class HistoryError(AssertionError):
@@ -282,7 +283,7 @@ def live(seed: int) -> History:
         with pytest.MonkeyPatch.context() as monkeypatch:
             machine = Machine(directory, chance)
             machine.prepare(loop, monkeypatch)
-            monkeypatch.setattr(plan, "RETEST_AFTER", plan.RETEST_AFTER / 10)
+            monkeypatch.setattr(plan, "RETEST_AFTER", plan.RETEST_AFTER / RETEST_SHARE)
             monkeypatch.setattr(plan, "PRECREATED", PRECREATED)
             history = History(machine, chance, bugs.found)
             with asyncio.Runner(loop_factory=lambda: loop) as runner:

@@ -73,7 +73,7 @@ def _make_task(
         buried = asyncio.Task(_never(), loop=loop)
         life.buried.append(buried)
         return buried
-    task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)  # type: ignore[arg-type]
+    task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
     if life is not None:
         life.tasks[task] = None
         task.add_done_callback(lambda _: life.tasks.pop(task))

@@ -1,26 +1,21 @@
-"""A Podman with everything that goes wrong with one: on a virtual clock, and without a socket.
-
-It is a process of its own: what it was asked to do goes on when whoever asked is killed, and who
-asked hears nothing when it is killed itself.
-"""
+"""A Podman as strict as the real one about names, ports, images and states, without a socket."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import itertools
 import random
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from tests.unit.agent.histories.life import LIFE, expect_alive
+from tests.unit.agent.histories.life import expect_alive
+from tests.unit.agent.histories.service import Service
 from tests.unit.builders import PINNED
-from tests.unit.fakes import FakePodman, FakePod, Running
+from tests.unit.fakes import FakePod, Running
 from tests.unit.network import HANGS, Network
 from tryitnow.api.definition import CRIUOptions
 from tryitnow.podman.client import (
@@ -38,52 +33,15 @@ from tryitnow.podman.errors import (
     NameTakenError,
     NoSuchImageError,
     NoSuchPodError,
-    PodmanBusyError,
     PodmanError,
-    PodmanUnreachableError,
 )
 from tryitnow.podman.limits import as_node_limit
 from tryitnow.podman.registry_auth import Credentials
 
 T = TypeVar("T")
 
-HANG_SECONDS = 60.0
-"""After that long, Podman's client gives up (``podman.calls.CALL_SECONDS``)."""
-
-_AGENT_WORKS_IN = frozenset({"build image", "checkpoint", "look into"})
-"""Calls in the middle of which the agent reads and writes files: they end with it."""
-
-_READS = frozenset(
-    {
-        "environment", "has_image", "image_tags", "info", "inspect", "inspect pod", "list",
-        "list pods", "logs", "pid", "ping",
-    }
-)  # fmt: skip
-"""Calls that change nothing: whether they go on without the one who asked is no matter."""
-
 _FIRST_PID = 5 << 20
 """More than the kernel's greatest PID: whatever is done to it hits nobody."""
-
-
-@dataclass
-class Trouble:
-    """What goes wrong with some of the calls, as long as it is there."""
-
-    calls: Collection[str] = ()
-    """Names of the calls; all where there is none."""
-
-    error: Callable[[], Exception] | None = None
-    """What is raised instead of doing it."""
-
-    seconds: float = 0.0
-    """How much longer it takes."""
-
-    hangs: bool = False
-    breaks_off: bool = False
-    """Whether the connection breaks after it was done."""
-
-    share: float = 1.0
-    """Part of the calls that it befalls."""
 
 
 @dataclass
@@ -100,14 +58,12 @@ class Inside:
     """When its application is up."""
 
 
-class StrictPodman(FakePodman):
+class StrictPodman(Service):
     """Podman of a node in a history."""
 
     def __init__(self, directory: Path, chance: random.Random) -> None:
-        super().__init__("127.0.0.1", directory)
-        self.chance = chance
+        super().__init__(directory, chance)
         self.network = Network(self._answer)
-        self.troubles: list[Trouble] = []
         self.inside: dict[str, Inside] = {}
         """By the container's ID."""
 
@@ -129,14 +85,7 @@ class StrictPodman(FakePodman):
         self.pids: dict[str, int] = {}
         """Process that holds a pod's namespaces, by the pod's name."""
 
-        self.on_asked: Callable[[str, str, asyncio.Task[object]], None] = lambda *_: None
-        """Called with each call, and what is done about it."""
-
-        self._context = contextvars.Context()
-        self._in_flight: dict[asyncio.Task[object], str] = {}
-        self._kills = 0
         self._numbers = itertools.count(1)
-        self._turns: dict[str, asyncio.Lock] = {}
         self._elsewhere: tuple[dict[str, Running], dict[str, FakePod], dict[str, PodState]] = (
             {},
             {},
@@ -183,16 +132,6 @@ class StrictPodman(FakePodman):
         return None
 
     # -- what happens to it ------------------------------------------------------------------------
-
-    def is_killed(self) -> None:
-        """Have the service killed, and started again: who waits for an answer gets none."""
-        self._kills += 1
-        for task, call in list(self._in_flight.items()):
-            name = call.partition(" tryitnow")[2]
-            task.cancel()
-            if call.startswith("create") and self.chance.random() < 0.5 and "pod" not in call:
-                self.ghosts.append(f"tryitnow{name}")
-        self.ghosts = [name for name in dict.fromkeys(self.ghosts) if name not in self._containers]
 
     def boots(self) -> None:
         """Have the node booted: no process is left."""
@@ -244,79 +183,6 @@ class StrictPodman(FakePodman):
         if found is not None and found.state.alive:
             found.state = replace(found.state, paused=False)
             self.stop(name, exit_code)
-
-    # -- how each call is done ---------------------------------------------------------------------
-
-    async def _do(
-        self, call: str, name: str, work: Callable[[], Awaitable[T]], *, lets_go: bool = False
-    ) -> T:
-        expect_alive()
-        if call in _READS:
-            return await self._read(call, name, work)
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._serve(call, name, work), context=self._context)
-        self._in_flight[task] = f"{call} {name}"
-        task.add_done_callback(lambda _: self._in_flight.pop(task))
-        self.on_asked(call, name, task)
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError as error:
-                cancelled = error
-                life = LIFE.get()
-                is_dead = life is not None and life.has_ended
-                if call in _AGENT_WORKS_IN or (lets_go and self.chance.random() < 0.5):
-                    task.cancel()
-                if is_dead or (lets_go and call not in _AGENT_WORKS_IN):
-                    task.add_done_callback(_forget)
-                    raise
-        if cancelled is not None:
-            _forget(task)
-            raise cancelled
-        if task.cancelled():
-            msg = f"Podman broke off: {call} {name}"
-            raise PodmanUnreachableError(msg)
-        return task.result()
-
-    async def _read(self, call: str, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        before = self._kills
-        result = await self._serve(call, name, work)
-        expect_alive()
-        if before != self._kills:
-            msg = f"Podman broke off: {call} {name}"
-            raise PodmanUnreachableError(msg)
-        return result
-
-    async def _serve(self, call: str, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        trouble = next((t for t in self.troubles if not t.calls or call in t.calls), None)
-        if trouble is not None and self.chance.random() > trouble.share:
-            trouble = None
-        async with self._turn(name):
-            await asyncio.sleep(self.chance.random() * 0.03)
-            if trouble is not None:
-                await asyncio.sleep(HANG_SECONDS if trouble.hangs else trouble.seconds)
-                if trouble.hangs:
-                    msg = f"Podman is busy: {call} {name}"
-                    raise PodmanBusyError(msg)
-                if trouble.error is not None:
-                    raise trouble.error()
-            result = await work()
-            if trouble is not None and trouble.breaks_off:
-                msg = f"Podman broke off: {call} {name}"
-                raise PodmanUnreachableError(msg)
-            return result
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, name: str) -> AsyncIterator[None]:
-        """Hold the lock of a container's pod, or of the container."""
-        running = self._containers.get(name)
-        key = (self.pod_of(running) if running is not None else "") or name
-        if not key.startswith("tryitnow_") or key.endswith("_"):
-            yield
-            return
-        async with self._turns.setdefault(key, asyncio.Lock()):
-            yield
 
     # -- containers --------------------------------------------------------------------------------
 
@@ -373,7 +239,7 @@ class StrictPodman(FakePodman):
 
         await self._do("start", name, work)
 
-    async def restore(self, name: str, options: CRIUOptions) -> timedelta:
+    async def restore(self, name: str, options: CRIUOptions) -> timedelta:  # noqa: ARG002
         async def work() -> timedelta:
             running = self._known(name)
             if running.home is None or not (running.home / "checkpoint/inventory.img").exists():
@@ -419,7 +285,11 @@ class StrictPodman(FakePodman):
         return await self._do("pid", name, work)
 
     async def execute(
-        self, name: str, command: Sequence[str], env: Mapping[str, str], timeout: timedelta
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str],  # noqa: ARG002
+        timeout: timedelta,  # noqa: ARG002
     ) -> Executed:
         async def work() -> Executed:
             running = self._known(name)
@@ -460,8 +330,8 @@ class StrictPodman(FakePodman):
         name: str,
         ports: tuple[PortMapping, ...],
         *,
-        hostname: str | None = None,
-        shm_bytes: int | None = None,
+        hostname: str | None = None,  # noqa: ARG002
+        shm_bytes: int | None = None,  # noqa: ARG002
         start: bool = True,
     ) -> int:
         async def work() -> int:
@@ -513,7 +383,7 @@ class StrictPodman(FakePodman):
         found = await super().list_pods(prefix)
         return [] if self.is_blind else found
 
-    async def reload_network(self, *containers: str) -> None:
+    async def reload_network(self, *containers: str) -> None:  # noqa: ARG002
         async def work() -> None:
             self.network.set_rules()
 
@@ -525,8 +395,8 @@ class StrictPodman(FakePodman):
         self,
         name: str,
         *,
-        policy: PullPolicy | None = None,
-        auth: Sequence[Credentials] = (),
+        policy: PullPolicy | None = None,  # noqa: ARG002
+        auth: Sequence[Credentials] = (),  # noqa: ARG002
     ) -> Image:
         async def work() -> Image:
             self._have(name)
@@ -534,7 +404,7 @@ class StrictPodman(FakePodman):
 
         return await self._do("pull", name, work, lets_go=True)
 
-    async def ensure_image(self, pinned: str, *, auth: Sequence[Credentials] = ()) -> None:
+    async def ensure_image(self, pinned: str, *, auth: Sequence[Credentials] = ()) -> None:  # noqa: ARG002
         async def work() -> None:
             self._have(pinned)
 
@@ -552,8 +422,3 @@ class StrictPodman(FakePodman):
             return
 
         await self._do("ping", "", work)
-
-
-def _forget(task: asyncio.Task[T]) -> None:
-    if not task.cancelled():
-        task.exception()
