@@ -178,6 +178,9 @@ class Cluster(FakeKubernetes):
     def _order(self) -> None:
         held = self.all_of(NodeCheckpoint)
         wanted = {w.revision.spec.identity: w for w in self.wanted.values()}
+        for one_wanted in wanted.values():
+            if not self.has(one_wanted.revision):
+                self.add(one_wanted.revision)  # a backup from before it was restored
         # Demos that were bound to a revision before another one came may need it to start.
         starting = {d.status.revision for d in self.all_of(DemoInstance) if not d.was_ready}
         for revision in self.all_of(CheckpointRevision):
@@ -210,7 +213,7 @@ class Cluster(FakeKubernetes):
         self._forget_revisions()
 
     def _forget_revisions(self) -> None:
-        needed = {one.spec.revision for one in self.all_of(NodeCheckpoint)}
+        needed: set[str | None] = {one.spec.revision for one in self.all_of(NodeCheckpoint)}
         needed |= {demo.status.revision for demo in self.all_of(DemoInstance)}
         needed |= {w.revision.spec.identity for w in self.wanted.values()}
         for revision in self.all_of(CheckpointRevision):

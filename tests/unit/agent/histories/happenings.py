@@ -12,7 +12,7 @@ from tests.unit.agent.histories.people import CHECKPOINTS
 from tests.unit.agent.histories.service import Trouble
 from tests.unit.fakes import Running
 from tests.unit.network import HANGS
-from tryitnow.agent.sandbox.names import parse
+from tryitnow.agent.sandbox.names import demo_name, parse
 from tryitnow.api.checkpoint import OnCrash, Pool
 from tryitnow.api.demoinstance import DemoInstance, StartPolicy
 from tryitnow.api.meta import Key, find_condition
@@ -281,7 +281,9 @@ class Happenings(Mishaps):
             return None
         self.podman.is_killed()
         # What was made meanwhile goes with the storage that it was made in.
-        self._is_removed(list(self.podman._containers.values()))
+        for demo in self.people.demos():
+            if str(demo_name(demo)) in self.podman.containers():
+                self.people.lose_with_storage(demo)
         self.podman.finds_storage()
         return "Podman's storage is mounted again"
 

@@ -19,7 +19,7 @@ REFUSALS: tuple[KubernetesError, ...] = (
     ForbiddenError("403: a webhook denied the request"),
 )
 
-Happening = Callable[[], str | Awaitable[str] | None]
+Happening = Callable[[], str | Awaitable[str | None] | None]
 
 
 @dataclass

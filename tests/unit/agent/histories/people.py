@@ -27,6 +27,9 @@ CHECKPOINTS = ("lone", "pair")
 """An application of one container, and one with a database, a volume and hooks."""
 
 
+ANY_PORT = 0
+
+
 @dataclass
 class Visit:
     """What a person has of one demo."""
@@ -92,6 +95,14 @@ class People:
         self.gives_up(demo)
         value = str(next(self._numbers))
         self._cluster.change(demo, {"metadata": {"annotations": {RESET_ANNOTATION: value}}})
+
+    def lose_with_storage(self, demo: DemoInstance) -> None:
+        """Expect nothing of a demo that was made in a storage which is not there any more.
+
+        What an earlier try left in the storage that is back has its name, and other ports.
+        """
+        self.gives_up(demo)
+        self.visits[demo.metadata.uid].port = ANY_PORT
 
     def gives_up(self, demo: DemoInstance) -> None:
         """Expect no more to find what was written: it was lost for a reason beyond us."""
@@ -189,7 +200,7 @@ def _definition(checkpoint: str, version: int) -> Definition:
     # Another time limit is another revision.
     readiness = Readiness(
         timeout=f"{20 + version}s",
-        restore_timeout="10s",  # type: ignore[arg-type]
+        restore_timeout="10s",
     )
     if checkpoint == "lone":
         return make_definition(criu=criu, readiness=readiness)

@@ -67,7 +67,7 @@ class Service(FakePodman):
         self._context = contextvars.Context()
         self._in_flight: dict[asyncio.Task[object], str] = {}
         self._kills = 0
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     def family_of(self, running: Running) -> str:
         """Return the name of a container's pod, whose members have one lock here."""
@@ -150,7 +150,7 @@ class Service(FakePodman):
         if not key.startswith("tryitnow_") or key.endswith("_"):
             yield
             return
-        async with self._turns.setdefault(key, asyncio.Lock()):
+        async with self._locks.setdefault(key, asyncio.Lock()):
             yield
 
 
