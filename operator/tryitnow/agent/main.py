@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
 from tryitnow.agent.checkpoints.tools import CheckpointTools
+from tryitnow.agent.demos.crashes import Crashes
 from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.demos.reconcile import reconcile_demo
 from tryitnow.agent.demos.tools import DemoTools
@@ -116,8 +118,12 @@ def build_node(
     hosts: Hosts,
     conmons: Conmons,
     metrics: Metrics,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Node:
-    """Put the node's tools together, and open its directories. Blocking."""
+    """Put the node's tools together, and open its directories. Blocking.
+
+    ``clock`` counts seconds, and is never set back.
+    """
     archives = ArchiveStore(settings.checkpoint_path)
     generations = GenerationStore(settings.data_path)
     volumes = VolumeStore(settings.volumes_path)
@@ -133,7 +139,14 @@ def build_node(
     memory = Ledger(
         MEMORY_EXHAUSTED, "memory", available_memory_bytes, settings.memory_reserve_bytes
     )
-    ports = PortRange(settings.first_port, settings.last_port, nobody_listens)
+    demos: Store[DemoInstance] = Store(DemoInstance)
+
+    def is_free(port: int) -> bool:
+        # A demo that has no sandbox at the moment comes back at the same URL.
+        held = (each.host_port for demo in demos for each in demo.status.ports)
+        return port not in held and nobody_listens(port)
+
+    ports = PortRange(settings.first_port, settings.last_port, is_free)
     sandboxes = Sandboxes(podman, volumes, ports, firewall)
     health = LastHealth()
     start = StartTools(
@@ -152,7 +165,6 @@ def build_node(
         metrics=metrics,
     )
     guard = StorageGuard(kubernetes, podman, settings.node_name, settings.checkpoint_path.parent)
-    demos: Store[DemoInstance] = Store(DemoInstance)
     node_checkpoints: Store[NodeCheckpoint] = Store(NodeCheckpoint)
     revisions = Revisions(kubernetes)
 
@@ -169,6 +181,7 @@ def build_node(
         fetcher=Fetcher(archives, disk, metrics, settings.transfer_token_file),
         free_capacity=free_capacity,
         node_checkpoints=node_checkpoints,
+        clock=clock,
     )
     checkpoints = CheckpointRegistry(settings, checkpoint_tools, lambda: guard.problem is None)
 
@@ -187,9 +200,10 @@ def build_node(
         checkpoints=checkpoints,
         warm=checkpoint_tools,
         demos=demos,
-        network=NetworkRepair(podman),
+        network=NetworkRepair(podman, clock=clock),
         storage_problem=lambda: guard.problem,
         examine_storage=examine_storage,
+        crashes=Crashes(clock),
     )
     return Node(
         settings=settings,
@@ -208,7 +222,7 @@ def build_node(
         checkpoints=checkpoints,
         demo_tools=demo_tools,
         metrics=metrics,
-        suspects=AllSuspects.with_grace(settings.orphan_grace, settings.trash_retention),
+        suspects=AllSuspects.with_grace(settings.orphan_grace, settings.trash_retention, clock),
         demos=demos,
         node_checkpoints=node_checkpoints,
     )
@@ -242,7 +256,7 @@ async def run(settings: AgentSettings) -> None:
         registry = new_registry()
         register(registry, node, demos)
         await examine_node(node)
-        await _adopt_running(node)
+        await adopt_running(node)
         missing.remove(PODMAN_ANSWERED)
         certificate = make_certificate(settings.node_address)
         server = TransferServer(settings, node.kubernetes, node.checkpoints.archive_file)
@@ -253,8 +267,8 @@ async def run(settings: AgentSettings) -> None:
             asyncio.create_task(reporter.keep_reporting()),
             asyncio.create_task(reporter.keep_asking_podman()),
             asyncio.create_task(reporter.keep_examining()),
-            asyncio.create_task(_keep_collecting(node, missing)),
-            *(asyncio.create_task(work) for work in _periodic_work(node, demo_watch)),
+            asyncio.create_task(keep_collecting(node, missing)),
+            *(asyncio.create_task(work) for work in periodic_work(node, demo_watch)),
         ]
         logger.info("agent of %s: %s", node.name, node.health.current.criu_message or "CRIU works")
         try:
@@ -270,7 +284,7 @@ async def run(settings: AgentSettings) -> None:
             await server.stop()
 
 
-async def _adopt_running(node: Node) -> None:
+async def adopt_running(node: Node) -> None:
     """Learn which ports are taken before any is given out; waits for Podman as long as it takes."""
     while True:
         try:
@@ -289,7 +303,9 @@ async def _adopt_running(node: Node) -> None:
             return
 
 
-async def _keep_collecting(node: Node, missing: list[str]) -> None:
+async def keep_collecting(node: Node, missing: list[str]) -> None:
+    """Compare the node with the cluster for ever; take from ``missing`` what was listed."""
+
     async def resync() -> None:
         await collect(node)
         if LISTED in missing:
@@ -305,7 +321,7 @@ async def _keep_collecting(node: Node, missing: list[str]) -> None:
     )
 
 
-def _periodic_work(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
+def periodic_work(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
     """Return what is done again and again."""
     watched = NodeWatch(node)
     return [

@@ -43,6 +43,7 @@ class AllSuspects:
     files: Suspects
     images: Suspects
     processes: Suspects
+    ports: Suspects
     trash: Suspects
 
     @classmethod
@@ -63,6 +64,7 @@ class AllSuspects:
             files=suspects(grace),
             images=suspects(timedelta()),
             processes=suspects(timedelta()),
+            ports=suspects(timedelta()),
             trash=suspects(trash_retention),
         )
 

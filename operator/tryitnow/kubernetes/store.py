@@ -140,9 +140,9 @@ class Store(Generic[R]):
         Objects that were seen after the list was made stay. After a restore from a backup nothing
         stays: everything that was seen before belongs to another history of the cluster.
         """
-        if listing.was_restored:
+        if self.is_of_another_history(listing):
             logger.warning(
-                "the list of %s is older than the list before: the cluster was restored from a "
+                "the list of %s is older than earlier state: the cluster was restored from a "
                 "backup. The list replaces all earlier state",
                 self._model.plural,
             )
@@ -160,6 +160,18 @@ class Store(Generic[R]):
         for unreadable in listing.unreadable_objects:
             self._ingest_unreadable(unreadable)
         return gone
+
+    def is_of_another_history(self, listing: Listing[R]) -> bool:
+        """Whether the cluster was restored from a backup since its objects were seen here.
+
+        A backup of a moment ago is soon overtaken: then the list is newer than all that was seen,
+        and yet has an object as it was before.
+        """
+        listed: list[AnyObject] = [*listing.items, *listing.unreadable_objects]
+        return listing.was_restored or any(
+            _version(each) < self._versions.get(each.key, 0) <= listing.resource_version
+            for each in listed
+        )
 
     def get(self, key: Key) -> R | None:
         """Return the object of that name, if there is one that can be read."""

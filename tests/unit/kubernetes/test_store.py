@@ -156,6 +156,23 @@ def test_after_a_restore_the_list_counts_though_it_is_older(store: Store[DemoIns
     assert store.get(before.key) is newer, "from then on versions count again"
 
 
+def test_a_restore_that_was_overtaken_is_known_by_an_object_that_is_older_in_a_newer_list(
+    store: Store[DemoInstance],
+) -> None:
+    """Found by a seed: the list was newer than the last one, and yet of another history."""
+    seen_later = store.update(seen(version=107))
+    gone = store.update(seen("gone", version=106))
+    older = seen(version=90)
+    listing = Listing([older], resource_version=120)
+    assert store.is_of_another_history(listing)
+    assert store.replace(listing) == {gone.key}
+    assert list(store) == [older]
+    assert not store.is_of_another_history(Listing([older], resource_version=121))
+    written_meanwhile = store.update(seen(version=125))
+    assert not store.is_of_another_history(Listing([older], resource_version=121))
+    assert store.get(seen_later.key) is written_meanwhile
+
+
 # -- indices --------------------------------------------------------------------------------------
 
 

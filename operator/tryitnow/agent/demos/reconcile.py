@@ -121,6 +121,8 @@ async def _keep(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
         # Only a fresh look tells one demo that is lost from a storage that is away.
         if problem := await tools.examine_storage():
             return await wait_for_storage(tools, demo, problem)
+        if await tools.start.podman.inspect(str(demo_name(demo))) is not None:
+            return timedelta()  # the storage was away, and came back before it was examined
         return await _data_lost(tools, demo)
     except (PodmanError, PodmanUnreachableError) as error:
         await nobody_answers(tools, demo, str(error))

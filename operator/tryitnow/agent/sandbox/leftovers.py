@@ -29,11 +29,11 @@ class Conmon:
     """Name of the container when it was started."""
 
 
-@dataclass(frozen=True)
 class Conmons:
     """The conmon processes of this node."""
 
-    proc: Path = Path("/proc")
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
 
     def find(self) -> list[Conmon]:
         """Return those of all containers of ours. Blocking.
@@ -41,9 +41,9 @@ class Conmons:
         Those of another machine that runs within this one, as the nodes of a lab do, are not ours:
         they are in a PID namespace of their own.
         """
-        own = _pid_namespace(self.proc / "self")
-        pids = (int(entry.name) for entry in self.proc.iterdir() if entry.name.isdigit())
-        found = (self._read(pid) for pid in pids if _pid_namespace(self.proc / str(pid)) == own)
+        own = _pid_namespace(self._proc / "self")
+        pids = (int(entry.name) for entry in self._proc.iterdir() if entry.name.isdigit())
+        found = (self._read(pid) for pid in pids if _pid_namespace(self._proc / str(pid)) == own)
         return [conmon for conmon in found if conmon is not None]
 
     def end(self, conmon: Conmon) -> None:
@@ -61,7 +61,7 @@ class Conmons:
 
     def _read(self, pid: int) -> Conmon | None:
         try:
-            command = (self.proc / str(pid) / "cmdline").read_bytes()
+            command = (self._proc / str(pid) / "cmdline").read_bytes()
         except OSError:
             return None  # it ended meanwhile
         words = [os.fsdecode(word) for word in command.split(b"\0")]
@@ -79,7 +79,7 @@ class Conmons:
 
     def _children(self, pid: int) -> Iterator[int]:
         try:
-            text = (self.proc / str(pid) / "task" / str(pid) / "children").read_text()
+            text = (self._proc / str(pid) / "task" / str(pid) / "children").read_text()
         except OSError:
             return
         for child in text.split():

@@ -181,6 +181,13 @@ class StorageGuard:
         if self._storage.cluster_uid:
             await asyncio.to_thread(self._remember, self._storage.cluster_uid)
 
+    def seen_rewind(self) -> None:
+        """Note that an object is as it was before it was last seen."""
+        self._rewound = self._rewound or (
+            "the cluster went back in time (was its etcd restored from a snapshot?): objects of "
+            "this node are as they were before"
+        )
+
     def seen_containers(self, *, listed: int, ready_demos: int) -> None:
         """Note what Podman lists: nothing at all, where demos are known to run, is no answer."""
         if listed or not ready_demos:

@@ -144,6 +144,9 @@ async def _list_owners(node: Node) -> tuple[Listing[DemoInstance], Listing[NodeC
         NodeCheckpoint, field_selector=f"spec.nodeName={node.name}"
     )
     await node.guard.seen_version(min(demos.resource_version, held.resource_version))
+    rewound = node.demos.is_of_another_history(demos)
+    if rewound or node.node_checkpoints.is_of_another_history(held):
+        node.guard.seen_rewind()
     node.demos.replace(demos)
     for key in node.node_checkpoints.replace(held):
         # Its deletion was missed, or nobody had it removed: the watch was broken then.
@@ -160,6 +163,7 @@ async def _remove(node: Node, found: _Found, owners: Owners) -> None:
     if owners.all_digests_known:
         await _remove_images(node, found)
     await _end_processes(node, found)
+    _free_ports(node, found)
 
 
 async def _try(what: str, removal: Awaitable[object]) -> None:
@@ -311,3 +315,12 @@ async def _end_processes(node: Node, found: _Found) -> None:
     # In two looks: between the making of a container and its start the same is seen.
     for text in node.suspects.processes.proven(lost):
         await in_thread(node.demo_tools.start.conmons.end, lost[text])
+
+
+def _free_ports(node: Node, found: _Found) -> None:
+    """Let go of ports of sandboxes that are gone: who removed them did not say so."""
+    lost = node.ports.owners() - {c.name for c in found.containers} - set(found.storage_only)
+    for owner in node.suspects.ports.proven(sorted(lost)):
+        if owner not in _needed(node):
+            logger.info("letting go of the ports of %s, which is gone", owner)
+            node.ports.release(owner)

@@ -222,7 +222,9 @@ class Reporter:
             memory_available_bytes=max(0, memory - node.settings.memory_reserve_bytes),
             disk_available_bytes=await asyncio.to_thread(lambda: node.disk.unpromised_bytes),
             disk_reserve_bytes=node.settings.disk_reserve_bytes,
-            storage=node.guard.storage,
+            # What is not known yet must not undo what the cluster remembers: it alone tells a
+            # storage that lost its marks from a new one.
+            storage=node.guard.storage if node.guard.storage.id else before.status.storage,
             checks=health.checks,
         )
 

@@ -195,3 +195,20 @@ async def test_what_waits_and_lies_here_stays_while_the_storage_is_not_what_it_w
     shop.storage_ok = True
     shop.registry.turn_all()
     await shop.until_ready()
+
+
+async def test_one_that_ends_while_what_waits_is_being_removed_hinders_nothing(
+    shop: Shop, podman: FakePodman, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by a seed: the removal took the next one for the one that had just been removed."""
+    actor = shop.order(warm=1)
+    await shop.until_ready()
+    await shop.until_stocked(warm=1)
+    [warm] = shop.sandboxes(Role.WARM)
+    podman.delay["remove pod"] = 0.2
+    podman.log.clear()
+    await shop.delete()
+    await until(lambda: shop.asked("remove pod"))
+    actor.resync(ended={warm}, gone=set())
+    await until(lambda: not shop.kubernetes.has(actor.resource))
+    assert "unexpected error" not in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -333,6 +334,23 @@ async def test_without_sandbox_and_revision_nobody_says_that_its_data_is_kept(
     assert "its data" in shop.condition(demo).message
 
 
+async def test_the_port_of_a_demo_that_starts_afresh_goes_to_nobody_else(
+    shop: Shop, podman: FakePodman
+) -> None:
+    """Found by a seed: a pre-created sandbox took it, and the demo never came back."""
+    await shop.ready("bens-demo")
+    demo = await shop.ready()
+    await podman.remove_pod(shop.pod(demo))
+    await shop.resync(demo)
+    shop.node.ports.release(shop.main(demo))
+    assert shop.seen(demo).status.host_port not in {
+        shop.node.ports.take(f"owner-{n}", [8080])[0].host_port
+        for n in range(shop.node.ports.limit - 2)
+    }
+    await shop.resync(demo)
+    assert shop.ready_of(demo)[0] is TRUE
+
+
 async def test_a_podman_that_lists_nothing_has_lost_nobodys_data(
     shop: Shop, podman: FakePodman, kubernetes: FakeKubernetes
 ) -> None:
@@ -353,6 +371,25 @@ async def test_a_podman_that_lists_nothing_has_lost_nobodys_data(
         await shop.resync(demo)
         assert shop.ready_of(demo)[0] is TRUE
         assert shop.is_kept(demo)
+
+
+async def test_a_storage_that_comes_back_while_it_is_examined_has_lost_nobodys_data(
+    shop: Shop, podman: FakePodman, kubernetes: FakeKubernetes
+) -> None:
+    """Found by a seed: the demo was looked for in one storage, and the other one examined."""
+    demo = await shop.ready()
+    bring_back = podman.lose_all()
+    examine = shop.tools.examine_storage
+
+    async def comes_back() -> str | None:
+        bring_back()
+        return await examine()
+
+    shop.tools = replace(shop.tools, examine_storage=comes_back)
+    assert await shop.resync(demo) == timedelta()
+    assert "DataLost" not in kubernetes.reasons()
+    assert shop.seen(demo).was_ready
+    assert shop.is_kept(demo)
 
 
 # -- onCrash: Reset -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.agent.demos.shop import Clock, Shop
+from tests.unit.agent.demos.shop import LETTER, Clock, Shop
 from tests.unit.builders import REVISION, make_archive, make_demo, make_node_checkpoint
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.node import Node
@@ -356,6 +356,27 @@ async def test_an_agent_that_is_started_after_the_cluster_was_restored_knows_it_
     assert shop.is_kept(demo)
 
 
+async def test_a_snapshot_that_others_have_soon_overtaken_is_noticed_as_well(
+    shop: Shop, kubernetes: FakeKubernetes, clock: Clock
+) -> None:
+    """Found by a seed: the demo was ready, and in the cluster of before it had not begun."""
+    demo = shop.ordered()
+    before = kubernetes.backup()
+    await collect(shop.node)
+    await shop.resync(demo)
+    shop.letter(demo).write_bytes(LETTER)
+    kubernetes.restore(before)
+    for number in range(30):
+        kubernetes.put(make_demo(f"other-{number}", node="node-b"))
+    await collect_twice(shop.node, clock)
+    assert not shop.seen(demo).was_ready
+    await shop.resync(shop.seen(demo))
+    assert shop.is_kept(demo)
+    problem = shop.node.guard.problem
+    assert problem is not None
+    assert "went back in time" in problem
+
+
 async def test_the_first_demo_of_a_node_is_no_sign_of_a_lost_podman(
     shop: Shop, podman: FakePodman, kubernetes: FakeKubernetes
 ) -> None:
@@ -438,3 +459,30 @@ async def test_images_of_no_archive_are_removed(
     podman.images = {mine, f"{REPOSITORY}:{image_tag('0' * 64, 1, 'shop')}"}
     await collect_twice(node, clock)
     assert podman.images == {mine}
+
+
+# -- ports ----------------------------------------------------------------------------------------
+
+
+async def test_ports_of_a_sandbox_that_somebody_removed_are_free_after_two_looks(
+    node: Node, podman: FakePodman, clock: Clock
+) -> None:
+    """Found by a seed: its removal failed, and then it went with its storage."""
+    [port] = node.ports.take("tryitnow_warm_default_shop_1f2e-1", [8080])
+    held = container(NOBODYS, ports=(PortMapping(23001, 8080),))
+    podman.add(held)
+    node.ports.adopt([held])
+    await collect(node)
+    assert node.ports.owners() == {"tryitnow_warm_default_shop_1f2e-1", NOBODYS}
+    clock.wait(timedelta(seconds=30))
+    await collect(node)
+    assert node.ports.owners() == {NOBODYS}
+    assert port.host_port != 23001
+
+
+async def test_ports_of_a_sandbox_that_is_being_made_are_its_own(node: Node, clock: Clock) -> None:
+    demo = demo_name(make_demo())
+    async with node.sandboxes.in_work(demo):
+        node.ports.take(str(demo), [8080])
+        await collect_twice(node, clock)
+    assert node.ports.owners() == {str(demo)}

@@ -13,6 +13,7 @@ from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.health import Health
 from tryitnow.agent.node import Node
+from tryitnow.agent.storage.guard import StorageGuard
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate
 from tryitnow.agent.upkeep.heartbeat import Reporter, examine_node
@@ -204,6 +205,20 @@ async def test_a_limit_that_doctor_found_leaves_no_room(
     node.health.current = replace(node.health.current, checks=GOOD)
     await reporter.report()
     assert not (await reported(kubernetes)).has_reached_limit
+
+
+async def test_a_report_before_the_storage_was_examined_forgets_no_identity(
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    """Found by a seed: without it, a storage that has lost all its marks would pass for a new one.
+
+    An agent reports as soon as it is started, and examines the storage a little later.
+    """
+    await reporter.report()
+    known = node.guard.storage
+    node.guard = StorageGuard(kubernetes, podman, node.name, node.settings.checkpoint_path.parent)
+    await reporter.report()
+    assert (await reported(kubernetes)).status.storage == known
 
 
 # -- what is wrong --------------------------------------------------------------------------------
