@@ -34,7 +34,7 @@ from lab import (
 )
 from lab.api import Api
 from lab.nodes import NodeImage
-from lab.progress import log_line, step
+from lab.progress import say, step
 from lab.shell import CLEAN_ENVIRONMENT, CommandFailedError
 from lab.state import Lab, Shape
 from lab.supervise import Unit
@@ -247,13 +247,13 @@ class Cluster:
         # Against a second `up` or `down` of the same name; the slow downloads above need no lock.
         with cache.lock(f"lab-{self.lab.name}"):
             if self._is_up(image.made_from):
-                log_line(f"lab {self.lab.name} is up already")
+                say(f"lab {self.lab.name} is up already")
             else:
                 self._remove()
                 self._build(image, built)
             if self._operator:
                 self._start_operator()
-        log_line(f"lab {self.lab.name} is up after {time.monotonic() - started:.1f} s")
+        say(f"lab {self.lab.name} is up after {time.monotonic() - started:.1f} s")
 
     def start_prometheus(self) -> None:
         """Have a Prometheus scrape the operator; where one does, bring its rules up to date."""

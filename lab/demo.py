@@ -15,7 +15,7 @@ from typing import Any
 
 from lab import LabError, images
 from lab.cluster import CHECKOUT, Cluster
-from lab.progress import Step, log_line, step
+from lab.progress import Step, say, step
 
 _SAMPLES = Path("manifests/samples")
 _CHECKPOINT = _SAMPLES / "wordpress.yaml"
@@ -54,7 +54,7 @@ def show(cluster: Cluster) -> None:
 
 
 def _apply(cluster: Cluster, file: Path) -> Found:
-    log_line(f"$ kubectl apply -f {file}")
+    say(f"$ kubectl apply -f {file}")
     reported = cluster.kubectl("apply", "--output=json", f"--filename={CHECKOUT / file}")
     applied: Found = json.loads(reported.stdout)
     return applied
@@ -131,7 +131,7 @@ def _print_result(
     timings = ", ".join(f"{step_} {took}" for step_, took in status.get("timings", {}).items())
     down = "make down" if not name else f"make down LAB={cluster.lab.name}"
     python = os.environ.get("PYTHON", "python3")
-    log_line(f"""
+    say(f"""
 Look at it:
   eval "$({python} -m lab env{name})"     # sets KUBECONFIG={cluster.kubeconfig}
   kubectl get checkpoints,demoinstances -A

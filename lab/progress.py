@@ -54,7 +54,7 @@ def step(what: str, *, usually: str = "") -> Iterator[Step]:
         _write(f"{what}: {outcome} {took:.1f} s", last=True)
 
 
-def log_line(text: str) -> None:
+def say(text: str) -> None:
     """One line that is not a step."""
     _write(text, last=True)
 

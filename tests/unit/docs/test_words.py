@@ -32,7 +32,7 @@ WORDS = {
 NAMES = (
     r"cop(y|ies)_(of|on)|release_copies|is_copying|NoCopy|\w*Cop(y|ies)(Lost|Missing|Unfit|Corrupt)",
     r"RecordedEvent|told_to_\w+|keep_doing|all_together|to_its_end|until_written",
-    r"_?(looks?|say|said|told|tell|LOOK_\w+|look_at_\w+|\w+_a_look|say_\w+)",
+    r"_?(looks?|said|told|tell|LOOK_\w+|look_at_\w+|\w+_a_look|say_\w+)",
     r"reorder|repool|promised_bytes|roomy|is_pressed|dismantle",
     r"Played|play|Ground|Room|remains",
 )
