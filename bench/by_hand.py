@@ -60,8 +60,8 @@ def create_pod(name: str, published: str) -> list[str]:
 
 
 def export_archive(stage: Stage) -> None:
-    """Start, warm up and freeze the application, as a person would."""
-    with _container(stage, NODE, "bench-freeze") as (name, port):
+    """Start, warm up and checkpoint the application, as a person would."""
+    with _container(stage, NODE, "bench-checkpoint") as (name, port):
         argv = ["run", "--detach", f"--name={name}", f"--publish={port}:{stage.port}", stage.image]
         until_answer(stage, NODE, lambda: podman(stage, NODE, argv), port)
         for path in stage.website.warm_up:

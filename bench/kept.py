@@ -14,7 +14,7 @@ _HOME = "/var/lib/try-it-now"
 
 @dataclass(frozen=True)
 class Kept:
-    """The files of the Checkpoint without warm copies."""
+    """The files of the Checkpoint without warm sandboxes."""
 
     archive: str
     image: str

@@ -10,7 +10,7 @@ import yaml
 from bench import by_hand, demos
 from bench.client import Found
 from bench.settings import SAMPLES
-from bench.stage import CHECKPOINTS, FREEZE_WITHIN_S, Stage, website_of
+from bench.stage import CHECKPOINT_WITHIN_S, CHECKPOINTS, Stage, website_of
 from lab import images
 
 POD = "bench-pod"
@@ -22,7 +22,7 @@ _ARCHIVE = "/var/tmp/by-hand-{}.tar.zst"
 
 @dataclasses.dataclass(frozen=True)
 class Pod:
-    """The two containers, both ways of thawing them ready to be measured."""
+    """The two containers, both ways of restoring them ready to be measured."""
 
     stage: Stage
     images: dict[str, str]
@@ -36,14 +36,14 @@ class Pod:
         """`podman pod create` and both imports at once, to the first answer."""
         with by_hand.pod(self.stage, "bench-pod-import") as (name, port):
 
-            def thaw() -> None:
+            def restore() -> None:
                 by_hand.podman(
                     self.stage, by_hand.NODE, by_hand.create_pod(name, f"{port}:{self.stage.port}")
                 )
                 with ThreadPoolExecutor(len(_APPS)) as both:
                     list(both.map(lambda app: self._import(name, app), _APPS))
 
-            return by_hand.until_answer(self.stage, by_hand.NODE, thaw, port)
+            return by_hand.until_answer(self.stage, by_hand.NODE, restore, port)
 
     def _import(self, pod: str, app: str) -> None:
         argv = [*by_hand.RESTORE, f"--import={_ARCHIVE.format(app)}", f"--name={pod}-{app}",
@@ -51,9 +51,9 @@ class Pod:
         by_hand.podman(self.stage, by_hand.NODE, argv)
 
     def export(self) -> None:
-        """Start both by hand as the operator does, and freeze both at once."""
+        """Start both by hand as the operator does, and checkpoint both at once."""
         node = by_hand.NODE
-        with by_hand.pod(self.stage, "bench-pod-freeze") as (name, port):
+        with by_hand.pod(self.stage, "bench-pod-checkpoint") as (name, port):
 
             def start() -> None:
                 by_hand.podman(
@@ -66,15 +66,15 @@ class Pod:
 
             by_hand.until_answer(self.stage, node, start, port)
             with ThreadPoolExecutor(len(_APPS)) as both:
-                list(both.map(lambda app: self._freeze(name, app), _APPS))
+                list(both.map(lambda app: self._checkpoint(name, app), _APPS))
 
-    def _freeze(self, pod: str, app: str) -> None:
+    def _checkpoint(self, pod: str, app: str) -> None:
         argv = [*by_hand.CHECKPOINT, f"--export={_ARCHIVE.format(app)}", f"{pod}-{app}"]
         by_hand.podman(self.stage, by_hand.NODE, argv)
 
 
 def pod(stage: Stage) -> Pod:
-    """Freeze the sample as a Checkpoint, and the same containers by hand.
+    """Checkpoint the sample as a Checkpoint, and the same containers by hand.
 
     Without volumes, which plain imports do not carry, and without hooks, which they do not run.
     """
@@ -90,7 +90,7 @@ def pod(stage: Stage) -> Pod:
     stage.client.apply(f"{_SECRETS}/{secret['metadata']['name']}", secret)
     body = {**template, "metadata": {"name": POD, "namespace": "default"}}
     stage.client.apply(f"{CHECKPOINTS}/{POD}", body)
-    stage.checkpoints.wait(POD, FREEZE_WITHIN_S)
+    stage.checkpoints.wait(POD, CHECKPOINT_WITHIN_S)
     ready = dataclasses.replace(stage, website=website_of(template), port=_port(spec))
     found = Pod(ready, references, env)
     found.export()

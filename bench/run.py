@@ -38,7 +38,7 @@ def run(stage: Stage, base: Stage | None, samples: int, results: Results) -> Non
             link = transfer(stage)
             results.archive_bytes = int(str(link.archive["sizeBytes"]))
             link.copy()  # once, so that both copies find the file in memory
-        with step("the shop as a pod, frozen by the operator and by hand", usually="40 s"):
+        with step("the shop as a pod, checkpointed by the operator and by hand", usually="40 s"):
             both = pod(stage)
             stage.wait_full()
         for number in range(1, samples + 1):
@@ -58,10 +58,10 @@ def run(stage: Stage, base: Stage | None, samples: int, results: Results) -> Non
 
 
 def _round(stage: Stage, results: Results, ping: Roundtrip, both: Pod, archive: str) -> None:
-    thawed = demos.measure(stage, COLD_POOL, demos.RESTORE)
-    results.add("restore", thawed.http)
-    if thawed.criu is not None:
-        results.add("criu_restore", thawed.criu)
+    restored = demos.measure(stage, COLD_POOL, demos.RESTORE)
+    results.add("restore", restored.http)
+    if restored.criu is not None:
+        results.add("criu_restore", restored.criu)
     results.add("pod_restore", both.restore())
     # While the agents make anew the pre-created sandboxes that these two took, what is no concern
     # of theirs.

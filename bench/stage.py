@@ -1,4 +1,4 @@
-"""The ground of a run: the cluster, the application frozen in it, and who watches what."""
+"""The ground of a run: the cluster, the application checkpointed in it, and who watches what."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ COPIES = f"{GROUP}/namespaces/default/nodecheckpoints"
 REVISIONS = f"{GROUP}/namespaces/default/checkpointrevisions"
 
 COLD_POOL = "bench"
-"""The Checkpoint without warm copies: its demos are thawed."""
+"""The Checkpoint without warm sandboxes: its demos are restored."""
 
 WARM_POOL = "bench-warm"
-"""The same application with warm copies."""
+"""The same application with warm sandboxes."""
 
-WARM_COPIES = 8
-FREEZE_WITHIN_S = 300.0
+WARM_SANDBOXES = 8
+CHECKPOINT_WITHIN_S = 300.0
 FILL_WITHIN_S = 60.0
 FILLED_FOR_S = 0.25
 """How long a full pool is given to come to rest, so that no sample shares the cores with its
@@ -56,8 +56,8 @@ class Stage:
     instances: Watcher
     checkpoints: Watcher
 
-    def wait_full(self, name: str = WARM_POOL, copies: int = WARM_COPIES) -> None:
-        """Wait until all warm copies of a Checkpoint wait again."""
+    def wait_full(self, name: str = WARM_POOL, copies: int = WARM_SANDBOXES) -> None:
+        """Wait until all warm sandboxes of a Checkpoint wait again."""
         deadline = time.monotonic() + FILL_WITHIN_S
         while warm_ready(self.client.get(f"{CHECKPOINTS}/{name}")) < copies:
             if time.monotonic() > deadline:
@@ -70,14 +70,14 @@ class Stage:
 
 
 def warm_ready(checkpoint: Found) -> int:
-    """How many warm copies wait, as the Checkpoint says."""
+    """How many warm sandboxes wait, as the Checkpoint says."""
     waiting: int = checkpoint.get("status", {}).get("warmReady", 0)
     return waiting
 
 
 @contextlib.contextmanager
 def stage(settings: Settings) -> Iterator[Stage]:
-    """Bring the lab up and freeze the application; the lab goes down in every case."""
+    """Bring the lab up and checkpoint the application; the lab goes down in every case."""
     cluster = Cluster(settings.lab, nodes=2)
     try:
         cluster.up()
@@ -94,7 +94,7 @@ def stage(settings: Settings) -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def furnished(cluster: Cluster, file: Path, image: str) -> Iterator[Stage]:
-    """Freeze the application in a lab that is up, and watch what is measured there."""
+    """Checkpoint the application in a lab that is up, and watch what is measured there."""
     template: Found = yaml.safe_load(file.read_text())
     template["spec"]["template"]["containers"][0]["image"] = image
     client = Client(cluster)
@@ -112,13 +112,13 @@ def furnished(cluster: Cluster, file: Path, image: str) -> Iterator[Stage]:
             instances=instances,
             checkpoints=checkpoints,
         )
-        with step(f"freezing the application in lab {cluster.lab.name}", usually="40 s"):
+        with step(f"checkpointing the application in lab {cluster.lab.name}", usually="40 s"):
             # One after the other: a node builds faster alone, and so it is known who pulled the
             # image.
             checkpoint(ready, COLD_POOL, {})
             # Not compressed: the copy between the nodes is to last long enough to be measured.
             plain = {"compression": "None"}
-            checkpoint(ready, WARM_POOL, {"criu": plain, "pool": {"warm": WARM_COPIES}})
+            checkpoint(ready, WARM_POOL, {"criu": plain, "pool": {"warm": WARM_SANDBOXES}})
         yield ready
 
 
@@ -130,7 +130,7 @@ def checkpoint(stage: Stage, name: str, change: Found) -> None:
     spec = {**stage.template["spec"], **change}
     body = {**stage.template, "metadata": {"name": name, "namespace": "default"}, "spec": spec}
     stage.client.apply(f"{CHECKPOINTS}/{name}", body)
-    stage.checkpoints.wait(name, FREEZE_WITHIN_S)
+    stage.checkpoints.wait(name, CHECKPOINT_WITHIN_S)
 
 
 def is_ready(found: Found) -> bool:

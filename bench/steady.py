@@ -18,7 +18,7 @@ from bench.stage import CHECKPOINTS, INSTANCES, Stage, checkpoint, is_ready, war
 from bench.watcher import Watcher
 
 POOLS = ("bench-steady-1", "bench-steady-2")
-WARM_COPIES = 4
+WARM_SANDBOXES = 4
 SECONDS = 60
 """One claim per second on each Checkpoint."""
 
@@ -34,7 +34,7 @@ _LOOK_S = 0.05
 
 @dataclass(frozen=True)
 class Level:
-    """How many warm copies waited from a moment on."""
+    """How many warm sandboxes waited from a moment on."""
 
     at: float
     warm: int
@@ -54,7 +54,7 @@ class Levels:
 
 
 def longest_empty(levels: Sequence[Level], began: float, ended: float) -> float:
-    """How long at most no warm copy waited, in one piece, between two moments."""
+    """How long at most no warm sandbox waited, in one piece, between two moments."""
     longest, empty_since = 0.0, None
     for level, after in itertools.pairwise([*levels, Level(ended, 0)]):
         if level.warm > 0:
@@ -88,7 +88,7 @@ class Steady:
 
     @property
     def warm_share(self) -> float:
-        """The part of the claims that a warm copy served."""
+        """The part of the claims that a warm sandbox served."""
         return self.started_by.get(demos.WARM, 0) / max(sum(self.started_by.values()), 1)
 
 
@@ -153,7 +153,7 @@ def _wait_full(levels: Levels, claims: _Claims, ended: float) -> float:
     while True:
         claims.give_back()
         now = time.perf_counter()
-        since = [full_since(found, WARM_COPIES) for found in levels.pools.values()]
+        since = [full_since(found, WARM_SANDBOXES) for found in levels.pools.values()]
         full = max((at for at in since if at is not None), default=ended)
         if None not in since and now - max(full, ended) > FULL_FOR_S:
             return max(full, ended)
@@ -169,9 +169,9 @@ def _pools(stage: Stage) -> Iterator[None]:
     try:
         for name in POOLS:
             made.append(name)
-            checkpoint(stage, name, {"pool": {"warm": WARM_COPIES}})
+            checkpoint(stage, name, {"pool": {"warm": WARM_SANDBOXES}})
         for name in POOLS:
-            stage.wait_full(name, WARM_COPIES)
+            stage.wait_full(name, WARM_SANDBOXES)
         yield
     finally:
         for name in made:

@@ -144,7 +144,7 @@ class ByHand:
         self._nodes, self._found = nodes, found
         metadata = nodes.shell(found.node, f"cat {CHECKPOINTS}/{found.stem}.md")
         self.commands = "".join(re.findall(r"^    (.*\n)", metadata, re.MULTILINE))
-        self.visitor = Client(f"http://{nodes.cluster.node_address(found.node)}:{PUBLISHED}")
+        self.client = Client(f"http://{nodes.cluster.node_address(found.node)}:{PUBLISHED}")
 
     def shell(self, script: str) -> str:
         return self._nodes.shell(self._found.node, f"cd {BY_HAND}\n{script}")
@@ -160,7 +160,7 @@ class ByHand:
 
     def wait_answer(self) -> None:
         def answers() -> bool:
-            return not self.visitor.is_gone()
+            return not self.client.is_gone()
 
         wait_until(answers, "an answer of what was restored by hand", 30)
 
@@ -173,12 +173,12 @@ def test_podman_restores_one_container_as_its_metadata_says(
     with ByHand(nodes, one) as by_hand:
         by_hand.shell(by_hand.commands)
         by_hand.wait_answer()
-        assert by_hand.visitor.memory_id() == ours.memory_id()
-        assert by_hand.visitor.get("/files/kept").text == "written\n"
+        assert by_hand.client.memory_id() == ours.memory_id()
+        assert by_hand.client.get("/files/kept").text == "written\n"
         gone = "podman exec demo-notes test ! -e /etc/issue.net -a -e /etc/issue"
         by_hand.shell(gone)
-        assert by_hand.visitor.post("/notes", "by hand").status_code == 201
-        assert by_hand.visitor.notes() == ["by hand"]
+        assert by_hand.client.post("/notes", "by hand").status_code == 201
+        assert by_hand.client.notes() == ["by hand"]
 
 
 def test_podman_restores_the_connections_of_one_container_as_its_metadata_says(
@@ -200,7 +200,7 @@ def test_podman_restores_several_containers_as_their_metadata_says(
         by_hand.shell(f"{prepare}\nmkdir volumes/given; echo -n hello > volumes/given/greeting")
         by_hand.shell(f"cd parts\n{pod}{restore}")
         by_hand.wait_answer()
-        theirs = by_hand.visitor.get().json()
+        theirs = by_hand.client.get().json()
         assert theirs["count"] > WARM_UP, "the connection between both goes on"
         assert theirs["token"] == ours["token"]
         assert theirs["given"] == "hello"

@@ -51,8 +51,8 @@ def test_killed_while_a_checkpoint_is_built(
     checkpoint = objects.ready_checkpoint("notes", LATE)
     assert checkpoint.status.archive
     _nothing_but(nodes, objects, [])
-    objects.demo("thawed", "notes")
-    assert visit(objects.ready_demo("thawed")).get("/healthz").status_code == 200
+    objects.demo("restored", "notes")
+    assert visit(objects.ready_demo("restored")).get("/healthz").status_code == 200
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

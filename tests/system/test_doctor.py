@@ -29,7 +29,7 @@ def test_a_good_node_passes_every_check(nodes: LabNodes) -> None:
         assert check["found"], check
 
 
-def test_a_node_without_criu_is_told_how_to_mend_it(nodes: LabNodes) -> None:
+def test_a_node_without_criu_is_told_how_to_fix_it(nodes: LabNodes) -> None:
     criu = nodes.shell(NODE, "command -v criu").strip()
     nodes.shell(NODE, f"mv {criu} {criu}.away")
     try:

@@ -78,8 +78,8 @@ def test_criu_that_is_switched_off_after_the_checkpoint_is_the_reason_for_a_cold
     finally:
         _switch_criu(cluster, objects, None)
     objects.ready_checkpoint("notes")
-    objects.demo("thawed", "notes")
-    assert objects.ready_demo("thawed").status.started_by is StartedBy.RESTORE
+    objects.demo("restored", "notes")
+    assert objects.ready_demo("restored").status.started_by is StartedBy.RESTORE
 
 
 def test_without_a_copy_a_demo_starts_cold_and_does_not_wait_for_the_build(
@@ -168,8 +168,8 @@ def test_a_copy_with_a_flipped_byte_is_never_used_and_is_replaced_by_a_good_one(
         lambda: _sha256(nodes, NODE, archive) == good_sha256,
         "the second damage to be repaired",
     )
-    objects.demo("thawed", "notes")
-    assert objects.ready_demo("thawed").status.started_by is StartedBy.RESTORE
+    objects.demo("restored", "notes")
+    assert objects.ready_demo("restored").status.started_by is StartedBy.RESTORE
 
 
 def test_the_last_good_copy_lost_is_built_anew(

@@ -138,10 +138,10 @@ def test_limits_and_a_pause_reach_every_process_of_a_restored_demo(
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image, distribution=on_node(NODE)))
     objects.ready_checkpoint("notes")
-    objects.demo("thawed", "notes")
-    demo = objects.ready_demo("thawed")
+    objects.demo("restored", "notes")
+    demo = objects.ready_demo("restored")
     assert demo.status.started_by is StartedBy.RESTORE
-    (name,) = nodes.containers(NODE, "_thawed_")
+    (name,) = nodes.containers(NODE, "_restored_")
     found = nodes.podman(NODE, "top", name, "hpid").split()[1:]
     assert len(found) >= 2
     homes = {nodes.shell(NODE, f"grep ^0:: /proc/{pid}/cgroup").strip() for pid in found}

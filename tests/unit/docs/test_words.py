@@ -40,7 +40,7 @@ NAMES = (
 
 TERMS = (
     r"frozen=True|frozenset|FrozenInstanceError|__slots__|file\.tell\(",  # Python's
-    r"freezer|cgroup\.freeze|--freeze-cgroup",  # the kernel's and CRIU's
+    r"freezer|cgroup\.freeze|--freeze-cgroup|frozen 1",  # the kernel's and CRIU's
     r"admits? (no |critical )?Pods?|API server admits",  # Kubernetes'
     r"frozen once, and each demo thaws",  # the README's picture
 )

@@ -103,15 +103,15 @@ class Cluster(FakeKubernetes):
     def _write(self, model: type[Resource], key: Key, body: dict[str, Any]) -> dict[str, Any]:
         is_new = (model.plural, key) not in self._objects
         written = super()._write(model, key, body)
-        self._tell(model, "ADDED" if is_new else "MODIFIED", written)
+        self._notify(model, "ADDED" if is_new else "MODIFIED", written)
         return written
 
     def _drop(self, model: type[Resource], key: Key) -> None:
         body = self._objects[model.plural, key]
         super()._drop(model, key)
-        self._tell(model, "DELETED", body)
+        self._notify(model, "DELETED", body)
 
-    def _tell(self, model: type[Resource], kind: str, body: dict[str, Any]) -> None:
+    def _notify(self, model: type[Resource], kind: str, body: dict[str, Any]) -> None:
         for watched, events in self._watchers:
             if watched is model:
                 events.put_nowait({"type": kind, "object": copied(body)})
@@ -144,7 +144,7 @@ class Cluster(FakeKubernetes):
     def add(self, resource: R) -> R:
         """Have an object made."""
         made = self.put(resource)
-        self._tell(type(resource), "ADDED", self._body(type(resource), resource.key))
+        self._notify(type(resource), "ADDED", self._body(type(resource), resource.key))
         return made
 
     def change(self, resource: R, patch: dict[str, Any], subresource: str = "") -> R:

@@ -125,7 +125,7 @@ class Process:
         The registries have no public names; each kind has one handler of either sort here.
         """
         index = _handlers(registry._indexing)
-        tell = _handlers(registry._watching)
+        notify = _handlers(registry._watching)
         followed = []
         for model in WATCHED:
             await self._reach()
@@ -135,21 +135,21 @@ class Process:
                 await index[model.plural](body=event["object"])
         async with asyncio.TaskGroup() as tasks:
             for model, events, there in followed:
-                tasks.create_task(self._tell(model, events, there, tell[model.plural]))
+                tasks.create_task(self._notify(model, events, there, notify[model.plural]))
 
-    async def _tell(
+    async def _notify(
         self,
         model: type[Resource],
         events: asyncio.Queue[dict[str, Any] | None],
         there: list[dict[str, Any]],
-        tell: Handler,
+        notify: Handler,
     ) -> None:
         while True:
             for event in there:
-                await tell(event=event)
+                await notify(event=event)
             while (happened := await events.get()) is not None:
                 await self._reach()
-                await tell(event=happened)
+                await notify(event=happened)
             await self._reach()
             events, there = self._cluster.follow(model)
 
