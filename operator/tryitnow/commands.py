@@ -45,26 +45,38 @@ async def run(
         TimeoutError: it took too long.
 
     """
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        pass_fds=descriptors,
-        env=env,
-        start_new_session=True,
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=descriptors,
+            env=env,
+            start_new_session=True,
+        )
     )
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # asyncio would kill the program alone, and wait for its children.
+        await _kill(await starting)
+        raise
     try:
         async with asyncio.timeout(seconds):
             output, complaints = await process.communicate(text.encode())
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it ended at this very moment
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await _kill(process)
     assert process.returncode is not None
     return Ended(
         process.returncode,
         output.decode(errors="replace"),
         complaints.decode(errors="replace").strip(),
     )
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):  # it ended at this very moment
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()

@@ -34,7 +34,7 @@ WELL_SECONDS = 1500.0
 """After that long without faults all must be well: the longest pause between two tries has five
 minutes, and several things may wait for each other."""
 
-LOOK_SECONDS = 5.0
+STEP_SECONDS = 5.0
 RETEST_SHARE = 10
 PRECREATED = 1
 """Shorter and fewer than the real ones: they only make a history long."""
@@ -124,8 +124,8 @@ class History:
     async def _pass(self, seconds: float) -> None:
         """Let time pass, and look what is meanwhile."""
         while seconds > 0:
-            await asyncio.sleep(min(seconds, LOOK_SECONDS))
-            seconds -= LOOK_SECONDS
+            await asyncio.sleep(min(seconds, STEP_SECONDS))
+            seconds -= STEP_SECONDS
             self.check()
             self.people.visit()
 
@@ -204,7 +204,7 @@ class History:
         self.check()
 
     async def _people_help(self) -> None:
-        await self._pass(LOOK_SECONDS)
+        await self._pass(STEP_SECONDS)
         for done in self.happenings.person_looks():
             self.note(done)
 
