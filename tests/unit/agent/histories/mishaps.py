@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.unit.agent.histories.machine import DISK_BYTES, MEMORY_BYTES, Machine
 from tests.unit.agent.histories.people import People
-from tests.unit.fakes import Backup
+from tests.unit.fakes import Backup, Running
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.api.checkpoint import OnCrash
 from tryitnow.kubernetes.errors import ConflictError, ForbiddenError, KubernetesError
@@ -33,6 +33,11 @@ class Mishaps:
 
     def __post_init__(self) -> None:
         self.podman, self.cluster = self.machine.podman, self.machine.cluster
+        self.podman.on_crash = self._one_crashes
+
+    def _one_crashes(self, one: Running) -> None:
+        for member in self.podman.members(self.podman.pod_of(one)):
+            self._has_crashed(member.state.name)
 
     def _has_crashed(self, name: str) -> None:
         """Expect nothing more of a demo that is replaced when a container of it ends."""

@@ -125,6 +125,11 @@ class People:
         """Whether only a person can help a demo: it was given up, or lost a container."""
         if demo.status.phase is DemoInstancePhase.FAILED:
             return True
+        if (
+            demo.status.phase is DemoInstancePhase.NOT_ANSWERING
+            and self.visits[demo.metadata.uid].port == ANY_PORT
+        ):
+            return True
         main = self.main_of(demo)
         if main is None or not demo.was_ready:
             return False
@@ -141,7 +146,8 @@ class People:
     def answer_of(self, demo: DemoInstance) -> str | None:
         """Ask a demo at its URL; return what is wrong, None when it answers."""
         port = demo.status.host_port
-        assert port is not None
+        if port is None:
+            return "it has no URL"
         try:
             status = self._podman.network.ask(port)
         except UnreachableError as error:

@@ -70,6 +70,9 @@ class StrictPodman(Service):
         self.statuses: dict[str, int] = {}
         """What a container's application answers instead of 200, by the container's ID."""
 
+        self.on_crash: Callable[[Running], None] = lambda _: None
+        """Called with a container that is about to end by itself."""
+
         self.crashing: set[str] = set()
         """IDs of containers that end soon after each start."""
 
@@ -208,7 +211,12 @@ class StrictPodman(Service):
         )
         self.inside[id_].personalized = False
         if id_ in self.crashing:
-            loop.call_later(self.chance.random(), lambda: self.end_container(running.state.name, 1))
+            loop.call_later(self.chance.random(), self._crash, running)
+
+    def _crash(self, running: Running) -> None:
+        if running.state.id in self.inside and running.state.alive:
+            self.on_crash(running)
+            self.end_container(running.state.name, 1)
 
     async def create_stopped(self, name: str, new: NewContainer) -> Path:
         async def work() -> Path:
