@@ -16,6 +16,8 @@ from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, on_node, visit
 from tests.system.objects import Objects, is_true, wait_until
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
+from tryitnow.api.meta import ConditionStatus, find_condition
+from tryitnow.api.nodeagent import CONFIRM_STORAGE_ANNOTATION, STORAGE_CHANGED, NodeAgent
 
 NODE = NODES[1]
 
@@ -31,6 +33,19 @@ def pod(nodes: LabNodes, shipped_to_nodes: str) -> Iterator[AgentPod]:
     finally:
         made.kill()
         nodes.cluster.start(f"agent-{NODE}")
+        # Its Podman and the lab's have different storages.
+        wait_until(lambda: is_confirmed(nodes), f"the storage of {NODE} to be taken on")
+
+
+def is_confirmed(nodes: LabNodes) -> bool:
+    """Confirm the node's storage if its agent says that it changed; return whether it is well."""
+    found = nodes.cluster.kubectl("get", "nodeagent", NODE, "-o", "json").stdout
+    agent = NodeAgent.model_validate_json(found)
+    storage = find_condition(agent.status.conditions, STORAGE_CHANGED)
+    if storage is not None and storage.status is ConditionStatus.TRUE:
+        confirmation = f"{CONFIRM_STORAGE_ANNOTATION}={agent.status.storage.id}"
+        nodes.cluster.kubectl("annotate", "--overwrite", "nodeagent", NODE, confirmation)
+    return storage is not None and storage.status is ConditionStatus.FALSE
 
 
 @pytest.fixture
