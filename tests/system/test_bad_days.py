@@ -49,7 +49,8 @@ def demo(
     """A demo in which a person has written something."""
     assert checkpoint
     name = request.node.name.removeprefix("test_").replace("_", "-").rstrip("]")
-    name = name.replace("[", "-")[:40].strip("-")
+    # Its end tells it from the others of its kind.
+    name = name.replace("[", "-")[-40:].strip("-")
     module_objects.demo(name, "notes")
     found = module_objects.ready_demo(name)
     assert visit(found).post("/notes", "precious").status_code == 201

@@ -130,7 +130,7 @@ def test_restore_only_waits_for_a_copy_rather_than_start_cold(
     waiting = objects.wait(
         DemoInstance,
         "patient",
-        lambda d: any(c.reason == "NotReadyHere" for c in d.status.conditions),
+        lambda d: any(c.reason == "NoNodeCheckpoint" for c in d.status.conditions),
     )
     assert waiting.status.phase is DemoInstancePhase.PENDING
     demo = objects.ready_demo("patient", within=90)

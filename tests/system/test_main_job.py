@@ -10,7 +10,7 @@ import yaml
 
 from tests.system.conftest import Kubectl
 from tests.system.nodes import CHECKPOINTS, NODES, LabNodes
-from tests.system.notes import Client, notes_spec, visit
+from tests.system.notes import notes_spec, visit
 from tests.system.objects import Objects, condition, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
@@ -59,22 +59,6 @@ def test_the_archive_and_its_description_are_private_and_say_what_they_are(
         assert facts["image_digest"].startswith("sha256:")
         told = {"image", "created", "criu_version", "podman_version", "kernel", "size_bytes"}
         assert all(facts[key] for key in told)
-
-
-def test_a_person_restores_the_archive_by_hand_as_its_description_says(
-    checkpointed: Checkpoint, nodes: LabNodes
-) -> None:
-    node = NODES[0]
-    namespace, revision = checkpointed.metadata.namespace, checkpointed.status.current_revision
-    stem = f"{CHECKPOINTS}/{namespace}_notes_{revision}"
-    text = nodes.shell(node, f"cat {stem}.md")
-    command = text.split("podman container restore")[1].split("\n\n")[0]
-    try:
-        nodes.shell(node, f"cd {CHECKPOINTS} && podman container restore {command}")
-        address = nodes.cluster.node_address(node)
-        assert Client(f"http://{address}:8080").get("/healthz").text.strip() == "ok"
-    finally:
-        nodes.podman(node, "rm", "--force", "--time=0", "copy")
 
 
 @pytest.mark.usefixtures("checkpointed")

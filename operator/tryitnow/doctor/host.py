@@ -130,6 +130,18 @@ class Host:
         """
         return _text(self._of_podman / name)
 
+    def read_network(self, name: str) -> str:
+        """Return a file of /proc/net as of the network that demos' ports are in; else empty.
+
+        Podman's first thread may have stayed in the network of a container that it once set up: of
+        all its threads, one counts that is in this process's network, which is the node's.
+        """
+        own = _link(self.proc / "self/ns/net")
+        for thread in _entries(self._of_podman / "task"):
+            if own and _link(thread / "ns/net") == own:
+                return _text(thread / "net" / name)
+        return _text(self._of_podman / "net" / name)
+
     def read_on_node(self, path: str) -> str:
         """Return the text of a file of the node itself; empty when it cannot be read."""
         return _text(self.node_root / path.lstrip("/"))
@@ -202,6 +214,14 @@ def _entries(directory: Path) -> list[Path]:
         return list(directory.iterdir())
     except OSError:
         return []
+
+
+def _link(path: Path) -> str:
+    """Return where a link leads; empty when it cannot be read."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _text(path: Path) -> str:

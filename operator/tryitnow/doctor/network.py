@@ -91,7 +91,7 @@ def seen_twice(first: NetworkFacts, second: NetworkFacts) -> NetworkFacts:
 def _listeners(host: Host, ports: range) -> Iterator[Listener]:
     found = {}
     for table in ("tcp", "tcp6"):
-        for port, inode in _LISTENS.findall(host.read_of_podman(f"net/{table}")):
+        for port, inode in _LISTENS.findall(host.read_network(table)):
             if int(port, 16) in ports:
                 found[int(port, 16)] = inode
     if not found:
@@ -102,7 +102,7 @@ def _listeners(host: Host, ports: range) -> Iterator[Listener]:
 
 
 def _routes(host: Host) -> Iterator[Route]:
-    for interface, address, mask in _ROUTE.findall(host.read_of_podman("net/route")):
+    for interface, address, mask in _ROUTE.findall(host.read_network("route")):
         network = ipaddress.IPv4Network(f"{_address(address)}/{_address(mask)}", strict=False)
         if network.prefixlen:
             yield Route(network, interface)

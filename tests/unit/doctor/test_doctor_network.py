@@ -190,6 +190,27 @@ def test_what_came_or_went_between_two_looks_is_left_out(host: Host, tmp_path: P
 # -- routes ----------------------------------------------------------------------------------------
 
 
+def test_a_thread_of_podman_that_stayed_in_a_containers_network_tells_nothing(
+    host: Host, tmp_path: Path
+) -> None:
+    """It has the demos' own network as eth0: no demo could start here, as doctor saw it."""
+    in_container = "Iface\tDestination\neth0\t00580A0A\t00000000\t0001\t0\t0\t0\t0000FFFF\n"
+    (tmp_path / "proc/self/ns").mkdir(exist_ok=True)
+    (tmp_path / "proc/self/ns/net").symlink_to("net:[1]")
+    podman = tmp_path / "proc/9279"
+    for thread, namespace, routes in ((9279, 2, in_container), (9280, 1, ROUTES)):
+        home = podman / f"task/{thread}"
+        (home / "ns").mkdir(parents=True)
+        (home / "ns/net").symlink_to(f"net:[{namespace}]")
+        (home / "net").mkdir()
+        (home / "net/route").write_text(routes)
+    (podman / "net").mkdir(exist_ok=True)
+    (podman / "net/route").write_text(in_container)
+    found = examine_network(replace(host, pid=9279), PORTS).routes
+    assert Route(IPv4Network("10.88.0.0/16"), "podman0") in found
+    assert not [route for route in found if route.network == IPv4Network("10.10.0.0/16")]
+
+
 def test_routes_are_read_without_the_default_one(host: Host, tmp_path: Path) -> None:
     (tmp_path / "proc/self/net/route").write_text(ROUTES)
     assert examine_network(host, PORTS).routes == (

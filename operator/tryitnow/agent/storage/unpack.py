@@ -45,7 +45,13 @@ def unpack(chunks: Iterator[bytes], compression: Compression, directory: Path) -
         ArchiveError: from ``chunks``.
 
     """
-    _extract(_plain(chunks) if compression is Compression.ZSTD else chunks, directory)
+    try:
+        _extract(_plain(chunks) if compression is Compression.ZSTD else chunks, directory)
+    except UnpackError:
+        # Damage breaks it anywhere: only the digest, at the end, tells whether it is the archive's.
+        for _ in chunks:
+            pass
+        raise
 
 
 def extract(plain: Path, directory: Path) -> None:

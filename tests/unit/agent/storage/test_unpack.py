@@ -191,6 +191,21 @@ def test_a_damaged_archive_says_so_whatever_tar_says(
         unpack(damaged(), compression, target)
 
 
+@pytest.mark.parametrize("compression", Compression)
+def test_damage_that_breaks_the_unpacking_is_told_as_damage(
+    tmp_path: Path, compression: Compression
+) -> None:
+    """Only the last bytes of an archive show that its digest is another."""
+
+    def damaged() -> Iterator[bytes]:
+        yield b"neither zstd nor tar " * 10_000
+        msg = "it has another digest"
+        raise DigestMismatchError(msg)
+
+    with pytest.raises(DigestMismatchError):
+        unpack(damaged(), compression, tmp_path)
+
+
 def test_what_is_no_zstd_is_reported_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(UnpackError, match="no zstd stream"):
         unpack(iter([b"no zstd" * 100]), Compression.ZSTD, tmp_path)
