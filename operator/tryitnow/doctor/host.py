@@ -9,6 +9,7 @@ runs, there is nothing to cross.
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
