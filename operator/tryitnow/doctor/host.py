@@ -9,7 +9,6 @@ runs, there is nothing to cross.
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
@@ -220,7 +219,7 @@ def _entries(directory: Path) -> list[Path]:
 def _link(path: Path) -> str:
     """Return where a link leads; empty when it cannot be read."""
     try:
-        return os.readlink(path)
+        return str(path.readlink())
     except OSError:
         return ""
 

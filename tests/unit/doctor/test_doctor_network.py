@@ -195,8 +195,9 @@ def test_a_thread_of_podman_that_stayed_in_a_containers_network_tells_nothing(
 ) -> None:
     """It has the demos' own network as eth0: no demo could start here, as doctor saw it."""
     in_container = "Iface\tDestination\neth0\t00580A0A\t00000000\t0001\t0\t0\t0\t0000FFFF\n"
-    (tmp_path / "proc/self/ns").mkdir(exist_ok=True)
-    (tmp_path / "proc/self/ns/net").symlink_to("net:[1]")
+    own = tmp_path / "proc/self/ns/net"
+    own.unlink()
+    own.symlink_to("net:[1]")
     podman = tmp_path / "proc/9279"
     for thread, namespace, routes in ((9279, 2, in_container), (9280, 1, ROUTES)):
         home = podman / f"task/{thread}"

@@ -11,7 +11,8 @@ const SERVER = 'http://127.0.0.1';
 define( 'SHOP', getenv( 'SHOP_URL' ) ?: SERVER );
 
 function page( string $path ): string {
-	$options = array( 'header' => 'Host: ' . substr( SHOP, strlen( 'http://' ) ) );
+	// A demo that is started again has an address of its own, which need not be known here.
+	$options = array( 'header' => 'Host: ' . substr( SHOP, strlen( 'http://' ) ), 'follow_location' => 0 );
 	$html    = file_get_contents( SERVER . $path, false, stream_context_create( array( 'http' => $options ) ) );
 	if ( false === $html ) {
 		fwrite( STDERR, "lab-shop: a page failed: $path\n" );
