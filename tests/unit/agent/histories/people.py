@@ -126,7 +126,7 @@ class People:
         if demo.status.phase is DemoInstancePhase.FAILED:
             return True
         if (
-            demo.status.phase is DemoInstancePhase.NOT_ANSWERING
+            demo.status.phase in {DemoInstancePhase.NOT_ANSWERING, DemoInstancePhase.RESTARTING}
             and self.visits[demo.metadata.uid].port == ANY_PORT
         ):
             return True
