@@ -124,7 +124,7 @@ async def test_only_demos_that_are_up_are_probed(
 
 
 async def test_one_that_has_no_url_is_not_asked(shop: Shop, watched: Watched) -> None:
-    """Found by a seed: the cluster was restored, and a condition was written into what was older."""
+    """Found by a seed: the cluster was restored, and a condition written into what was older."""
     shop.ordered(phase=DemoInstancePhase.READY)
     await watched.tick()
     assert watched.changed == []
