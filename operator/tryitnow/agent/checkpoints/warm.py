@@ -118,6 +118,9 @@ async def is_fit(
     wanted = "paused" if warm.paused else "running"
     if pod is None or not pod.infra_running or set(pod.members.values()) != {wanted}:
         return False
+    volumes, tag = tools.start.volumes, warm.sandbox.pod.tag
+    if not all(volumes.path(tag, each.name).is_dir() for each in definition.template.volumes):
+        return False  # half of it was removed, while Podman's storage was away
     if warm.paused:
         return True  # it was asked before it was paused
     try:

@@ -56,7 +56,9 @@ class Watch:
         now = self._clock()
         for demo in self._tools.demos:
             uid = demo.metadata.uid
-            is_watched = demo.status.phase in _WATCHED and not demo.is_deleting
+            # Without a URL it is as an older state of the cluster has it, and is not to be asked.
+            has_url = demo.status.host_port is not None
+            is_watched = demo.status.phase in _WATCHED and has_url and not demo.is_deleting
             if is_watched and uid not in self._probes and self._tools.verdicts.due(uid) <= now:
                 self._begin(demo)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.agent.checkpoints.shop import Shop, for_a_while, until
+from tests.unit.agent.checkpoints.shop import Shop, for_a_while, shop_definition, until
+from tests.unit.builders import make_template
 from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.names import Role
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
+from tryitnow.api.template import EmptyDir, Volume, VolumeMount
 from tryitnow.podman.errors import PodmanUnreachableError
 
 
@@ -97,6 +100,25 @@ async def test_a_warm_sandbox_that_does_not_answer_is_replaced(
     await shop.until_stocked(warm=2)
     assert kept in shop.sandboxes(Role.WARM)
     assert ended not in shop.sandboxes(Role.WARM)
+
+
+async def test_a_warm_sandbox_whose_volumes_are_gone_is_replaced(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    """Found by a seed: they were removed while Podman's storage was away, and it came back."""
+    template = make_template(volume_mounts=(VolumeMount(name="data", mount_path="/data"),))
+    template = template.model_copy(update={"volumes": (Volume(name="data", empty_dir=EmptyDir()),)})
+    shop = Shop(node, kubernetes, podman, shop_definition(template=template))
+    shop.order(warm=1)
+    await shop.until_ready()
+    await shop.until_stocked(warm=1)
+    [half] = shop.sandboxes(Role.WARM)
+    for tag in node.volumes.tags():
+        node.volumes.remove(tag)
+    await shop.starts_again()
+    await shop.until_stocked(warm=1)
+    assert half not in shop.sandboxes(Role.WARM)
+    await shop.ends()
 
 
 async def test_precreated_sandboxes_are_made_anew(shop: Shop) -> None:

@@ -123,6 +123,13 @@ async def test_only_demos_that_are_up_are_probed(
     assert podman.requested_paths == []
 
 
+async def test_one_that_has_no_url_is_not_asked(shop: Shop, watched: Watched) -> None:
+    """Found by a seed: the cluster was restored, and a condition written into what was older."""
+    shop.ordered(phase=DemoInstancePhase.READY)
+    await watched.tick()
+    assert watched.changed == []
+
+
 async def test_what_a_probe_found_before_a_restart_counts_for_nothing(
     shop: Shop, watched: Watched, podman: FakePodman
 ) -> None:

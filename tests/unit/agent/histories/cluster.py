@@ -173,6 +173,7 @@ class Cluster(FakeKubernetes):
         while True:
             await asyncio.sleep(CONTROL_SECONDS)
             if not self.is_down:
+                self._next_version()  # other objects of the cluster change all the time
                 self._order()
 
     def _order(self) -> None:

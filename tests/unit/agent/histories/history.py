@@ -23,8 +23,8 @@ from tryitnow.api.checkpoint import Pool
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 
-STEPS = 16
-PAUSES = (0.0, 0.02, 0.05, 0.2, 0.5, 1.0, 1.0, 3.0, 6.0, 20.0)
+STEPS = 15
+PAUSES = (0.0, 0.02, 0.05, 0.2, 0.5, 1.0, 1.0, 3.0, 6.0, 15.0)
 """Seconds between two things that happen."""
 
 SILENT_SECONDS = 60.0
@@ -104,7 +104,7 @@ class History:
             self.people.publish(checkpoint, Pool(warm=self.chance.choice((0, 1, 2))))
         self.machine.begin()
         if self.chance.random() < 0.8:
-            await asyncio.sleep(self.chance.choice((8, 8, 15)))  # most is built
+            await asyncio.sleep(8)  # most is built
         for _ in range(self.chance.randrange(3)):
             self.note(str(self.happenings.demo_is_created()))
         await self._pass(self.chance.choice((0.0, 1.0, 10.0)))
@@ -262,7 +262,7 @@ class History:
         return left
 
 
-async def _told(history: History, script: Script) -> None:
+async def _play_out(history: History, script: Script) -> None:
     control = asyncio.create_task(history.cluster.control())
     try:
         await script(history)
@@ -310,7 +310,7 @@ def live(seed: int, script: Script = History.run) -> History:
             history = History(machine, chance, bugs.found)
             with asyncio.Runner(loop_factory=lambda: loop) as runner:
                 try:
-                    runner.run(_told(history, script))
+                    runner.run(_play_out(history, script))
                 except AssertionError as error:
                     lines = "\n".join(history.lines)
                     msg = f"seed {seed}: {error}\n{lines}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ CHECKPOINTS = ("lone", "pair")
 
 
 ANY_PORT = 0
+UNTRUSTED_SECONDS = 90.0
+"""Three full looks of the agent at node and cluster."""
 
 
 @dataclass
@@ -37,6 +40,10 @@ class Visit:
     uid: str
     letter: str | None = None
     """What was written into it and must be there; None: nothing, or it may be gone."""
+
+    trusted_from: float = 0.0
+    """Before that moment nothing is written: the agent does not know yet that the cluster
+    is another one, and may start it once more (``test_known_faults``)."""
 
     port: int | None = None
     """Where it answers since it was ready first."""
@@ -116,7 +123,8 @@ class People:
             if demo is None or demo.is_deleting:
                 del self.visits[uid]
             elif not demo.was_ready or demo.wants_reset:
-                self.visits[uid] = Visit(uid)
+                trusted_from = asyncio.get_running_loop().time() + UNTRUSTED_SECONDS
+                self.visits[uid] = Visit(uid, trusted_from=trusted_from, port=ANY_PORT)
         for uid in known:
             # One that was deleted is back, and has nothing.
             self.visits.setdefault(uid, Visit(uid))
@@ -126,7 +134,7 @@ class People:
         if demo.status.phase is DemoInstancePhase.FAILED:
             return True
         if (
-            demo.status.phase is DemoInstancePhase.NOT_ANSWERING
+            demo.status.phase in {DemoInstancePhase.NOT_ANSWERING, DemoInstancePhase.RESTARTING}
             and self.visits[demo.metadata.uid].port == ANY_PORT
         ):
             return True
@@ -178,7 +186,8 @@ class People:
         if demo.spec.checkpoint_ref.name == "pair":
             assert inside.personalized, f"{demo.key} lets people in before its hooks have run"
         assert str(demo_name(demo)) == main.state.name, f"at {demo.key} is {main.state.name}"
-        if visit.letter is None and not demo.wants_reset:
+        trusts = asyncio.get_running_loop().time() >= visit.trusted_from
+        if visit.letter is None and not demo.wants_reset and trusts:
             visit.letter = demo.metadata.uid
             inside.written.add(visit.letter)
             if demo.spec.checkpoint_ref.name == "pair":

@@ -22,6 +22,7 @@ from tryitnow.podman.client import (
     ContainerState,
     Executed,
     Image,
+    Mount,
     NewContainer,
     PodState,
     PortMapping,
@@ -47,6 +48,9 @@ _FIRST_PID = 5 << 20
 @dataclass
 class Inside:
     """What is in a container, as long as it exists."""
+
+    mounts: tuple[Path, ...] = ()
+    """Directories of the node that it has mounted."""
 
     written: set[str] = field(default_factory=set)
     """What people wrote into its files."""
@@ -197,7 +201,8 @@ class StrictPodman(Service):
         running = super()._make(name, new)
         id_ = f"container-{next(self._numbers)}"
         running.state = replace(running.state, id=id_)
-        self.inside[id_] = Inside()
+        sources = tuple(mount.source for mount in new.mounts if isinstance(mount, Mount))
+        self.inside[id_] = Inside(mounts=sources)
         return running
 
     async def _go(self, running: Running, status: int | None) -> None:
@@ -205,6 +210,10 @@ class StrictPodman(Service):
         if not self.pods[pod].infra_running:
             self._begin(pod)
         id_, loop = running.state.id, asyncio.get_running_loop()
+        for source in self.inside[id_].mounts:
+            if not source.exists():
+                msg = f"crun: mount {source}: no such file or directory: OCI runtime attempted"
+                raise PodmanError(msg)
         running.status, running.began = status, True
         running.state = replace(
             running.state, running=True, paused=False, exit_code=0, pid=self.pids[pod]

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[4]
 
 EVERY_DAY = "0-1999"
-GROUP = 125
+GROUP = 250
 """Seeds of one test: enough that the start of their process takes no time beside them."""
 
 FAILED = ("344",)
