@@ -39,7 +39,7 @@ NAMES = (
 """Old names in Python; in a sentence their words are fine."""
 
 TERMS = (
-    r"frozen=True|frozenset|FrozenInstanceError|__slots__|file\.tell\(",  # Python's
+    r"gc\.freeze|frozen=True|frozenset|FrozenInstanceError|__slots__|file\.tell\(",  # Python's
     r"freezer|cgroup\.freeze|--freeze-cgroup|frozen 1",  # the kernel's and CRIU's
     r"admits? (no |critical )?Pods?|API server admits",  # Kubernetes'
     r"frozen once, and each demo thaws",  # the README's picture
