@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.system.nodes import NODES, LabNodes
 from tests.system.notes import notes_spec, on_node, visit
 from tests.system.objects import Objects, is_true, wait_until
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
-from tryitnow.api.meta import ConditionStatus, find_condition
+from tryitnow.api.meta import ConditionStatus, find_condition, now
 from tryitnow.api.nodeagent import CONFIRM_STORAGE_ANNOTATION, STORAGE_CHANGED, NodeAgent
 
 NODE = NODES[1]
@@ -32,15 +33,21 @@ def pod(nodes: LabNodes, shipped_to_nodes: str) -> Iterator[AgentPod]:
         yield made
     finally:
         made.kill()
+        began = now()
         nodes.cluster.start(f"agent-{NODE}")
         # Its Podman and the lab's have different storages.
-        wait_until(lambda: is_confirmed(nodes), f"the storage of {NODE} to be taken on")
+        wait_until(lambda: is_confirmed(nodes, began), f"the storage of {NODE} to be taken on")
 
 
-def is_confirmed(nodes: LabNodes) -> bool:
-    """Confirm the node's storage if its agent says that it changed; return whether it is well."""
+def is_confirmed(nodes: LabNodes, began: datetime) -> bool:
+    """Confirm the node's storage if its agent says that it changed; return whether it is well.
+
+    A report from before ``began`` is another agent's.
+    """
     found = nodes.cluster.kubectl("get", "nodeagent", NODE, "-o", "json").stdout
     agent = NodeAgent.model_validate_json(found)
+    if agent.status.heartbeat is None or agent.status.heartbeat < began:
+        return False
     storage = find_condition(agent.status.conditions, STORAGE_CHANGED)
     if storage is not None and storage.status is ConditionStatus.TRUE:
         confirmation = f"{CONFIRM_STORAGE_ANNOTATION}={agent.status.storage.id}"
