@@ -85,6 +85,10 @@ PODMAN_ANSWERED = "Podman's containers"
 LISTED = "the first list of this node's objects"
 """What ``/readyz`` waits for."""
 
+FIRST_LOOK_SECONDS = 10.0
+"""How long demos and the first report wait for the first look, after which more is known of the
+node than that nothing is known. An API server that answers too slowly must not hold up all else."""
+
 
 @contextlib.asynccontextmanager
 async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
@@ -234,12 +238,17 @@ async def run(settings: AgentSettings) -> None:
     # The default has six threads on two cores. Archives are read, unpacked and written in threads,
     # and a demo that is started must not wait for them to give its host a name.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "agent"))
-    missing = [PODMAN_ANSWERED, LISTED]
+    answered, listed = asyncio.Event(), asyncio.Event()
+
+    def missing() -> list[str]:
+        waited_for = ((answered, PODMAN_ANSWERED), (listed, LISTED))
+        return [what for event, what in waited_for if not event.is_set()]
+
     async with (
         open_node(settings) as node,
         serving(
             node.metrics,
-            lambda: missing,
+            missing,
             host=settings.node_address,
             port=settings.metrics_port,
         ),
@@ -257,21 +266,22 @@ async def run(settings: AgentSettings) -> None:
         register(registry, node, demos)
         await examine_node(node)
         await adopt_running(node)
-        missing.remove(PODMAN_ANSWERED)
+        answered.set()
         certificate = make_certificate(settings.node_address)
         server = TransferServer(settings, node.kubernetes, node.checkpoints.archive_file)
         await server.start(certificate)
         reporter = Reporter(node, server.url, certificate)
         demo_watch = Watch(node.demo_tools, demos.add)
-        background = [
-            asyncio.create_task(reporter.keep_reporting()),
-            asyncio.create_task(reporter.keep_asking_podman()),
-            asyncio.create_task(reporter.keep_examining()),
-            asyncio.create_task(keep_collecting(node, missing)),
-            *(asyncio.create_task(work) for work in periodic_work(node, demo_watch)),
-        ]
+        background = [asyncio.create_task(keep_collecting(node, listed))]
         logger.info("agent of %s: %s", node.name, node.health.current.criu_message or "CRIU works")
         try:
+            await wait_for_first_look(listed)
+            background += [
+                asyncio.create_task(reporter.keep_reporting()),
+                asyncio.create_task(reporter.keep_asking_podman()),
+                asyncio.create_task(reporter.keep_examining()),
+                *(asyncio.create_task(work) for work in periodic_work(node, demo_watch)),
+            ]
             await watch(registry)
         finally:
             for task in background:
@@ -303,22 +313,30 @@ async def adopt_running(node: Node) -> None:
             return
 
 
-async def keep_collecting(node: Node, missing: list[str]) -> None:
-    """Compare the node with the cluster for ever; take from ``missing`` what was listed."""
+async def keep_collecting(node: Node, listed: asyncio.Event) -> None:
+    """Compare the node with the cluster for ever; say when it was done for the first time."""
 
     async def resync() -> None:
         await collect(node)
-        if LISTED in missing:
-            missing.remove(LISTED)
+        listed.set()
 
     await run_periodically(
         "compare the node with the cluster",
         resync,
         # A cluster that has just got our kinds does not list them yet: the first look is not put
         # off for as long as the later ones.
-        pause_seconds=lambda: FIRST_AGAIN_SECONDS if LISTED in missing else EVERY_SECONDS,
+        pause_seconds=lambda: EVERY_SECONDS if listed.is_set() else FIRST_AGAIN_SECONDS,
         expected=_EXPECTED,
     )
+
+
+async def wait_for_first_look(listed: asyncio.Event) -> None:
+    """Wait until the node was compared with the cluster once, but not for ever."""
+    try:
+        async with asyncio.timeout(FIRST_LOOK_SECONDS):
+            await listed.wait()
+    except TimeoutError:
+        logger.warning("going on though the node was not compared with the cluster yet")
 
 
 def periodic_work(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:

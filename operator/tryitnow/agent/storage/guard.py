@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tryitnow.agent.storage.files import write_whole
 from tryitnow.agent.storage.identity import (
+    Mark,
     Marks,
     new_storage_id,
     read_mark,
@@ -116,13 +117,13 @@ class StorageGuard:
             changed = self._rewound = self._podman_lost = None
             self._highest = 0
             # A new identity: a confirmation holds for one change.
-            marks = Marks(None, None, None)
+            marks = Marks(None, None, marks.cluster)
         if changed is None:
-            storage_id = marks.data or new_storage_id()
+            mark = marks.data or Mark(new_storage_id(), marks.cluster)
             if marks.data is None:
-                await asyncio.to_thread(write_mark, self._directory, storage_id)
-                await asyncio.to_thread(write_mark, graph_root, storage_id)
-            self._storage = Storage(id=storage_id, cluster_uid=cluster_uid)
+                await asyncio.to_thread(write_mark, self._directory, mark)
+                await asyncio.to_thread(write_mark, graph_root, mark)
+            self._storage = Storage(id=mark.id, cluster_uid=cluster_uid)
             await asyncio.to_thread(self._remember, cluster_uid)
         elif agent is not None:
             self._storage = agent.status.storage
@@ -142,7 +143,8 @@ class StorageGuard:
             return False
         # The value names what was lost: an annotation from the last time confirms nothing today.
         asked = agent.metadata.annotations.get(CONFIRM_STORAGE_ANNOTATION)
-        return asked is not None and asked in {agent.status.storage.id, marks.data}
+        found = marks.data.id if marks.data else None
+        return asked is not None and asked in {agent.status.storage.id, found}
 
     def _other_cluster(self, cluster_uid: str) -> str | None:
         uid, self._highest = self._recall()

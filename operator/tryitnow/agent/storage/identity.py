@@ -18,36 +18,50 @@ FILE = "try-it-now-storage-id"
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What is written on a storage."""
+
+    id: str
+    """The storage's identity."""
+
+    replaces: str | None = None
+    """The identity that the node had when the storage was taken on: the cluster may know that one
+    alone, where the agent was killed before it could report the new one."""
+
+
+@dataclass(frozen=True)
 class Marks:
     """What is found in the three places; None where there is nothing."""
 
-    data: str | None
+    data: Mark | None
     """In the data directory."""
 
-    podman: str | None
+    podman: Mark | None
     """In Podman's storage."""
 
     cluster: str | None
     """In the NodeAgent's status."""
 
 
-def read_mark(directory: Path) -> str | None:
-    """Return the ID in a directory; None where there is none. Blocking.
+def read_mark(directory: Path) -> Mark | None:
+    """Return the mark of a directory; None where there is none. Blocking.
 
     Raises:
         OSError: the disk is broken.
 
     """
     try:
-        return (directory / FILE).read_text(errors="replace").strip() or None
+        words = (directory / FILE).read_text(errors="replace").split()
     except FileNotFoundError:
         return None
+    return Mark(words[0], *words[1:2]) if words else None
 
 
-def write_mark(directory: Path, storage_id: str) -> None:
-    """Write the ID into a directory. Blocking."""
+def write_mark(directory: Path, mark: Mark) -> None:
+    """Write a mark into a directory: its identity, and below it the one it replaces. Blocking."""
     directory.mkdir(parents=True, exist_ok=True)
-    write_whole(directory / FILE, f"{storage_id}\n".encode())
+    lines = [mark.id, *([mark.replaces] if mark.replaces else [])]
+    write_whole(directory / FILE, "".join(f"{line}\n" for line in lines).encode())
 
 
 def new_storage_id() -> str:
@@ -57,16 +71,20 @@ def new_storage_id() -> str:
 
 def what_changed(marks: Marks) -> str | None:
     """Return what is not as it was, in a sentence; None when all is well, or all is new."""
-    if marks.data == marks.podman and marks.cluster in {None, marks.data}:
+    data, podman, known = marks.data, marks.podman, marks.cluster
+    if data is None and podman is None and known is None:
         return None
-    if marks.cluster is None and (marks.data is None or marks.podman is None):
-        where = "the data directory" if marks.data is None else "Podman's storage"
+    if data is not None and podman is not None and data.id == podman.id:
+        if known in {None, data.id, data.replaces}:
+            return None
+    elif known is None and (data is None or podman is None):
+        where = "the data directory" if data is None else "Podman's storage"
         return f"{where} has lost the identity of this node's storage, or was exchanged"
-    known = marks.cluster or marks.data
+    known = known or (data.id if data else None)
     changed = [
         where
-        for where, mark in (("the data directory", marks.data), ("Podman's storage", marks.podman))
-        if mark != known
+        for where, mark in (("the data directory", data), ("Podman's storage", podman))
+        if mark is None or mark.id != known
     ]
     how = f"{changed[0]} is" if len(changed) == 1 else f"{' and '.join(changed)} are"
     return (

@@ -21,12 +21,11 @@ from tryitnow.agent.demos.watch import Watch
 from tryitnow.agent.handlers import register
 from tryitnow.agent.health import Health
 from tryitnow.agent.main import (
-    LISTED,
-    PODMAN_ANSWERED,
     adopt_running,
     build_node,
     keep_collecting,
     periodic_work,
+    wait_for_first_look,
 )
 from tryitnow.agent.node import Node
 from tryitnow.agent.revisions import RevisionError
@@ -106,17 +105,18 @@ class Process:
         register(registry, node, queue)
         node.health.current = self._health()
         await adopt_running(node)
-        missing = [PODMAN_ANSWERED, LISTED]
+        listed = asyncio.Event()
         certificate: Any = None
         reporter = Reporter(node, "https://node-a.example:9443", _Certificate(certificate))
         self._watch = watch = Watch(node.demo_tools, queue.add, loop.time)
+        self._background = [asyncio.create_task(keep_collecting(node, listed))]
+        await wait_for_first_look(listed)
         work = [
             reporter.keep_reporting(),
             reporter.keep_asking_podman(),
-            keep_collecting(node, missing),
             *periodic_work(node, watch),
         ]
-        self._background = [asyncio.create_task(each) for each in work]
+        self._background += [asyncio.create_task(each) for each in work]
         await self._follow(registry)
 
     async def _follow(self, registry: kopf.OperatorRegistry) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.builders import make_agent
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.storage.guard import StorageGuard
-from tryitnow.agent.storage.identity import FILE, read_mark
+from tryitnow.agent.storage.identity import FILE, Mark, read_mark
 from tryitnow.api.nodeagent import CONFIRM_STORAGE_ANNOTATION, NodeAgent, Storage
 
 
@@ -73,7 +73,8 @@ def test_before_the_first_look_nothing_may_be_done(machine: Machine) -> None:
 async def test_a_new_node_gets_an_identity_in_all_three_places(machine: Machine) -> None:
     found = await machine.settle()
     assert len(found) == 32
-    assert read_mark(machine.data) == read_mark(machine.podman.service.graph_root) == found
+    found_there = read_mark(machine.data), read_mark(machine.podman.service.graph_root)
+    assert found_there == (Mark(found), Mark(found))
     assert machine.agent().status.storage == Storage(id=found, cluster_uid="uid-of-kube-system")
 
 
@@ -125,6 +126,20 @@ async def test_another_storage_is_taken_on_where_nothing_can_be_lost(machine: Ma
     machine.next_agent()
     assert await machine.check(at_stake=False) is None
     assert machine.guard.storage.id != before
+
+
+async def test_an_agent_that_is_killed_before_it_reports_finds_what_it_took_on(
+    machine: Machine,
+) -> None:
+    before = await machine.settle()
+    (machine.data / FILE).unlink()
+    machine.next_agent()
+    assert await machine.check(at_stake=False) is None
+    taken_on = machine.guard.storage.id
+    machine.next_agent()
+    assert machine.agent().status.storage.id == before
+    assert await machine.check() is None
+    assert machine.guard.storage.id == taken_on != before
 
 
 async def test_a_person_confirms_one_change_and_not_the_next(machine: Machine) -> None:
@@ -225,4 +240,4 @@ async def test_a_loss_that_was_confirmed_is_not_asked_about_again(machine: Machi
 async def test_many_who_look_at_once_agree(machine: Machine) -> None:
     await asyncio.gather(*(machine.guard.examine(anything_at_stake=True) for _ in range(5)))
     assert machine.guard.problem is None
-    assert read_mark(machine.data) == machine.guard.storage.id
+    assert read_mark(machine.data) == Mark(machine.guard.storage.id)
