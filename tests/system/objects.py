@@ -14,7 +14,15 @@ from kubernetes.client.exceptions import ApiException
 
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
-from tryitnow.api.meta import API_VERSION, GROUP, VERSION, Condition, Resource, find_condition
+from tryitnow.api.meta import (
+    API_VERSION,
+    GROUP,
+    VERSION,
+    Condition,
+    ConditionStatus,
+    Resource,
+    find_condition,
+)
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 
@@ -214,7 +222,15 @@ class Objects:
         wait_until(lambda: self.get(model, name) is None, f"{name} to be gone", within)
 
     def ready_checkpoint(self, name: str, within: float = BUILT_WITHIN) -> Checkpoint:
-        return self.wait(Checkpoint, name, lambda c: is_true(c.status.conditions, "Ready"), within)
+        """A Checkpoint that is ready as its spec says now."""
+
+        def is_ready(checkpoint: Checkpoint) -> bool:
+            ready = find_condition(checkpoint.status.conditions, "Ready")
+            if ready is None or ready.status is not ConditionStatus.TRUE:
+                return False
+            return ready.observed_generation == checkpoint.metadata.generation
+
+        return self.wait(Checkpoint, name, is_ready, within)
 
     def ready_demo(self, name: str, within: float = READY_WITHIN) -> DemoInstance:
         """A demo that is ready; fails at once when it has been given up."""

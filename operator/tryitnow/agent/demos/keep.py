@@ -6,8 +6,10 @@ takes; the status says that the demo is down, why, and that its data is kept.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.counters import count_demo, demo_started, start_failed
@@ -38,7 +40,7 @@ from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.metrics.starts import RESTARTS
 from tryitnow.podman.client import PodState
-from tryitnow.podman.errors import NodeLimitError, PodmanError
+from tryitnow.podman.errors import NodeLimitError, PodmanBusyError, PodmanError
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,10 @@ STILL_STARTING = timedelta(seconds=1)
 
 STORAGE_LOOK = timedelta(seconds=10)
 """Before the next look whether a person has confirmed the storage."""
+
+LOOK_SECONDS = 15.0
+"""For all that Podman is asked about a demo in one look. With the probes before it, less than the
+minute after which nothing dead may be called ready."""
 
 _KEPT = "Its data is kept."
 
@@ -67,19 +73,20 @@ async def keep_running(
 
     Raises:
         SandboxGoneError: its sandbox is gone.
-        PodmanUnreachableError: Podman does not answer: nobody knows.
+        PodmanUnreachableError: Podman does not answer, or too slowly: nobody knows.
 
     """
-    name = demo_name(demo)
-    main = await tools.start.podman.inspect(str(name))
-    if main is None:
-        raise SandboxGoneError
-    sandbox = await tools.start.sandboxes.of(main)
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            look = await _look(tools, demo, definition)
+    except TimeoutError as error:
+        msg = f"Podman has not said for {LOOK_SECONDS:g} s how its containers are"
+        raise PodmanBusyError(msg) from error
+    sandbox = look.sandbox
     if sandbox is None:
-        return await _of_older_version(tools, demo, alive=main.alive)
-    pod = await tools.start.sandboxes.state_of(sandbox)
-    if (ended := await _what_ended(tools, demo, definition, sandbox, pod)) is not None:
-        return await _ended(tools, demo, definition, sandbox, ended)
+        return await _of_older_version(tools, demo, alive=look.alive)
+    if look.ended is not None:
+        return await _ended(tools, demo, definition, sandbox, look.ended)
     uid = demo.metadata.uid
     if _is_coming_back(tools, demo):
         # Also a demo of which all containers run waits: its hook failed, say. What we write about
@@ -96,6 +103,31 @@ async def keep_running(
         case Verdict.UNKNOWN:
             pass  # what was said of it stays until it is known better
     return None
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How Podman says that a demo is."""
+
+    sandbox: Sandbox | None
+    """None for the lone container of an older version."""
+
+    alive: bool
+    """Whether its main container runs or is paused."""
+
+    ended: str | None
+    """Which container has ended, and how; None when all run."""
+
+
+async def _look(tools: DemoTools, demo: DemoInstance, definition: Definition) -> _Look:
+    main = await tools.start.podman.inspect(str(demo_name(demo)))
+    if main is None:
+        raise SandboxGoneError
+    sandbox = await tools.start.sandboxes.of(main)
+    if sandbox is None:
+        return _Look(None, main.alive, None)
+    pod = await tools.start.sandboxes.state_of(sandbox)
+    return _Look(sandbox, main.alive, await _what_ended(tools, demo, definition, sandbox, pod))
 
 
 async def keep_without_definition(

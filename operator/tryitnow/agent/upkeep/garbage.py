@@ -252,7 +252,7 @@ async def _remove_pods(node: Node, found: _Found) -> None:
     for pod in mainless:
         if str(pod) in proven and not await _is_needed(node, pod):
             logger.warning("removing pod %s: its main container is gone", pod)
-            await _try(f"pod {pod}", node.podman.remove_pod(str(pod)))
+            await _try(f"pod {pod}", _remove_pod(node, pod, has_volumes=pod.tag in found.volumes))
     for member, pod in members:
         if not await _is_needed(node, pod):
             logger.warning("removing container %s, which Podman never finished", member)
@@ -260,8 +260,18 @@ async def _remove_pods(node: Node, found: _Found) -> None:
     for pod in volumes:
         if f"volumes {pod}" in proven and not await _is_needed(node, pod):
             logger.warning("moving the volumes of pod %s to the trash: their pod is gone", pod)
-            directory = node.volumes.directory / pod.tag
-            await _try(f"the volumes of {pod}", in_thread(node.trash.put, directory))
+            await _try(f"the volumes of {pod}", _throw_away_volumes(node, pod))
+
+
+async def _remove_pod(node: Node, pod: PodName, *, has_volumes: bool) -> None:
+    """Remove a pod that nobody owns; its volumes are nobody's for as long, and go to the trash."""
+    await node.podman.remove_pod(str(pod))
+    if has_volumes:
+        await _throw_away_volumes(node, pod)
+
+
+async def _throw_away_volumes(node: Node, pod: PodName) -> None:
+    await in_thread(node.trash.put, node.volumes.directory / pod.tag)
 
 
 async def _is_needed(node: Node, pod: PodName) -> bool:

@@ -69,5 +69,5 @@ class Kept:
         """Number of containers that wait in a role and are done."""
         if role is Role.WARM:
             return sum(actor.warm_ready for actor in self.shop.node.checkpoints)
-        names = map(parse, self.shop.podman.containers())
+        names = map(parse, self.shop.node.checkpoints.waiting_names)
         return sum(name is not None and name.role is role for name in names)

@@ -30,10 +30,6 @@ PAUSES = (0.0, 0.02, 0.05, 0.2, 0.5, 1.0, 1.0, 3.0, 6.0, 15.0)
 SILENT_SECONDS = 60.0
 """For no longer may a demo be called ready that does not answer (design decision 7)."""
 
-HANG_SECONDS = 60.0
-"""And while a call of Podman hangs, for as long as its client waits: the look that would say that
-the demo is down waits for that call (``test_known_faults``)."""
-
 WELL_SECONDS = 1500.0
 """After that long without faults all must be well: the longest pause between two tries has five
 minutes, and several things may wait for each other."""
@@ -74,7 +70,6 @@ class History:
     lines: list[str] = field(default_factory=list)
     """What happened, to be read by people."""
 
-    _hangs_until: float = 0.0
     _silent_since: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -118,7 +113,6 @@ class History:
         if what.startswith(("the agent", "the node")):
             self._silent_since.clear()
         self.check()
-        self._may_hang()
         await self._pass(self.chance.choice(PAUSES))
 
     async def _pass(self, seconds: float) -> None:
@@ -156,15 +150,9 @@ class History:
             return
         since = self._silent_since.setdefault(uid, self.now)
         silent = self.now - since
-        assert silent <= SILENT_SECONDS + (HANG_SECONDS if self._may_hang() else 0), (
+        assert silent <= SILENT_SECONDS, (
             f"{demo.metadata.name} is called ready and does not answer for {silent:.0f} s: {wrong}"
         )
-
-    def _may_hang(self) -> bool:
-        """Whether a call of Podman may hang, or may have until a moment ago."""
-        if any(trouble.hangs for trouble in self.podman.troubles):
-            self._hangs_until = self.now + HANG_SECONDS
-        return self.now <= self._hangs_until
 
     def _check_port(self, demo: DemoInstance) -> None:
         visit = self.people.visits[demo.metadata.uid]

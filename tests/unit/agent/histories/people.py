@@ -43,7 +43,7 @@ class Visit:
 
     trusted_from: float = 0.0
     """Before that moment nothing is written: the agent does not know yet that the cluster
-    is another one, and may start it once more (``test_known_faults``)."""
+    is another one, and may start it once more (``test_found_faults``)."""
 
     port: int | None = None
     """Where it answers since it was ready first."""

@@ -419,6 +419,18 @@ async def test_volumes_and_pods_of_nobody_are_removed(
     assert (node.trash.directory / kept / "letter.txt").read_text() == "dear Ben"
 
 
+async def test_the_volumes_of_a_pod_without_its_main_container_go_to_the_trash_with_it(
+    node: Node, podman: FakePodman, clock: Clock
+) -> None:
+    podman.pods[POD.name] = POD
+    volumes = node.volumes.directory / POD.name.removeprefix("tryitnow_pod_")
+    volumes.mkdir()
+    await collect_twice(node, clock)
+    assert not podman.pods
+    assert node.volumes.tags() == set(), "what was nobody's before is nobody's now"
+    assert len(node.trash.entries()) == 1
+
+
 async def test_what_a_killed_podman_left_incomplete_is_removed(
     node: Node, podman: FakePodman, kubernetes: FakeKubernetes, clock: Clock
 ) -> None:

@@ -1,4 +1,7 @@
-"""Faults that histories found and that are not fixed yet: what they need is more than a fix."""
+"""Faults that histories found, each as the shortest history that shows it.
+
+One that is not fixed yet is marked: it needs more than a fix.
+"""
 
 from __future__ import annotations
 
@@ -58,11 +61,5 @@ def test_a_demo_that_becomes_ready_after_the_cluster_was_restored_is_started_onc
     live(1493, _cluster_is_restored_while_a_demo_waits)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=HistoryError,
-    reason="the look at a demo waits for the hanging call of Podman, for 60 s, and what the probes "
-    "found is said by that look alone (seed 751)",
-)
 def test_a_demo_that_ended_is_not_ready_for_longer_than_a_minute_though_podman_hangs() -> None:
     live(751, _podman_hangs_while_a_demo_ends)
