@@ -52,7 +52,7 @@ STILL_STARTING = timedelta(seconds=1)
 STORAGE_LOOK = timedelta(seconds=10)
 """Before the next look whether a person has confirmed the storage."""
 
-LOOK_SECONDS = 15.0
+INSPECT_SECONDS = 15.0
 """For all that Podman is asked about a demo in one look. With the probes before it, less than the
 minute after which nothing dead may be called ready."""
 
@@ -77,16 +77,16 @@ async def keep_running(
 
     """
     try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            look = await _look(tools, demo, definition)
+        async with asyncio.timeout(INSPECT_SECONDS):
+            state = await _inspect(tools, demo, definition)
     except TimeoutError as error:
-        msg = f"Podman has not said for {LOOK_SECONDS:g} s how its containers are"
+        msg = f"Podman has not said for {INSPECT_SECONDS:g} s how its containers are"
         raise PodmanBusyError(msg) from error
-    sandbox = look.sandbox
+    sandbox = state.sandbox
     if sandbox is None:
-        return await _of_older_version(tools, demo, alive=look.alive)
-    if look.ended is not None:
-        return await _ended(tools, demo, definition, sandbox, look.ended)
+        return await _of_older_version(tools, demo, alive=state.alive)
+    if state.ended is not None:
+        return await _ended(tools, demo, definition, sandbox, state.ended)
     uid = demo.metadata.uid
     if _is_coming_back(tools, demo):
         # Also a demo of which all containers run waits: its hook failed, say. What we write about
@@ -106,7 +106,7 @@ async def keep_running(
 
 
 @dataclass(frozen=True)
-class _Look:
+class _State:
     """How Podman says that a demo is."""
 
     sandbox: Sandbox | None
@@ -119,15 +119,15 @@ class _Look:
     """Which container has ended, and how; None when all run."""
 
 
-async def _look(tools: DemoTools, demo: DemoInstance, definition: Definition) -> _Look:
+async def _inspect(tools: DemoTools, demo: DemoInstance, definition: Definition) -> _State:
     main = await tools.start.podman.inspect(str(demo_name(demo)))
     if main is None:
         raise SandboxGoneError
     sandbox = await tools.start.sandboxes.of(main)
     if sandbox is None:
-        return _Look(None, main.alive, None)
+        return _State(None, main.alive, None)
     pod = await tools.start.sandboxes.state_of(sandbox)
-    return _Look(sandbox, main.alive, await _what_ended(tools, demo, definition, sandbox, pod))
+    return _State(sandbox, main.alive, await _what_ended(tools, demo, definition, sandbox, pod))
 
 
 async def keep_without_definition(
