@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from kubernetes.aio import client as aio
 
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, FakeHosts, FakeProber
+from tryitnow.agent import main
 from tryitnow.agent.health import Health
 from tryitnow.agent.main import build_node
 from tryitnow.agent.node import Node
@@ -92,6 +94,17 @@ def no_conmons(proc: Path) -> Conmons:
     return Conmons(proc)
 
 
+def nobody_listens_here(port: int) -> bool:
+    """As the agent asks it, of our own address alone: others test on the same ports meanwhile."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True
+
+
 @asynccontextmanager
 async def healthy_node(
     settings: AgentSettings,
@@ -101,6 +114,20 @@ async def healthy_node(
     hosts: FakeHosts,
 ) -> AsyncIterator[Node]:
     """A healthy node-a; what it has to do with others is faked, all else is real."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(main, "nobody_listens", nobody_listens_here)
+        async with _built_node(settings, kubernetes, podman, firewall, hosts) as made:
+            yield made
+
+
+@asynccontextmanager
+async def _built_node(
+    settings: AgentSettings,
+    kubernetes: FakeKubernetes,
+    podman: FakePodman,
+    firewall: FakeFirewall,
+    hosts: FakeHosts,
+) -> AsyncIterator[Node]:
     async with open_session() as http:
         made = build_node(
             settings,

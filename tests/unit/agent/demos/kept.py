@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tests.unit.agent.demos.shop import Shop
 from tests.unit.builders import make_archive, make_node_checkpoint
+from tryitnow.agent.checkpoints.plan import PRECREATED
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
 from tryitnow.agent.sandbox.names import Role, parse
 from tryitnow.agent.storage.archives import ArchiveName
@@ -62,7 +63,8 @@ class Kept:
         actor = node.checkpoints.get(held.key)
         assert actor is not None
         await until(lambda: actor.is_ready and self.waiting(Role.WARM) >= warm)
-        await until(lambda: self.waiting(Role.PRECREATED) >= 1)
+        # While one of them is made, the firewall and Podman are not still.
+        await until(lambda: self.waiting(Role.PRECREATED) >= PRECREATED)
         return actor
 
     def waiting(self, role: Role) -> int:
