@@ -58,7 +58,7 @@ format: ## Format the code.
 	$(tools) -m ruff check --fix .
 
 unit: ## Run the unit tests; no cluster.
-	$(tools) -m pytest tests/unit --numprocesses=2
+	$(tools) -m pytest tests/unit --numprocesses=2 --dist=worksteal
 
 system: ## Run the tests on real parts: a control plane, two nodes, Podman, CRIU.
 	$(tools) -m pytest tests/system --numprocesses=$(LABS) --dist=loadfile

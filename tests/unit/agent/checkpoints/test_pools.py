@@ -421,8 +421,7 @@ async def test_those_that_somebody_removed_are_made_again(shop: Shop, podman: Fa
         await podman.remove(name)
     actor.resync(ended=set(), gone=set(pruned))
     await shop.until_stocked()
-    await until(lambda: len(podman.pods) == PRECREATED)
-    assert shop.node.ports.taken == PRECREATED
+    await until(lambda: len(podman.pods) == shop.node.ports.taken == PRECREATED)
 
 
 async def test_a_secret_that_is_missing_is_not_held_against_the_archive(
