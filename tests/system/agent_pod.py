@@ -53,6 +53,8 @@ class AgentPod:
     def start(self) -> None:
         """Make a new Pod and start its containers in their order."""
         self._nodes.shell(self._node, f"mkdir -p {' '.join(self._sources().values())}")
+        for directory in self._memory():
+            self._nodes.shell(self._node, f"mount -t tmpfs tmpfs {directory}")
         for container in [*self._spec["initContainers"], *self._spec["containers"]]:
             self._nodes.podman(self._node, "run", *self._arguments(container))
             probe = container.get("startupProbe", {}).get("exec", {}).get("command")
@@ -67,6 +69,11 @@ class AgentPod:
         containers = [*self._spec["containers"], *self._spec["initContainers"]]
         names = " ".join(_name(container) for container in containers)
         self._nodes.shell(self._node, f"podman rm --force --ignore --time=0 {names}")
+        # As the kubelet does with those of memory. Removed directory by directory, they would lose
+        # what is mounted on them in the mount namespace of all that still runs.
+        for directory in self._memory():
+            script = f"! mountpoint -q {directory} || umount --lazy {directory}"
+            self._nodes.shell(self._node, script)
         self._nodes.shell(self._node, f"rm -rf {_EMPTY_DIRECTORIES}")
 
     def inside(self, container: str, *argv: str) -> str:
@@ -130,6 +137,15 @@ class AgentPod:
             else:
                 found[volume["name"]] = f"{_EMPTY_DIRECTORIES}/{volume['name']}"
         return found
+
+    def _memory(self) -> list[str]:
+        """Where the Pod's volumes of memory are on the node."""
+        sources = self._sources()
+        return [
+            sources[volume["name"]]
+            for volume in self._spec["volumes"]
+            if volume.get("emptyDir", {}).get("medium") == "Memory"
+        ]
 
     def _environment(self, container: dict[str, Any]) -> dict[str, str]:
         fields = {

@@ -132,7 +132,10 @@ def test_a_changed_checkpoint_changes_no_demo(
         assert again.status.revision == demo.status.revision
     finally:
         module_objects.patch(Checkpoint, "notes", {"spec": {"hooks": HOOKS}})
-        module_objects.ready_checkpoint("notes")
+        # Until then new demos are of the revision whose hook fails.
+        module_objects.wait(
+            Checkpoint, "notes", lambda c: c.status.current_revision == demo.status.revision
+        )
 
 
 @pytest.mark.parametrize("program", ["agent", "podman"])

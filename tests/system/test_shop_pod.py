@@ -71,7 +71,7 @@ def asked(demo: DemoInstance, what: str) -> Any:
 
 def test_each_way_of_starting_took_part(demos: list[DemoInstance]) -> None:
     started = [demo.status.started_by for demo in demos]
-    assert started[0] is StartedBy.WARM, demos[0].status
+    assert started[0] is StartedBy.WARM, demos[0].to_api()["status"]
     assert set(started[:AT_ONCE]) == {StartedBy.WARM, StartedBy.RESTORE}
     assert started[-1] is StartedBy.COLD_START
 

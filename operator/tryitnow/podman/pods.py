@@ -29,6 +29,13 @@ _ENDED = frozenset({"exited", "stopped"})
 """States of a container that has an exit code; libpod has the code of none that is removed."""
 
 
+_UNSTOPPABLE = "could not be stopped"
+_REMOVALS = 4
+"""Tries to remove a pod. Where the conmon of a container was killed, Podman waits 5 s for it, says
+that the container could not be stopped, and removes it the next time (``removeContainer`` in
+libpod/runtime_ctr.go); what others depend on comes last."""
+
+
 @dataclass(frozen=True)
 class PodState:
     """Podman's facts about a pod.
@@ -161,12 +168,23 @@ class Pods(Calls):
         """Kill and remove a pod with its containers, by name or ID; fine when there is none.
 
         It waits for what Podman does with its containers, as a restore that was cancelled.
+
+        Raises:
+            PodmanError: something of it cannot be removed.
+
         """
 
         def call(api: Any) -> None:  # noqa: ANN401
             delete_if_there(api, f"/pods/{name}", force=True, timeout=0)
 
-        await self._run_removal(call, on=name)
+        for tries_left in reversed(range(_REMOVALS)):
+            try:
+                await self._run_removal(call, on=name)
+            except PodmanError as error:
+                if not tries_left or _UNSTOPPABLE not in str(error):
+                    raise
+            else:
+                return
 
 
 def _start_infra(api: Any, name: str) -> int:  # noqa: ANN401

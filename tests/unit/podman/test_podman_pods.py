@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from aiohttp import web
 
 from tests.unit.podman.libpod import FakeLibpod
 from tryitnow.podman.client import Podman, PortMapping
@@ -140,3 +141,28 @@ async def test_removing_a_pod_that_is_gone_is_fine(libpod: FakeLibpod, podman: P
     libpod.on_error("DELETE", f"/pods/{POD}", "storage is locked", 500)
     with pytest.raises(PodmanError, match="locked"):
         await podman.remove_pod(POD)
+
+
+UNSTOPPABLE = "cannot remove container 29c1 as it could not be stopped: timed out waiting for file"
+
+
+async def test_a_pod_whose_conmon_was_killed_is_removed_at_the_second_try(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        if len(libpod.asked) > 1:
+            return web.json_response({})
+        return web.json_response({"cause": UNSTOPPABLE, "message": UNSTOPPABLE}, status=500)
+
+    libpod.on("DELETE", f"/pods/{POD}", answer)
+    await podman.remove_pod(POD)
+    assert len(libpod.asked) == 2
+
+
+async def test_a_pod_that_is_never_removed_is_not_tried_for_ever(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_error("DELETE", f"/pods/{POD}", UNSTOPPABLE)
+    with pytest.raises(PodmanError, match="could not be stopped"):
+        await podman.remove_pod(POD)
+    assert len(libpod.asked) == 4
