@@ -4,7 +4,7 @@ PYTHON ?= python3
 LAB ?= demo
 NODES ?= 2
 # Labs that the system tests are spread over: they wait more than they work.
-LABS ?= 2
+LABS ?= 3
 PROMETHEUS ?=
 
 lab := $(PYTHON) -m lab
@@ -61,7 +61,7 @@ unit: ## Run the unit tests; no cluster.
 	$(tools) -m pytest tests/unit --numprocesses=2 --dist=worksteal
 
 system: ## Run the tests on real parts: a control plane, two nodes, Podman, CRIU.
-	$(tools) -m pytest tests/system --numprocesses=$(LABS) --dist=loadfile
+	$(tools) -m pytest tests/system --numprocesses=$(LABS) --dist=loadfile --no-loadscope-reorder
 
 bench: ## Measure each way to a running copy on a lab of its own; draws docs/benchmarks.svg.
 	$(tools) -m bench

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,21 @@ async def in_thread(function: Callable[P, A], *args: P.args, **kwargs: P.kwargs)
     functions that write.
     """
     return await uncancelled(asyncio.to_thread(function, *args, **kwargs))
+
+
+@asynccontextmanager
+async def made_in_thread(make: Callable[[], A], remove: Callable[[A], None]) -> AsyncIterator[A]:
+    """Make something in a thread, have it for the length of a block, and remove it in a thread.
+
+    A cancellation in the middle of the making leaves nothing behind either.
+    """
+    made: list[A] = []
+    try:
+        await in_thread(lambda: made.append(make()))
+        yield made[0]
+    finally:
+        for one in made:
+            await in_thread(remove, one)
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

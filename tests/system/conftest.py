@@ -25,6 +25,9 @@ _numbers = itertools.count(1)
 GONE_WITHIN = 75.0
 """Seconds: an orphan that a killed program left is found by the look that comes every 30 s."""
 
+LONG = ("release", "bad_days", "fallback", "crashes", "alerts", "image_runs", "instances")
+"""Files that take minutes each. They come first: one that is begun last keeps a lab busy alone."""
+
 _BUG = re.compile(r"unexpected error|failed with an exception")
 """What our own loops and Kopf say of an exception that nobody expected."""
 
@@ -32,6 +35,12 @@ LOG_SHOWN = 6000
 """Characters of a program's log, from its end."""
 
 Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first."""
+    long = [f"test_{name}" for name in LONG]
+    items.sort(key=lambda item: long.index(item.path.stem) if item.path.stem in long else len(long))
 
 
 def _lab_name() -> str:

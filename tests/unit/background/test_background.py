@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tryitnow.background import in_thread, run_periodically, uncancelled
+from tryitnow.background import in_thread, made_in_thread, run_periodically, uncancelled
 
 Start = Callable[..., asyncio.Task[None]]
 
@@ -167,3 +167,38 @@ async def test_uncancelled_work_is_cancelled_when_it_is_done_after_any_number_of
     with pytest.raises(asyncio.CancelledError):
         await work
     assert done == ["first half", "second half"]
+
+
+async def test_what_was_made_in_a_thread_is_removed_though_its_making_was_cancelled() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    there: set[str] = set()
+
+    def make() -> str:
+        begun.set()
+        go_on.wait(10)
+        there.add("scratch")
+        return "scratch"
+
+    async def work() -> None:
+        async with made_in_thread(make, there.remove):
+            pytest.fail("the block is not entered")
+
+    task = asyncio.create_task(work())
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert there == set()
+
+
+async def test_what_was_made_in_a_thread_lasts_as_long_as_the_block() -> None:
+    there: set[str] = set()
+
+    def make() -> str:
+        there.add("scratch")
+        return "scratch"
+
+    async with made_in_thread(make, there.remove) as made:
+        assert there == {made}
+    assert there == set()

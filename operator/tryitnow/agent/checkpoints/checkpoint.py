@@ -11,6 +11,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tryitnow.agent.restore.tools import StartTools
@@ -23,7 +24,7 @@ from tryitnow.agent.storage.generations import GenerationStore
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.storage.unpack import CHECKPOINT
 from tryitnow.api.definition import Definition
-from tryitnow.background import gather_results, in_thread
+from tryitnow.background import gather_results, in_thread, made_in_thread
 
 _EXPORT_SHARE = 2
 """Room that a checkpoint needs, in memory of the application: once as Podman's export, once as
@@ -87,8 +88,8 @@ async def checkpoint(
     }
     needed = _EXPORT_SHARE * await in_thread(_resident_bytes, list(pids.values()))
     with disk.reserved(needed, f"the checkpoint of {file.checkpoint}"):
-        scratch = await in_thread(generations.scratch, f"{file.stem}.checkpoint")
-        try:
+        make = partial(generations.scratch, f"{file.stem}.checkpoint")
+        async with made_in_thread(make, generations.abandon) as scratch:
             await tools.sandboxes.firewall.close(sandbox.pid, tcp_blocked=True)
             parts = await _export_all(tools, own_names, definition, scratch)
             async with tools.sandboxes.in_work(helper):
@@ -104,8 +105,6 @@ async def checkpoint(
             contents = await in_thread(measure, parts)
             chunks = bundle(parts) if is_bundle(definition) else chunks_of(*parts.values())
             written = await in_thread(archives.write, file, chunks)
-        finally:
-            await in_thread(generations.abandon, scratch)
     return Checkpointed(written, contents)
 
 

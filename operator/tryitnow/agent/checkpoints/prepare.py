@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 from tryitnow.agent.checkpoints.tools import CheckpointTools
@@ -34,7 +35,7 @@ from tryitnow.agent.storage.unpack import (
 from tryitnow.api.archive import Archive
 from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.background import in_thread
+from tryitnow.background import in_thread, made_in_thread
 
 _UNPACK_SHARE = 2
 """Room that unpacking needs, in unpacked bytes: the tar of a container and its files, or its
@@ -64,14 +65,12 @@ async def prepare(
     helper = work_name(Role.PREPARE, node_checkpoint)
     needed = _UNPACK_SHARE * archive.unpacked_bytes + _BYTES_PER_ENTRY * archive.entries
     with tools.disk.reserved(needed, f"unpacking {file}"):
-        unfinished = await in_thread(tools.generations.begin, file.stem)
-        try:
+        begin = partial(tools.generations.begin, file.stem)
+        async with made_in_thread(begin, tools.generations.abandon) as unfinished:
             async with tools.start.sandboxes.in_work(helper):
                 await in_thread(_lay_out, tools, definition, file, archive, unfinished)
                 images = await _make_images(tools, str(helper), definition, archive, unfinished)
             return await in_thread(tools.generations.finish, unfinished, archive.sha256, images)
-        finally:
-            await in_thread(tools.generations.abandon, unfinished)
 
 
 async def _make_images(
