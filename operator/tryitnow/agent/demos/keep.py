@@ -110,7 +110,8 @@ class _State:
     """How Podman says that a demo is."""
 
     sandbox: Sandbox | None
-    """None for the lone container of an older version."""
+    """With its process, where something is to be done; None for the lone container of an older
+    version."""
 
     alive: bool
     """Whether its main container runs or is paused."""
@@ -123,11 +124,15 @@ async def _inspect(tools: DemoTools, demo: DemoInstance, definition: Definition)
     main = await tools.start.podman.inspect(str(demo_name(demo)))
     if main is None:
         raise SandboxGoneError
-    sandbox = await tools.start.sandboxes.of(main)
-    if sandbox is None:
+    seen = await tools.start.sandboxes.inspect(main)
+    if seen is None:
         return _State(None, main.alive, None)
-    pod = await tools.start.sandboxes.state_of(sandbox)
-    return _State(sandbox, main.alive, await _what_ended(tools, demo, definition, sandbox, pod))
+    sandbox, pod = seen
+    ended = await _what_ended(tools, demo, definition, sandbox, pod)
+    is_silent = tools.verdicts.of(demo.metadata.uid) is Verdict.SILENT
+    if ended is not None or is_silent or _is_coming_back(tools, demo):
+        sandbox = await tools.start.sandboxes.with_process(sandbox, pod)
+    return _State(sandbox, main.alive, ended)
 
 
 async def keep_without_definition(
@@ -180,11 +185,9 @@ async def _what_ended(
     demo: DemoInstance,
     definition: Definition,
     sandbox: Sandbox,
-    pod: PodState | None,
+    pod: PodState,
 ) -> str | None:
     """Return which container has ended, and how; None when all run or are paused."""
-    if pod is None:
-        return "its pod is gone"
     if not pod.infra_running:
         return "its pod had ended, as after a reboot of the node"
     for container, own in sandbox.containers(demo_name(demo), definition).items():

@@ -130,11 +130,12 @@ async def _keep(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
 
 
 async def _has_crashed(tools: DemoTools, demo: DemoInstance) -> bool:
-    name = demo_name(demo)
-    sandbox = await tools.start.sandboxes.find(name)
-    pod = await tools.start.sandboxes.state_of(sandbox) if sandbox is not None else None
-    states = set(pod.members.values()) if pod is not None else set()
-    return pod is not None and (not pod.infra_running or not states <= {"running", "paused"})
+    main = await tools.start.podman.inspect(str(demo_name(demo)))
+    seen = await tools.start.sandboxes.inspect(main) if main is not None else None
+    if seen is None:
+        return False
+    _, pod = seen
+    return not pod.infra_running or not set(pod.members.values()) <= {"running", "paused"}
 
 
 async def _data_lost(tools: DemoTools, demo: DemoInstance) -> timedelta | None:

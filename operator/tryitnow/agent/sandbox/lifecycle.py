@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tryitnow.agent.sandbox.firewall import Firewall
 from tryitnow.agent.sandbox.model import Sandbox
@@ -126,12 +126,25 @@ class Sandboxes:
 
     async def of(self, main: ContainerState) -> Sandbox | None:
         """Return the sandbox of a main container; None when it is in none of ours."""
+        seen = await self.inspect(main)
+        return None if seen is None else await self.with_process(*seen)
+
+    async def inspect(self, main: ContainerState) -> tuple[Sandbox, PodState] | None:
+        """Return the sandbox of a main container, without its process, and how its pod is.
+
+        One question to Podman, for the many looks at what is well; None when the container is in
+        no pod of ours.
+        """
         found = await self.podman.inspect_pod(main.pod) if main.pod else None
         pod = parse_pod(found.name) if found else None
         if found is None or pod is None:
             return None
-        pid = await self.podman.pid_of(found.infra_id) if found.infra_running else 0
-        return Sandbox(pod, main.ports, pid)
+        return Sandbox(pod, main.ports), found
+
+    async def with_process(self, sandbox: Sandbox, pod: PodState) -> Sandbox:
+        """Return a sandbox with the process that holds its namespaces."""
+        pid = await self.podman.pid_of(pod.infra_id) if pod.infra_running else 0
+        return replace(sandbox, pid=pid)
 
     def adopt(self, names: Iterable[str]) -> None:
         """Take note of all containers that were there when the agent began."""
