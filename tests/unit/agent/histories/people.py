@@ -118,16 +118,16 @@ class People:
     def find_cluster_restored(self) -> None:
         """Expect nothing of demos of which the cluster forgot that people had them."""
         known = {one.metadata.uid: one for one in self._cluster.all_of(DemoInstance)}
+        trusted_from = asyncio.get_running_loop().time() + UNTRUSTED_SECONDS
         for uid in list(self.visits):
             demo = known.get(uid)
             if demo is None or demo.is_deleting:
                 del self.visits[uid]
             elif not demo.was_ready or demo.wants_reset:
-                trusted_from = asyncio.get_running_loop().time() + UNTRUSTED_SECONDS
                 self.visits[uid] = Visit(uid, trusted_from=trusted_from, port=ANY_PORT)
         for uid in known:
-            # One that was deleted is back, and has nothing.
-            self.visits.setdefault(uid, Visit(uid))
+            # One that was deleted is back, and has nothing; its removal may be under way.
+            self.visits.setdefault(uid, Visit(uid, trusted_from=trusted_from))
 
     def needs_reset(self, demo: DemoInstance) -> bool:
         """Whether only a person can help a demo: it was given up, or lost a container."""
