@@ -102,7 +102,7 @@ def _instances(cluster: Cluster, at: datetime) -> Iterator[Reading]:
 def _waits_since(instance: DemoInstance) -> datetime | None:
     ready = find_condition(instance.status.conditions, "Ready")
     if instance.status.ready_at is not None and ready is not None:
-        return ready.last_transition_time  # it was ready before, and is started again
+        return ready.last_transition_time  # it was ready before, and was reset
     return instance.metadata.creation_timestamp
 
 

@@ -14,8 +14,9 @@ INSTANCES = State(
 
 OLDEST_WAITING = State(
     name="tryitnow_oldest_waiting_instance_age_seconds",
-    help="How long the instance of a checkpoint that waits longest has not been ready, from its "
-    "creation or its container's end on; 0 when none waits.",
+    help="How long the instance of a checkpoint that waits longest for its start has not been "
+    "ready, from its creation or its reset on; 0 when none waits. One whose container ended is "
+    "counted by tryitnow_instances with the phase Restarting.",
     labels=CHECKPOINT,
     programs=(Program.CONTROLLER,),
 )

@@ -100,7 +100,7 @@ def test_instances_are_counted_by_phase_and_the_one_that_waits_longest_is_report
     assert found.value("tryitnow_oldest_waiting_instance_age_seconds", **SHOP) == 300
 
 
-def test_a_demo_that_is_started_again_waits_since_its_end(cluster: Cluster) -> None:
+def test_a_demo_that_was_reset_waits_since_then(cluster: Cluster) -> None:
     not_ready = make_condition("Ready", holds=False, at=NOW - timedelta(minutes=1))
     instance = make_demo(
         created=NOW - timedelta(days=1), phase=DemoInstancePhase.STARTING,
