@@ -116,35 +116,23 @@ async def healthy_node(
     """A healthy node-a; what it has to do with others is faked, all else is real."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(main, "nobody_listens", nobody_listens_here)
-        async with _built_node(settings, kubernetes, podman, firewall, hosts) as made:
+        async with open_session() as http:
+            made = build_node(
+                settings,
+                kubernetes,
+                podman,
+                FakeProber(settings, http),
+                firewall,
+                hosts,
+                no_conmons(settings.data_path.parent / "proc"),
+                Metrics(Program.AGENT),
+            )
+            made.health.current = Health(
+                can_run=True, can_run_message="", criu_available=True, criu_message=""
+            )
+            await made.guard.examine(anything_at_stake=False)
             yield made
-
-
-@asynccontextmanager
-async def _built_node(
-    settings: AgentSettings,
-    kubernetes: FakeKubernetes,
-    podman: FakePodman,
-    firewall: FakeFirewall,
-    hosts: FakeHosts,
-) -> AsyncIterator[Node]:
-    async with open_session() as http:
-        made = build_node(
-            settings,
-            kubernetes,
-            podman,
-            FakeProber(settings, http),
-            firewall,
-            hosts,
-            no_conmons(settings.data_path.parent / "proc"),
-            Metrics(Program.AGENT),
-        )
-        made.health.current = Health(
-            can_run=True, can_run_message="", criu_available=True, criu_message=""
-        )
-        await made.guard.examine(anything_at_stake=False)
-        yield made
-        await made.checkpoints.stop()
+            await made.checkpoints.stop()
 
 
 @pytest.fixture

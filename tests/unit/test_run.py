@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.processes import begun, ended, hanging_script
 from tryitnow.commands import run
 
 
@@ -42,25 +43,13 @@ async def test_one_that_hangs_is_ended_with_its_children(
     tmp_path: Path, *, cancelled: bool
 ) -> None:
     child = tmp_path / "child"
-    script = f"sleep 60 & echo $! > {child}.new; mv {child}.new {child}; wait"
+    script = hanging_script(child)
     running = asyncio.create_task(run("sh", "-c", script, seconds=60 if cancelled else 0.5))
-    async with asyncio.timeout(10):
-        while not child.exists():  # noqa: ASYNC110 - a file tells nobody
-            await asyncio.sleep(0.01)
+    await begun(child, 10)
     began = time.monotonic()
     if cancelled:
         running.cancel()
     with pytest.raises(asyncio.CancelledError if cancelled else TimeoutError):
         await running
     assert time.monotonic() - began < 5
-    async with asyncio.timeout(10):
-        while _runs(int(child.read_text())):  # noqa: ASYNC110 - it is no child of ours
-            await asyncio.sleep(0.01)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        # After its name, which stands in brackets. Z: it has ended, and nobody asked for its end.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    await ended(child, 10)

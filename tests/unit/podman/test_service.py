@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.podman.libpod import FakeLibpod
+from tests.unit.processes import begun, ended, hanging_script
 from tryitnow.podman import service
 from tryitnow.podman.client import Podman, ServiceInfo
 from tryitnow.podman.errors import (
@@ -96,30 +97,15 @@ async def test_what_a_cancelled_reload_has_started_is_ended_too(
 ) -> None:
     """nsenter starts Podman as a child of its own where it enters a PID namespace."""
     child = tmp_path / "child"
-    pretend(
-        tmp_path, monkeypatch, f"sleep 60 & echo $! > {child}.new; mv {child}.new {child}; wait"
-    )
+    pretend(tmp_path, monkeypatch, hanging_script(child))
     reloading = asyncio.create_task(podman.reload_network())
-    async with asyncio.timeout(5):
-        while not child.exists():  # noqa: ASYNC110 - a file tells nobody
-            await asyncio.sleep(0.01)
+    await begun(child, 5)
     began = time.monotonic()
     reloading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reloading
     assert time.monotonic() - began < 1
-    async with asyncio.timeout(5):
-        while _runs(int(child.read_text())):  # noqa: ASYNC110 - it is no child of ours
-            await asyncio.sleep(0.01)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        # After its name, which stands in brackets. Z: it has ended, and nobody asked for its end.
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+    await ended(child, 5)
 
 
 @pytest.mark.usefixtures("libpod")
