@@ -69,6 +69,15 @@ async def in_thread(function: Callable[P, A], *args: P.args, **kwargs: P.kwargs)
     return await uncancelled(asyncio.to_thread(function, *args, **kwargs))
 
 
+async def happens(event: asyncio.Event, *, within_seconds: float) -> bool:
+    """Wait for an event, but no longer than that; return whether it came."""
+    try:
+        async with asyncio.timeout(within_seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
 @asynccontextmanager
 async def made_in_thread(make: Callable[[], A], remove: Callable[[A], None]) -> AsyncIterator[A]:
     """Make something in a thread, have it for the length of a block, and remove it in a thread.

@@ -52,7 +52,7 @@ from tryitnow.agent.upkeep.watch import FILES_EVERY_SECONDS, PODMAN_EVERY_SECOND
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.limits import DISK_FULL, MEMORY_EXHAUSTED
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
-from tryitnow.background import run_periodically
+from tryitnow.background import happens, run_periodically
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.kubernetes.store import Store
@@ -332,10 +332,7 @@ async def keep_collecting(node: Node, listed: asyncio.Event) -> None:
 
 async def wait_for_first_look(listed: asyncio.Event) -> None:
     """Wait until the node was compared with the cluster once, but not for ever."""
-    try:
-        async with asyncio.timeout(FIRST_LOOK_SECONDS):
-            await listed.wait()
-    except TimeoutError:
+    if not await happens(listed, within_seconds=FIRST_LOOK_SECONDS):
         logger.warning("going on though the node was not compared with the cluster yet")
 
 

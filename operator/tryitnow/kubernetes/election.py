@@ -13,7 +13,6 @@ take over at ``LEASE_DURATION``. No clock of one machine is compared with that o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -21,6 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tryitnow.api.meta import now
+from tryitnow.background import happens
 from tryitnow.kubernetes.errors import ConflictError, KubernetesError, NotFoundError
 from tryitnow.kubernetes.lease import Lease, Leases
 
@@ -115,9 +115,7 @@ class LeaderElection:
             if await self._attempt():
                 return True
             # Not all candidates at the same moment.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(period * random.uniform(1.0, 1.2)):
-                    await stop.wait()
+            await happens(stop, within_seconds=period * random.uniform(1.0, 1.2))
         return False
 
     async def _keep_renewing(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import os
@@ -11,6 +10,7 @@ import os
 from kubernetes.aio import client as aio
 
 from tryitnow.api.meta import API_VERSION, GROUP, now
+from tryitnow.background import happens
 from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
 from tryitnow.kubernetes.errors import ConflictError, KubernetesError
 from tryitnow.kubernetes.objects import AnyObject, model_of
@@ -43,9 +43,7 @@ class EventRecorder:
 
     async def _wait_out(self) -> None:
         """Let the work that is told of go first: it asks the same API server, on the same cores."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PAUSE_SECONDS):
-                await self._flushing.wait()
+        await happens(self._flushing, within_seconds=PAUSE_SECONDS)
 
     async def _record(self, regarding: AnyObject, reason: str, note: str, *, warning: bool) -> None:
         at = now()

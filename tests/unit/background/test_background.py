@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tryitnow.background import in_thread, made_in_thread, run_periodically, uncancelled
+from tryitnow.background import happens, in_thread, made_in_thread, run_periodically, uncancelled
 
 Start = Callable[..., asyncio.Task[None]]
 
@@ -202,3 +202,10 @@ async def test_what_was_made_in_a_thread_lasts_as_long_as_the_block() -> None:
     async with made_in_thread(make, there.remove) as made:
         assert there == {made}
     assert there == set()
+
+
+async def test_an_event_is_waited_for_and_not_for_ever() -> None:
+    event = asyncio.Event()
+    assert not await happens(event, within_seconds=0.01)
+    asyncio.get_running_loop().call_soon(event.set)
+    assert await happens(event, within_seconds=10)

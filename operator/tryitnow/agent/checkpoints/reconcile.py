@@ -8,7 +8,6 @@ written. Demos ask it for a warm sandbox or a lease, and tell it what they learn
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -29,7 +28,7 @@ from tryitnow.agent.restore.precreate import PreCreated
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.background import in_thread
+from tryitnow.background import happens, in_thread
 from tryitnow.podman.errors import NoSuchImageError
 
 logger = logging.getLogger(__name__)
@@ -145,9 +144,7 @@ class CheckpointActor:
 
         A look that takes longer than ``FIRST_LOOK_SECONDS`` is not waited for.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_LOOK_SECONDS):
-                await self._looked.wait()
+        await happens(self._looked, within_seconds=FIRST_LOOK_SECONDS)
 
     def take_warm(self) -> Warm | None:
         """Hand out a warm sandbox to one demo alone; None when none waits."""
