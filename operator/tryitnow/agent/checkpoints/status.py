@@ -128,11 +128,15 @@ class StatusWriter:
             return
         self._wanted = status
         if self._task is None:
-            self._task = asyncio.create_task(self._keep_writing())
-            self._task.add_done_callback(lambda _: self._ended())
+            self._task = asyncio.create_task(self._work())
 
-    def _ended(self) -> None:
-        self._task = None
+    async def _work(self) -> None:
+        try:
+            await self._keep_writing()
+        finally:
+            # Here, and not when others are told of the end: a status that comes in between would
+            # be left to a task that has ended.
+            self._task = self._wanted = None
 
     async def _keep_writing(self) -> None:
         failures = 0
@@ -140,7 +144,6 @@ class StatusWriter:
             try:
                 written = await self._kubernetes.patch_status(self._resource, status.to_api())
             except NotFoundError:
-                self._wanted = None
                 return  # it is gone, or a namesake has its place
             except KubernetesError as error:
                 failures += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.unit.agent.checkpoints.shop import Shop, for_a_while, until
@@ -9,6 +11,7 @@ from tests.unit.builders import make_node_checkpoint
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.checkpoints.status import StatusWriter
 from tryitnow.api.checkpoint import Pool
+from tryitnow.api.meta import Resource
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.kubernetes.errors import RefusedError
 from tryitnow.kubernetes.objects import Listing
@@ -37,6 +40,23 @@ async def test_the_newest_status_replaces_one_that_was_not_written_yet(
     await writer.flush()
     assert kubernetes.find(held).status.warm_ready == 4
     assert len(kubernetes.writes) <= 2
+    await writer.close()
+
+
+async def test_a_status_that_comes_at_the_end_of_a_write_is_written_as_well(
+    kubernetes: FakeKubernetes, known: Store[NodeCheckpoint], held: NodeCheckpoint
+) -> None:
+    writer = StatusWriter(kubernetes, known, held)
+    newer = held.status.model_copy(update={"warm_ready": 2})
+
+    def written(_: Resource) -> None:
+        kubernetes.on_write = None
+        # Its turn comes after the last step of the write, and before anybody is told of its end.
+        asyncio.get_running_loop().call_soon(writer.write, newer)
+
+    kubernetes.on_write = written
+    writer.write(held.status.model_copy(update={"warm_ready": 1}))
+    await until(lambda: kubernetes.find(held).status.warm_ready == 2)
     await writer.close()
 
 
