@@ -50,7 +50,7 @@ async def test_a_status_that_comes_at_the_end_of_a_write_is_written_as_well(
     newer = held.status.model_copy(update={"warm_ready": 2})
 
     def written(_: Resource) -> None:
-        kubernetes.on_write = None
+        kubernetes.on_write = lambda _: None
         # Its turn comes after the last step of the write, and before anybody is told of its end.
         asyncio.get_running_loop().call_soon(writer.write, newer)
 
