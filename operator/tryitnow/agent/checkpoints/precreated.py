@@ -23,7 +23,8 @@ from tryitnow.backoff import Pauses
 logger = logging.getLogger(__name__)
 
 PRECREATE_DELAY = 0.5
-"""Seconds that the node is left to demos that are being restored, before more is made ready."""
+"""Seconds that the node is left to demos that are being restored, before more is made ready. Who
+has taken one is about to restore into it: a restore takes a fifth longer beside the making."""
 
 _PAUSES = Pauses(timedelta(seconds=5), timedelta(minutes=5))
 
@@ -57,6 +58,7 @@ class PrecreatedPool:
         self._timer = Timer(self._fill)
         self._failures = 0
         self._retry_at = 0.0
+        self._taken_at = float("-inf")
         self._closed = False
         self._subject: Subject | None = None
 
@@ -78,6 +80,7 @@ class PrecreatedPool:
         for one in () if self._closed else self._waiting:
             if one.generation is generation:
                 self._waiting.remove(one)
+                self._taken_at = self._tools.clock()
                 self._fill()
                 return one
         return None
@@ -127,7 +130,8 @@ class PrecreatedPool:
             return
         if self._missing(self._subject) <= 0:
             return
-        wait = self._retry_at - self._tools.clock()
+        due = max(self._retry_at, self._taken_at + PRECREATE_DELAY)
+        wait = due - self._tools.clock()
         if self._tools.start.turns.has_high_priority:
             wait = max(wait, PRECREATE_DELAY)
         if wait > 0:

@@ -30,6 +30,7 @@ from tryitnow.agent.storage.unpack import (
     HOSTS,
     ROOT_FS_DIFF,
     extract,
+    is_new_dev_shm,
     unpack,
 )
 from tryitnow.api.archive import Archive
@@ -161,8 +162,13 @@ def _expect_criu_images(unpacked: Path) -> None:
 
 
 def _drop_the_rest(unpacked: Path) -> None:
+    """Remove what no restore needs."""
+    needed = {CHECKPOINT, DEV_SHM, HOSTS}
+    if (unpacked / DEV_SHM).exists() and is_new_dev_shm(unpacked / DEV_SHM):
+        # Podman (5.8) starts a program of its own to unpack it: a seventh of a restore.
+        needed.remove(DEV_SHM)
     for path in unpacked.iterdir():
-        if path.name in {CHECKPOINT, DEV_SHM, HOSTS}:
+        if path.name in needed:
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -66,6 +66,21 @@ def extract(plain: Path, directory: Path) -> None:
         _extract(iter(lambda: file.read(1 << 20), b""), directory)
 
 
+def is_new_dev_shm(plain: Path) -> bool:
+    """Whether a tar has nothing but the directory that every /dev/shm is at first. Blocking."""
+    try:
+        with tarfile.open(plain, "r:") as tar:
+            root, other = tar.next(), tar.next()
+    except tarfile.TarError:
+        return False  # what is wrong with it is Podman's to say, when it reads it
+    return (
+        root is not None
+        and other is None
+        and root.isdir()
+        and (root.mode, root.uid, root.gid, root.pax_headers) == (0o1777, 0, 0, {})
+    )
+
+
 def _clear_the_way(plain: Path, directory: Path) -> None:
     """Take away whatever stands in the directory where the tar has something of another kind.
 

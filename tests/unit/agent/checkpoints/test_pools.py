@@ -18,6 +18,7 @@ from tests.unit.agent.checkpoints.shop import (
 from tests.unit.builders import make_export, make_template
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.checkpoints.plan import PRECREATED
+from tryitnow.agent.checkpoints.precreated import PRECREATE_DELAY
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.names import Role
@@ -346,6 +347,21 @@ async def test_each_is_taken_by_one_restore_with_its_ports_and_made_up_for(shop:
         if one is not None:
             await shop.node.sandboxes.remove(one.name)
             one.generation.release()
+
+
+async def test_none_is_made_beside_the_restore_that_took_one(shop: Shop) -> None:
+    actor = shop.order()
+    await shop.until_ready()
+    await shop.until_stocked()
+    assert actor.generation is not None
+    taken = actor.take_precreated(actor.generation)
+    assert taken is not None
+    await for_a_while(PRECREATE_DELAY / 3)
+    actor.turn()
+    await for_a_while(PRECREATE_DELAY / 3)
+    assert len(shop.sandboxes(Role.PRECREATED)) == PRECREATED, "and one of them is taken"
+    await until(lambda: len(shop.sandboxes(Role.PRECREATED)) == PRECREATED + 1)
+    taken.generation.release()
 
 
 async def test_none_of_another_generation_is_handed_out(shop: Shop, podman: FakePodman) -> None:

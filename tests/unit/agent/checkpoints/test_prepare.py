@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from tryitnow.agent.checkpoints.prepare import fill_root, prepare, retire
 from tryitnow.agent.errors import DigestMismatchError, NodeShortError, UnpackError
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.storage.unpack import DEV_SHM
 from tryitnow.api.archive import Archive
 from tryitnow.api.limits import DISK_FULL
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
@@ -48,6 +52,43 @@ async def test_what_restores_need_is_unpacked_once_and_the_rest_is_an_image(shop
     assert set(made.images.values()) <= shop.podman.images
     assert shop.tools.generations.find(shop.file.stem, ARCHIVE.sha256) is not None
     assert shop.node.disk.reserved_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("root", "files", "is_kept"),
+    [
+        pytest.param({}, {}, False, id="as it is at first"),
+        pytest.param({}, {"./PostgreSQL.1": b"shared"}, True, id="used"),
+        pytest.param({"mode": 0o700}, {}, True, id="another mode"),
+        pytest.param({"uid": 33}, {}, True, id="another owner"),
+        pytest.param({"pax_headers": {"SCHILY.xattr.user.a": "1"}}, {}, True, id="an attribute"),
+        pytest.param(None, {}, True, id="no tar"),
+    ],
+)
+async def test_dev_shm_is_restored_where_the_application_did_something_to_it(
+    shop: Shop, root: dict[str, Any] | None, files: dict[str, bytes], *, is_kept: bool
+) -> None:
+    content = make_export(files={DEV_SHM: b"?" * 512 if root is None else dev_shm(root, files)})
+    archive = make_archive(content, unpacked_bytes=len(content), entries=3)
+    made = await prepared(shop, archive, content)
+    assert (made.directory / "shop" / DEV_SHM).exists() is is_kept
+    assert made.is_intact()
+
+
+def dev_shm(root: dict[str, Any], files: dict[str, bytes]) -> bytes:
+    """Return /dev/shm as Podman packs it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        directory = tarfile.TarInfo("./")
+        directory.type, directory.mode = tarfile.DIRTYPE, 0o1777
+        for attribute, value in root.items():
+            setattr(directory, attribute, value)
+        tar.addfile(directory)
+        for name, content in files.items():
+            file = tarfile.TarInfo(name)
+            file.size = len(content)
+            tar.addfile(file, io.BytesIO(content))
+    return packed.getvalue()
 
 
 async def test_no_two_generations_share_a_directory_or_an_image(shop: Shop) -> None:
