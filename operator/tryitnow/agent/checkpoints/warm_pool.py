@@ -16,7 +16,9 @@ from tryitnow.agent.checkpoints.failures import EXPECTED
 from tryitnow.agent.checkpoints.timer import Timer
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.warm import Warm, is_fit, make_warm
+from tryitnow.agent.errors import FirewallError
 from tryitnow.agent.restore.precreate import PreCreated
+from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName, Role, stock_name, waits_for
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
@@ -249,13 +251,23 @@ class WarmPool:
             if not waits_for(name, Role.WARM, node_checkpoint) or str(name) in self.names:
                 continue
             found = await sandboxes.of(state) if state.alive else None
-            if found is not None:
+            if found is not None and await self._is_closed(found):
                 warm = Warm(name, found, paused=state.paused)
                 if await is_fit(self._tools, node_checkpoint, definition, warm):
                     sandboxes.ports.adopt([state])
                     self._warm.append(warm)
                     continue
             await sandboxes.remove(name)
+
+    async def _is_closed(self, sandbox: Sandbox) -> bool:
+        """Whether no client could come in: an agent that was killed may have begun to hand it out.
+
+        What a stranger did in it would be given to the next demo.
+        """
+        try:
+            return not await self._tools.start.sandboxes.firewall.is_open(sandbox.pid)
+        except FirewallError:
+            return False
 
     async def close(self) -> None:
         """Remove all that waits, and wait until nothing is being made."""

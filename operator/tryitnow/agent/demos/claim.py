@@ -1,7 +1,11 @@
-"""Handing a warm sandbox to a demo: the rename of its main container is the claim."""
+"""Handing a warm sandbox to a demo: the rename of its main container is the claim.
+
+What does not need the name is done meanwhile: a client waits for nothing but this.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass
@@ -10,8 +14,9 @@ from datetime import timedelta
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
 from tryitnow.agent.checkpoints.warm import SilentError, Warm, each, expect_answer
 from tryitnow.agent.counters import claim_ended
+from tryitnow.agent.demos.personalize import let_in, name_host
 from tryitnow.agent.demos.tools import DemoTools
-from tryitnow.agent.errors import NotReadyError
+from tryitnow.agent.errors import FirewallError, NotReadyError
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.sandbox.names import ContainerName, demo_name
 from tryitnow.api.definition import Definition
@@ -20,6 +25,10 @@ from tryitnow.background import gather_or_cancel
 from tryitnow.podman.errors import PodmanError
 
 logger = logging.getLogger(__name__)
+
+_WAY_IN_SECONDS = 2.0
+"""For the first answer through the published port, which takes 10 ms. Where none comes, a question
+from inside tells whose fault it is."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,9 @@ class Claim:
 
     took: timedelta | None = None
     """Time spent on sandboxes that waited, fit or not; None where none did."""
+
+    is_personal: bool = False
+    """Whether it has the demo's host name and has answered a client's request already."""
 
 
 async def claim(
@@ -47,8 +59,8 @@ async def claim(
     name = demo_name(demo)
     while (warm := actor.take_warm()) is not None:
         try:
-            await _take_over(tools, definition, warm, name)
-        except (PodmanError, NotReadyError, SilentError) as error:
+            is_personal = await _take_over(tools, demo, definition, warm, name)
+        except (PodmanError, FirewallError, NotReadyError, SilentError) as error:
             note = f"the warm sandbox {warm.name} was not fit and is replaced: {error}"
             logger.warning("%s: %s", demo.key, note)
             tools.kubernetes.event(demo, "WarmSandboxUnfit", note, warning=True)
@@ -63,21 +75,55 @@ async def claim(
             raise
         claim_ended(metrics, demo, "Claimed")
         took = timedelta(seconds=time.monotonic() - began)
-        return Claim(Running(warm.sandbox, StartedBy.WARM), took)
+        return Claim(Running(warm.sandbox, StartedBy.WARM), took, is_personal)
     if actor.resource.spec.pool.warm:
         claim_ended(metrics, demo, "Empty")
     return Claim(took=took)
 
 
 async def _take_over(
-    tools: DemoTools, definition: Definition, warm: Warm, name: ContainerName
-) -> None:
+    tools: DemoTools,
+    demo: DemoInstance,
+    definition: Definition,
+    warm: Warm,
+    name: ContainerName,
+) -> bool:
+    """Make a warm sandbox the demo's; return whether clients are let in and answered already."""
     if warm.paused:
         await each(tools.start.podman.unpause, definition, warm)
-    await gather_or_cancel(
-        tools.start.sandboxes.rename(warm.name, name),
-        expect_answer(tools.warm, definition, warm),
-    )
+    if definition.hooks.after_restore:
+        # They come before any client.
+        await gather_or_cancel(
+            tools.start.sandboxes.rename(warm.name, name),
+            expect_answer(tools.warm, definition, warm),
+        )
+        return False
+
+    async def rename() -> None:
+        await tools.start.sandboxes.rename(warm.name, name)
+        await name_host(tools, demo, definition, warm.sandbox)
+
+    _, is_reached = await gather_or_cancel(rename(), _open(tools, definition, warm))
+    return is_reached
+
+
+async def _open(tools: DemoTools, definition: Definition, warm: Warm) -> bool:
+    """Let clients in, and ask as they do; return whether they are answered.
+
+    Raises:
+        FirewallError: the firewall cannot be opened.
+        NotReadyError, SilentError: it does not answer inside either.
+
+    """
+    await let_in(tools, warm.sandbox)
+    try:
+        async with asyncio.timeout(_WAY_IN_SECONDS):
+            if await tools.start.prober.ask_published(definition, warm.sandbox) is None:
+                return True
+    except TimeoutError:
+        pass
+    await expect_answer(tools.warm, definition, warm)
+    return False
 
 
 async def _remove_both(tools: DemoTools, warm: Warm, name: ContainerName) -> None:

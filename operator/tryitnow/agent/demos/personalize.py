@@ -9,9 +9,11 @@ from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.errors import NotReadyError
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.sandbox.hooks import demo_environment, start_environment
+from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.background import gather_or_cancel
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +42,62 @@ async def personalize(
 
     """
     name, sandbox = demo_name(demo), running.sandbox
-    try:
-        await tools.start.containers.name_host(name, definition, sandbox, demo.metadata.name)
-    except OSError as error:
-        # Its containers have ended, which the probe tells.
-        logger.warning("%s: its host keeps the name of the checkpoint: %s", demo.key, error)
     took: timedelta | None = None
     if definition.hooks.after_restore:
+        await name_host(tools, demo, definition, sandbox)
         env = demo_environment(tools.settings, demo, definition, sandbox)
         env |= start_environment(running.started_by)
         took = await tools.start.hooks.run(
             "afterRestore", definition.hooks.after_restore, name, definition, sandbox, env
         )
-    await tools.start.sandboxes.firewall.open(
-        sandbox.pid, (port.container_port for port in sandbox.ports)
-    )
+        await _reach(tools, demo, definition, sandbox, deadline)
+    else:
+        # Nothing in the sandbox waits for its name.
+        await gather_or_cancel(
+            name_host(tools, demo, definition, sandbox),
+            _reach(tools, demo, definition, sandbox, deadline),
+        )
+    return took
+
+
+async def name_host(
+    tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox
+) -> None:
+    """Give the host that the containers see the demo's name.
+
+    Raises:
+        PodmanError: a container is gone.
+
+    """
+    name = demo_name(demo)
+    try:
+        await tools.start.containers.name_host(name, definition, sandbox, demo.metadata.name)
+    except OSError as error:
+        # Its containers have ended, which the probe tells.
+        logger.warning("%s: its host keeps the name of the checkpoint: %s", demo.key, error)
+
+
+async def let_in(tools: DemoTools, sandbox: Sandbox) -> None:
+    """Open the firewall for clients.
+
+    Raises:
+        FirewallError: it cannot be opened.
+
+    """
+    ports = (port.container_port for port in sandbox.ports)
+    await tools.start.sandboxes.firewall.open(sandbox.pid, ports)
+
+
+async def _reach(
+    tools: DemoTools,
+    demo: DemoInstance,
+    definition: Definition,
+    sandbox: Sandbox,
+    deadline: timedelta,
+) -> None:
+    """Let clients in, and wait until they are answered."""
+    name = demo_name(demo)
+    await let_in(tools, sandbox)
     try:
         await tools.start.prober.wait_published(
             definition, sandbox, deadline, lambda: tools.start.sandboxes.is_running(name)
@@ -64,4 +107,3 @@ async def personalize(
             # It answers inside: the way to it is broken.
             await tools.network.repair()
         raise
-    return took

@@ -160,6 +160,9 @@ async def _restored(
         # A warm sandbox has ports of its own already.
         claimed = await claim(tools, demo, actor, definition)
         took, running = claimed.took, claimed.running
+        if running is not None and claimed.is_personal:
+            timings = running.timings.model_copy(update={"claim": took})
+            return Running(running.sandbox, running.started_by, timings)
     if running is None:
         running = await _restore(tools, demo, actor, revision, ports)
     deadline = definition.readiness.restore_timeout

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.agent.checkpoints.shop import Shop, for_a_while, shop_definition, until
 from tests.unit.builders import make_template
 from tests.unit.fakes import FakeKubernetes, FakePodman
+from tests.unit.sandbox import FakeFirewall
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.names import Role
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
@@ -100,6 +101,20 @@ async def test_a_warm_sandbox_that_does_not_answer_is_replaced(
     await shop.until_stocked(warm=2)
     assert kept in shop.sandboxes(Role.WARM)
     assert ended not in shop.sandboxes(Role.WARM)
+
+
+async def test_a_warm_sandbox_that_strangers_could_use_is_replaced(
+    shop: Shop, firewall: FakeFirewall
+) -> None:
+    """Found by a seed: the agent was killed while it handed it out."""
+    shop.order(warm=1)
+    await shop.until_ready()
+    await shop.until_stocked(warm=1)
+    [opened] = shop.sandboxes(Role.WARM)
+    await firewall.open(1, [80])
+    await shop.starts_again()
+    await shop.until_stocked(warm=1)
+    assert opened not in shop.sandboxes(Role.WARM)
 
 
 async def test_a_warm_sandbox_whose_volumes_are_gone_is_replaced(

@@ -16,6 +16,7 @@ from tests.unit.agent.histories.happenings import Happenings
 from tests.unit.agent.histories.life import LIFE
 from tests.unit.agent.histories.machine import SANDBOX_BYTES, Machine
 from tests.unit.agent.histories.people import ANY_PORT, CHECKPOINTS, People, says_ready
+from tests.unit.sandbox import State
 from tests.unit.virtual_time import LoneLoop
 from tryitnow.agent.checkpoints import plan
 from tryitnow.agent.sandbox.names import Role
@@ -178,6 +179,11 @@ class History:
             if name in waiting and not one.state.alive and one.home is not None:
                 link = one.home / "checkpoint"
                 assert not link.is_symlink() or link.exists(), f"{name} has lost its pages"
+        spaces = self.podman.network.namespaces.values()
+        opened = {space.pod for space in spaces if space.firewall is State.OPEN}
+        for name in node.checkpoints.waiting_names & self.podman.everything().keys():
+            pod = self.podman.pod_of(self.podman.everything()[name])
+            assert pod not in opened, f"{name} waits, and strangers can use it"
         stock = sum(
             one.state.running and name.startswith(f"tryitnow_{Role.WARM}")
             for name, one in self.podman.everything().items()
