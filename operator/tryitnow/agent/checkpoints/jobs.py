@@ -240,7 +240,7 @@ async def _remove(tools: CheckpointTools, state: State) -> Change:
             await sandboxes.remove(name)
     await tools.start.podman.remove(str(work_name(Role.PREPARE, state.resource)))
     if state.generation is not None:
-        await _until_unused(state.generation)
+        await until_unused(state.generation)
         await retire(tools, state.generation)
     file = await _file_of(tools, state)
     if file is not None:
@@ -264,7 +264,8 @@ async def _let_go(tools: CheckpointTools, resource: NodeCheckpoint) -> None:
             await kubernetes.remove_finalizer(newest)
 
 
-async def _until_unused(generation: Generation) -> None:
+async def until_unused(generation: Generation) -> None:
+    """Wait until nobody has a lease."""
     unused = asyncio.Event()
     generation.when_unused(unused.set)
     await unused.wait()

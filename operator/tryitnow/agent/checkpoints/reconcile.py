@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from tryitnow.agent.checkpoints.chores import Chores
 from tryitnow.agent.checkpoints.failures import EXPECTED, Blame, Failure, Job, failure_of
-from tryitnow.agent.checkpoints.jobs import Change, run_job
+from tryitnow.agent.checkpoints.jobs import Change, run_job, until_unused
 from tryitnow.agent.checkpoints.plan import Next, Observed, is_ready, plan
 from tryitnow.agent.checkpoints.precreated import PrecreatedPool
 from tryitnow.agent.checkpoints.prepare import retire
@@ -28,7 +28,7 @@ from tryitnow.agent.restore.precreate import PreCreated
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
-from tryitnow.background import happens, in_thread
+from tryitnow.background import gather_results, happens, in_thread
 from tryitnow.podman.errors import NoSuchImageError
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,9 @@ class CheckpointActor:
         self._job: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._cleaning = Chores(f"{resource.key}: cleaning up")
+        self._retired: list[Generation] = []
+        """Generations that somebody still uses and that go afterwards."""
+
         self._closed = False
         self._looked = asyncio.Event()
         """Set when the first look at what lies here has ended, well or not."""
@@ -281,6 +284,9 @@ class CheckpointActor:
             if job is Job.REMOVE:
                 await self._warm.close()
                 await self._precreated.close()
+                # A namesake will have the same names of files.
+                await gather_results(until_unused(one) for one in self._retired)
+                await self._cleaning.finish()
             change = await run_job(self._tools, job, self._state, self._report_progress)
             if job is Job.ADOPT:
                 change = await self._with_stock(change)
@@ -384,7 +390,12 @@ class CheckpointActor:
             self._retire(before)
 
     def _retire(self, generation: Generation) -> None:
-        generation.when_unused(lambda: self._cleaning.begin(retire(self._tools, generation)))
+        self._retired.append(generation)
+        generation.when_unused(lambda: self._cleaning.begin(self._remove_retired(generation)))
+
+    async def _remove_retired(self, generation: Generation) -> None:
+        self._retired.remove(generation)
+        await retire(self._tools, generation)
 
     def _drop_archive(self) -> None:
         self._drop_generation()

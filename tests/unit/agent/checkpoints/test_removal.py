@@ -71,6 +71,27 @@ async def test_a_deletion_waits_for_a_demo_that_is_being_restored(shop: Shop) ->
     await until(lambda: not generation.directory.exists())
 
 
+async def test_a_deletion_waits_for_what_goes_late(shop: Shop, podman: FakePodman) -> None:
+    """Found by a seed: it took the files of a namesake, which has the same names."""
+    actor = shop.order()
+    await shop.until_ready()
+    generation, gone = actor.generation, actor.resource
+    assert generation is not None
+    podman.delay["remove_image"] = 0.3
+    with generation.leased():
+        shop.path.unlink()
+        actor.archive_changed()
+        await shop.until_phase(Phase.QUARANTINED)
+        await shop.delete()
+        await for_a_while()
+        assert shop.kubernetes.has(gone), "a demo is being restored from it"
+    await for_a_while()
+    assert shop.kubernetes.has(gone), "its images are being removed"
+    await until(lambda: not shop.kubernetes.has(gone))
+    assert not generation.directory.exists()
+    assert podman.images == set()
+
+
 async def test_a_deletion_removes_what_an_agent_before_left_waiting(
     shop: Shop, podman: FakePodman
 ) -> None:
