@@ -262,6 +262,9 @@ class StrictHosts(Hosts):
         self._expect(pid)
         self.names[pid] = name
 
+    def is_shared(self, pid: int, other: int) -> bool:
+        return pid == other and pid in self.network.namespaces
+
     def write_files(self, pid: int, name: str) -> None:  # noqa: ARG002
         self._expect(pid)
 

@@ -38,6 +38,8 @@ class Warm:
     name: ContainerName
     sandbox: Sandbox
     paused: bool
+    pids: tuple[int, ...]
+    """A process of each container."""
 
 
 async def make_warm(
@@ -69,13 +71,14 @@ async def make_warm(
             checkpoint=node_checkpoint.checkpoint_key,
             urgent=False,
         )
-    warm = Warm(name, running.sandbox, paused=pause)
-    if pause:
-        try:
+    try:
+        pids = await tools.start.containers.pids_of(name, definition, running.sandbox)
+        warm = Warm(name, running.sandbox, paused=pause, pids=pids)
+        if pause:
             await each(tools.start.podman.pause, definition, warm)
-        except BaseException:
-            await tools.start.sandboxes.remove(name)
-            raise
+    except BaseException:
+        await tools.start.sandboxes.remove(name)
+        raise
     return warm
 
 

@@ -252,7 +252,8 @@ class WarmPool:
                 continue
             found = await sandboxes.of(state) if state.alive else None
             if found is not None and await self._is_closed(found):
-                warm = Warm(name, found, paused=state.paused)
+                pids = await self._tools.start.containers.pids_of(name, definition, found)
+                warm = Warm(name, found, paused=state.paused, pids=pids)
                 if await is_fit(self._tools, node_checkpoint, definition, warm):
                     sandboxes.ports.adopt([state])
                     self._warm.append(warm)

@@ -99,11 +99,13 @@ async def _take_over(
         )
         return False
 
-    async def rename() -> None:
-        await tools.start.sandboxes.rename(warm.name, name)
-        await name_host(tools, demo, definition, warm.sandbox)
-
-    _, is_reached = await gather_or_cancel(rename(), _open(tools, definition, warm))
+    _, (_, is_reached) = await gather_or_cancel(
+        tools.start.sandboxes.rename(warm.name, name),
+        gather_or_cancel(
+            name_host(tools, demo, warm.sandbox, warm.pids),
+            _open(tools, definition, warm),
+        ),
+    )
     return is_reached
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from datetime import timedelta
 
 from tryitnow.agent.demos.tools import DemoTools
@@ -44,7 +45,7 @@ async def personalize(
     name, sandbox = demo_name(demo), running.sandbox
     took: timedelta | None = None
     if definition.hooks.after_restore:
-        await name_host(tools, demo, definition, sandbox)
+        await _name_host(tools, demo, definition, sandbox)
         env = demo_environment(tools.settings, demo, definition, sandbox)
         env |= start_environment(running.started_by)
         took = await tools.start.hooks.run(
@@ -54,24 +55,18 @@ async def personalize(
     else:
         # Nothing in the sandbox waits for its name.
         await gather_or_cancel(
-            name_host(tools, demo, definition, sandbox),
+            _name_host(tools, demo, definition, sandbox),
             _reach(tools, demo, definition, sandbox, deadline),
         )
     return took
 
 
 async def name_host(
-    tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox
+    tools: DemoTools, demo: DemoInstance, sandbox: Sandbox, pids: Iterable[int]
 ) -> None:
-    """Give the host that the containers see the demo's name.
-
-    Raises:
-        PodmanError: a container is gone.
-
-    """
-    name = demo_name(demo)
+    """Give the host that the containers see the demo's name."""
     try:
-        await tools.start.containers.name_host(name, definition, sandbox, demo.metadata.name)
+        await tools.start.containers.name_host(sandbox, pids, demo.metadata.name)
     except OSError as error:
         # Its containers have ended, which the probe tells.
         logger.warning("%s: its host keeps the name of the checkpoint: %s", demo.key, error)
@@ -86,6 +81,13 @@ async def let_in(tools: DemoTools, sandbox: Sandbox) -> None:
     """
     ports = (port.container_port for port in sandbox.ports)
     await tools.start.sandboxes.firewall.open(sandbox.pid, ports)
+
+
+async def _name_host(
+    tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox
+) -> None:
+    pids = await tools.start.containers.pids_of(demo_name(demo), definition, sandbox)
+    await name_host(tools, demo, sandbox, pids)
 
 
 async def _reach(

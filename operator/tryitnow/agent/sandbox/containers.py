@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -218,21 +218,35 @@ class Containers:
             await self._write_host(own, pid, host)
         await self.podman.start(own)
 
-    async def name_host(
-        self, name: ContainerName, definition: Definition, sandbox: Sandbox, host: str
-    ) -> None:
+    async def pids_of(
+        self, name: ContainerName, definition: Definition, sandbox: Sandbox
+    ) -> tuple[int, ...]:
+        """Return a process of each container; 0 for one that does not run.
+
+        Raises:
+            PodmanError: a container is gone.
+
+        """
+        own_names = sandbox.containers(name, definition).values()
+        return tuple(await gather_results(self.podman.pid_of(own) for own in own_names))
+
+    async def name_host(self, sandbox: Sandbox, pids: Iterable[int], host: str) -> None:
         """Give the host that running containers see another name.
+
+        Args:
+            sandbox: The sandbox.
+            pids: A process of each container. One that has ended is passed over, whoever has its
+                number by now.
+            host: The name.
 
         Raises:
             OSError: the sandbox is gone.
 
         """
         await in_thread(self.hosts.set_name, sandbox.pid, host)
-        own_names = sandbox.containers(name, definition)
-        await gather_results(self._write_host_of(own, host) for own in own_names.values())
-
-    async def _write_host_of(self, own: str, host: str) -> None:
-        await self._write_host(own, await self.podman.pid_of(own), host)
+        for pid in pids:
+            if await in_thread(self.hosts.is_shared, pid, sandbox.pid):
+                await self._write_host(str(sandbox.pod), pid, host)
 
     async def _write_host(self, own: str, pid: int, host: str) -> None:
         try:

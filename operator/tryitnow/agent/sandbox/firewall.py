@@ -7,17 +7,15 @@ agent's own requests come from inside the namespace (``probe``), where the firew
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from tryitnow.agent.errors import FirewallError
-from tryitnow.commands import run
+from tryitnow.agent.sandbox.namespaces import network_of
+from tryitnow.agent.sandbox.nftables import Nftables, NftablesError
+from tryitnow.background import in_thread
 
 TABLE = "tryitnow"
-
-_SECONDS = 10.0
-"""For a call that takes 15 ms."""
 
 _BLOCKED = f"""
 add chain inet {TABLE} blocked {{ type filter hook input priority raw; policy accept; }}
@@ -34,11 +32,16 @@ flush chain inet {TABLE} blocked
 """
 
 
-def _input(open_ports: Iterable[int]) -> str:
-    """Return the chain through which everything goes that comes into the namespace."""
-    ports = ", ".join(str(port) for port in sorted(set(open_ports)))
-    accepted = f"add rule inet {TABLE} input tcp dport {{ {ports} }} accept\n" if ports else ""
+_PASSES = re.compile(r"chain blocked {[^}]*policy accept;\s*accept\s")
+"""How a listing shows a chain ``blocked`` that was opened by a rule before the one that drops."""
+
+
+def _whole(ports: Iterable[int], *, tcp_blocked: bool) -> str:
+    """Return all rules, in the place of whatever is set."""
     return (
+        f"add table inet {TABLE}\n"
+        f"{_BLOCKED if tcp_blocked else _UNBLOCKED}"
+        # Everything that comes into the namespace goes through it.
         f"add chain inet {TABLE} input"
         " { type filter hook input priority filter; policy drop; }\n"
         f"flush chain inet {TABLE} input\n"
@@ -46,12 +49,33 @@ def _input(open_ports: Iterable[int]) -> str:
         f"add rule inet {TABLE} input ct state established,related accept\n"
         # Without it IPv6 finds no neighbour (RFC 4890, section 4.4.1).
         f"add rule inet {TABLE} input meta l4proto ipv6-icmp accept\n"
-        f"{accepted}"
+        f"{_accepted(ports)}"
     )
+
+
+def _accepted(ports: Iterable[int]) -> str:
+    found = ", ".join(str(port) for port in sorted(set(ports)))
+    return f"add rule inet {TABLE} input tcp dport {{ {found} }} accept\n" if found else ""
+
+
+def _additions(listed: str, ports: Iterable[int]) -> str | None:
+    """Return what is to be added to what is set; None where that does not do.
+
+    Where a rule goes, the kernel lets nobody on before all of its cores have let go of it: 5 to
+    20 ms, for which a client would wait.
+    """
+    if "chain input" not in listed or "dport" in listed:
+        return None
+    is_blocked = "tcp drop" in listed and not _PASSES.search(listed)
+    unblocked = f"insert rule inet {TABLE} blocked accept\n" if is_blocked else ""
+    return unblocked + _accepted(ports) or None
 
 
 class Firewall:
     """Sets the firewalls of this node's sandboxes."""
+
+    def __init__(self, nftables: Nftables | None = None) -> None:
+        self._nftables = nftables or Nftables()
 
     async def close(self, pid: int, *, tcp_blocked: bool = False) -> None:
         """Let no client in; with ``tcp_blocked`` nothing moves inside either.
@@ -61,80 +85,49 @@ class Firewall:
             tcp_blocked: Whether TCP between the containers is dropped as well.
 
         Raises:
-            FirewallError: nft is missing or refused, or the process is not in a sandbox.
+            FirewallError: nftables is missing or refused, or the process is not in a sandbox.
 
         """
-        blocked = _BLOCKED if tcp_blocked else _UNBLOCKED
-        await _apply(pid, f"add table inet {TABLE}\n{blocked}{_input(())}")
+        await in_thread(self._change, pid, (), tcp_blocked=tcp_blocked)
 
     async def open(self, pid: int, ports: Iterable[int]) -> None:
         """Let clients in to these ports of the containers.
 
         Raises:
-            FirewallError: nft is missing or refused, or the process is not in a sandbox.
+            FirewallError: nftables is missing or refused, or the process is not in a sandbox.
 
         """
-        await _apply(pid, f"add table inet {TABLE}\n{_UNBLOCKED}{_input(ports)}")
+        await in_thread(self._change, pid, tuple(ports))
 
     async def is_open(self, pid: int) -> bool:
         """Whether clients are let in.
 
         Raises:
-            FirewallError: nft is missing or refused, or the process is not in a sandbox.
+            FirewallError: nftables is missing or refused, or the process is not in a sandbox.
 
         """
+        return "dport" in await in_thread(self._list, pid)
+
+    def _change(self, pid: int, ports: tuple[int, ...], *, tcp_blocked: bool = False) -> None:
+        script = None if tcp_blocked else _additions(self._list(pid), ports)
+        self._run(pid, script or _whole(ports, tcp_blocked=tcp_blocked))
+
+    def _list(self, pid: int) -> str:
         try:
-            listed = await _nft(pid, "list", "chain", "inet", TABLE, "input")
+            return self._run(pid, f"list table inet {TABLE}")
         except FirewallError as error:
             if "No such file or directory" in str(error):
-                return False  # nobody has set it up: a start was interrupted
+                return ""  # nobody has set it up: a start was interrupted
             raise
-        return "dport" in listed
 
-
-async def _apply(pid: int, script: str) -> None:
-    # One file is one transaction: there is no moment with half of the rules.
-    await _nft(pid, "-f", "-", script=script)
-
-
-def _is_sandbox(namespace: int) -> bool:
-    """Whether a network namespace is another than the node's own.
-
-    The process may have ended, and its number may belong to another in the node's own network: a
-    closed firewall there would cut the node off.
-    """
-    return os.fstat(namespace).st_ino != Path("/proc/self/ns/net").stat().st_ino
-
-
-async def _nft(pid: int, *words: str, script: str = "") -> str:
-    # What is looked at is what is used, whoever has the number by then.
-    try:
-        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-    except OSError as error:
-        msg = f"the sandbox of process {pid} is gone: {error}"
-        raise FirewallError(msg) from error
-    try:
-        if not _is_sandbox(namespace):
-            msg = f"process {pid} is in no sandbox any more"
-            raise FirewallError(msg)
-        return await _run(namespace, words, script)
-    finally:
-        os.close(namespace)
-
-
-async def _run(namespace: int, words: tuple[str, ...], script: str) -> str:
-    argv = ("nsenter", f"--net=/proc/self/fd/{namespace}", "nft", *words)
-    try:
-        ended = await run(*argv, seconds=_SECONDS, text=script, descriptors=(namespace,))
-    except TimeoutError as error:
-        msg = f"nft did not end within {_SECONDS:g} s; the node is overloaded"
-        raise FirewallError(msg) from error
-    except OSError as error:
-        msg = f"{argv[0]} cannot be run on the node: {error}; install util-linux and nftables"
-        raise FirewallError(msg) from error
-    if ended.status != 0:
-        msg = (
-            f"the firewall of the sandbox cannot be set: {ended.complaints}; is nftables installed?"
-        )
-        raise FirewallError(msg)
-    return ended.output
+    def _run(self, pid: int, script: str) -> str:
+        try:
+            with network_of(pid):
+                # One script is one transaction: there is no moment with half of the rules.
+                return self._nftables.run(script)
+        except OSError as error:
+            msg = f"the sandbox of process {pid} is gone: {error}"
+            raise FirewallError(msg) from error
+        except NftablesError as error:
+            msg = f"the firewall of the sandbox cannot be set: {error}"
+            raise FirewallError(msg) from error

@@ -1,4 +1,4 @@
-"""Stepping into a container's namespaces: for a socket, for a host name.
+"""Stepping into a container's namespaces: for a socket, for a firewall, for a host name.
 
 A thread has namespaces of its own and steps back before it does anything else.
 """
@@ -11,7 +11,8 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 _CLONE_NEWUTS = 0x04000000
@@ -54,6 +55,16 @@ def _inside(pid: int, name: str, kind: int) -> Iterator[None]:
         os.close(own)
 
 
+def network_of(pid: int) -> AbstractContextManager[None]:
+    """Be in the network namespace of a process for the length of a block, which must not await.
+
+    Raises:
+        OSError: the process ended; its number may belong to one in the node's own network.
+
+    """
+    return _inside(pid, "net", _CLONE_NEWNET)
+
+
 def socket_factory(pid: int) -> Callable[[Any], socket.socket]:
     """Return a maker of sockets (for aiohttp) in the network namespace of a process.
 
@@ -62,7 +73,7 @@ def socket_factory(pid: int) -> Callable[[Any], socket.socket]:
 
     def make(address: Any) -> socket.socket:  # noqa: ANN401 - getaddrinfo's tuple
         family, kind, protocol, *_ = address
-        with _inside(pid, "net", _CLONE_NEWNET):
+        with network_of(pid):
             return socket.socket(family, kind, protocol)
 
     return make
@@ -85,6 +96,14 @@ class Hosts:
         """
         with _inside(pid, "uts", _CLONE_NEWUTS):
             socket.sethostname(host_name_of(name))
+
+    def is_shared(self, pid: int, other: int) -> bool:
+        """Whether two processes believe to be on the same host; False where one has ended."""
+        try:
+            found = [Path(f"/proc/{each}/ns/uts").stat().st_ino for each in (pid, other)]
+        except OSError:
+            return False
+        return found[0] == found[1]
 
     def write_files(self, pid: int, name: str) -> None:
         """Write a host's name into a container's ``/etc``.

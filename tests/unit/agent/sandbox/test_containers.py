@@ -85,9 +85,18 @@ async def test_running_containers_get_another_name_of_their_host(
     containers: Containers, node: Node, hosts: FakeHosts, definition: Definition
 ) -> None:
     sandbox = await make(node, definition)
-    await containers.name_host(NAME, definition, sandbox, "annas-demo")
+    pids = await containers.pids_of(NAME, definition, sandbox)
+    await containers.name_host(sandbox, pids, "annas-demo")
     assert hosts.names == ["annas-demo"]
     assert hosts.files == ["annas-demo", "annas-demo"]
+
+
+async def test_a_process_that_ended_is_passed_over(
+    containers: Containers, node: Node, hosts: FakeHosts, definition: Definition
+) -> None:
+    sandbox = await make(node, definition)
+    await containers.name_host(sandbox, (0, sandbox.pid), "annas-demo")
+    assert hosts.files == ["annas-demo"]
 
 
 async def test_an_image_without_a_hosts_file_is_no_failure(
@@ -96,7 +105,8 @@ async def test_an_image_without_a_hosts_file_is_no_failure(
 ) -> None:  # fmt: skip
     hosts.has_files = False
     sandbox = await make(node, definition)
-    await containers.name_host(NAME, definition, sandbox, "annas-demo")
+    pids = await containers.pids_of(NAME, definition, sandbox)
+    await containers.name_host(sandbox, pids, "annas-demo")
     with caplog.at_level(logging.WARNING):
         await containers.carry_hosts(str(NAME), "192.0.2.1 partner\n")
     assert "cannot be brought back" in caplog.text

@@ -1,4 +1,4 @@
-"""The firewall, as it is told to nft: in a sandbox, in one transaction, and never on the node.
+"""The firewall, as nftables is told of it: in a sandbox, in one transaction, and never on the node.
 
 What the rules do to packets is for the system tests.
 """
@@ -9,46 +9,46 @@ import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tryitnow.agent.errors import FirewallError
 from tryitnow.agent.sandbox.firewall import Firewall
+from tryitnow.agent.sandbox.nftables import Nftables, NftablesError
 
 GONE = 1 << 22
 """More than the kernel's greatest PID."""
 
 
 @dataclass
-class Nft:
-    """A program in the place of nft that notes what it is told, and where."""
+class FakeNftables(Nftables):
+    """Notes what it is told, and where."""
 
-    directory: Path
+    told: list[tuple[str, Path]] = field(default_factory=list)
+    output: str = ""
+    error: str | None = None
 
-    def does(self, script: str) -> None:
-        program = self.directory / "nft"
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
+    def run(self, script: str) -> str:
+        self.told.append((script, Path("/proc/thread-self/ns/net").readlink()))
+        if self.error is not None:
+            raise NftablesError(self.error)
+        return self.output
 
     @property
     def reported(self) -> str:
-        return (self.directory / "told").read_text()
-
-    @property
-    def was_called(self) -> bool:
-        return (self.directory / "told").exists()
+        return "\n".join(script for script, _ in self.told)
 
 
 @pytest.fixture
-def nft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nft:
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    nft = Nft(tmp_path)
-    nft.does(
-        f'echo "$@ in $(readlink /proc/self/ns/net)" >> {tmp_path}/told; cat >> {tmp_path}/told'
-    )
-    return nft
+def nft() -> FakeNftables:
+    return FakeNftables()
+
+
+@pytest.fixture
+def firewall(nft: FakeNftables) -> Firewall:
+    return Firewall(nft)
 
 
 @pytest.fixture
@@ -63,8 +63,10 @@ def sandbox() -> Iterator[int]:
         process.kill()
 
 
-async def test_a_closed_firewall_lets_nobody_in(nft: Nft, sandbox: int) -> None:
-    await Firewall().close(sandbox)
+async def test_a_closed_firewall_lets_nobody_in(
+    nft: FakeNftables, firewall: Firewall, sandbox: int
+) -> None:
+    await firewall.close(sandbox)
     assert "policy drop" in nft.reported
     assert "ct state established,related accept" in nft.reported
     assert 'iifname "lo" accept' in nft.reported
@@ -72,25 +74,92 @@ async def test_a_closed_firewall_lets_nobody_in(nft: Nft, sandbox: int) -> None:
     assert "tcp drop" not in nft.reported
 
 
-async def test_a_blocked_one_lets_no_tcp_move_inside_either(nft: Nft, sandbox: int) -> None:
-    await Firewall().close(sandbox, tcp_blocked=True)
+async def test_a_blocked_one_lets_no_tcp_move_inside_either(
+    nft: FakeNftables, firewall: Firewall, sandbox: int
+) -> None:
+    await firewall.close(sandbox, tcp_blocked=True)
     assert "blocked meta l4proto tcp drop" in nft.reported
 
 
 async def test_an_open_one_lets_clients_in_to_the_published_ports_alone(
-    nft: Nft, sandbox: int
+    nft: FakeNftables, firewall: Firewall, sandbox: int
 ) -> None:
-    await Firewall().open(sandbox, [8443, 8080, 8080])
+    await firewall.open(sandbox, [8443, 8080, 8080])
     assert "tcp dport { 8080, 8443 } accept" in nft.reported
     assert "policy drop" in nft.reported
 
 
-async def test_all_rules_are_one_transaction_in_the_sandbox(nft: Nft, sandbox: int) -> None:
-    await Firewall().open(sandbox, [8080])
-    first, *script = nft.reported.splitlines()
-    assert first == f"-f - in {Path(f'/proc/{sandbox}/ns/net').readlink()}"
+async def test_all_rules_are_one_transaction_in_the_sandbox(
+    nft: FakeNftables, firewall: Firewall, sandbox: int
+) -> None:
+    await firewall.open(sandbox, [8080])
+    told, where = nft.told[-1]
+    script = told.splitlines()
+    assert where == Path(f"/proc/{sandbox}/ns/net").readlink()
     assert script[0] == "add table inet tryitnow"
     assert "flush chain inet tryitnow input" in script, "what was there before is gone"
+
+
+def listed(*, blocked: str = "", opened: str = "") -> str:
+    """Return the table as nftables 1.1 lists it."""
+    return (
+        "table inet tryitnow {\n\tchain blocked {\n"
+        "\t\ttype filter hook input priority raw; policy accept;\n"
+        f"{blocked}\t}}\n\n\tchain input {{\n"
+        "\t\ttype filter hook input priority filter; policy drop;\n"
+        '\t\tiifname "lo" accept\n\t\tct state established,related accept\n'
+        f"\t\tmeta l4proto ipv6-icmp accept\n{opened}\t}}\n}}\n"
+    )
+
+
+DROPS = "\t\tmeta l4proto tcp drop\n"
+PASSES = "\t\taccept\n"
+IS_OPEN = "\t\ttcp dport 8080 accept\n"
+
+ACCEPT = "add rule inet tryitnow input tcp dport { 8080 } accept"
+UNBLOCK = "insert rule inet tryitnow blocked accept"
+
+
+@pytest.mark.parametrize(
+    ("before", "ports", "additions"),
+    [
+        (listed(), [8080], [ACCEPT]),
+        (listed(blocked=DROPS), [8080], [UNBLOCK, ACCEPT]),
+        (listed(blocked=PASSES + DROPS), [8080], [ACCEPT]),
+        (listed(blocked=DROPS), [], [UNBLOCK]),
+    ],
+    ids=["open", "open a blocked one", "open one that was blocked", "unblock"],
+)
+async def test_what_is_set_is_only_added_to(
+    nft: FakeNftables,
+    firewall: Firewall,
+    sandbox: int,
+    before: str,
+    ports: list[int],
+    additions: list[str],
+) -> None:
+    """The kernel waits for its cores where a rule goes, and a client for the kernel."""
+    nft.output = before
+    await (firewall.open(sandbox, ports) if ports else firewall.close(sandbox))
+    assert nft.told[-1][0].splitlines() == additions
+
+
+@pytest.mark.parametrize(
+    ("before", "ports"),
+    [
+        (listed(opened=IS_OPEN), []),
+        (listed(opened=IS_OPEN), [8081]),
+        (listed(), []),
+        ("table inet tryitnow {\n}\n", [8080]),
+    ],
+    ids=["close", "other ports", "close again", "half of it"],
+)
+async def test_all_is_set_where_something_may_have_to_go(
+    nft: FakeNftables, firewall: Firewall, sandbox: int, before: str, ports: list[int]
+) -> None:
+    nft.output = before
+    await (firewall.open(sandbox, ports) if ports else firewall.close(sandbox))
+    assert "flush chain inet tryitnow input" in nft.told[-1][0].splitlines()
 
 
 @pytest.mark.parametrize(
@@ -99,52 +168,65 @@ async def test_all_rules_are_one_transaction_in_the_sandbox(nft: Nft, sandbox: i
     ids=["open", "closed"],
 )
 async def test_it_knows_whether_it_is_open(
-    nft: Nft, sandbox: int, chain: str, *, expected: bool
+    nft: FakeNftables, firewall: Firewall, sandbox: int, chain: str, *, expected: bool
 ) -> None:
-    nft.does(f"echo '{chain}'")
-    assert await Firewall().is_open(sandbox) is expected
+    nft.output = chain
+    assert await firewall.is_open(sandbox) is expected
 
 
-async def test_one_that_nobody_has_set_up_is_not_open(nft: Nft, sandbox: int) -> None:
-    nft.does("echo 'Error: No such file or directory' >&2; exit 1")
-    assert not await Firewall().is_open(sandbox)
+async def test_one_that_nobody_has_set_up_is_not_open(
+    nft: FakeNftables, firewall: Firewall, sandbox: int
+) -> None:
+    nft.error = "Error: No such file or directory"
+    assert not await firewall.is_open(sandbox)
 
 
-async def test_what_nft_says_is_reported(nft: Nft, sandbox: int) -> None:
-    nft.does("echo 'Operation not supported' >&2; exit 1")
-    with pytest.raises(FirewallError, match="Operation not supported; is nftables installed"):
-        await Firewall().close(sandbox)
+async def test_what_nft_says_is_reported(
+    nft: FakeNftables, firewall: Firewall, sandbox: int
+) -> None:
+    nft.error = "Operation not supported"
+    with pytest.raises(FirewallError, match="cannot be set: Operation not supported"):
+        await firewall.close(sandbox)
     with pytest.raises(FirewallError, match="Operation not supported"):
-        await Firewall().is_open(sandbox)
+        await firewall.is_open(sandbox)
 
 
 @pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["ours", "another"])
-async def test_the_nodes_own_network_is_never_closed(nft: Nft, pid: int) -> None:
+async def test_the_nodes_own_network_is_never_closed(
+    nft: FakeNftables, firewall: Firewall, pid: int
+) -> None:
     """A process that ended, whose number another process of the node has by now."""
     with pytest.raises(FirewallError, match="in no sandbox any more"):
-        await Firewall().close(pid)
+        await firewall.close(pid)
     with pytest.raises(FirewallError):
-        await Firewall().open(pid, [80])
+        await firewall.open(pid, [80])
     with pytest.raises(FirewallError):
-        await Firewall().is_open(pid)
-    assert not nft.was_called
+        await firewall.is_open(pid)
+    assert nft.told == []
 
 
-async def test_a_sandbox_that_is_gone_is_reported_to_be(nft: Nft) -> None:
+async def test_a_sandbox_that_is_gone_is_reported_to_be(
+    nft: FakeNftables, firewall: Firewall
+) -> None:
     with pytest.raises(FirewallError, match=f"process {GONE} is gone"):
-        await Firewall().close(GONE)
-    assert not nft.was_called
+        await firewall.close(GONE)
+    assert nft.told == []
 
 
-async def test_a_cancelled_call_ends_its_program(nft: Nft, sandbox: int) -> None:
-    nft.does(f"echo $$ > {nft.directory}/told; exec sleep 60")
-    task = asyncio.create_task(Firewall().close(sandbox))
-    async with asyncio.timeout(5):
-        while True:
-            if nft.was_called and nft.reported:
-                break
-            await asyncio.sleep(0.01)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not Path(f"/proc/{nft.reported.strip()}").exists()
+async def test_a_thread_is_back_in_its_own_network_afterwards(
+    nft: FakeNftables, firewall: Firewall, sandbox: int
+) -> None:
+    nft.error = "refused"
+    with pytest.raises(FirewallError):
+        await firewall.close(sandbox)
+    own = Path("/proc/self/ns/net").readlink()
+    for _ in range(50):
+        assert await asyncio.to_thread(Path("/proc/thread-self/ns/net").readlink) == own
+
+
+def test_a_node_without_the_library_is_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tryitnow.agent.sandbox.nftables._LIBRARY", "libnftables.so.none")
+    with pytest.raises(NftablesError, match="install nftables"):
+        Nftables().run("list tables")

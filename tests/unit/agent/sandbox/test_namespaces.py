@@ -100,6 +100,13 @@ def test_a_long_name_is_cut_to_what_a_host_may_have(name: str, host: str) -> Non
     assert host_name_of(name) == host
 
 
+def test_only_processes_of_one_sandbox_share_its_name(container: Container) -> None:
+    hosts = Hosts()
+    assert hosts.is_shared(container.pid, container.pid)
+    assert not hosts.is_shared(os.getpid(), container.pid)
+    assert not hosts.is_shared(GONE, container.pid)
+
+
 # -- files ----------------------------------------------------------------------------------------
 
 
