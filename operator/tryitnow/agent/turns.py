@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-AGED_SECONDS = 15.0
+AGED_SECONDS = 2.0
 """After that long, low priority gets every ``AGED_SHARE``-th turn. Without it, steady demand would
 keep a warm pool empty for ever, and each demo would need a restore of its own."""
 
