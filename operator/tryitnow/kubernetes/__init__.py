@@ -2,3 +2,7 @@
 
 Our models go in and come out; no policy lives here.
 """
+
+from tryitnow.packages import load_late
+
+load_late("kubernetes")

@@ -2,3 +2,7 @@
 
 No policy lives here: what to start, checkpoint or remove is decided by the callers.
 """
+
+from tryitnow.packages import load_late
+
+load_late("podman")
