@@ -72,7 +72,7 @@ def _run(library: Any, context: int, script: str) -> str:  # noqa: ANN401
         raise NftablesError(msg)
     failed = library.nft_run_cmd_from_buffer(context, script.encode())
     if failed:
-        said: bytes = library.nft_ctx_get_error_buffer(context) or b""
-        raise NftablesError(said.decode(errors="replace").strip())
+        complaint: bytes = library.nft_ctx_get_error_buffer(context) or b""
+        raise NftablesError(complaint.decode(errors="replace").strip())
     output: bytes = library.nft_ctx_get_output_buffer(context) or b""
     return output.decode(errors="replace")

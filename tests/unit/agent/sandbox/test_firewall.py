@@ -26,19 +26,19 @@ GONE = 1 << 22
 class FakeNftables(Nftables):
     """Notes what it is told, and where."""
 
-    told: list[tuple[str, Path]] = field(default_factory=list)
+    scripts: list[tuple[str, Path]] = field(default_factory=list)
     output: str = ""
     error: str | None = None
 
     def run(self, script: str) -> str:
-        self.told.append((script, Path("/proc/thread-self/ns/net").readlink()))
+        self.scripts.append((script, Path("/proc/thread-self/ns/net").readlink()))
         if self.error is not None:
             raise NftablesError(self.error)
         return self.output
 
     @property
     def reported(self) -> str:
-        return "\n".join(script for script, _ in self.told)
+        return "\n".join(script for script, _ in self.scripts)
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ async def test_all_rules_are_one_transaction_in_the_sandbox(
     nft: FakeNftables, firewall: Firewall, sandbox: int
 ) -> None:
     await firewall.open(sandbox, [8080])
-    told, where = nft.told[-1]
-    script = told.splitlines()
+    text, where = nft.scripts[-1]
+    script = text.splitlines()
     assert where == Path(f"/proc/{sandbox}/ns/net").readlink()
     assert script[0] == "add table inet tryitnow"
     assert "flush chain inet tryitnow input" in script, "what was there before is gone"
@@ -141,7 +141,7 @@ async def test_what_is_set_is_only_added_to(
     """The kernel waits for its cores where a rule goes, and a client for the kernel."""
     nft.output = before
     await (firewall.open(sandbox, ports) if ports else firewall.close(sandbox))
-    assert nft.told[-1][0].splitlines() == additions
+    assert nft.scripts[-1][0].splitlines() == additions
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ async def test_all_is_set_where_something_may_have_to_go(
 ) -> None:
     nft.output = before
     await (firewall.open(sandbox, ports) if ports else firewall.close(sandbox))
-    assert "flush chain inet tryitnow input" in nft.told[-1][0].splitlines()
+    assert "flush chain inet tryitnow input" in nft.scripts[-1][0].splitlines()
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ async def test_the_nodes_own_network_is_never_closed(
         await firewall.open(pid, [80])
     with pytest.raises(FirewallError):
         await firewall.is_open(pid)
-    assert nft.told == []
+    assert nft.scripts == []
 
 
 async def test_a_sandbox_that_is_gone_is_reported_to_be(
@@ -210,7 +210,7 @@ async def test_a_sandbox_that_is_gone_is_reported_to_be(
 ) -> None:
     with pytest.raises(FirewallError, match=f"process {GONE} is gone"):
         await firewall.close(GONE)
-    assert nft.told == []
+    assert nft.scripts == []
 
 
 async def test_a_thread_is_back_in_its_own_network_afterwards(
