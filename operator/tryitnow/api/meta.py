@@ -46,7 +46,8 @@ class Model(BaseModel):
         # The API server has refused or pruned unknown fields already; a newer CRD than
         # this program must not stop it from reading the fields that it knows.
         extra="ignore",
-        use_attribute_docstrings=True,
+        # Models are read at each start of each program, and most of them never used there.
+        defer_build=True,
     )
 
     def to_api(self) -> dict[str, Any]:

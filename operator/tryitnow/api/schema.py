@@ -17,6 +17,7 @@ import yaml
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.descriptions import describe
 from tryitnow.api.meta import GROUP, VERSION, Resource
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
@@ -209,6 +210,7 @@ def structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
 
 def crd(kind: Kind) -> Schema:
     """Return the CustomResourceDefinition of a kind."""
+    describe()
     model = kind.model
     whole = model.model_json_schema(by_alias=True)
     definitions = whole.get("$defs", {})
