@@ -1101,8 +1101,7 @@ class FakePodman(Podman):
         async def work() -> int:
             if any(pod.infra_id == name for pod in self.pods.values()):
                 return NO_PROCESS
-            running = self._containers.get(name)
-            return running.state.pid if running else NO_PROCESS
+            return self._known(name).state.pid
 
         return await self._do("pid", name, work)
 

@@ -24,6 +24,8 @@ from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.backoff import Pauses
+from tryitnow.podman.client import ContainerState
+from tryitnow.podman.errors import NoSuchContainerError
 
 logger = logging.getLogger(__name__)
 
@@ -250,15 +252,31 @@ class WarmPool:
         for name, state in await sandboxes.list_all():
             if not waits_for(name, Role.WARM, node_checkpoint) or str(name) in self.names:
                 continue
-            found = await sandboxes.of(state) if state.alive else None
-            if found is not None and await self._is_closed(found):
-                pids = await self._tools.start.containers.pids_of(name, definition, found)
-                warm = Warm(name, found, paused=state.paused, pids=pids)
-                if await is_fit(self._tools, node_checkpoint, definition, warm):
-                    sandboxes.ports.adopt([state])
-                    self._warm.append(warm)
-                    continue
-            await sandboxes.remove(name)
+            warm = await self._found(name, state, node_checkpoint, definition)
+            if warm is None:
+                await sandboxes.remove(name)
+                continue
+            sandboxes.ports.adopt([state])
+            self._warm.append(warm)
+
+    async def _found(
+        self,
+        name: ContainerName,
+        state: ContainerState,
+        node_checkpoint: NodeCheckpoint,
+        definition: Definition,
+    ) -> Warm | None:
+        """Return a sandbox that waited; None where it cannot be handed out."""
+        start = self._tools.start
+        sandbox = await start.sandboxes.of(state) if state.alive else None
+        if sandbox is None or not await self._is_closed(sandbox):
+            return None
+        try:
+            pids = await start.containers.pids_of(name, definition, sandbox)
+        except NoSuchContainerError:
+            return None  # a part of it was removed
+        warm = Warm(name, sandbox, paused=state.paused, pids=pids)
+        return warm if await is_fit(self._tools, node_checkpoint, definition, warm) else None
 
     async def _is_closed(self, sandbox: Sandbox) -> bool:
         """Whether no client could come in: an agent that was killed may have begun to hand it out.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.agent.checkpoints.shop import Shop, for_a_while, shop_definition, until
-from tests.unit.builders import make_template
+from tests.unit.builders import make_container, make_export, make_template
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall
 from tryitnow.agent.node import Node
-from tryitnow.agent.sandbox.names import Role
+from tryitnow.agent.sandbox.names import Role, parse
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
-from tryitnow.api.template import EmptyDir, Volume, VolumeMount
+from tryitnow.api.template import EmptyDir, Template, Volume, VolumeMount
 from tryitnow.podman.errors import PodmanUnreachableError
 
 
@@ -130,6 +130,29 @@ async def test_a_warm_sandbox_whose_volumes_are_gone_is_replaced(
     [half] = shop.sandboxes(Role.WARM)
     for tag in node.volumes.tags():
         node.volumes.remove(tag)
+    await shop.starts_again()
+    await shop.until_stocked(warm=1)
+    assert half not in shop.sandboxes(Role.WARM)
+    await shop.ends()
+
+
+async def test_a_warm_sandbox_that_lost_a_container_is_replaced(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    """A person removed one while no agent was there: all else waits for the look through."""
+    members = (make_container(), make_container("cache", ports=()))
+    podman.export_bytes = make_export()
+    shop = Shop(node, kubernetes, podman, shop_definition(template=Template(containers=members)))
+    shop.order(warm=1)
+    await shop.until_ready()
+    await shop.until_stocked(warm=1)
+    [half] = shop.sandboxes(Role.WARM)
+    name = parse(half)
+    assert name is not None
+    found = await node.sandboxes.find(name)
+    assert found is not None
+    await shop.ends()
+    await podman.remove(found.pod.member("cache"))
     await shop.starts_again()
     await shop.until_stocked(warm=1)
     assert half not in shop.sandboxes(Role.WARM)
