@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -25,8 +25,6 @@ class Ended:
 async def run(
     *argv: str,
     seconds: float,
-    text: str = "",
-    descriptors: Collection[int] = (),
     env: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run a program to its end; one that is cancelled or takes too long is killed.
@@ -36,8 +34,6 @@ async def run(
     Args:
         argv: The program, and its arguments.
         seconds: How long it may take.
-        text: What it reads from its standard input.
-        descriptors: Open files that it inherits.
         env: Its environment; by default ours.
 
     Raises:
@@ -48,10 +44,9 @@ async def run(
     starting = asyncio.create_task(
         asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            pass_fds=descriptors,
             env=env,
             start_new_session=True,
         )
@@ -64,7 +59,7 @@ async def run(
         raise
     try:
         async with asyncio.timeout(seconds):
-            output, complaints = await process.communicate(text.encode())
+            output, complaints = await process.communicate()
     finally:
         await _kill(process)
     assert process.returncode is not None

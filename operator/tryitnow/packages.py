@@ -1,7 +1,7 @@
 """Packages of others of which we use a part, and whose own ``__init__`` imports all of it.
 
 ``import kubernetes.aio`` runs ``kubernetes/__init__.py``, which imports the synchronous client with
-all that it needs: a quarter of the CPU time in which an agent starts.
+all that it needs: with ``podman``, 217 modules and 6 MB of an agent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the docstrings of fields say, for schemas.
 
-Pydantic reads them itself (``use_attribute_docstrings``), at each import of each program: a sixth
-of the CPU time in which an agent starts. Only schemas need them.
+Pydantic would read them itself (``use_attribute_docstrings``), out of the source and at each start
+of each program. Only schemas need them.
 """
 
 from __future__ import annotations

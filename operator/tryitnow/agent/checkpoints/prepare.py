@@ -165,7 +165,7 @@ def _drop_the_rest(unpacked: Path) -> None:
     """Remove what no restore needs."""
     needed = {CHECKPOINT, DEV_SHM, HOSTS}
     if (unpacked / DEV_SHM).exists() and is_new_dev_shm(unpacked / DEV_SHM):
-        # Podman (5.8) starts a program of its own to unpack it: a seventh of a restore.
+        # Podman (5.8) starts a program of its own to unpack it: a sixth of a restore.
         needed.remove(DEV_SHM)
     for path in unpacked.iterdir():
         if path.name in needed:

@@ -5,11 +5,12 @@ What does not need the name is done meanwhile: a client waits for nothing but th
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+
+import aiohttp
 
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
 from tryitnow.agent.checkpoints.warm import SilentError, Warm, each, expect_answer
@@ -19,6 +20,7 @@ from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.errors import FirewallError, NotReadyError
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.sandbox.names import ContainerName, demo_name
+from tryitnow.agent.sandbox.probe import ask
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
 from tryitnow.background import gather_or_cancel
@@ -26,7 +28,7 @@ from tryitnow.podman.errors import PodmanError
 
 logger = logging.getLogger(__name__)
 
-_WAY_IN_SECONDS = 2.0
+_WAY_IN = aiohttp.ClientTimeout(total=2)
 """For the first answer through the published port, which takes 10 ms. Where none comes, a question
 from inside tells whose fault it is."""
 
@@ -118,12 +120,9 @@ async def _open(tools: DemoTools, definition: Definition, warm: Warm) -> bool:
 
     """
     await let_in(tools, warm.sandbox)
-    try:
-        async with asyncio.timeout(_WAY_IN_SECONDS):
-            if await tools.start.prober.ask_published(definition, warm.sandbox) is None:
-                return True
-    except TimeoutError:
-        pass
+    prober = tools.start.prober
+    if await ask(prober.http, prober.published(definition, warm.sandbox), _WAY_IN) is None:
+        return True
     await expect_answer(tools.warm, definition, warm)
     return False
 

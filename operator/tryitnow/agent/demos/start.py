@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
-from tryitnow.agent.demos.claim import claim
+from tryitnow.agent.demos.claim import Claim, claim
 from tryitnow.agent.demos.personalize import personalize
 from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.errors import HookError, NodeShortError, NotReadyError, SandboxError
@@ -151,23 +151,26 @@ async def _restored(
     ports: tuple[PortMapping, ...],
 ) -> Running:
     actor = tools.checkpoints.find(demo.checkpoint_key, revision.spec.identity)
-    definition = revision.definition
-    took: timedelta | None = None
-    running: Running | None = None
     if actor is not None:
         await actor.looked()
+    claimed = Claim()
     if actor is not None and not ports:
         # A warm sandbox has ports of its own already.
-        claimed = await claim(tools, demo, actor, definition)
-        took, running = claimed.took, claimed.running
-        if running is not None and claimed.is_personal:
-            timings = running.timings.model_copy(update={"claim": took})
-            return Running(running.sandbox, running.started_by, timings)
-    if running is None:
-        running = await _restore(tools, demo, actor, revision, ports)
-    deadline = definition.readiness.restore_timeout
+        claimed = await claim(tools, demo, actor, revision.definition)
+    running = claimed.running or await _restore(tools, demo, actor, revision, ports)
+    hooks: timedelta | None = None
+    if not claimed.is_personal:
+        hooks = await _restored_personalized(tools, demo, revision, running)
+    timings = running.timings.model_copy(update={"claim": claimed.took, "hooks": hooks})
+    return Running(running.sandbox, running.started_by, timings)
+
+
+async def _restored_personalized(
+    tools: DemoTools, demo: DemoInstance, revision: CheckpointRevision, running: Running
+) -> timedelta | None:
+    deadline = revision.definition.readiness.restore_timeout
     try:
-        hooks = await _personalized(tools, demo, revision, running, deadline)
+        return await _personalized(tools, demo, revision, running, deadline)
     except HookError as error:
         # What was restored is as it was at the checkpoint: another restore gives the hook nothing
         # else.
@@ -177,8 +180,6 @@ async def _restored(
         raise RestoreImpossibleError(FallbackReason.RESTORE_NOT_READY, msg) from error
     except (PodmanError, SandboxError) as error:
         raise _impossible(error) from error
-    timings = running.timings.model_copy(update={"claim": took, "hooks": hooks})
-    return Running(running.sandbox, running.started_by, timings)
 
 
 async def _restore(

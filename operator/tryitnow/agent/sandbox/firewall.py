@@ -17,20 +17,15 @@ from tryitnow.background import in_thread
 
 TABLE = "tryitnow"
 
-_BLOCKED = f"""
-add chain inet {TABLE} blocked {{ type filter hook input priority raw; policy accept; }}
-flush chain inet {TABLE} blocked
-add rule inet {TABLE} blocked meta l4proto tcp drop
-"""
-"""Connections between containers that are checkpointed or restored one after the other must not
-speak before both ends are there: the kernel's answer that there is no such connection would end
-them. Dropped packets are sent again."""
-
 _UNBLOCKED = f"""
 add chain inet {TABLE} blocked {{ type filter hook input priority raw; policy accept; }}
 flush chain inet {TABLE} blocked
 """
 
+_BLOCKED = f"{_UNBLOCKED}add rule inet {TABLE} blocked meta l4proto tcp drop\n"
+"""Connections between containers that are checkpointed or restored one after the other must not
+speak before both ends are there: the kernel's answer that there is no such connection would end
+them. Dropped packets are sent again."""
 
 _PASSES = re.compile(r"chain blocked {[^}]*policy accept;\s*accept\s")
 """How a listing shows a chain ``blocked`` that was opened by a rule before the one that drops."""
