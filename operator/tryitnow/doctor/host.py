@@ -28,6 +28,9 @@ _SOCKET = "socket:["
 """What proc_pid_fd(5) writes before the inode of a socket."""
 
 _CONMON = "conmon"
+_LIBPOD = "libpod"
+"""A part of the path of Podman's run-time state (containers.conf(5), `tmp_dir`), for root and for
+ordinary users."""
 
 _HOLDS_PORTS = frozenset({_CONMON, "podman"})
 """Podman holds the ports that it publishes: conmon has them while a container runs."""
@@ -199,11 +202,11 @@ def _process(directory: Path) -> Process:
 def _watched(arguments: list[str]) -> str:
     """Return the container of a Podman's conmon by its arguments; empty where it has none.
 
-    CRI-O has conmons as well; what is to be run at their end is not Podman. The conmon of a command
-    in a container stays for some minutes after it, be the container gone.
+    CRI-O has conmons as well; they leave exit codes elsewhere. The conmon of a command in a
+    container (`-e`) may stay for some minutes after it, be the container gone.
     """
     following = dict(itertools.pairwise(arguments))
-    if Path(following.get("--exit-command", "")).name != "podman" or "-e" in arguments:
+    if _LIBPOD not in Path(following.get("--exit-dir", "")).parts or "-e" in arguments:
         return ""
     return following.get("-c", "")
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import requests
+
 from tryitnow.podman.calls import CALL_SECONDS, Calls, ask
 from tryitnow.podman.errors import ExecTimeoutError, NodeLimitError, PodmanError
 from tryitnow.podman.limits import OF_A_CONTAINER_TOO
@@ -103,7 +105,9 @@ class _Execution:
                 self._written += chunk
                 if len(self._written) > 2 * _OUTPUT_BYTES:
                     _keep_the_end(self._written)
-        return int(ask(api, f"/exec/{session}/json")["ExitCode"])
+        exit_code = int(ask(api, f"/exec/{session}/json")["ExitCode"])
+        self._forget(api, session)
+        return exit_code
 
     def _let_go_first(self, api: Any, session: str) -> None:  # noqa: ANN401
         found = api.get(f"/exec/{session}/json", timeout=CALL_SECONDS)
@@ -111,6 +115,12 @@ class _Execution:
             logger.warning("%s: the process ID of a command is unknown: %s", self._name, found.text)
         elif pid := int(found.json().get("Pid", 0)):
             let_go_first(pid)
+
+    def _forget(self, api: Any, session: str) -> None:  # noqa: ANN401
+        # Our conmon orders no clean-up of it (image/conmon): it would stay with its container.
+        removed = api.post(f"/exec/{session}/remove", data="{}", timeout=CALL_SECONDS)
+        if not removed.ok and removed.status_code != requests.codes.not_found:
+            logger.warning("%s: Podman keeps a command that ended: %s", self._name, removed.text)
 
 
 def _keep_the_end(written: bytearray) -> None:

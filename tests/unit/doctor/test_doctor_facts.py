@@ -231,7 +231,7 @@ async def test_a_conmon_that_podman_does_not_know_is_reconciled_twice(
     podman_service(containers=(CONTAINERS, second))
     (tmp_path / "proc/470").mkdir(parents=True)
     (tmp_path / "proc/470/comm").write_text("conmon\n")
-    arguments = ("conmon", "-c", "c" * 64, "--exit-command", "/usr/bin/podman", "")
+    arguments = ("conmon", "-c", "c" * 64, "--exit-dir", "/run/libpod/exits", "")
     (tmp_path / "proc/470/cmdline").write_text("\0".join(arguments))
     facts = await gather(settings(), bare_host)
     assert facts.podman is not None

@@ -90,16 +90,15 @@ def hold(root: Path, pid: int, name: str, *inodes: int) -> None:
 
 def watch(
     root: Path, pid: int, container: str, *inodes: int, network: str = NODES_NETWORK,
-    exit_command: str = "/usr/bin/podman", more: tuple[str, ...] = (),
+    exit_dir: str = "/run/libpod/exits", more: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
     """A conmon, with the arguments that Podman 5.8 gives it (shortened)."""
     hold(root, pid, "conmon", *inodes)
     arguments = [
         "/usr/bin/conmon", "--api-version", "1", "-c", container, "-u", container, "-r",
         "/usr/bin/crun", "-b", f"/var/lib/containers/storage/overlay-containers/{container}",
-        "-n", "a0752c09283a-infra", "--full-attach", *more, "--runtime-arg", "--log-format=json",
-        "--exit-command", exit_command, "--exit-command-arg", "container", "--exit-command-arg",
-        "cleanup", "--exit-command-arg", container,
+        "-n", "a0752c09283a-infra", "--exit-dir", exit_dir, "--full-attach", *more,
+        "--runtime-arg", "--log-format=json",
     ]  # fmt: skip
     (root / f"proc/{pid}/cmdline").write_text("\0".join([*arguments, ""]))
     (root / f"proc/{pid}/ns").mkdir()
@@ -160,7 +159,7 @@ def test_who_watches_containers_in_podmans_network_is_found(host: Host, tmp_path
     watch(tmp_path, 470, "a" * 64, network="net:[4026532246]")  # a rootless Podman's, for one
     # A command in a container: its conmon stays for five minutes, the container may be gone.
     watch(tmp_path, 471, "b" * 64, more=("-e", "--exec-attach", "--exec-process-spec", "/tmp/x"))
-    watch(tmp_path, 472, "c" * 64, exit_command="")  # CRI-O's
+    watch(tmp_path, 472, "c" * 64, exit_dir="/var/run/crio/exits")  # CRI-O's
     hold(tmp_path, 473, "nginx")
     assert examine_network(host, PORTS).conmons == (Process(469, "conmon", DEMO),)
 

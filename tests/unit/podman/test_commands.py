@@ -42,6 +42,19 @@ async def test_a_command_is_reported_its_environment_and_its_end_is_reported(
     order = json.loads(libpod.asked[0].body)
     assert order["Cmd"] == ["sh", "-c", "x"]
     assert order["Env"] == ["A=1"]
+    assert (libpod.asked[-1].method, libpod.asked[-1].path) == ("POST", "/exec/7/remove")
+
+
+@pytest.mark.parametrize("status", [204, 404, 500])
+async def test_a_command_ends_as_it_does_whether_or_not_podman_can_forget_it(
+    libpod: FakeLibpod, podman: Podman, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    libpod.on_json("POST", EXEC, {"Id": "7"}, 201)
+    libpod.on_stream("POST", "/exec/7/start", frame("done"))
+    libpod.on_json("GET", "/exec/7/json", {"ExitCode": 0})
+    libpod.on_json("POST", "/exec/7/remove", {"message": "locked"}, status)
+    assert (await podman.execute(NAME, ["true"], {}, LONG)).exit_code == 0
+    assert ("Podman keeps a command that ended" in caplog.text) is (status == 500)
 
 
 async def test_a_command_that_hangs_is_given_up_with_what_it_wrote(
