@@ -72,8 +72,7 @@ async def make_warm(
             urgent=False,
         )
     try:
-        pids = await tools.start.containers.pids_of(name, definition, running.sandbox)
-        warm = Warm(name, running.sandbox, paused=pause, pids=pids)
+        warm = Warm(name, running.sandbox, paused=pause, pids=running.restored_pids)
         if pause:
             await each(tools.start.podman.pause, definition, warm)
     except BaseException:

@@ -77,7 +77,8 @@ async def claim(
             raise
         claim_ended(metrics, demo, "Claimed")
         took = timedelta(seconds=time.monotonic() - began)
-        return Claim(Running(warm.sandbox, StartedBy.WARM), took, is_personal)
+        running = Running(warm.sandbox, StartedBy.WARM, restored_pids=warm.pids)
+        return Claim(running, took, is_personal)
     if actor.resource.spec.pool.warm:
         claim_ended(metrics, demo, "Empty")
     return Claim(took=took)

@@ -45,7 +45,7 @@ async def personalize(
     name, sandbox = demo_name(demo), running.sandbox
     took: timedelta | None = None
     if definition.hooks.after_restore:
-        await _name_host(tools, demo, definition, sandbox)
+        await name_host(tools, demo, sandbox, running.restored_pids)
         env = demo_environment(tools.settings, demo, definition, sandbox)
         env |= start_environment(running.started_by)
         took = await tools.start.hooks.run(
@@ -55,7 +55,7 @@ async def personalize(
     else:
         # Nothing in the sandbox waits for its name.
         await gather_or_cancel(
-            _name_host(tools, demo, definition, sandbox),
+            name_host(tools, demo, sandbox, running.restored_pids),
             _reach(tools, demo, definition, sandbox, deadline),
         )
     return took
@@ -81,13 +81,6 @@ async def let_in(tools: DemoTools, sandbox: Sandbox) -> None:
     """
     ports = (port.container_port for port in sandbox.ports)
     await tools.start.sandboxes.firewall.open(sandbox.pid, ports)
-
-
-async def _name_host(
-    tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox
-) -> None:
-    pids = await tools.start.containers.pids_of(demo_name(demo), definition, sandbox)
-    await name_host(tools, demo, sandbox, pids)
 
 
 async def _reach(

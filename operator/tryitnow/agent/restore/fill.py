@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 
@@ -22,7 +22,7 @@ from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import StartedBy, Timings
 from tryitnow.api.meta import Key
 from tryitnow.background import gather_or_cancel, gather_results, in_thread
-from tryitnow.podman.client import PortMapping
+from tryitnow.podman.client import ContainerState, PortMapping
 from tryitnow.podman.errors import (
     NameTakenError,
     NodeLimitError,
@@ -106,11 +106,12 @@ async def _restore_into(
                 sandbox = await _sandbox_for(tools, name, definition, generation, ready_made, ports)
                 prepared = time.monotonic()
                 criu = await _fill(tools, name, definition, sandbox)
-                await _carry_hosts(tools, name, definition, generation, sandbox)
+                states = await _states(tools, name, definition, sandbox)
+                await _carry_hosts(tools, generation, states)
                 filled = time.monotonic()
             probe, _ = await gather_or_cancel(
                 _wait_ready(tools, name, definition, sandbox),
-                _gather_all(tools, name, definition, sandbox),
+                gather_results(_gather(state) for state in states.values()),
             )
         except BaseException as error:
             lost = sandbox is not None and await _is_lost(tools, sandbox, error)
@@ -131,7 +132,8 @@ async def _restore_into(
         criu=criu,
         probe=probe,
     )
-    return Running(sandbox, StartedBy.RESTORE, timings)
+    pids = tuple(state.pid for state in states.values())
+    return Running(sandbox, StartedBy.RESTORE, timings, pids)
 
 
 async def _is_lost(tools: StartTools, sandbox: Sandbox, error: BaseException) -> bool:
@@ -173,16 +175,32 @@ async def _fill(
     return max(took)
 
 
+async def _states(
+    tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox
+) -> dict[str, ContainerState]:
+    """Ask once how each container is.
+
+    Raises:
+        PodmanError: one is gone.
+
+    """
+    own_names = sandbox.containers(name, definition)
+    found = await gather_results(tools.podman.inspect(own) for own in own_names.values())
+    states = {}
+    for container, state in zip(own_names, found, strict=True):
+        if state is None:
+            msg = f"container {container} is gone; somebody removed it"
+            raise PodmanError(msg)
+        states[container] = state
+    return states
+
+
 async def _carry_hosts(
-    tools: StartTools,
-    name: ContainerName,
-    definition: Definition,
-    generation: Generation,
-    sandbox: Sandbox,
+    tools: StartTools, generation: Generation, states: Mapping[str, ContainerState]
 ) -> None:
-    for container, own in sandbox.containers(name, definition).items():
+    for container, state in states.items():
         hosts = await asyncio.to_thread(generation.hosts_of, container)
-        await tools.containers.carry_hosts(own, hosts)
+        await tools.containers.carry_hosts(state.name, state.pid, hosts)
 
 
 async def _wait_ready(
@@ -199,20 +217,13 @@ async def _wait_ready(
     )
 
 
-async def _gather_all(
-    tools: StartTools, name: ContainerName, definition: Definition, sandbox: Sandbox
-) -> None:
-    """Bring all processes to where their limits and a pause reach them."""
-    await gather_results(
-        _gather(tools, own) for own in sandbox.containers(name, definition).values()
-    )
-
-
-async def _gather(tools: StartTools, own: str) -> None:
+async def _gather(state: ContainerState) -> None:
+    """Bring all processes of a container to where its limits and a pause reach them."""
+    if not state.running:
+        return
     try:
-        state = await tools.podman.inspect(own)
-        if state is not None and state.running:
-            moved = await in_thread(gather, state.id, state.pid)
-            logger.debug("%s: %d processes brought into its cgroup", own, moved)
-    except (CgroupError, PodmanError) as error:
-        logger.warning("%s: its limits and a pause may miss processes: %s", own, error)
+        moved = await in_thread(gather, state.id, state.pid)
+    except CgroupError as error:
+        logger.warning("%s: its limits and a pause may miss processes: %s", state.name, error)
+    else:
+        logger.debug("%s: %d processes brought into its cgroup", state.name, moved)

@@ -16,9 +16,12 @@ class Running:
         sandbox: The sandbox.
         started_by: How it was started.
         timings: How long the steps took.
+        restored_pids: A process of each container, where they came from a checkpoint and do not
+            have the name of their demo's host yet.
 
     """
 
     sandbox: Sandbox
     started_by: StartedBy
     timings: Timings = field(default_factory=Timings)
+    restored_pids: tuple[int, ...] = ()

@@ -255,12 +255,19 @@ class Containers:
             # An image may have none, or links: the kernel's name is what counts.
             logger.debug("%s: its /etc/hostname or /etc/hosts stays as it is: %s", own, error)
 
-    async def carry_hosts(self, own: str, hosts: str) -> None:
-        """Add the lines that the application had in /etc/hosts at the checkpoint."""
+    async def carry_hosts(self, own: str, pid: int, hosts: str) -> None:
+        """Add the lines that the application had in /etc/hosts at the checkpoint.
+
+        Args:
+            own: Podman's name of the container, for the log.
+            pid: A process of it.
+            hosts: The lines, or nothing.
+
+        """
         if not hosts:
             return
         try:
-            await in_thread(self.hosts.carry, await self.podman.pid_of(own), hosts)
+            await in_thread(self.hosts.carry, pid, hosts)
         except OSError as error:
             logger.warning("%s: its /etc/hosts cannot be brought back: %s", own, error)
 

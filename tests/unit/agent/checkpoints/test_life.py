@@ -272,8 +272,7 @@ async def test_what_is_reported_on_the_way_is_not_worth_the_build(
     await shop.until_phase(Phase.BUILDING)
     await until(lambda: shop.asked("checkpoint"))
     kubernetes.is_down = True
-    await for_a_while(0.5)
-    assert shop.actor.is_ready
+    await until(lambda: shop.actor.is_ready, "ready, though the API server is away")
     kubernetes.is_down = False
     await shop.until_ready()
     assert len(shop.asked("checkpoint")) == 1

@@ -233,7 +233,7 @@ async def test_what_is_done_ahead_of_time_waits_for_demos(
 
 # -- what fails -----------------------------------------------------------------------------------
 
-CALLS = ["inspect", "create pod", "create stopped", "restore prepared", "pid"]
+CALLS = ["inspect", "create pod", "create stopped", "restore prepared"]
 ERRORS = [
     PodmanError("refused"),
     PodmanUnreachableError("away"),
@@ -377,7 +377,7 @@ async def test_nothing_is_left_of_a_restore_that_is_cancelled(
     assert not tools.turns.has_high_priority
 
 
-@pytest.mark.parametrize("call", ["rename", "restore prepared", "pid"])
+@pytest.mark.parametrize("call", ["rename", "restore prepared", "inspect"])
 async def test_nothing_is_left_of_a_precreated_sandbox_when_it_is_cancelled(
     tools: StartTools, node: Node, podman: FakePodman,
     definition: Definition, generation: Generation, call: str,
