@@ -17,10 +17,10 @@ def test_what_the_runtime_starts_has_the_score_of_demos(tmp_path: Path) -> None:
     ours = tmp_path / "ours"
     ours.write_text((IMAGE / "crun").read_text().replace("/usr/bin/crun", str(real)))
     ours.chmod(0o755)
-    told = subprocess.run(
+    ran = subprocess.run(
         [ours, "exec", "a b"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True
     )
-    assert told.stdout == b"1000 exec a b\n"
+    assert ran.stdout == b"1000 exec a b\n"
 
 
 def test_podman_calls_our_runtime() -> None:
