@@ -237,7 +237,7 @@ async def test_without_criu_it_starts_cold_and_says_why(shop: Shop, node: Node) 
 
 
 async def test_on_a_processor_that_cannot_run_the_checkpoint_it_starts_cold_and_says_why(
-    shop: Shop, node: Node
+    shop: Shop,
 ) -> None:
     """No NodeCheckpoint is here: the controller sends none."""
     archive = make_archive(versions=Versions(cpu_features=("avx", "avx512f", "fxsr", "xsave")))
