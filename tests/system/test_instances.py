@@ -231,3 +231,29 @@ def test_where_memory_is_used_up_demos_go_first(module_objects: Objects, nodes: 
         pid = nodes.inspect(demo.status.node_name, nodes.main_container(demo))["State"]["Pid"]
         score = nodes.shell(demo.status.node_name, f"cat /proc/{pid}/oom_score_adj")
         assert score.strip() == "1000", name
+
+
+@pytest.mark.usefixtures("checkpointed")
+def test_a_command_in_a_demo_has_the_demos_memory_score_and_limits(
+    module_objects: Objects, nodes: LabNodes
+) -> None:
+    """Whoever runs it, and whatever score Podman has: in a critical Pod it has -997."""
+    module_objects.demo("with-a-shell", "notes")
+    demo = module_objects.ready_demo("with-a-shell")
+    node, container = demo.status.node_name, nodes.main_container(demo)
+    assert node
+    look = "cat /proc/self/oom_score_adj; cat /proc/self/cgroup"
+    score_of_podman = "for pid in $(pidof podman); do echo %d > /proc/$pid/oom_score_adj; done"
+    nodes.shell(node, score_of_podman % 300)  # a lower one needs a right that the lab may lack
+    try:
+        found = nodes.podman(
+            node, "--remote", "--url=unix:///run/podman/podman.sock", "exec", container,
+            "sh", "-c", look,
+        )  # fmt: skip
+    finally:
+        nodes.shell(node, score_of_podman % 0)
+    score, cgroup = found.split(maxsplit=1)
+    assert score == "1000"
+    own = nodes.shell(node, f"cat /proc/{nodes.inspect(node, container)['State']['Pid']}/cgroup")
+    assert "libpod-" in own
+    assert cgroup.strip() == "0::/", "the top of the container's own tree"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tryitnow.api.archive import Archive
+from tryitnow.api.archive import Archive, Versions
 from tryitnow.api.checkpoint import (
     Checkpoint,
     CheckpointSpec,
@@ -200,6 +200,7 @@ def make_agent(
     certificate: str | None = None,
     stopping: bool = False,
     deleting: bool = False,
+    cpu_features: tuple[str, ...] = (),
 ) -> NodeAgent:
     """Make the agent of a healthy node."""
     return NodeAgent(
@@ -221,6 +222,7 @@ def make_agent(
             memory_available_bytes=memory,
             disk_available_bytes=disk,
             disk_reserve_bytes=disk_reserve,
+            versions=Versions(cpu_features=cpu_features),
         ),
     )
 

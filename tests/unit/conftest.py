@@ -20,6 +20,7 @@ from tryitnow.agent.main import build_node
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.leftovers import Conmons
 from tryitnow.agent.sandbox.probe import open_session
+from tryitnow.api.archive import Versions
 from tryitnow.client import asynchronous
 from tryitnow.kubernetes.access import Access
 from tryitnow.metrics.family import Program
@@ -128,11 +129,25 @@ async def healthy_node(
                 Metrics(Program.AGENT),
             )
             made.health.current = Health(
-                can_run=True, can_run_message="", criu_available=True, criu_message=""
+                can_run=True,
+                can_run_message="",
+                criu_available=True,
+                criu_message="",
+                versions=SOFTWARE,
             )
             await made.guard.examine(anything_at_stake=False)
             yield made
             await made.checkpoints.stop()
+
+
+SOFTWARE = Versions(
+    kernel="6.18",
+    criu="4.2.1",
+    podman="5.8.6",
+    runtime="crun 1.28",
+    cpu_features=("avx", "fxsr", "xsave"),
+)
+"""Of a healthy node-a."""
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.demos.crashes import Crashes
+from tryitnow.agent.demos.ends import read_boot_id
 from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.demos.reconcile import reconcile_demo
 from tryitnow.agent.demos.tools import DemoTools
@@ -207,6 +208,7 @@ def build_node(
         network=NetworkRepair(podman, clock=clock),
         storage_problem=lambda: guard.problem,
         examine_storage=examine_storage,
+        boot_id=read_boot_id(),
         crashes=Crashes(clock),
     )
     return Node(

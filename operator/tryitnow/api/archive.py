@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tryitnow.api.meta import Model, Time
+from tryitnow.api.processor import missing_features
 
 MAX_BYTES = 1 << 50
 """No size that a resource names is larger: 1 PiB."""
@@ -34,7 +35,18 @@ class Versions(Model):
         tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=64)
     ] = ()
     """Features of the processor that a checkpoint depends on, sorted, by their names in
-    /proc/cpuinfo. A node that lacks one of them may be unable to restore it."""
+    /proc/cpuinfo. No archive goes to a node that lacks one of those that its processes may use."""
+
+    def differs_from(self, other: Versions) -> bool:
+        """Whether one of them is known to be another: what is not known is no change."""
+        return any(
+            own and theirs and own != theirs
+            for (_, own), (_, theirs) in zip(self, other, strict=True)
+        )
+
+    def missing_for(self, checkpoint: Versions) -> tuple[str, ...]:
+        """Return the features of the processor that are missing here for a checkpoint."""
+        return missing_features(checkpoint.cpu_features, self.cpu_features)
 
 
 class Archive(Model):
@@ -66,7 +78,7 @@ class Archive(Model):
     """Time of the checkpoint."""
 
     versions: Versions = Versions()
-    """The software that made the checkpoint."""
+    """The software and the processor that made the checkpoint."""
 
     def image_of(self, container: str) -> str:
         """Return the image of a container, pinned."""

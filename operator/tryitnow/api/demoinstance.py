@@ -260,6 +260,10 @@ class DemoInstanceStatus(ConditionedStatus):
     reset_handled: str | None = None
     """The value of the annotation tryitnow.dev/reset at the last reset."""
 
+    node_boot_id: Annotated[str, Field(max_length=64)] | None = None
+    """Boot of the node in which the demo was last started, as nodeInfo.bootID of the Node has it.
+    After another boot, all of its containers have ended."""
+
     expires_at: Time | None = None
     """Time at which the controller deletes it."""
 

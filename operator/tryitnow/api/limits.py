@@ -34,6 +34,7 @@ NODE_LIMITS = frozenset(
         NO_PORT,
         PORT_TAKEN,
         "ProcessesExhausted",
+        "WrongKernel",
         "WrongMachine",
         "WrongProcessor",
     }

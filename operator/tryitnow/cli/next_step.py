@@ -24,6 +24,10 @@ _WAITS = {
     "CannotCreateCheckpointRevision": "Raise the quota, or change the policy, that the condition "
     "names; the operator tries again by itself.",
     "NodeLost": "Its node is silent: delete the demo and start another, or bring the node back.",
+    "NodeRestarted": "Wait: its node was started again, and the demo is with its files, in turn "
+    "with the node's others.",
+    "OOMKilled": "It is started again with its files. Do what the condition says, or its memory "
+    "ends again.",
     "ImagePullFailed": "Fix the image's name, the registry, or the node's access to it; "
     "the operator tries again by itself.",
     "NoPort": "All ports of the node are taken: raise PORT_RANGE of the agents, "

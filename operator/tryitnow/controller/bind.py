@@ -70,7 +70,6 @@ def bind(
         for node_checkpoint in node_checkpoints
         if node_checkpoint.is_ready and node_checkpoint.spec.revision == revision
     ]
-    holding = {node_checkpoint.spec.node_name for node_checkpoint in good}
     warm = {
         node_checkpoint.spec.node_name
         for node_checkpoint in good
@@ -104,7 +103,14 @@ def bind(
         load = usage.instances.get(state.name, 0)
         return state.name not in warm, load, state.name in builders, state.name
 
-    restoring = [state for state in feasible if state.name in holding and state.can_restore]
+    archives = {c.spec.node_name: c.status.archive for c in good}
+    restoring = [
+        state
+        for state in feasible
+        if state.name in archives
+        and state.can_restore
+        and not state.processor_shortage(archives[state.name])
+    ]
     if restoring and instance.spec.start is not StartPolicy.COLD_START:
         return Binding(min(restoring, key=rank).name, revision, on_crash)
     if instance.spec.start is StartPolicy.RESTORE_ONLY:

@@ -126,7 +126,9 @@ def _failure_of(observed: Observed, node_checkpoint: NodeCheckpoint) -> BuildFai
         reason = condition.reason if condition else "BuildFailed"
         message = condition.message if condition else ""
     elif node_checkpoint.status.phase is Phase.QUARANTINED:
-        reason, message = "ArchiveLost", f"the last archive, on {node}, is damaged"
+        condition = find_condition(node_checkpoint.status.conditions, "Ready")
+        why = f": {condition.message}" if condition and condition.message else ""
+        reason, message = "ArchiveLost", f"the last archive, on {node}, cannot be used{why}"
     elif state is None or state.is_lost:
         reason, message = "NodeLost", f"node {node} stopped reporting during the build"
     else:
@@ -238,6 +240,7 @@ def choose_builder(
 
     The one that failed builds again only where no other can. A build needs memory for the
     application twice (at the checkpoint, and in the test restore), so memory decides before chance.
+    Before that, the processor that most nodes can go on from: where they differ, the oldest.
     """
     disk_bytes = _expected_disk_bytes(checkpoint)
     able = [state for state in candidates if not _unable_reason(state, disk_bytes)]
@@ -245,12 +248,19 @@ def choose_builder(
         able,
         key=lambda state: (
             state.name == avoid,
+            -_takers(state, candidates),
             # In steps of a gigabyte, or the noise of a few pages would decide.
             -(state.agent.status.memory_available_bytes >> 30),
             preference(checkpoint.metadata.uid, state.name),
         ),
         default=None,
     )
+
+
+def _takers(builder: NodeState, candidates: list[NodeState]) -> int:
+    """Return how many nodes have the processor for what one builds, as far as it is known."""
+    made_with = builder.agent.status.versions
+    return sum(not state.agent.status.versions.missing_for(made_with) for state in candidates)
 
 
 def _expected_disk_bytes(checkpoint: Checkpoint) -> int:

@@ -57,7 +57,7 @@ class Distribution:
 def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
     """Decide which nodes hold the revision that serves."""
     good = observed.good(serving.revision)
-    candidates = _alike(observed, good)
+    candidates, unlike = _alike(observed, good, serving.archive)
     present = {c.spec.node_name: c for c in observed.present if c.spec.revision == serving.revision}
     archive_bytes = archive_disk_bytes(serving.archive)
     holding = {node_checkpoint.spec.node_name for node_checkpoint in good}
@@ -108,6 +108,7 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
                 *_unable_message(unable),
                 *_missing_message(missing),
                 *_closed_message(observed.checkpoint, candidates, chosen, archive_bytes),
+                *_unlike_message(unlike),
             ]
         ),
     )
@@ -151,15 +152,36 @@ def _fetching(observed: Observed, revision: str, node: str, order: Fetch) -> Nod
     )
 
 
-def _alike(observed: Observed, good: list[NodeCheckpoint]) -> list[NodeState]:
-    """Return the selected nodes of the architecture that the checkpoint was made on."""
+def _alike(
+    observed: Observed, good: list[NodeCheckpoint], archive: Archive | None
+) -> tuple[list[NodeState], dict[str, str]]:
+    """Return the selected nodes that the archive may run on, and why the others are none.
+
+    Nothing is sent where a processor cannot run it: demos start cold there.
+    """
     if not good:
-        return observed.selected
+        return observed.selected, {}
     # The builder's, where it still has its own: nodes of any architecture fetched before this rule.
     first = min(good, key=lambda node_checkpoint: node_checkpoint.spec.fetch is not None)
     architecture = observed.architectures[first.spec.node_name]
+    alike, unlike = [], {}
+    for state in observed.selected:
+        if (own := observed.architectures[state.name]) != architecture:
+            unlike[state.name] = f"{own or 'unknown'}, where the archive is of {architecture}"
+        elif lacks := state.processor_shortage(archive):
+            unlike[state.name] = lacks
+        else:
+            alike.append(state)
+    return alike, unlike
+
+
+def _unlike_message(unlike: dict[str, str]) -> list[str]:
+    if not unlike:
+        return []
+    nodes = ", ".join(f"{node} ({why})" for node, why in sorted(unlike.items()))
     return [
-        state for state in observed.selected if observed.architectures[state.name] == architecture
+        f"demos start cold on {nodes}: keep the Checkpoint to one kind of node by "
+        "spec.distribution.nodeSelector"
     ]
 
 

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tryitnow.api.archive import Archive
 from tryitnow.api.checkpoint import Distribution
 from tryitnow.api.node import ClusterNode, Toleration
 from tryitnow.api.nodeagent import NodeAgent
+from tryitnow.api.processor import named
 
 ARCHITECTURE = "kubernetes.io/arch"
 """Label that the kubelet puts on its Node (Kubernetes' well-known labels)."""
@@ -45,6 +47,16 @@ class NodeState:
     def can_restore(self) -> bool:
         """Whether the node can checkpoint and restore."""
         return self.can_run and self.agent.has_criu
+
+    def processor_shortage(self, archive: Archive | None) -> str:
+        """Say what the node's processor lacks for an archive; empty where nothing is known of it.
+
+        The test restore on the node decides about all else.
+        """
+        if archive is None:
+            return ""
+        missing = self.agent.status.versions.missing_for(archive.versions)
+        return f"its processor lacks {named(missing)}" if missing else ""
 
     @property
     def lastingly_closed_reason(self) -> str:

@@ -29,6 +29,20 @@ _PREFIX = re.compile(r"^\(\d+\.\d+\)\s*(?:pie:\s*)?(?:\d+:\s*)?")
 """The time; in lines of a task that is being restored also the PID that it has, and "pie" where
 they come from CRIU's code inside of it."""
 
+_AFTER_EFFECT = re.compile(
+    r"\b(cgroupd|uns): recv req error"  # helpers of CRIU, when CRIU hangs up
+    r"|\b\d+ (exited, status=|killed by signal (9|15):)"  # tasks, when one of them failed
+    r"|\bRestorer fail \d+$"
+    r"|\b(Restoring|(Pre-)?[Dd]umping) FAILED"
+    r"|\bKilling processes because of failure on restore"
+    r"|\bParasite exited with "
+    r"|\bCan't (init thread in parasite|dump thread)"
+    r"|\bCommand \d+ for daemon failed"
+    r"|\bDump \w+ \(pid: \d+\) failed with "
+)
+"""What CRIU says because something went wrong before. It explains nothing, unless it is all there
+is."""
+
 FIRST_LINES, LAST_LINES = 5, 3
 """Of CRIU's errors: the cause comes first, what CRIU was doing last. Short enough for a
 condition."""
@@ -44,8 +58,8 @@ class CRIULog:
     """The content of CRIU's log.
 
     Attributes:
-        errors: Its errors in reading order, each once, without time and PID; where it said none,
-            its last lines.
+        errors: Its errors in reading order, each once, without time and PID, and without those
+            that only follow from others; where it said none, its last lines.
         warnings: Its warnings, likewise.
 
     """
@@ -103,7 +117,8 @@ def _telling(lines: Iterator[str]) -> CRIULog:
         elif text.startswith("Warn"):
             warnings[text] = None
         last.append(text)
-    return CRIULog(tuple(errors) or tuple(last), tuple(warnings))
+    causes = [text for text in errors if not _AFTER_EFFECT.search(text)]
+    return CRIULog(tuple(causes) or tuple(errors) or tuple(last), tuple(warnings))
 
 
 def _lines(directory: str, below: PurePosixPath) -> Iterator[str]:

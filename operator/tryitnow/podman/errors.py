@@ -78,8 +78,13 @@ class CRIUError(PodmanError):
     """
 
     def __init__(self, message: str, log_tail: str = "") -> None:
-        super().__init__(f"{message}\n{log_tail}".strip())
+        super().__init__(cause_first(message, log_tail))
         self.log_tail = log_tail
+
+
+def cause_first(message: str, log: str) -> str:
+    """Return Podman's message behind what CRIU's log says: of that it has any line, or none."""
+    return f"{log}\n(Podman: {message})" if log else message
 
 
 class ExecTimeoutError(PodmanError):

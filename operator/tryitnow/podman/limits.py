@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tryitnow.podman.errors import NodeLimitError
+from tryitnow.podman.errors import NodeLimitError, cause_first
 
 DISK_FULL = "DiskFull"
 INODES_EXHAUSTED = "InodesExhausted"
@@ -92,11 +92,24 @@ LIMITS = (
         (
             r"host cpu doesn't support it",
             r"CPU (instruction )?capabilities do not match run time",
+            r"CPU Feature \S+ not supported on host",
             r"CPU xsave (max )?size mismatch|CPU xfeatures has unsupported bits",
             r"FPU feature required by image is not supported on host",
             r"killed by signal 4\b",
         ),
         f"the processor lacks features that the checkpoint uses: {_ANOTHER_MACHINE}",
+        permanent=True,
+    ),
+    Limit(
+        "WrongKernel",
+        (
+            r"rseq: can't restore as kernel doesn't support it",
+            r"because kernel does only support vmas up to",
+            r"vDSO isn't provided by kernel, but exists in images",
+            r"kernel lacks get_rseq_conf feature",
+        ),
+        "the kernel lacks a feature that the checkpoint needs: use one as new as that of the node "
+        f"that built it, or {_ANOTHER_MACHINE}",
         permanent=True,
     ),
     Limit(
@@ -232,7 +245,7 @@ def as_node_limit(message: str, details: str = "") -> NodeLimitError | None:
     name, remedy = limit.name, limit.remedy
     if name == DISK_FULL and any(map(lacks_inodes, _FULL_PATH.findall(message))):
         name, remedy = INODES_EXHAUSTED, _NO_INODES
-    whole = f"{message}\n{details}".strip()
+    whole = cause_first(message, details)
     return NodeLimitError(whole, limit=name, remedy=remedy, permanent=limit.permanent)
 
 

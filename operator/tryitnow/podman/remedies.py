@@ -72,6 +72,21 @@ REMEDIES = (
         "message names it: close it before the checkpoint",
     ),
     Remedy(
+        "Can't set FPU registers",
+        "the processor has more state than this CRIU knows: use a newer CRIU, as a newer image of "
+        "the operator has it",
+    ),
+    Remedy(
+        "Not supported images version",
+        "another version of CRIU made the checkpoint: use the same image of the operator on all "
+        "nodes",
+    ),
+    Remedy(
+        "Unseizable non-zombie",
+        "another program traces a process of the application, such as a debugger or strace: stop "
+        "it before the checkpoint",
+    ),
+    Remedy(
         "infect",
         "CRIU cannot restore a mapping, such as PHP's JIT buffer: set opcache.jit_buffer_size=0",
     ),

@@ -18,6 +18,7 @@ from tests.unit.builders import (
     make_silent_agent,
     make_state,
 )
+from tryitnow.api.archive import Versions
 from tryitnow.api.checkpoint import OnCrash, Pool
 from tryitnow.api.demoinstance import StartPolicy
 from tryitnow.api.nodeagent import NodeAgent
@@ -113,6 +114,20 @@ def test_a_node_checkpoint_that_cannot_be_restored_draws_nobody(
         A, B, node_checkpoints=[node_checkpoint, *node_checkpoints_on("node-b")], load={"node-b": 5}
     )
     assert found == Binding("node-b", REVISION)
+
+
+def test_a_holder_whose_processor_became_another_one_is_passed_over() -> None:
+    """Its agent has not said yet that the archive is of no use there any more."""
+    archive = make_archive(versions=Versions(cpu_features=("avx", "xsave")))
+    held = [make_node_checkpoint(node, archive=archive) for node in ("node-a", "node-b")]
+    decision = decide(
+        make_agent("node-a", cpu_features=("fxsr",)),
+        make_agent("node-b", cpu_features=("avx", "fxsr", "xsave")),
+        node_checkpoints=held,
+        load={"node-b": 5},
+    )
+    assert isinstance(decision, Binding)
+    assert decision.node_name == "node-b"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tests.unit.builders import (
     make_spec,
     make_state,
 )
+from tryitnow.api.archive import Archive, Versions
 from tryitnow.api.checkpoint import Checkpoint, CheckpointPhase, Pool
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.meta import CHECKPOINT_LABEL, NODE_FINALIZER, REVISION_LABEL
@@ -431,6 +432,66 @@ def test_a_node_of_another_architecture_gets_no_node_checkpoint() -> None:
     result = planned(make_checkpoint(serving=REVISION), built, architectures=architectures)
     assert [order.node_name for order in result.create] == ["node-c"]
     assert result.distribution.nodes_desired == 2
+
+
+OLD_CPU, NEW_CPU = ("fxsr", "sse4_2"), ("avx", "fxsr", "sse4_2", "xsave")
+
+
+def processors(**features: tuple[str, ...]) -> list[NodeAgent]:
+    return [make_agent(f"node-{name}", cpu_features=own) for name, own in features.items()]
+
+
+def made_on(features: tuple[str, ...]) -> Archive:
+    return make_archive(versions=Versions(cpu_features=features))
+
+
+def serving(archive: Archive) -> Checkpoint:
+    checkpoint = make_checkpoint(serving=REVISION)
+    status = checkpoint.status.model_copy(update={"archive": archive})
+    return checkpoint.model_copy(update={"status": status})
+
+
+def test_an_archive_is_not_sent_where_the_processor_lacks_what_it_may_use() -> None:
+    archive = made_on(NEW_CPU)
+    built = make_node_checkpoint("node-a", archive=archive)
+    result = planned(serving(archive), built, agents=processors(a=NEW_CPU, b=OLD_CPU, c=NEW_CPU))
+    assert [order.node_name for order in result.create] == ["node-c"]
+    assert result.distribution.nodes_desired == 2
+    assert "node-b (its processor lacks avx, xsave)" in result.message
+    assert "spec.distribution.nodeSelector" in result.message
+
+
+def test_what_lies_on_such_a_node_is_given_up_once_another_holds_it() -> None:
+    """As on a virtual machine that was moved to an older machine."""
+    archive = made_on(NEW_CPU)
+    built = make_node_checkpoint("node-a", archive=archive)
+    moved = make_node_checkpoint(
+        "node-b", fetch=FETCH, archive=archive, phase=Phase.QUARANTINED, reason="WrongProcessor"
+    )
+    result = planned(serving(archive), built, moved, agents=processors(a=NEW_CPU, b=OLD_CPU))
+    assert nodes_of(result.delete) == ["node-b"]
+
+
+def test_where_nobody_knows_the_processors_the_test_restore_decides() -> None:
+    built = make_node_checkpoint("node-a", archive=made_on(()))
+    result = planned(
+        make_checkpoint(serving=REVISION), built, agents=processors(a=NEW_CPU, b=OLD_CPU)
+    )
+    assert [order.node_name for order in result.create] == ["node-b"]
+
+
+def test_the_oldest_processor_builds_so_that_all_can_restore() -> None:
+    result = planned(agents=processors(a=NEW_CPU, b=OLD_CPU, c=NEW_CPU))
+    assert [order.node_name for order in result.create] == ["node-b"]
+
+
+def test_a_build_that_cannot_be_used_any_more_says_why() -> None:
+    built = make_node_checkpoint(
+        "node-a", phase=Phase.QUARANTINED, reason="WrongProcessor", message="it lacks avx"
+    )
+    result = planned(make_checkpoint(serving=REVISION), built, agents=processors(a=OLD_CPU))
+    assert result.build.reason == "ArchiveLost"
+    assert "it lacks avx" in result.build.message
 
 
 def test_the_builders_architecture_counts_where_node_checkpoints_went_anywhere_before() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tryitnow.api.archive import Versions
-from tryitnow.doctor.cpu import RELEVANT, cpu_features
+from tryitnow.api.processor import RELEVANT
+from tryitnow.doctor.cpu import cpu_features
 from tryitnow.doctor.host import Host
 from tryitnow.doctor.mounts import Mount, examine_mounts, mount_of
 

@@ -1,25 +1,31 @@
-"""The conmon of the image: Podman's orders to it, without those for the container's end."""
+"""The conmon of our image: Podman's orders to it, without those for the container's end."""
 
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
-_SCRIPT = Path(__file__).parents[3] / "image/conmon"
+IMAGE = Path(__file__).parents[3] / "image"
+PROGRAM = "exec /usr/bin/conmon"
+
+
+def run(instead: str, *arguments: str) -> str:
+    """What the script writes that calls something else in the place of the real conmon."""
+    script = (IMAGE / "conmon").read_text()
+    assert script.count(PROGRAM) == 1
+    script = script.replace(PROGRAM, instead)
+    done = subprocess.run(
+        ["sh", "-c", script, "conmon", *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout
 
 
 def passed_on(*arguments: str) -> list[str]:
     """What the real conmon is started with."""
-    program = "exec /usr/bin/conmon"
-    script = _SCRIPT.read_text()
-    assert script.count(program) == 1
-    script = script.replace(program, "printf '%s\\0'")
-    done = subprocess.run(
-        ["sh", "-c", script, "conmon", *arguments], check=True, capture_output=True, text=True
-    )
-    return done.stdout.split("\0")[:-1]
+    return run("printf '%s\\0'", *arguments).split("\0")[:-1]
 
 
 def test_no_program_is_started_when_a_container_ends() -> None:
@@ -36,3 +42,16 @@ def test_all_other_arguments_stay_as_they_are(odd: str) -> None:
     assert passed_on("-n", odd, "--exit-command", odd, "--version", odd) == [
         "-n", odd, "--version", odd,
     ]  # fmt: skip
+
+
+def test_what_it_starts_has_the_score_of_demos() -> None:
+    """Also where Podman is one that the kernel is to spare."""
+    assert run("exec cat /proc/self/oom_score_adj") == "1000\n"
+
+
+def test_podman_calls_our_conmon() -> None:
+    engine = tomllib.loads((IMAGE / "containers.conf").read_text())["engine"]
+    assert engine["conmon_path"] == ["/usr/libexec/try-it-now/conmon"]
+    containerfile = (IMAGE.parent / "Containerfile").read_text()
+    (copied,) = [line for line in containerfile.splitlines() if "image/conmon " in line]
+    assert copied.endswith(" /usr/libexec/try-it-now/")

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.podman.criu_logs import FAILED, Failed
 from tryitnow.podman.criu_log import CRIULog, read_log
+from tryitnow.podman.errors import NodeLimitError
 from tryitnow.podman.remedies import REMEDIES, remedy_for_exit
+from tryitnow.podman.translate import explained
 
 USERDATA = f"overlay-containers/{'c0ffee11' * 8}/userdata"
 PAGE = Path(__file__).parents[3] / "docs/checkpoint.md"
@@ -20,24 +23,24 @@ def log_of(tmp_path: Path, text: str) -> CRIULog:
     return read_log(f"CRIU restoring failed -52.  Please check CRIU logfile {file}")
 
 
-def test_lines_of_restored_tasks_carry_their_pid_and_tell_the_cause(tmp_path: Path) -> None:
-    """On another processor; the last two are only what followed from it."""
-    log = log_of(
-        tmp_path,
-        "(02.504680)      4: Restoring FPU\n"
-        "(02.504686)      4: Error (criu/arch/x86/crtools.c:395): x86: FPU xsave area present, "
-        "but host cpu doesn't support it\n"
-        "(02.504786)      7: Error (criu/arch/x86/crtools.c:395): x86: FPU xsave area present, "
-        "but host cpu doesn't support it\n"
-        "(02.601000) Error (criu/cgroup.c:2055): cg: cgroupd: recv req error: "
-        "No such file or directory\n"
-        "(02.602000) Error (criu/cr-restore.c:2331): Restoring FAILED.\n",
-    )
-    assert [line.partition("): ")[2] for line in log.errors] == [
-        "x86: FPU xsave area present, but host cpu doesn't support it",
-        "cg: cgroupd: recv req error: No such file or directory",
-        "Restoring FAILED.",
-    ], "in reading order, each once"
+@pytest.mark.parametrize("failed", FAILED, ids=lambda failed: failed.name)
+def test_the_cause_comes_first_and_has_its_remedy(tmp_path: Path, failed: Failed) -> None:
+    """Whatever follows from it, and whatever Podman made of that."""
+    error = explained(failed.podman, log_of(tmp_path, failed.log))
+    first, *others = str(error).splitlines()
+    assert first.partition("): ")[2].startswith(failed.cause)
+    assert first.startswith("Error ("), "without its time and the PID of a restored task"
+    assert others[-1].startswith(("(Podman: ", "What to do: ")), "Podman's words come last"
+    assert ("What to do: " in str(error)) == bool(failed.remedy)
+    assert failed.remedy in str(error)
+    limit = error.limit if isinstance(error, NodeLimitError) else ""
+    assert limit == failed.limit
+    assert "FAILED" not in str(error), "it explains nothing"
+
+
+def test_what_only_follows_is_shown_where_nothing_else_is(tmp_path: Path) -> None:
+    log = log_of(tmp_path, "(02.602000) Error (criu/cr-restore.c:2331): Restoring FAILED.\n")
+    assert log.errors == ("Error (criu/cr-restore.c:2331): Restoring FAILED.",)
 
 
 def test_what_criu_says_from_inside_of_a_task_is_read_too(tmp_path: Path) -> None:
@@ -47,8 +50,8 @@ def test_what_criu_says_from_inside_of_a_task_is_read_too(tmp_path: Path) -> Non
         "req=0x3e old_nr=0x7f new_nr=0x47f expect=0x7f\n"
         "(00.314426)pie: 1: Error (criu/pie/restorer.c:1689): Restorer fail 1\n",
     )
-    assert log.errors[0].startswith("Error (criu/pie/restorer.c:666): wrong aio")
-    assert log.errors[1].endswith("Restorer fail 1")
+    (cause,) = log.errors
+    assert cause.startswith("Error (criu/pie/restorer.c:666): wrong aio")
 
 
 def test_of_many_errors_the_first_and_the_last_are_shown(tmp_path: Path) -> None:
@@ -66,8 +69,8 @@ def test_the_first_error_is_found_however_much_follows(tmp_path: Path) -> None:
         tmp_path, f"(00.100000)      4: Error (criu/files-reg.c:1): the cause\n{noise}"
         "(00.300000) Error (criu/cr-restore.c:2331): Restoring FAILED.\n"
     )  # fmt: skip
-    assert log.errors[0].endswith("the cause")
-    assert len(log.errors) == 2
+    (error,) = log.errors
+    assert error.endswith("the cause")
 
 
 def test_without_an_error_the_last_lines_must_do(tmp_path: Path) -> None:

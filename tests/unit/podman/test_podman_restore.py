@@ -67,12 +67,11 @@ async def test_a_checkpoint_that_criu_refuses_ends_with_the_tail_of_its_log(
         await podman.checkpoint(NAME, CRIUOptions(), b"".join)
     tail = caught.value.log_tail.splitlines()
     assert tail[0].startswith("Error (criu/sk-inet.c:204)"), "without its timestamp"
-    assert tail[1].endswith("Dumping FAILED.")
-    assert tail[2] == (
+    assert tail[1] == (
         "What to do: close the connection before the checkpoint, or set spec.criu.tcp"
     )
     assert "Dumping pages" not in str(caught.value)
-    assert str(caught.value).endswith(caught.value.log_tail)
+    assert str(caught.value).startswith(caught.value.log_tail)
 
 
 async def test_the_log_is_found_where_podman_only_quotes_the_runtimes_command_line(
@@ -117,7 +116,7 @@ async def test_the_log_is_found_where_the_runtime_said_something_else(
     libpod.on_json("GET", f"/containers/{NAME}/json", {"StaticDir": f"{tmp_path}/{USERDATA}"})
     with pytest.raises(CRIUError, match="bad mode") as caught:
         await podman.restore(NAME, CRIUOptions())
-    assert str(caught.value).startswith(text)
+    assert str(caught.value).endswith(f"(Podman: {text})"), "which is an after-effect here"
 
 
 async def test_a_log_that_is_gone_leaves_podmans_own_words(

@@ -62,6 +62,9 @@ class Observed:
     damaged: bool = False
     """Whether the archive was found damaged, and is gone."""
 
+    wrong_processor: bool = False
+    """Whether the processor lacks features that the archive, here or to be fetched, may use."""
+
     unrestorable_since: float | None = None
     """When restores were found to fail here."""
 
@@ -119,8 +122,17 @@ def is_ready(desired: Desired, observed: Observed) -> bool:
         and observed.prepared
         and (observed.verified or observed.was_verified)
         and not observed.damaged
+        and not observed.wrong_processor
         and observed.unrestorable_since is None
     )
+
+
+def awaits_retest(desired: Desired, observed: Observed) -> bool:
+    """Whether a test restore is about to tell if the node's new software can restore it.
+
+    The node goes on holding it: what was Ready is not thrown away. Nothing is restored before.
+    """
+    return is_ready(desired, observed) and observed.was_verified and observed.criu_available
 
 
 def _stock(desired: Desired, observed: Observed) -> Next:
@@ -141,9 +153,12 @@ def _content(desired: Desired, observed: Observed) -> Job | None:
     if observed.archive_sha256 is None or observed.damaged or replaced:
         if desired.fetch_sha256 is not None:
             # Without sources there is nobody to ask; the order changes when there is.
-            return Job.FETCH if desired.has_sources else None
+            is_of_use = desired.has_sources and not observed.wrong_processor
+            return Job.FETCH if is_of_use else None
         # A build whose archive was lost is the controller's to order again, maybe elsewhere.
         return None if observed.damaged else Job.BUILD
+    if observed.wrong_processor:
+        return None  # only another processor helps
     if observed.archive_changed:
         return Job.SCRUB  # what it finds decides what is next
     if observed.unrestorable_since is not None:

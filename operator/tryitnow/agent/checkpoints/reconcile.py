@@ -15,11 +15,16 @@ from datetime import timedelta
 from tryitnow.agent.checkpoints.chores import Chores
 from tryitnow.agent.checkpoints.failures import EXPECTED, Blame, Failure, Job, failure_of
 from tryitnow.agent.checkpoints.jobs import Change, run_job, until_unused
-from tryitnow.agent.checkpoints.plan import Next, Observed, is_ready, plan
+from tryitnow.agent.checkpoints.plan import Next, Observed, awaits_retest, is_ready, plan
 from tryitnow.agent.checkpoints.precreated import PrecreatedPool
 from tryitnow.agent.checkpoints.prepare import retire
 from tryitnow.agent.checkpoints.state import State
-from tryitnow.agent.checkpoints.status import StatusWriter, status_of
+from tryitnow.agent.checkpoints.status import (
+    WRONG_PROCESSOR,
+    StatusWriter,
+    processor_message,
+    status_of,
+)
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.warm import Warm
 from tryitnow.agent.checkpoints.warm_pool import Subject, WarmPool
@@ -35,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 FIRST_LOOK_SECONDS = 10.0
 """Longest that a demo waits for it; a cold start takes longer."""
+
+
+RETEST_SECONDS = 20.0
+"""The same for the test restore after a change of the node's software: a restore takes seconds."""
 
 
 class CheckpointActor:
@@ -88,6 +97,11 @@ class CheckpointActor:
         """Set when the first look at what lies here has ended, well or not."""
 
         self._was_ready = resource.status.phase is NodeCheckpointPhase.READY
+        self._missing: tuple[str, ...] = ()
+        """Features of the processor that were missing when the status was last written."""
+
+        self._retested = asyncio.Event()
+        """Set while no test restore after a change of the node's software is awaited."""
 
     # What others may ask.
 
@@ -139,8 +153,24 @@ class CheckpointActor:
 
     @property
     def generation(self) -> Generation | None:
-        """What demos are restored from; take a lease. None while there is nothing."""
-        return self._state.generation if self.is_ready else None
+        """What demos are restored from; take a lease. None while there is nothing.
+
+        Nothing as well while it was only tested with other software than the node has now.
+        """
+        is_tested = self.is_ready and self._observed().verified
+        return self._state.generation if is_tested else None
+
+    @property
+    def missing_features(self) -> tuple[str, ...]:
+        """Features of the processor that are missing here for it."""
+        return self._state.missing_features(self._tools.start.health.current.versions)
+
+    async def retested(self) -> None:
+        """Wait until a test restore has told whether the node's new software can restore it.
+
+        One that takes longer than ``RETEST_SECONDS`` is not waited for.
+        """
+        await happens(self._retested, within_seconds=RETEST_SECONDS)
 
     async def looked(self) -> None:
         """Wait until it is known what lies here: an agent that was just started has to look.
@@ -244,11 +274,15 @@ class CheckpointActor:
         )
 
     def _report(self) -> None:
-        ready = self.is_ready
+        ready, missing = self.is_ready, self.missing_features
+        is_retested = not awaits_retest(self._state.desired(), self._observed())
+        (self._retested.set if is_retested else self._retested.clear)()
         status = status_of(
             self._state,
             ready=ready,
             storage_ok=self._storage_ok(),
+            awaits_retest=not is_retested,
+            missing=missing,
             warm_ready=self._warm.ready,
             warm_message=self._warm.message,
         )
@@ -256,6 +290,9 @@ class CheckpointActor:
             if ready and not self._was_ready:
                 self._event("Ready", "a test restore answered on this node")
             self._was_ready = ready
+            if missing and not self._missing:
+                self._event(WRONG_PROCESSOR, processor_message(missing), warning=True)
+            self._missing = missing
         if not self._state.resource.is_deleting:
             self._writer.write(status)
 

@@ -89,9 +89,17 @@ class State:
             warm=spec.pool.warm,
         )
 
+    def missing_features(self, versions: Versions) -> tuple[str, ...]:
+        """Return the features of the processor that the archive, here or ordered, has in excess."""
+        fetch = self.resource.spec.fetch
+        archive = fetch.archive if fetch is not None else self.archive
+        return versions.missing_for(archive.versions) if archive is not None else ()
+
     def observed(self, *, storage_ok: bool, criu_available: bool, versions: Versions) -> Observed:
         """Return what is there now."""
         now = self.clock()
+        tested = self.verified_with is not None
+        changed = self.verified_with is not None and self.verified_with.differs_from(versions)
         return Observed(
             now=now,
             storage_ok=storage_ok,
@@ -100,9 +108,10 @@ class State:
             job=self.job,
             archive_sha256=self.archive.sha256 if self.archive else None,
             prepared=self.generation is not None,
-            verified=self.verified_with is not None and self.verified_with == versions,
-            was_verified=self.verified_with is not None and self.verified_with != versions,
+            verified=tested and not changed,
+            was_verified=changed,
             damaged=self.damaged is not None,
+            wrong_processor=bool(self.missing_features(versions)),
             unrestorable_since=self.unrestorable_since if self.unrestorable else None,
             build_failed=self.build_failure is not None,
             retry_at=self.retry_at,

@@ -14,6 +14,7 @@ from tryitnow.api.nodecheckpoint import (
     NodeCheckpointPhase,
     NodeCheckpointStatus,
 )
+from tryitnow.api.processor import named
 from tryitnow.backoff import Pauses
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
@@ -35,22 +36,52 @@ _WRITE_PAUSES = Pauses(timedelta(milliseconds=500), timedelta(seconds=30))
 
 STORAGE_CHANGED = "StorageChanged"
 
+WRONG_PROCESSOR = "WrongProcessor"
+
+RETEST_MESSAGE = (
+    "a test restore answered on this node, with other software than it has now (see "
+    "status.verifiedWith); a test restore with this one is under way, and demos wait for it"
+)
+
+
+def processor_message(missing: tuple[str, ...]) -> str:
+    """Return why a checkpoint of another processor is not restored here, and what to do."""
+    return (
+        f"the processor of this node lacks {named(missing)}, which the processes of the checkpoint "
+        "may use: keep the Checkpoint to one kind of node by spec.distribution.nodeSelector"
+    )
+
 
 def status_of(
     state: State,
     *,
     ready: bool,
     storage_ok: bool = True,
+    awaits_retest: bool = False,
+    missing: tuple[str, ...] = (),
     warm_ready: int = 0,
     warm_message: str | None = None,
 ) -> NodeCheckpointStatus:
-    """Return the status that a state amounts to."""
+    """Return the status that a state amounts to.
+
+    Args:
+        state: What is known of the revision.
+        ready: Whether demos can be restored from it.
+        storage_ok: Whether the node's storage is what it was.
+        awaits_retest: Whether other software than now was tested.
+        missing: Features of the processor that are missing for it.
+        warm_ready: Number of warm sandboxes that wait.
+        warm_message: Why they are fewer than wanted.
+
+    """
     before = state.resource.status
     if storage_ok and not state.adopted and state.failure is None:
         # Nothing is known yet. What an agent before this one wrote is all that tells of its
         # archive: it holds until it was looked at.
         return before
-    phase, reason, message = _phase(state, ready=ready, storage_ok=storage_ok)
+    phase, reason, message = _phase(state, ready=ready, storage_ok=storage_ok, missing=missing)
+    if phase is Phase.READY and awaits_retest:
+        message = RETEST_MESSAGE
     holds = ConditionStatus.TRUE if phase is Phase.READY else ConditionStatus.FALSE
     before = before.with_condition(state.resource, "Ready", holds, reason, message)
     if not state.adopted:
@@ -73,7 +104,9 @@ def status_of(
     )
 
 
-def _phase(state: State, *, ready: bool, storage_ok: bool) -> tuple[Phase, str, str]:
+def _phase(
+    state: State, *, ready: bool, storage_ok: bool, missing: tuple[str, ...]
+) -> tuple[Phase, str, str]:
     """Return phase, reason and message."""
     if not storage_ok:
         node = state.resource.spec.node_name
@@ -83,6 +116,10 @@ def _phase(state: State, *, ready: bool, storage_ok: bool) -> tuple[Phase, str, 
         return Phase.FAILED, state.build_failure.reason, state.build_failure.message
     if ready:
         return Phase.READY, "Ready", "a test restore answered on this node"
+    if missing:
+        is_here = state.archive is not None and state.damaged is None
+        phase = Phase.QUARANTINED if is_here else Phase.PENDING
+        return phase, WRONG_PROCESSOR, processor_message(missing)
     bad = state.damaged or state.unrestorable
     if bad is not None and state.job not in _PHASES:
         message = bad.message

@@ -53,6 +53,11 @@ class Crashes:
             uid, _ENDED, lambda count: PAUSES.after(count - 1) if count > 1 else timedelta()
         )
 
+    def interrupted(self, uid: str) -> int:
+        """Note an end that is nobody's fault, as by a reboot of the node: it counts as none."""
+        self._pending.add(uid)
+        return 0
+
     def failed(self, uid: str) -> int:
         """Count a start that failed, and return how many there were in a row."""
         return self._count(uid, _FAILED, PAUSES.after)

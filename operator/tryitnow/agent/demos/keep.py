@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.counters import count_demo, demo_started, start_failed
+from tryitnow.agent.demos.ends import NODE_RESTARTED, RESTARTING, End, find_end
 from tryitnow.agent.demos.personalize import personalize
 from tryitnow.agent.demos.start import Started
 from tryitnow.agent.demos.status import (
@@ -39,7 +40,6 @@ from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
 from tryitnow.metrics.starts import RESTARTS
-from tryitnow.podman.client import PodState
 from tryitnow.podman.errors import NodeLimitError, PodmanBusyError, PodmanError
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,6 @@ INSPECT_SECONDS = 15.0
 minute after which nothing dead may be called ready."""
 
 _KEPT = "Its data is kept."
-
-_KILLED = 137
-"""Exit code of a process that SIGKILL ended (128 + 9)."""
 
 
 class SandboxGoneError(Exception):
@@ -85,8 +82,8 @@ async def keep_running(
     sandbox = state.sandbox
     if sandbox is None:
         return await _of_older_version(tools, demo, alive=state.alive)
-    if state.ended is not None:
-        return await _ended(tools, demo, definition, sandbox, state.ended)
+    if state.end is not None:
+        return await _ended(tools, demo, definition, sandbox, state.end)
     uid = demo.metadata.uid
     if _is_coming_back(tools, demo):
         # Also a demo of which all containers run waits: its hook failed, say. What we write about
@@ -116,8 +113,8 @@ class _State:
     alive: bool
     """Whether its main container runs or is paused."""
 
-    ended: str | None
-    """Which container has ended, and how; None when all run."""
+    end: End | None
+    """What has ended, and why; None when all run."""
 
 
 async def _inspect(tools: DemoTools, demo: DemoInstance, definition: Definition) -> _State:
@@ -128,11 +125,11 @@ async def _inspect(tools: DemoTools, demo: DemoInstance, definition: Definition)
     if seen is None:
         return _State(None, main.alive, None)
     sandbox, pod = seen
-    ended = await _what_ended(tools, demo, definition, sandbox, pod)
+    end = await find_end(tools, demo, definition, sandbox, pod)
     is_silent = tools.verdicts.of(demo.metadata.uid) is Verdict.SILENT
-    if ended is not None or is_silent or _is_coming_back(tools, demo):
+    if end is not None or is_silent or _is_coming_back(tools, demo):
         sandbox = await tools.start.sandboxes.with_process(sandbox, pod)
-    return _State(sandbox, main.alive, ended)
+    return _State(sandbox, main.alive, end)
 
 
 async def keep_without_definition(
@@ -180,58 +177,31 @@ async def _of_older_version(
     return None
 
 
-async def _what_ended(
-    tools: DemoTools,
-    demo: DemoInstance,
-    definition: Definition,
-    sandbox: Sandbox,
-    pod: PodState,
-) -> str | None:
-    """Return which container has ended, and how; None when all run or are paused."""
-    if not pod.infra_running:
-        return "its pod had ended, as after a reboot of the node"
-    for container, own in sandbox.containers(demo_name(demo), definition).items():
-        if own not in pod.members:
-            return f"container {container} is gone: somebody removed it"
-    for own, state in sorted(pod.members.items()):
-        if state in {"running", "paused"}:
-            continue
-        container = own.removeprefix(f"{sandbox.pod}_")
-        found = await tools.start.podman.inspect(own)
-        if found is None or found.alive:
-            continue
-        of = "its main container" if container == own else f"container {container}"
-        # Podman never takes the mark back: it may be of an end long ago.
-        oom_killed = found.oom_killed and found.exit_code == _KILLED
-        how = "was killed for want of memory (OOMKilled)" if oom_killed else "ended"
-        return f"{of} {how} with exit code {found.exit_code}"
-    return None
-
-
 async def _ended(
-    tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox, what: str
+    tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox, end: End
 ) -> timedelta | None:
     """Handle that a container ended: say so, wait its pause, and start it again."""
-    demo = await note_end(tools, demo, what, "It is started again", _KEPT)
+    demo = await note_end(tools, demo, end, "It is started again", _KEPT)
     if wait := tools.crashes.remaining(demo.metadata.uid):
         return wait
     return await _bring_back(tools, demo, definition, sandbox)
 
 
 async def note_end(
-    tools: DemoTools, demo: DemoInstance, what: str, follows: str, data: str
+    tools: DemoTools, demo: DemoInstance, end: End, follows: str, data: str
 ) -> DemoInstance:
     """Count an end of a container once, and say so; ``crashes`` has the pause that follows."""
     if _is_coming_back(tools, demo):
         return demo
     uid = demo.metadata.uid
-    count = tools.crashes.ended(uid)
+    is_of_node = end.reason == NODE_RESTARTED
+    count = tools.crashes.interrupted(uid) if is_of_node else tools.crashes.ended(uid)
     count_demo(tools.start.metrics, RESTARTS, demo)
     wait = tools.crashes.remaining(uid)
     ahead = f" in {wait.total_seconds():.0f} s" if wait else ""
     often = f", the {count}. time in a row" if count > 1 else ""
-    message = f"{what}{often}. {follows}{ahead}. {data}"
-    reason = "CrashLoop" if count > 1 else "Restarting"
+    message = f"{end.what}{often}. {follows}{ahead}. {data}"
+    reason = "CrashLoop" if count > 1 else end.reason
     return await report_down(tools, demo, reason, message, Phase.RESTARTING)
 
 
@@ -255,7 +225,7 @@ async def _bring_back(
         return await _again(tools, demo, "CrashLoop", str(error), tools.crashes.ended(uid))
     except NotReadyError as error:
         message = f"it is still starting: {error}\n{_KEPT}"
-        await report_down(tools, demo, "Restarting", message, Phase.RESTARTING)
+        await report_down(tools, demo, RESTARTING, message, Phase.RESTARTING)
         return STILL_STARTING
     except (NodeShortError, NodeLimitError) as error:
         return await _again(tools, demo, error.limit, str(error), tools.crashes.limited(uid))

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from tryitnow.agent.counters import count_demo, demo_seen, demo_started, start_failed
 from tryitnow.agent.demos.before_delete import run_before_delete
+from tryitnow.agent.demos.ends import RESTARTING, End
 from tryitnow.agent.demos.keep import (
     SandboxGoneError,
     keep_running,
@@ -173,7 +174,7 @@ async def _reset_by_person(tools: DemoTools, demo: DemoInstance) -> timedelta | 
 async def _reset_after_crash(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
     """Replace a demo of which a container ended, after the pauses of a crash loop."""
     follows, data = "It is replaced by a fresh demo", "Its data goes: onCrash is Reset."
-    demo = await note_end(tools, demo, "a container ended", follows, data)
+    demo = await note_end(tools, demo, End(RESTARTING, "a container ended"), follows, data)
     if wait := tools.crashes.remaining(demo.metadata.uid):
         return wait
     return await _reset(tools, demo, "a container ended, and onCrash is Reset")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
+from tryitnow.agent.checkpoints.status import WRONG_PROCESSOR, processor_message
 from tryitnow.agent.demos.claim import Claim, claim
 from tryitnow.agent.demos.personalize import personalize
 from tryitnow.agent.demos.tools import DemoTools
@@ -19,6 +20,7 @@ from tryitnow.agent.restore.fill import restore
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.agent.storage.files import short_of_disk
+from tryitnow.api.archive import Versions
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, FallbackReason, StartedBy, StartPolicy
 from tryitnow.podman.client import PortMapping
@@ -197,9 +199,11 @@ async def _restore(
             f"`kubectl describe nodeagent {node}` says what to do"
         )
         raise RestoreImpossibleError(FallbackReason.CRIU_NOT_AVAILABLE, msg)
+    if actor is not None:
+        await actor.retested()
     generation = actor.generation if actor is not None else None
     if actor is None or generation is None:
-        raise _not_ready_here(demo, actor, node)
+        raise _not_ready_here(demo, actor, revision, health.versions, node)
     try:
         with generation.leased():
             memory_bytes = await asyncio.to_thread(generation.memory_bytes)
@@ -242,9 +246,21 @@ def _impossible(error: Exception) -> RestoreImpossibleError:
 
 
 def _not_ready_here(
-    demo: DemoInstance, actor: CheckpointActor | None, node: str
+    demo: DemoInstance,
+    actor: CheckpointActor | None,
+    revision: CheckpointRevision,
+    versions: Versions,
+    node: str,
 ) -> RestoreImpossibleError:
     checkpoint = demo.spec.checkpoint_ref.name
+    archive = revision.status.archive
+    missing = actor.missing_features if actor is not None else ()
+    if actor is None and archive is not None:
+        missing = versions.missing_for(archive.versions)
+    if missing:
+        return RestoreImpossibleError(
+            FallbackReason.NODE_LIMIT, processor_message(missing), limit=WRONG_PROCESSOR
+        )
     damaged = actor.state.damaged if actor is not None else None
     unrestorable = actor.state.unrestorable if actor is not None else None
     if damaged is not None:

@@ -73,6 +73,7 @@ async def report_ready(
         "timings": timings,
         "restarts": status.restarts + is_restart,
         "ready_at": status.ready_at or now(),
+        "node_boot_id": tools.boot_id,
     }
     ready = status.model_copy(update=update)
     await write_with_retry(lambda: _write(tools, demo, ready))

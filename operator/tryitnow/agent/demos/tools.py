@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
@@ -12,6 +12,7 @@ from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.demos.verdicts import Verdicts
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.revisions import Revisions
+from tryitnow.agent.sandbox.kernel_log import read_kernel_log
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.store import Store
@@ -37,6 +38,12 @@ class DemoTools:
 
     examine_storage: Callable[[], Awaitable[str | None]]
     """Has the storage examined now, and tells the same."""
+
+    boot_id: str
+    """Identity of the node's present boot."""
+
+    kernel_log: Callable[[], Iterable[str]] = read_kernel_log
+    """Reads the records of the kernel's log. Blocking."""
 
     crashes: Crashes = field(default_factory=Crashes)
     verdicts: Verdicts = field(default_factory=Verdicts)

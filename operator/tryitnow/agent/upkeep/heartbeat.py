@@ -22,7 +22,7 @@ from tryitnow.api.nodeagent import (
     NodeAgentStatus,
 )
 from tryitnow.background import run_periodically
-from tryitnow.doctor import examine
+from tryitnow.doctor import Examination, examine
 from tryitnow.doctor.report import can_run, can_take, criu_available
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 from tryitnow.podman.errors import PodmanError, PodmanUnreachableError
@@ -38,6 +38,19 @@ GOODBYE_SECONDS = 3.0
 EXAMINE_EVERY_SECONDS = 300.0
 EXAMINE_BROKEN_EVERY_SECONDS = 30.0
 """Between two examinations of the node; sooner while something is wrong: a fix shows soon."""
+
+EXAMINE_UNKNOWN_EVERY_SECONDS = 5.0
+"""The same while a node that was just taken into service was too busy to say what it can do: until
+then its demos start cold. Each examination waits longer than the one before."""
+
+
+def pause_until_examination(health: Health, examination: Examination | None) -> float:
+    """Return the seconds until the node is examined again."""
+    if examination is None or examination.busy:
+        return EXAMINE_UNKNOWN_EVERY_SECONDS
+    if health.can_run and health.criu_available and not examination.unanswered:
+        return EXAMINE_EVERY_SECONDS
+    return EXAMINE_BROKEN_EVERY_SECONDS
 
 
 async def examine_node(node: Node) -> None:
@@ -120,11 +133,8 @@ class Reporter:
         """Examine the node for ever; apart from the reports, as a hanging tool takes its time."""
 
         def pause_seconds() -> float:
-            health = self._node.health.current
-            examination = self._node.health.examination
-            answered = examination is not None and not examination.unanswered
-            healthy = health.can_run and health.criu_available and answered
-            return EXAMINE_EVERY_SECONDS if healthy else EXAMINE_BROKEN_EVERY_SECONDS
+            health = self._node.health
+            return pause_until_examination(health.current, health.examination)
 
         await run_periodically(
             "examine this node",

@@ -17,7 +17,6 @@ from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.names import Role, parse
 from tryitnow.agent.storage.archives import ArchiveName
-from tryitnow.api.archive import Versions
 from tryitnow.api.checkpoint import Pool
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.definition import Compression, CRIUOptions, Definition
@@ -222,10 +221,11 @@ class Shop:
             registry.seen(self.kubernetes.find(resource))
         return self.actor
 
-    def has_software(self, **versions: str) -> None:
-        """Have the node examined with other software."""
+    def has_software(self, **versions: Any) -> None:
+        """Have the node examined with other software, or another processor."""
         health = self.node.health
-        health.current = replace(health.current, versions=Versions(**versions))
+        changed = health.current.versions.model_copy(update=versions)
+        health.current = replace(health.current, versions=changed)
         self.registry.turn_all()
 
     def has_criu(self, *, available: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.agent.checkpoints.shop import Shop, fetch_order, for_a_while, until
@@ -11,6 +13,7 @@ from tryitnow.agent.checkpoints.plan import RETEST_AFTER
 from tryitnow.agent.checkpoints.tools import AT_ONCE
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.names import Role, work_name
+from tryitnow.api.archive import Versions
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
 from tryitnow.podman.errors import (
     CRIUError,
@@ -126,16 +129,93 @@ async def test_what_cannot_be_restored_is_tested_again_after_a_while(
     await shop.until_ready()
 
 
-async def test_it_is_tested_again_when_the_nodes_software_changed(shop: Shop) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"kernel": "6.19"},
+        {"criu": "4.3"},
+        {"podman": "6.0"},
+        {"runtime": "crun 2"},
+        {"cpu_features": ("avx", "avx2", "fxsr", "xsave")},
+    ],
+    ids=lambda changed: str(next(iter(changed))),
+)
+async def test_it_is_tested_again_when_the_node_changed_and_restores_nothing_before(
+    shop: Shop, podman: FakePodman, changed: dict[str, Any]
+) -> None:
     actor = shop.order()
     await shop.until_ready()
     restores = len(shop.asked(RESTORE))
-    shop.has_software(kernel="6.19", criu="4.3")
-    assert actor.is_ready, "what is here serves until the test has decided"
-    await until(lambda: len(shop.asked(RESTORE)) == restores + 1)
+    podman.delay[RESTORE] = 0.1
+    shop.has_software(**changed)
+    assert actor.generation is None, "no demo may be restored yet"
+    assert actor.is_ready, "it is held all the same: nobody builds it anew or throws it away"
+    await actor.retested()
+    assert actor.generation is not None
+    assert len(shop.asked(RESTORE)) == restores + 1
     await until(lambda: shop.status.verified_with == shop.node.health.current.versions)
     await for_a_while()
     assert len(shop.asked(RESTORE)) == restores + 1
+
+
+async def test_the_condition_says_that_a_test_is_under_way(shop: Shop, podman: FakePodman) -> None:
+    shop.order()
+    await shop.until_ready()
+    podman.delay[RESTORE] = 0.3
+    shop.has_software(kernel="6.19")
+    await until(lambda: "under way" in shop.ready.message)
+    assert shop.ready.status == "True"
+    await until(lambda: shop.ready.message == "a test restore answered on this node")
+
+
+async def test_software_that_is_not_known_is_no_other_software(shop: Shop) -> None:
+    """A Podman that is too busy to say its version."""
+    actor = shop.order()
+    await shop.until_ready()
+    restores = len(shop.asked(RESTORE))
+    shop.has_software(podman="", runtime="")
+    await for_a_while()
+    assert actor.generation is not None
+    assert len(shop.asked(RESTORE)) == restores
+
+
+# -- processors ------------------------------------------------------------------------------------
+
+
+async def test_what_was_made_on_another_processor_is_not_even_fetched(shop: Shop) -> None:
+    order = fetch_order(b"of a newer processor")
+    features = ("avx", "avx2", "avx512f", "fxsr", "xsave")
+    archive = order.archive.model_copy(update={"versions": Versions(cpu_features=features)})
+    shop.order(fetch=order.model_copy(update={"archive": archive}))
+    await until(lambda: shop.ready.reason == "WrongProcessor")
+    assert "lacks avx2, avx512f" in shop.ready.message
+    assert "nodeSelector" in shop.ready.message
+    assert shop.status.phase is Phase.PENDING
+    await for_a_while()
+    assert not shop.path.exists()
+    assert shop.kubernetes.reasons().count("WrongProcessor") == 1
+    shop.has_software(cpu_features=features)
+    await until(lambda: shop.ready.reason != "WrongProcessor")
+
+
+async def test_a_processor_that_lost_a_feature_takes_the_archive_out_of_service(
+    shop: Shop,
+) -> None:
+    """As a virtual machine that was moved to an older machine."""
+    actor = shop.order(warm=1)
+    await shop.until_ready()
+    await shop.until_stocked(warm=1)
+    restores = len(shop.asked(RESTORE))
+    shop.has_software(cpu_features=("fxsr",))
+    await shop.until_phase(Phase.QUARANTINED)
+    assert shop.ready.reason == "WrongProcessor"
+    assert "avx, xsave" in shop.ready.message
+    assert actor.generation is None
+    await until(lambda: actor.stock_size == 0)
+    assert len(shop.asked(RESTORE)) == restores, "nothing is tried"
+    assert shop.path.exists(), "it is not thrown away"
+    shop.has_software(cpu_features=("avx", "fxsr", "xsave"))
+    await shop.until_ready()
 
 
 async def test_what_the_new_software_cannot_restore_is_taken_out_of_service_and_kept(

@@ -16,6 +16,7 @@ from tryitnow.agent.checkpoints.plan import (
     Desired,
     Next,
     Observed,
+    awaits_retest,
     is_ready,
     plan,
 )
@@ -69,6 +70,13 @@ def stocked(start: Job | None = None) -> Next:
         (FETCHER, replace(READY, archive_sha256=OLD), stocked(Job.FETCH)),
         # Other software: what is here serves until the test restore has decided.
         (BUILDER, CHANGED_NODE, left(Job.VERIFY)),
+        # Another processor is the only thing that helps: nothing is fetched, unpacked or tested.
+        (FETCHER, replace(EMPTY, wrong_processor=True), NOTHING),
+        (FETCHER, replace(HERE, wrong_processor=True), NOTHING),
+        (BUILDER, replace(PREPARED, wrong_processor=True), NOTHING),
+        (BUILDER, replace(READY, wrong_processor=True, scrub_due=True), NOTHING),
+        (BUILDER, replace(CHANGED_NODE, wrong_processor=True), NOTHING),
+        (DELETED, replace(READY, wrong_processor=True), Next(Job.REMOVE)),
         # The archive is read now and then, and when something was changed.
         (BUILDER, replace(READY, scrub_due=True), stocked(Job.SCRUB)),
         (BUILDER, replace(READY, archive_changed=True), stocked(Job.SCRUB)),
@@ -113,6 +121,15 @@ def stocked(start: Job | None = None) -> Next:
 )
 def test_what_is_next(desired: Desired, observed: Observed, expected: Next) -> None:
     assert plan(desired, observed) == expected
+
+
+def test_a_retest_is_awaited_only_where_one_can_come() -> None:
+    assert awaits_retest(BUILDER, CHANGED_NODE)
+    assert awaits_retest(BUILDER, replace(CHANGED_NODE, job=Job.VERIFY))
+    assert not awaits_retest(BUILDER, READY)
+    assert not awaits_retest(BUILDER, replace(CHANGED_NODE, criu_available=False))
+    assert not awaits_retest(BUILDER, replace(CHANGED_NODE, wrong_processor=True))
+    assert not awaits_retest(BUILDER, replace(CHANGED_NODE, unrestorable_since=NOW))
 
 
 DESIRES = [BUILDER, FETCHER, LONELY, replace(FETCHER, fetch_sha256=OLD), DELETED]

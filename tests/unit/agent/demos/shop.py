@@ -104,13 +104,24 @@ class Shop:
         self.firewall = firewall
         self.hosts = hosts
         self.clock = Clock()
+        self.kernel_log: list[str] = []
         self.revision = self.defined(shop_definition())
         self.node = node
         self.tools = self._tools(node)
         kubernetes.on_write = self._written
 
     def _tools(self, node: Node) -> DemoTools:
-        return replace(node.demo_tools, crashes=Crashes(self.clock), verdicts=Verdicts())
+        return replace(
+            node.demo_tools,
+            crashes=Crashes(self.clock),
+            verdicts=Verdicts(),
+            kernel_log=lambda: self.kernel_log,
+        )
+
+    def reboot(self) -> None:
+        """Have the node started again, with another agent."""
+        self.podman.reboot()
+        self.tools = replace(self._tools(self.node), boot_id="of the next boot")
 
     def _written(self, resource: Resource) -> None:
         if isinstance(resource, DemoInstance) and resource.status.node_name == self.node.name:

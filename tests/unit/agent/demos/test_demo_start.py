@@ -10,13 +10,14 @@ import pytest
 
 from tests.unit.agent.demos.kept import Kept
 from tests.unit.agent.demos.shop import RENAME, Shop, shop_definition
-from tests.unit.builders import PINNED, make_demo
+from tests.unit.builders import PINNED, make_archive, make_demo
 from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, State
 from tryitnow.agent.demos.reconcile import MAX_STARTS
 from tryitnow.agent.node import Node
 from tryitnow.agent.upkeep.garbage import collect
+from tryitnow.api.archive import Versions
 from tryitnow.api.demoinstance import (
     DemoInstance,
     DemoInstancePhase,
@@ -233,6 +234,20 @@ async def test_without_criu_it_starts_cold_and_says_why(shop: Shop, node: Node) 
     assert demo.status.fallback_reason is FallbackReason.CRIU_NOT_AVAILABLE
     assert demo.status.fallback_message is not None
     assert "no criu here" in demo.status.fallback_message
+
+
+async def test_on_a_processor_that_cannot_run_the_checkpoint_it_starts_cold_and_says_why(
+    shop: Shop,
+) -> None:
+    """No NodeCheckpoint is here: the controller sends none."""
+    archive = make_archive(versions=Versions(cpu_features=("avx", "avx512f", "fxsr", "xsave")))
+    status = shop.revision.status.model_copy(update={"archive": archive})
+    shop.kubernetes.put(shop.revision.model_copy(update={"status": status}))
+    demo = await started(shop)
+    assert demo.status.fallback_reason is FallbackReason.NODE_LIMIT
+    assert demo.status.fallback_message is not None
+    assert "lacks avx512f" in demo.status.fallback_message
+    assert "nodeSelector" in demo.status.fallback_message
 
 
 # -- restore or nothing ---------------------------------------------------------------------------

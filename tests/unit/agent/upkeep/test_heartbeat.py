@@ -16,7 +16,14 @@ from tryitnow.agent.node import Node
 from tryitnow.agent.storage.guard import StorageGuard
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate
-from tryitnow.agent.upkeep.heartbeat import Reporter, examine_node
+from tryitnow.agent.upkeep.heartbeat import (
+    EXAMINE_BROKEN_EVERY_SECONDS,
+    EXAMINE_EVERY_SECONDS,
+    EXAMINE_UNKNOWN_EVERY_SECONDS,
+    Reporter,
+    examine_node,
+    pause_until_examination,
+)
 from tryitnow.api.archive import Versions
 from tryitnow.api.meta import Condition, ConditionStatus, Key, find_condition, now
 from tryitnow.api.nodeagent import LIMIT_REACHED, STORAGE_CHANGED, Check, NodeAgent, Verdict
@@ -337,3 +344,33 @@ async def test_what_is_missing_is_logged_once_and_again_after_it_had_worked(
     doctor.checks = WITHOUT_CRIU
     await examine_node(node)
     assert caplog.text.count(output) == 2
+
+
+# -- when the node is examined again --------------------------------------------------------------
+
+WELL = Health(can_run=True, criu_available=True)
+EXAMINED = Examination(GOOD, Versions(), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("health", "examination", "seconds"),
+    [
+        (WELL, EXAMINED, EXAMINE_EVERY_SECONDS),
+        (replace(WELL, criu_available=False), EXAMINED, EXAMINE_BROKEN_EVERY_SECONDS),
+        (replace(WELL, can_run=False), EXAMINED, EXAMINE_BROKEN_EVERY_SECONDS),
+        # A slow answer keeps what is known.
+        (WELL, replace(EXAMINED, unanswered={"criu check": 1}), EXAMINE_BROKEN_EVERY_SECONDS),
+        # Nothing is known that could be kept: demos start cold until it is.
+        (
+            replace(WELL, criu_available=False),
+            replace(EXAMINED, unanswered={"criu check": 1}, busy=frozenset({"criu check"})),
+            EXAMINE_UNKNOWN_EVERY_SECONDS,
+        ),
+        (Health(), None, EXAMINE_UNKNOWN_EVERY_SECONDS),
+    ],
+    ids=["well", "no CRIU", "no Podman", "slow", "busy from the start", "not examined"],
+)
+def test_what_is_not_known_is_asked_for_soon(
+    health: Health, examination: Examination | None, seconds: float
+) -> None:
+    assert pause_until_examination(health, examination) == seconds
