@@ -20,8 +20,8 @@ def let_go_first(pid: int, proc: Path = _PROC) -> None:
     """Have a process of a container, and what it has started, go as early as the container itself.
 
     Podman gives a container's score to its first process only; a command that is run in it later
-    has that of the OCI runtime. In our image that is the same (``image/conmon``), where Podman is the
-    node's own it is not. A PID that is none of a container's here is left alone.
+    has that of conmon. In our image that is the same (``image/conmon``), where Podman is the node's
+    own it is not. A PID that is none of a container's here is left alone.
     """
     try:
         if _pid_namespace(proc, str(pid)) == _pid_namespace(proc, "self"):
