@@ -8,11 +8,10 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-AGED_SECONDS = 2.0
-"""After that long, low priority gets every ``AGED_SHARE``-th turn. Without it, steady demand would
-keep a warm pool empty for ever, and each demo would need a restore of its own."""
-
-AGED_SHARE = 3
+HEAD_START_SECONDS = 2.0
+"""What can wait goes after all that is urgent and came up to that long after it. A burst of demos,
+which comes at once, is served as if there were nothing else to do. Steady demand does not keep a
+warm pool empty for ever, where each demo would need a restore of its own."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,17 @@ class _Waiter:
 
 
 class PrioritySemaphore:
-    """A semaphore with two queues, each first come, first served; the high one goes first."""
+    """A semaphore with two queues, each first come, first served.
+
+    The high one has a head start (``HEAD_START_SECONDS``), and never waits for two of the low one.
+    """
 
     def __init__(self, at_once: int) -> None:
         self._free = at_once
         self._high: deque[_Waiter] = deque()
         self._low: deque[_Waiter] = deque()
         self._pressing = 0
-        self._given = 0
+        self._low_was_last = False
 
     @property
     def has_high_priority(self) -> bool:
@@ -63,22 +65,21 @@ class PrioritySemaphore:
             raise
 
     def _pass_on(self) -> None:
-        self._given += 1
-        queues = (self._high, self._low)
-        if self._given % AGED_SHARE == 0 and self._is_aged():
-            queues = (self._low, self._high)
-        for queue in queues:
-            while queue:
-                following = queue.popleft().future
-                if not following.done():  # who was cancelled is passed over
-                    following.set_result(None)
-                    return
-        self._free += 1
+        for queue in (self._high, self._low):
+            while queue and queue[0].future.done():  # who was cancelled is passed over
+                queue.popleft()
+        if not self._high and not self._low:
+            self._free += 1
+            return
+        self._low_was_last = self._is_low_next()
+        queue = self._low if self._low_was_last else self._high
+        queue.popleft().future.set_result(None)
 
-    def _is_aged(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        waiting = (waiter for waiter in self._low if not waiter.future.done())
-        return any(now - waiter.since >= AGED_SECONDS for waiter in waiting)
+    def _is_low_next(self) -> bool:
+        if not self._low or not self._high:
+            return bool(self._low)
+        is_due = self._low[0].since + HEAD_START_SECONDS <= self._high[0].since
+        return is_due and not self._low_was_last
 
 
 class ShortTurns:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
 from tests.unit.virtual_time import in_virtual_time
-from tryitnow.agent.turns import AGED_SECONDS, AGED_SHARE, PrioritySemaphore, ShortTurns
+from tryitnow.agent.turns import HEAD_START_SECONDS, PrioritySemaphore, ShortTurns
 
 
 async def take(turns: PrioritySemaphore, name: str, order: list[str], *, urgent: bool) -> None:
@@ -83,57 +84,61 @@ async def test_it_knows_whether_somebody_urgent_has_a_turn_or_waits_for_one() ->
     assert not turns.has_high_priority
 
 
-# -- steady demand --------------------------------------------------------------------------------
+# -- bursts, and steady demand --------------------------------------------------------------------
+
+SERVICE_SECONDS = 1.0
+FILLS = 3
 
 
-async def _demand(turns: PrioritySemaphore, order: list[str], demos: int, each: float) -> None:
-    """Have demos come as quickly as they are served, and two fills wait beside them."""
+async def _demand(order: list[str], demos: int, every_seconds: float) -> None:
+    """Have fills wait behind a demo, and other demos come after them."""
+    turns = PrioritySemaphore(1)
 
     async def hold(name: str, *, urgent: bool) -> None:
         async with turns.turn(urgent=urgent):
             order.append(name)
-            await asyncio.sleep(each)
+            await asyncio.sleep(SERVICE_SECONDS)
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(hold("demo", urgent=True))
-        await asyncio.sleep(0)
-        for _ in range(2):
-            group.create_task(hold("fill", urgent=False))
-        for _ in range(demos):
-            group.create_task(hold("demo", urgent=True))
+        await started(group.create_task(hold("demo", urgent=True)))
+        for _ in range(FILLS):
+            await started(group.create_task(hold("fill", urgent=False)))
+        for _ in range(demos - 1):
+            await asyncio.sleep(every_seconds)
+            await started(group.create_task(hold("demo", urgent=True)))
 
 
-def test_steady_demand_does_not_keep_a_pool_empty() -> None:
+def test_a_burst_is_served_before_what_can_wait_however_long_it_takes() -> None:
     order: list[str] = []
-    in_virtual_time(_demand(PrioritySemaphore(1), order, 30, AGED_SECONDS / 2))
-    assert order.index("fill") < 2 + AGED_SHARE + 1, "one that has waited gets every third turn"
+    in_virtual_time(_demand(order, 30, 0))
+    assert order == ["demo"] * 30 + ["fill"] * FILLS
+
+
+def test_steady_demand_that_is_too_much_does_not_keep_a_pool_empty() -> None:
+    order: list[str] = []
+    every_seconds = SERVICE_SECONDS / 2
+    in_virtual_time(_demand(order, 60, every_seconds))
     fills = [at for at, name in enumerate(order) if name == "fill"]
-    assert fills[1] - fills[0] == AGED_SHARE
-
-
-def test_a_short_rush_is_served_before_what_can_wait() -> None:
-    order: list[str] = []
-    in_virtual_time(_demand(PrioritySemaphore(1), order, 30, AGED_SECONDS / 100))
-    assert order[-2:] == ["fill", "fill"]
+    before_the_head_start = 1 + HEAD_START_SECONDS / every_seconds
+    assert fills[0] <= before_the_head_start
+    assert [later - sooner for sooner, later in pairwise(fills)] == [2, 2], (
+        "a demo never waits for two of them"
+    )
 
 
 async def _gone_and_new(turns: PrioritySemaphore, order: list[str]) -> None:
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AGED_SHARE):
-            async with turns.turn(urgent=True):  # the turns are counted from here
-                pass
-        async with turns.turn(urgent=True):
-            gone = await started(group.create_task(take(turns, "gone", order, urgent=False)))
-            await asyncio.sleep(2 * AGED_SECONDS)
-            gone.cancel()
-            for name, urgent in (("new", False), *((f"demo{n}", True) for n in range(AGED_SHARE))):
-                await started(group.create_task(take(turns, name, order, urgent=urgent)))
+    async with asyncio.TaskGroup() as group, turns.turn(urgent=True):
+        gone = await started(group.create_task(take(turns, "gone", order, urgent=False)))
+        await asyncio.sleep(2 * HEAD_START_SECONDS)
+        gone.cancel()
+        for name, urgent in (("new", False), ("anna", True), ("bert", True)):
+            await started(group.create_task(take(turns, name, order, urgent=urgent)))
 
 
 def test_who_has_gone_does_not_make_the_next_one_old() -> None:
     order: list[str] = []
     in_virtual_time(_gone_and_new(PrioritySemaphore(1), order))
-    assert order == ["demo0", "demo1", "demo2", "new"]
+    assert order == ["anna", "bert", "new"]
 
 
 # -- short turns ----------------------------------------------------------------------------------
