@@ -50,7 +50,7 @@ def _import_without_authorities(module: str) -> None:
     Reading the node's 150 certificates, twice, takes as long as all else of aiohttp. Our requests
     bring contexts of their own; whoever forgot that would trust nobody.
     """
-    ssl.SSLContext.set_default_verify_paths = _nothing  # type: ignore[method-assign]
+    ssl.SSLContext.set_default_verify_paths = _nothing  # type: ignore[assignment, method-assign]
     try:
         importlib.import_module(module)
     finally:

@@ -305,9 +305,7 @@ async def test_the_certificate_of_another_agent_is_refused(
 ) -> None:
     peer, other = await add_peer("node-b"), await add_peer("node-c")
     impostor = peer.source(certificate=other.certificate.pem)
-    with pytest.raises(
-        FetchError, match="node-b: it shows another certificate than"
-    ):
+    with pytest.raises(FetchError, match="node-b: it shows another certificate than"):
         await fetch_from(fetcher, impostor)
     assert_nothing_kept(fetcher)
 
