@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -22,10 +23,6 @@ logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 8.0
 """For a database to end by itself; the agent's Pod and the kubelet's own shutdown have 30 s."""
-
-POLL_SECONDS = 0.1
-"""A cgroup tells of its last process by an event of the file system, which a bind mount of it does
-not: eighty short looks cost nothing at a shutdown."""
 
 _ASK_SECONDS = 3.0
 
@@ -75,16 +72,30 @@ async def _node_goes_down() -> bool:
 
 async def end_processes(group: Path, grace_seconds: float) -> None:
     """Ask all processes of a cgroup and below it to end, and kill those that have not in time."""
-    until = time.monotonic() + grace_seconds
     if grace_seconds:
-        for pid in _processes(group):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-    while next(_processes(group), None) and time.monotonic() < until:
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.to_thread(_ask_to_end, group, grace_seconds)
     with contextlib.suppress(FileNotFoundError):
         # cgroup-v2.rst: also what is being forked at this moment.
         (group / "cgroup.kill").write_text("1")
+
+
+def _ask_to_end(group: Path, grace_seconds: float) -> None:
+    until = time.monotonic() + grace_seconds
+    with contextlib.ExitStack() as opened:
+        ends = select.poll()
+        left = 0
+        for pid in _processes(group):
+            with contextlib.suppress(ProcessLookupError):
+                # pidfd_open(2): it can be read from once the process has ended.
+                handle = os.pidfd_open(pid)
+                opened.callback(os.close, handle)
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+                ends.register(handle, select.POLLIN)
+                left += 1
+        while left and (seconds := until - time.monotonic()) > 0:
+            for handle, _ in ends.poll(seconds * 1000):
+                ends.unregister(handle)
+                left -= 1
 
 
 def _processes(group: Path) -> Iterator[int]:
