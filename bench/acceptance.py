@@ -10,6 +10,9 @@ from bench.steady import Steady
 
 MB = 1_000_000
 
+IMPORT_LIMITS = {"agent_import": 0.35, "controller_import": 0.35, "demo_import": 0.25}
+"""Of a program on a node that is busy: its probes wait for this."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -66,7 +69,10 @@ def lines(results: Results) -> list[Line]:
             Line("controller_rss in MB, 20 instances", print_.controller_rss / MB, 150),
             Line("cores of an idle agent, 10 instances", print_.agent_idle_cores, 0.02),
         ]
-    return found
+    return found + [
+        Line(f"{key} in CPU seconds", seconds, IMPORT_LIMITS[key])
+        for key, seconds in results.imports.items()
+    ]
 
 
 def _burst(results: Results) -> list[Line]:

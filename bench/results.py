@@ -45,6 +45,8 @@ class Results:
     copy_growth_bytes: int = 0
     archive_bytes: int = 0
     footprint: Footprint | None = None
+    imports: dict[str, float] = field(default_factory=dict)
+    """CPU seconds until a program has loaded its modules."""
 
     def add(self, kind: str, seconds: float) -> None:
         """Take a sample in."""
@@ -63,4 +65,5 @@ class Results:
         if self.footprint is not None:
             content["agent_rss"] = self.footprint.agent_rss
             content["controller_rss"] = self.footprint.controller_rss
+        content |= {key: round(seconds, 3) for key, seconds in self.imports.items()}
         return json.dumps(content, indent=2) + "\n"

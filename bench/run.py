@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from bench import by_hand, demos, footprint, steady, table, unpacked
+from bench import by_hand, demos, footprint, imports, steady, table, unpacked
 from bench.kept import kept
 from bench.pod import Pod, pod
 from bench.results import Results
@@ -55,6 +55,8 @@ def run(stage: Stage, base: Stage | None, samples: int, results: Results) -> Non
             results.series["steady_ready"] = results.steady.ready
         with step("20 instances at rest", usually="35 s"):
             results.footprint = footprint.measure(stage)
+        with step("imports of the programs", usually="15 s"):
+            results.imports = imports.measure()
 
 
 def _round(stage: Stage, results: Results, ping: Roundtrip, both: Pod, archive: str) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import ssl
 import sys
 
 
@@ -30,3 +32,30 @@ def load_late(package: str) -> None:
 
     module.__dict__["__getattr__"] = load
     sys.modules[package] = module
+
+
+def spare_start() -> None:
+    """Leave out what libraries do at their import and our programs do not need.
+
+    Only for programs of ours: a process of somebody else's may need it.
+    """
+    # Else pydantic reads the metadata of each installed package for plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    _import_without_authorities("aiohttp.connector")
+
+
+def _import_without_authorities(module: str) -> None:
+    """Import a module that makes TLS contexts at its import, without public authorities in them.
+
+    Reading the node's 150 certificates, twice, takes as long as all else of aiohttp. Our requests
+    bring contexts of their own; whoever forgot that would trust nobody.
+    """
+    ssl.SSLContext.set_default_verify_paths = _nothing  # type: ignore[assignment, method-assign]
+    try:
+        importlib.import_module(module)
+    finally:
+        del ssl.SSLContext.set_default_verify_paths  # what it inherits is there again
+
+
+def _nothing(_: ssl.SSLContext) -> None:
+    """Stand in for what reads the certificates."""

@@ -33,6 +33,48 @@ def test_a_program_starts_without_what_it_does_not_use(program: str) -> None:
     assert "kopf" in loaded
 
 
+LATER = {
+    "agent": ("cryptography", "prometheus_client.exposition", "kubernetes.aio.dynamic"),
+    "controller": ("cryptography", "prometheus_client.exposition", "requests", "urllib3"),
+    "cli.demo": ("prometheus_client.exposition", "requests", "urllib3", "yaml", "kopf", "podman"),
+}
+"""What a program loads when it has begun, or never."""
+
+
+@pytest.mark.parametrize("program", LATER)
+def test_a_program_is_there_before_it_loads_what_it_needs_later(program: str) -> None:
+    main = program if "." in program else f"{program}.main"
+    loaded = python(f"import sys, tryitnow.{main}; print(*sys.modules)").split()
+    assert set(loaded).isdisjoint(LATER[program])
+
+
+def test_no_program_reads_the_certificates_of_public_authorities() -> None:
+    """Which takes as long as all else of aiohttp; contexts that are made later have them."""
+    script = (
+        "import ssl\n"
+        "from tryitnow.packages import spare_start\n"
+        "spare_start()\n"
+        "import aiohttp.connector\n"
+        "print(aiohttp.connector._SSL_CONTEXT_VERIFIED.cert_store_stats()['x509_ca'])\n"
+        "print(ssl.SSLContext.__dict__.get('set_default_verify_paths'))\n"
+    )
+    assert python(script) == "0\nNone"
+
+
+@pytest.mark.parametrize("words", ["agent", "--help"])
+def test_all_our_programs_begin_so(words: str) -> None:
+    script = (
+        "import os, sys\n"
+        "from tryitnow.cli.main import main\n"
+        "try:\n"
+        f"    main([{words!r}])\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "print(os.environ['PYDANTIC_DISABLE_PLUGINS'])\n"
+    )
+    assert python(script).endswith("__all__")
+
+
 @pytest.mark.parametrize(
     "use",
     [

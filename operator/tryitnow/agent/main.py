@@ -49,6 +49,7 @@ from tryitnow.agent.upkeep.garbage import EVERY_SECONDS, collect
 from tryitnow.agent.upkeep.heartbeat import Reporter, examine_node
 from tryitnow.agent.upkeep.memory import available_memory_bytes, give_large_blocks_back
 from tryitnow.agent.upkeep.metrics import gauges
+from tryitnow.agent.upkeep.shutdown import end_with_node
 from tryitnow.agent.upkeep.watch import FILES_EVERY_SECONDS, PODMAN_EVERY_SECONDS, NodeWatch
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.limits import DISK_FULL, MEMORY_EXHAUSTED
@@ -294,6 +295,7 @@ async def run(settings: AgentSettings) -> None:
             await demos.close()
             await node.checkpoints.stop()
             await server.stop()
+            await end_with_node()
 
 
 async def adopt_running(node: Node) -> None:

@@ -207,6 +207,22 @@ class Timings(Model):
     the time before, in which the demo waited for room or for a node that can restore it."""
 
 
+Percent = Annotated[int, Field(ge=0, le=100)]
+
+
+class Pressure(Model):
+    """Share of a time in which processes of the node waited, in percent (PSI of the kernel)."""
+
+    cpu: Percent = 0
+    """Waited for a processor."""
+
+    io: Percent = 0
+    """Waited for a disk."""
+
+    memory: Percent = 0
+    """Waited for memory: the node reads back what it had to drop or to swap out."""
+
+
 class DemoInstanceStatus(ConditionedStatus):
     """The state of the demo. The controller writes it until the demo is bound, then its node's
     agent."""
@@ -250,6 +266,10 @@ class DemoInstanceStatus(ConditionedStatus):
 
     timings: Timings | None = None
     """Duration of each step of the last start."""
+
+    pressure: Pressure | None = None
+    """Share of the last start in which processes of the node waited. Absent where the kernel does
+    not measure it."""
 
     restarts: Annotated[int, Field(ge=0, le=1 << 31)] = 0
     """Number of restarts because a container had ended."""

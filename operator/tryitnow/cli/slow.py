@@ -67,7 +67,8 @@ class Cause:
     """One likely cause."""
 
     name: str
-    """Compatibility, archive, disk, memory, image pull, queue, probe, hooks, controller, Podman."""
+    """Compatibility, archive, disk, processor, memory, image pull, queue, probe, hooks, controller,
+    Podman."""
 
     evidence: str
     fix: str
@@ -78,6 +79,7 @@ def causes(facts: Facts) -> list[Cause]:
     return [
         *_waited(facts),
         *_cold(facts),
+        *_pressure(facts),
         *(cause for step in _telling(facts) for cause in _of_step(step, facts)),
         *_memory(facts),
     ]
@@ -169,6 +171,33 @@ def _cold(facts: Facts) -> Iterator[Cause]:
     name, fix = _COLD[reason]
     where = {"checkpoint": demo.spec.checkpoint_ref.name, "namespace": demo.metadata.namespace}
     yield Cause(name, evidence, fix.format(**where))
+
+
+CPU_PRESSURE, IO_PRESSURE, MEMORY_PRESSURE = 50, 30, 10
+"""Percent of a start in which processes waited, from which on that is worth a word. A start alone
+on an idle node keeps its own processes waiting for a processor for a while."""
+
+PRESSURE_COUNTS_FROM = timedelta(seconds=1)
+"""A shorter start is not slow, and its own processes fill it."""
+
+
+def _pressure(facts: Facts) -> Iterator[Cause]:
+    found, total = facts.demo.status.pressure, facts.timings.total or timedelta()
+    if found is None or total < PRESSURE_COUNTS_FROM:
+        return
+    node = facts.demo.status.node_name
+    spread = "keep warm sandboxes (spec.pool.warm), run fewer demos there, or add nodes"
+    for percent, limit, what, name, fix in (
+        (found.cpu, CPU_PRESSURE, "a processor", "processor", spread),
+        (found.io, IO_PRESSURE, "a disk", "disk", "use a faster disk below agent.hostDirectory"),
+        (found.memory, MEMORY_PRESSURE, "memory", "memory", f"add memory, or {spread}"),
+    ):
+        if percent >= limit:
+            yield Cause(
+                name,
+                f"processes of {node} waited for {what} in {percent} % of the start (PSI)",
+                fix,
+            )
 
 
 def _remedies(agent: NodeAgent | None) -> str:

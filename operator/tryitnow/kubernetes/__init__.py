@@ -5,4 +5,10 @@ Our models go in and come out; no policy lives here.
 
 from tryitnow.packages import load_late
 
-load_late("kubernetes")
+for package in (
+    "kubernetes",
+    "kubernetes.aio",
+    "kubernetes.aio.config",
+    "kubernetes.aio.utils",
+):
+    load_late(package)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kubernetes.aio import client as aio
-from kubernetes.aio import config as aio_config
+from kubernetes.aio.config.config_exception import ConfigException
+from kubernetes.aio.config.incluster_config import load_incluster_config
 
 from tryitnow.kubernetes.errors import NoClusterError
 
@@ -43,26 +43,36 @@ async def find_access(context: str | None = None) -> Access:
 
     """
     paths = _kubeconfig()
+    if paths:
+        return await _by_kubeconfig(paths, context)
     configuration = aio.Configuration()
     try:
-        if paths:
-            loader = await aio_config.load_kube_config(  # type: ignore[no-untyped-call]
-                paths, context=context or _current(paths), client_configuration=configuration
-            )
-            configuration.refresh_api_key_hook = _Renewal(loader)  # type: ignore[assignment]
-            chosen = loader.current_context["context"]
-            return Access(configuration, chosen.get("namespace") or _DEFAULT_NAMESPACE)
         if context is not None:
             msg = f"context {context!r} is asked for, but there is no kubeconfig: set KUBECONFIG"
             raise NoClusterError(msg)
-        aio_config.load_incluster_config(  # type: ignore[no-untyped-call]
-            client_configuration=configuration
-        )
+        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         return Access(configuration, _namespace_of_pod())
-    except (aio_config.ConfigException, OSError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (ConfigException, OSError, ValueError) as error:
+        msg = f"which cluster? no KUBECONFIG, no ~/.kube/config, and not in a Pod: {error}"
+        raise NoClusterError(msg) from error
+
+
+async def _by_kubeconfig(paths: str, context: str | None) -> Access:
+    # Not in a Pod: what reads kubeconfigs (YAML, dates, programs that have tokens) takes its time.
+    import yaml
+    from kubernetes.aio.config.kube_config import load_kube_config
+
+    configuration = aio.Configuration()
+    try:
+        loader = await load_kube_config(  # type: ignore[no-untyped-call]
+            paths, context=context or _current(paths), client_configuration=configuration
+        )
+        configuration.refresh_api_key_hook = _Renewal(loader)  # type: ignore[assignment]
+        chosen = loader.current_context["context"]
+        return Access(configuration, chosen.get("namespace") or _DEFAULT_NAMESPACE)
+    except (ConfigException, OSError, TypeError, ValueError, yaml.YAMLError) as error:
         # The loader does not look at what it reads: an empty file is a TypeError.
-        where = paths or "no KUBECONFIG, no ~/.kube/config, and not in a Pod"
-        msg = f"which cluster? {where}: {error}"
+        msg = f"which cluster? {paths}: {error}"
         raise NoClusterError(msg) from error
 
 
@@ -88,6 +98,8 @@ class _Renewal:
 
 def _current(paths: str) -> str | None:
     """Return the current context of several kubeconfigs: the first that names one, as kubectl."""
+    import yaml
+
     for path in paths.split(os.pathsep):
         found = yaml.safe_load(Path(path).read_text())
         current = found.get("current-context") if isinstance(found, dict) else None

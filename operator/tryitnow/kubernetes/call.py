@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 from kubernetes.aio import client as aio
-from kubernetes.aio.utils import Backoff, on_retry_after_error
+from kubernetes.aio.utils.retry import Backoff, on_retry_after_error  # type: ignore[attr-defined]
 
 from tryitnow.backoff import JITTER
 from tryitnow.kubernetes.errors import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from kubernetes.aio.utils import retry_after_seconds
+from kubernetes.aio.utils.retry import retry_after_seconds  # type: ignore[attr-defined]
 
 from tryitnow.backoff import RetryableError
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from kubernetes.aio.utils import retry_on_conflict
+from kubernetes.aio.utils.retry import retry_on_conflict
 
 from tryitnow.api.meta import API_VERSION, NODE_FINALIZER, ObjectMeta, Resource, stored
 from tryitnow.kubernetes.errors import ConflictError, NamesakeError, NotFoundError, RefusedError

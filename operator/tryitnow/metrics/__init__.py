@@ -5,3 +5,7 @@ subject, ``catalogue`` has them all; ``instruments`` makes them for one program,
 them, ``page`` writes ``docs/metrics.md``. Nothing in here knows what is measured: each program
 measures at its own edges.
 """
+
+from tryitnow.packages import load_late
+
+load_late("prometheus_client")

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from prometheus_client import GCCollector, ProcessCollector
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
 
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.settings import InvalidSettingError
@@ -58,6 +58,9 @@ class _Pages:
         self._missing = missing
 
     async def metrics(self, request: web.Request) -> web.Response:
+        # At the first scrape: it brings a server and a client of its own.
+        from prometheus_client.exposition import choose_encoder
+
         # In the event loop on purpose: what states are read from may change in no other thread.
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})

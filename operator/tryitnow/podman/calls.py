@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -49,6 +50,12 @@ _REMOVAL_THREADS = 32
 
 _SLOW_THREADS = 1024
 """More than a node has containers: its callers limit the slow calls, each kind in its own way."""
+
+LISTING_TRIES = 5
+"""Of a listing in which something went away: each takes milliseconds, and as many removals in a row
+that each hit one are rare."""
+
+_GONE = re.compile(r"no (such )?(container|pod)\b", re.IGNORECASE)
 
 LISTING = "(containers)"
 """What listings of containers wait for: Podman takes the lock of each container that it lists."""
@@ -172,6 +179,22 @@ def ask(api: Any, path: str, **params: object) -> Any:  # noqa: ANN401
     answer = api.get(path, params=params, timeout=CALL_SECONDS)
     answer.raise_for_status()
     return answer.json()
+
+
+def ask_list(api: Any, path: str, **params: object) -> list[Any]:  # noqa: ANN401
+    """Return what Podman lists at a path.
+
+    It reads one after the other, and fails as a whole where one of them goes meanwhile: the next
+    listing does not have that one.
+    """
+    for _ in range(LISTING_TRIES - 1):
+        answer = api.get(path, params=params, timeout=CALL_SECONDS)
+        if answer.ok or not _GONE.search(answer.text):
+            break
+    else:
+        answer = api.get(path, params=params, timeout=CALL_SECONDS)
+    answer.raise_for_status()
+    return answer.json() or []
 
 
 def ask_if_there(api: Any, path: str) -> Any | None:  # noqa: ANN401

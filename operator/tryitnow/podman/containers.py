@@ -13,6 +13,7 @@ from tryitnow.podman.calls import (
     act,
     ask,
     ask_if_there,
+    ask_list,
     delete_if_there,
     pid_of,
 )
@@ -143,8 +144,8 @@ class Containers(Calls):
 
         def call(api: Any) -> list[ContainerState]:  # noqa: ANN401
             filters = json.dumps({"name": [f"^{prefix}"]})
-            found = ask(api, "/containers/json", all=True, filters=filters)
-            return [from_list(item) for item in found or []]
+            found = ask_list(api, "/containers/json", all=True, filters=filters)
+            return [from_list(item) for item in found]
 
         return await self._run(call, on=LISTING)
 
@@ -156,8 +157,8 @@ class Containers(Calls):
         """
 
         def call(api: Any) -> list[str]:  # noqa: ANN401
-            listed = ask(api, "/containers/json", all=True, external=True)
-            found = (c["Names"][0] for c in listed or [] if c["State"] == "storage")
+            listed = ask_list(api, "/containers/json", all=True, external=True)
+            found = (c["Names"][0] for c in listed if c["State"] == "storage")
             return [name for name in found if name.startswith(prefix)]
 
         return await self._run(call, on=LISTING)

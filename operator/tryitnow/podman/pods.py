@@ -15,6 +15,7 @@ from tryitnow.podman.calls import (
     act,
     ask,
     ask_if_there,
+    ask_list,
     delete_if_there,
     pid_of,
 )
@@ -139,7 +140,7 @@ class Pods(Calls):
 
         def call(api: Any) -> list[PodState]:  # noqa: ANN401
             filters = json.dumps({"name": [f"^{prefix}"]})
-            pods = ask(api, "/pods/json", filters=filters) or []
+            pods = ask_list(api, "/pods/json", filters=filters)
             members = (c for pod in pods for c in pod.get("Containers") or ())
             codes = {}
             if any(container["Status"] in _ENDED for container in members):
@@ -201,7 +202,7 @@ def _start_infra(api: Any, name: str) -> int:  # noqa: ANN401
 
 def _exit_codes(api: Any, filters: Mapping[str, list[str]]) -> dict[str, int]:  # noqa: ANN401
     """Return exit codes by container ID: Podman tells none where it tells of pods."""
-    listed = ask(api, "/containers/json", all=True, filters=json.dumps(filters))
+    listed = ask_list(api, "/containers/json", all=True, filters=json.dumps(filters))
     return {found["Id"]: int(found.get("ExitCode", 0)) for found in listed or ()}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from bench import acceptance
 from bench.demos import Burst
+from bench.imports import PROGRAMS
 from bench.results import KINDS, Results
 from bench.series import Series
 from bench.steady import Steady
@@ -57,3 +58,10 @@ def test_the_table_leaves_out_what_was_not_measured(results: Results) -> None:
     assert "nan" not in text
     assert KINDS["burst_32_base"] not in text
     assert "steady demand: 120 Warm" in text
+
+
+def test_the_programs_imports_are_held_against_their_limits(results: Results) -> None:
+    results.imports = {"agent_import": 0.2, "demo_import": 0.3}
+    assert line(results, "agent_import").holds
+    assert not line(results, "demo_import").holds
+    assert set(acceptance.IMPORT_LIMITS) == set(PROGRAMS)

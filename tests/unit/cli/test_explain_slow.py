@@ -25,6 +25,7 @@ from tryitnow.api.demoinstance import (
     DemoInstance,
     DemoInstancePhase,
     FallbackReason,
+    Pressure,
     StartedBy,
     StartPolicy,
     Timings,
@@ -136,6 +137,24 @@ def test_what_it_waited_before_is_seen() -> None:
 def test_a_node_short_of_memory_is_seen() -> None:
     cause = only(Facts(demo(total=0.1), {}, agent=make_agent("node-a", memory=0)))
     assert cause.name == "memory"
+
+
+def under(pressure: Pressure, *, restore: float = 3, total: float = 3.4) -> list[str]:
+    slow = demo(restore=restore, total=total)
+    status = slow.status.model_copy(update={"pressure": pressure})
+    found = causes(Facts(slow.model_copy(update={"status": status}), {}))
+    return [f"{cause.name}: {cause.evidence}" for cause in found if "PSI" in cause.evidence]
+
+
+def test_a_node_on_which_processes_wait_is_seen() -> None:
+    waited = under(Pressure(cpu=90, io=40, memory=20))
+    assert waited == [
+        "processor: processes of node-a waited for a processor in 90 % of the start (PSI)",
+        "disk: processes of node-a waited for a disk in 40 % of the start (PSI)",
+        "memory: processes of node-a waited for memory in 20 % of the start (PSI)",
+    ]
+    assert under(Pressure(cpu=30, io=10, memory=1)) == []
+    assert under(Pressure(cpu=100), restore=0.2, total=0.3) == [], "it is not slow"
 
 
 def test_a_short_step_counts_when_it_is_longer_than_almost_everywhere_else() -> None:

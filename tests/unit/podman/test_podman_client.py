@@ -325,3 +325,33 @@ async def test_a_container_that_said_nothing_has_no_last_lines(
 ) -> None:
     libpod.on_stream("GET", f"/containers/{NAME}/logs")
     assert await podman.log_tail(NAME) == ""
+
+
+@pytest.mark.parametrize("path", ["/containers/json", "/pods/json"])
+async def test_a_container_that_goes_while_all_are_listed_is_no_failure(
+    libpod: FakeLibpod, podman: Podman, path: str
+) -> None:
+    """Podman fails as a whole then, and the node could not be compared with the cluster."""
+    asked = 0
+
+    async def listed(_: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            text = f"no container with ID {'c0ffee11' * 8} found in database: no such container"
+            return web.json_response({"cause": "no such container", "message": text}, status=500)
+        return web.json_response([])
+
+    libpod.on("GET", path, listed)
+    list_all = podman.list_containers if path.startswith("/containers") else podman.list_pods
+    assert await list_all("tryitnow_") == []
+    assert asked == 2
+
+
+async def test_a_listing_that_fails_for_another_reason_is_not_repeated(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    libpod.on_error("GET", "/containers/json", "database is locked")
+    with pytest.raises(PodmanError, match="database is locked"):
+        await podman.list_containers("tryitnow_")
+    assert len(libpod.asked) == 1

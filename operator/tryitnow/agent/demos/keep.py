@@ -36,6 +36,7 @@ from tryitnow.agent.restore.restart import restart
 from tryitnow.agent.restore.result import Running
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import demo_name
+from tryitnow.agent.sandbox.pressure import read_stalls
 from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
@@ -215,7 +216,7 @@ async def _bring_back(
     tools: DemoTools, demo: DemoInstance, definition: Definition, sandbox: Sandbox
 ) -> timedelta | None:
     uid = demo.metadata.uid
-    began = time.monotonic()
+    began, stalls = time.monotonic(), read_stalls()
     try:
         running = await restart(
             tools.start, demo_name(demo), definition, sandbox, demo.metadata.name
@@ -241,7 +242,7 @@ async def _bring_back(
     took = timedelta(seconds=time.monotonic() - began)
     tools.crashes.started(uid)
     tools.verdicts.forget(uid)
-    timings = await report_ready(tools, demo, definition, started, took)
+    timings = await report_ready(tools, demo, definition, started, took, stalls)
     demo_started(tools.start.metrics, demo, running.started_by, None, timings)
     return None
 

@@ -35,6 +35,7 @@ from tryitnow.agent.errors import (
 )
 from tryitnow.agent.revisions import RevisionError
 from tryitnow.agent.sandbox.names import POD_PREFIX, demo_name
+from tryitnow.agent.sandbox.pressure import read_stalls
 from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.api.checkpoint import OnCrash
 from tryitnow.api.checkpointrevision import CheckpointRevision
@@ -223,7 +224,7 @@ def _former_ports(demo: DemoInstance) -> tuple[PortMapping, ...]:
 
 
 async def _start(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
-    began = time.monotonic()
+    began, stalls = time.monotonic(), read_stalls()
     metrics = tools.start.metrics
     demo_seen(metrics, demo)
     try:
@@ -271,7 +272,7 @@ async def _start(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
     tools.crashes.started(demo.metadata.uid)
     tools.verdicts.forget(demo.metadata.uid)
     took = timedelta(seconds=time.monotonic() - began)
-    timings = await report_ready(tools, demo, revision.definition, started, took)
+    timings = await report_ready(tools, demo, revision.definition, started, took, stalls)
     fallback = started.fallback.reason if started.fallback else None
     demo_started(metrics, demo, started.running.started_by, fallback, timings)
     return None

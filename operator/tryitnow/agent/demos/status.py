@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from tryitnow.agent.demos.start import Started
 from tryitnow.agent.demos.tools import DemoTools
+from tryitnow.agent.sandbox.pressure import Stalls, pressure_between, read_stalls
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import (
     RESET_ANNOTATION,
@@ -43,8 +44,19 @@ async def report_ready(
     definition: Definition,
     started: Started,
     took: timedelta,
+    stalls: Stalls,
 ) -> Timings:
-    """Say where the demo answers and how it was started; return the timings with their sum."""
+    """Say where the demo answers and how it was started; return the timings with their sum.
+
+    Args:
+        tools: The node's tools.
+        demo: The demo.
+        definition: What it is started from.
+        started: How it came to be.
+        took: How long that took.
+        stalls: How long processes of the node had waited when it began.
+
+    """
     running = started.running
     port = running.sandbox.host_port(definition.probe_port)
     scheme = definition.readiness.http_get.scheme.lower()
@@ -74,6 +86,7 @@ async def report_ready(
         "restarts": status.restarts + is_restart,
         "ready_at": status.ready_at or now(),
         "node_boot_id": tools.boot_id,
+        "pressure": pressure_between(stalls, read_stalls(), took.total_seconds()),
     }
     ready = status.model_copy(update=update)
     await write_with_retry(lambda: _write(tools, demo, ready))

@@ -153,6 +153,17 @@ class Fetcher:
                     msg = f"it answered {answer.status}: {text.strip()}"
                     raise _SourceError(msg)
                 have = await self._receive(answer, partial, archive, digest, have)
+        except aiohttp.ClientConnectorCertificateError as error:
+            msg = (
+                "it shows another certificate than its agent published: the agent was started "
+                "again, or another program listens there"
+            )
+            raise _SourceError(msg) from error
+        except aiohttp.ClientConnectorError as error:
+            msg = (
+                f"its agent does not listen at {source.url} ({error.os_error}): it may be starting"
+            )
+            raise _SourceError(msg) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             msg = f"the connection broke after {have} bytes: {type(error).__name__} {error}"
             raise _SourceError(msg) from error
