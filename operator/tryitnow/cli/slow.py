@@ -79,8 +79,9 @@ def causes(facts: Facts) -> list[Cause]:
     return [
         *_waited(facts),
         *_cold(facts),
-        *_pressure(facts),
         *(cause for step in _telling(facts) for cause in _of_step(step, facts)),
+        # After the step that took the time: a busy node makes all of them longer.
+        *_pressure(facts),
         *_memory(facts),
     ]
 
