@@ -1,0 +1,90 @@
+"""A lab of virtual machines: real nodes with a kubelet, and the operator installed from its image.
+
+What takes long says how far it is (lab/progress.py); run pytest with `-s` to see it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from lab import images
+from lab.cluster import Cluster
+from lab.machines.machine import Machine
+from tests.machines.guestbook import FOLDER
+from tests.machines.waiting import GONE_WITHIN
+from tests.system.objects import Objects, wait_until
+from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.demoinstance import DemoInstance
+
+_numbers = itertools.count(1)
+
+LOG_SHOWN = 6000
+"""Characters of a log, from its end."""
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A cluster of its own with one machine; gone afterwards in every case."""
+    lab = Cluster(os.environ.get("TEST_LAB", "machines"), nodes=0, machines=1)
+    lab.down()
+    try:
+        lab.up()
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="session")
+def machine(cluster: Cluster) -> Machine:
+    (found,) = cluster.machines.values()
+    return found
+
+
+@pytest.fixture(scope="session")
+def guestbook_image(cluster: Cluster) -> str:
+    return images.ensure(cluster, FOLDER)
+
+
+@pytest.fixture(scope="module")
+def objects(cluster: Cluster) -> Iterator[Objects]:
+    """A namespace for what the tests of a file share."""
+    objects = Objects(cluster.kubeconfig, f"test-{next(_numbers)}")
+    objects.create_namespace()
+    try:
+        yield objects
+        objects.delete_all(DemoInstance)
+        objects.delete_all(Checkpoint)
+        wait_until(objects.none_left, f"all objects of {objects.namespace} to be gone", GONE_WITHIN)
+    finally:
+        objects.delete_namespace()
+        objects.close()
+
+
+@pytest.fixture(autouse=True)
+def _logs(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Show what there is to see when a test fails."""
+    yield
+    told = getattr(request.node, "told", None)
+    if told is not None and told.passed:
+        return
+    for name, machine in cluster.machines.items():
+        console = machine.console.read_text(errors="replace")
+        request.node.add_report_section("teardown", f"console of {name}", console[-LOG_SHOWN:])
+    for part in ("controller", "agent"):
+        selector = f"--selector=app.kubernetes.io/component={part}"
+        words = ("-n", "tryitnow-system", "logs", selector, "--all-containers", "--tail=80")
+        text = cluster.kubectl(*words, check=False).stdout
+        request.node.add_report_section("teardown", f"log of {part}", text[-LOG_SHOWN:])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Let fixtures know how the test ended."""
+    report = yield
+    if call.when == "call":
+        item.told = report  # type: ignore[attr-defined]
+    return report
