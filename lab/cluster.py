@@ -381,7 +381,10 @@ class Cluster:
 
     def _start_operator(self) -> None:
         if self._machines:
-            fleet.install_operator(self.lab, self.shape.network, self.api)
+            shape = self.shape
+            # On a light node it would have the address that the node's agent listens at.
+            where = shape.machine_names[0] if shape.nodes else None
+            fleet.install_operator(self.lab, shape.network, self.api, controller_on=where)
             return
         units = [CONTROLLER, *(f"agent-{node}" for node in self.node_names)]
         there_before = set(units) & self.status().keys()

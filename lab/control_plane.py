@@ -34,6 +34,8 @@ _CONTROLLERS = (
 
 KUBELET_PORT = 10250
 
+_CAPACITY = {"cpu": "2", "memory": "8Gi", "pods": "110"}
+
 _UP_WITHIN_S = 60.0
 
 
@@ -181,6 +183,9 @@ def create_node(
             {"type": "ExternalIP", "address": kubelet_api},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
+        # For a scheduler, where there is one.
+        "capacity": _CAPACITY,
+        "allocatable": _CAPACITY,
         "conditions": [
             {
                 "type": "Ready",

@@ -27,7 +27,7 @@ READY_WITHIN_S = 420.0
 """From power on to a Node that is Ready: about 60 s alone, some minutes on two busy cores."""
 
 _INSTALLED_WITHIN_S = 900
-_LOOK_AGAIN_S = 0.5
+_POLL_S = 0.5
 
 _VALUES = Path(__file__).parent / "values.yaml"
 
@@ -63,10 +63,10 @@ def wait_ready(machine: Machine, api: Api, within_s: float = READY_WITHIN_S) -> 
             raise LabError(
                 f"Node {machine.name} is not Ready {within_s:g} s after its boot. kubelet:\n{log}"
             )
-        time.sleep(_LOOK_AGAIN_S)
+        time.sleep(_POLL_S)
 
 
-def install_operator(lab: Lab, number: int, api: Api) -> None:
+def install_operator(lab: Lab, number: int, api: Api, *, controller_on: str | None) -> None:
     """Build the operator's image, push it, and install the chart as docs/install.md says."""
     reference = operator_image.build()
     pushed = operator_image.push(reference, registry.location(number))
@@ -76,6 +76,9 @@ def install_operator(lab: Lab, number: int, api: Api) -> None:
         f"--set=image.tag={tag}",
         f"--set-json=agent.podman.registriesConf={json.dumps(_plain_http(number))}",
     ]
+    if controller_on:
+        label = f"kubernetes\\.io/hostname={controller_on}"
+        words.append(f"--set=controller.nodeSelector.{label}")
     with step("operator: helm install", usually="3 min"):
         release.install(lab, api, *words, values=_VALUES, within_s=_INSTALLED_WITHIN_S)
 

@@ -24,7 +24,13 @@ BOOTED_WITHIN_S = 300.0
 OFF_WITHIN_S = 180.0
 """systemd itself gives up on what does not end after 90."""
 
-_LOOK_AGAIN_S = 0.2
+_POLL_S = 0.2
+
+_AS_A_WHOLE_NODE = (
+    "sh", "-c", 'echo -5 2> /dev/null > /proc/self/autogroup; exec "$@"', "sh",
+)  # fmt: skip
+"""Kernels share processors between sessions (where they have autogroups), and each unit is one. A
+machine is as many processes as a light node with all its units."""
 
 
 class Machine:
@@ -72,7 +78,8 @@ class Machine:
         hardware = dataclasses.replace(self.hardware, **changes)
         self._save(hardware)
         words = qemu.argv(self.name, self._number, self._home, hardware)
-        supervise.define(self._lab, Unit(self.name, control_plane.in_lab(self._lab, words)))
+        words = [*_AS_A_WHOLE_NODE, *control_plane.in_lab(self._lab, words)]
+        supervise.define(self._lab, Unit(self.name, words))
 
     def power_off(self, within_s: float = OFF_WITHIN_S) -> float:
         """Press its power button and wait until it is off; returns how many seconds it took."""
@@ -159,8 +166,8 @@ class Machine:
         deadline = time.monotonic() + within_s
         while not holds():
             if time.monotonic() > deadline:
-                told = "\n".join(self.console.read_text(errors="replace").splitlines()[-15:])
+                end = "\n".join(self.console.read_text(errors="replace").splitlines()[-15:])
                 raise LabError(
-                    f"{self.name} was given {within_s:g} s {what}. {self.console} ends:\n{told}"
+                    f"{self.name} was given {within_s:g} s {what}. {self.console} ends:\n{end}"
                 )
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_S)

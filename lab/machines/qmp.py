@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from lab import LabError
 
 _ANSWER_WITHIN_S = 30.0
-_LOOK_AGAIN_S = 0.1  # the agent does not tell when a command has ended
+_POLL_S = 0.1  # the agent does not tell when a command has ended
 
 _SYNC = 20_261_130
 """Any number: the agent repeats it, and what comes before belongs to a client that went away."""
@@ -87,7 +87,7 @@ def run(
         while not (status := _ask(stream, "guest-exec-status", pid=started["pid"]))["exited"]:
             if time.monotonic() > deadline:
                 raise LabError(f"`{' '.join(argv)}` still runs in the machine after {within_s:g} s")
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_S)
     code = status["exitcode"] if "exitcode" in status else 128 + status["signal"]
     return Ended(code, _text(status, "out-data"), _text(status, "err-data"))
 

@@ -28,14 +28,20 @@ LOG_SHOWN = 6000
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A cluster of its own with one machine; gone afterwards in every case."""
+    """A cluster of its own with one machine; gone afterwards in every case.
+
+    But with TEST_KEEP=1 it stays, and the next run takes it as it is: for work on the tests.
+    """
+    keep = os.environ.get("TEST_KEEP") == "1"
     lab = Cluster(os.environ.get("TEST_LAB", "machines"), nodes=0, machines=1)
-    lab.down()
+    if not keep:
+        lab.down()
     try:
         lab.up()
         yield lab
     finally:
-        lab.down()
+        if not keep:
+            lab.down()
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +74,8 @@ def objects(cluster: Cluster) -> Iterator[Objects]:
 def _logs(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[None]:
     """Show what there is to see when a test fails."""
     yield
-    told = getattr(request.node, "told", None)
-    if told is not None and told.passed:
+    report = getattr(request.node, "report", None)
+    if report is not None and report.passed:
         return
     for name, machine in cluster.machines.items():
         console = machine.console.read_text(errors="replace")
@@ -86,5 +92,5 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Let fixtures know how the test ended."""
     report = yield
     if call.when == "call":
-        item.told = report  # type: ignore[attr-defined]
+        item.report = report  # type: ignore[attr-defined]
     return report
