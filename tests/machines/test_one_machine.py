@@ -76,7 +76,7 @@ def test_limits_are_those_of_the_checkpoint_and_reach_all_processes(
     programs = ("redis-server", "nginx", "guestbook")
     found = machine.shell(
         "for program in " + " ".join(programs) + "; do\n"
-        "  for pid in $(pgrep --full $program); do\n"
+        "  for pid in $(pgrep --exact $program); do\n"
         "    group=/sys/fs/cgroup$(cut -d: -f3 /proc/$pid/cgroup)\n"
         "    echo $(cat $group/memory.max $group/pids.max $group/cpu.max)\n"
         "  done\n"
