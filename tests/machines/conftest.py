@@ -14,8 +14,9 @@ import pytest
 from lab import images
 from lab.cluster import Cluster
 from lab.machines.machine import Machine
+from tests.machines import guestbook
 from tests.machines.guestbook import FOLDER
-from tests.machines.waiting import GONE_WITHIN
+from tests.machines.waiting import GONE_WITHIN, ready_checkpoint
 from tests.system.objects import Objects, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
@@ -55,9 +56,35 @@ def guestbook_image(cluster: Cluster) -> str:
     return images.ensure(cluster, FOLDER)
 
 
+@pytest.fixture(scope="session")
+def all_objects(cluster: Cluster) -> Iterator[Objects]:
+    """The namespace of what files share: a build takes minutes here."""
+    yield from _namespace(cluster)
+
+
+@pytest.fixture(scope="session")
+def checkpointed(all_objects: Objects, guestbook_image: str) -> Checkpoint:
+    """The guestbook, ready for demos on the machine's own hardware."""
+    all_objects.checkpoint(guestbook.NAME, guestbook.spec(guestbook_image))
+    return ready_checkpoint(all_objects, guestbook.NAME)
+
+
+@pytest.fixture(scope="module")
+def demos(all_objects: Objects, checkpointed: Checkpoint) -> Iterator[Objects]:
+    """Where a file has demos of the guestbook; they go with the file."""
+    assert checkpointed
+    yield all_objects
+    all_objects.delete_all(DemoInstance)
+    wait_until(lambda: not all_objects.all(DemoInstance), "all demos to be gone", GONE_WITHIN)
+
+
 @pytest.fixture(scope="module")
 def objects(cluster: Cluster) -> Iterator[Objects]:
-    """A namespace for what the tests of a file share."""
+    """A namespace of a file that has Checkpoints of its own."""
+    yield from _namespace(cluster)
+
+
+def _namespace(cluster: Cluster) -> Iterator[Objects]:
     objects = Objects(cluster.kubeconfig, f"test-{next(_numbers)}")
     objects.create_namespace()
     try:

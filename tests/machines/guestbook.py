@@ -15,6 +15,9 @@ from tryitnow.api.demoinstance import DemoInstance
 
 FOLDER = Path(__file__).parent / "apps/guestbook"
 
+NAME = "guestbook"
+"""Of its Checkpoint."""
+
 MEMORY = 192 << 20
 PIDS = 40
 CPU = 0.5

@@ -25,8 +25,6 @@ from tests.system.objects import Objects
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 
-NAME = "guestbook"
-
 DEMOS = 10
 LONGEST_S = 150.0
 """Until the power is cut, after a new build was asked for: a whole build takes about as long."""
@@ -59,10 +57,10 @@ class Sweep:
 
     def prepare(self) -> None:
         """Have the demos, each with an entry of its own."""
-        self.objects.checkpoint(NAME, self._spec())
-        ready_checkpoint(self.objects, NAME)
+        self.objects.checkpoint(guestbook.NAME, self._spec())
+        ready_checkpoint(self.objects, guestbook.NAME)
         for number in range(self.demos):
-            self.objects.demo(f"demo-{number}", NAME)
+            self.objects.demo(f"demo-{number}", guestbook.NAME)
         for number in range(self.demos):
             name = f"demo-{number}"
             Guest(ready_demo(self.objects, name)).write(f"I am {name}")
@@ -78,8 +76,8 @@ class Sweep:
         """
         self.rounds += 1
         extra = f"extra-{self.rounds}"
-        self.objects.patch(Checkpoint, NAME, {"spec": self._spec()})
-        self.objects.demo(extra, NAME)
+        self.objects.patch(Checkpoint, guestbook.NAME, {"spec": self._spec()})
+        self.objects.demo(extra, guestbook.NAME)
         for name, entries in self.written.items():
             entries.append(f"round {self.rounds}")
             self._guest(name).write(entries[-1])
@@ -104,7 +102,7 @@ class Sweep:
         ready_demo(self.objects, extra)
         self.objects.delete(DemoInstance, extra)
         self.objects.wait_gone(DemoInstance, extra, READY_WITHIN)
-        ready_checkpoint(self.objects, NAME)
+        ready_checkpoint(self.objects, guestbook.NAME)
         torn = self.machine.shell(_TORN).split()
         assert not torn, f"archives that are not what their descriptions promise: {torn}"
         running = int(self.machine.shell("pgrep --count --exact redis-server || true"))

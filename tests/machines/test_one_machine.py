@@ -13,7 +13,7 @@ from lab.machines.machine import Machine
 from lab.progress import step
 from tests.machines import guestbook
 from tests.machines.guestbook import Guest
-from tests.machines.waiting import ready_checkpoint, ready_demo, wait_long
+from tests.machines.waiting import ready_demo, wait_long
 from tests.system.objects import Objects, condition
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
@@ -24,17 +24,11 @@ ROOT = 0
 
 
 @pytest.fixture(scope="module")
-def checkpointed(objects: Objects, guestbook_image: str) -> Checkpoint:
-    objects.checkpoint("guestbook", guestbook.spec(guestbook_image))
-    return ready_checkpoint(objects, "guestbook")
-
-
-@pytest.fixture(scope="module")
-def guests(objects: Objects, checkpointed: Checkpoint) -> dict[str, Guest]:
+def guests(demos: Objects) -> dict[str, Guest]:
     """Two people, each with a demo."""
     for name in NAMES:
-        objects.demo(name, checkpointed.metadata.name)
-    return {name: Guest(ready_demo(objects, name)) for name in NAMES}
+        demos.demo(name, guestbook.NAME)
+    return {name: Guest(ready_demo(demos, name)) for name in NAMES}
 
 
 def expect(guests: dict[str, Guest], entries: dict[str, list[str]]) -> None:
@@ -55,10 +49,10 @@ def test_a_checkpoint_is_proven_on_the_machine(checkpointed: Checkpoint) -> None
 
 
 def test_demos_are_restored_and_their_data_is_apart(
-    objects: Objects, guests: dict[str, Guest]
+    demos: Objects, guests: dict[str, Guest]
 ) -> None:
     for name, guest in guests.items():
-        demo = objects.get(DemoInstance, name)
+        demo = demos.get(DemoInstance, name)
         assert demo
         assert demo.status.started_by is StartedBy.RESTORE, demo.status.fallback_message
         guest.write(f"I am {name}")
@@ -100,14 +94,14 @@ def test_processes_and_processor_time_end_at_their_limits(guests: dict[str, Gues
 
 
 def test_a_demo_that_needs_too_much_memory_is_started_again_with_its_data(
-    objects: Objects, guests: dict[str, Guest]
+    demos: Objects, guests: dict[str, Guest]
 ) -> None:
     assert not guests["ann"].ask_for_memory(2 * guestbook.MEMORY >> 20)
     wait_long(guests["ann"].is_answered, "ann's demo to answer again")
     expect(guests, {"ann": ["I am ann"], "bob": ["I am bob"]})
-    demo = objects.wait(DemoInstance, "ann", lambda found: found.status.restarts == 1)
+    demo = demos.wait(DemoInstance, "ann", lambda found: found.status.restarts == 1)
     assert demo.status.started_by is StartedBy.RESTART
-    untouched = objects.get(DemoInstance, "bob")
+    untouched = demos.get(DemoInstance, "bob")
     assert untouched
     assert untouched.status.restarts == 0
 
@@ -127,7 +121,7 @@ def test_a_reboot_keeps_the_data(
 
 
 def test_a_power_loss_keeps_the_data(
-    cluster: Cluster, objects: Objects, machine: Machine, guests: dict[str, Guest]
+    cluster: Cluster, demos: Objects, machine: Machine, guests: dict[str, Guest]
 ) -> None:
     before = {name: guest.entries() for name, guest in guests.items()}
     for name, guest in guests.items():
@@ -140,4 +134,4 @@ def test_a_power_loss_keeps_the_data(
         wait_long(guest.is_answered, f"{name}'s demo to answer after the power loss")
     expect(guests, {name: [*before[name], f"{name}, before the power loss"] for name in NAMES})
     for name in NAMES:
-        ready_demo(objects, name)
+        ready_demo(demos, name)

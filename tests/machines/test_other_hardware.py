@@ -22,8 +22,6 @@ from tests.system.objects import Objects, is_true
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 
-NAME = "guestbook"
-
 OLD_PROCESSOR = "Nehalem"
 """Of 2008: without XSAVE and AVX."""
 
@@ -31,9 +29,9 @@ OLD_PROCESSOR = "Nehalem"
 @pytest.fixture(scope="module")
 def guest(objects: Objects, guestbook_image: str) -> Guest:
     """Someone with a demo of what was checkpointed on the machine's own hardware."""
-    objects.checkpoint(NAME, guestbook.spec(guestbook_image))
-    ready_checkpoint(objects, NAME)
-    objects.demo("kept", NAME)
+    objects.checkpoint(guestbook.NAME, guestbook.spec(guestbook_image))
+    ready_checkpoint(objects, guestbook.NAME)
+    objects.demo("kept", guestbook.NAME)
     guest = Guest(ready_demo(objects, "kept"))
     guest.write("from before")
     return guest
@@ -65,7 +63,7 @@ def test_demos_are_restored_on_an_older_kernel(
     assert guest.entries() == ["from before"]
     with step("the archive's test restore on this kernel"):
         objects.wait(NodeCheckpoint, copy_name(objects), is_ready_again, READY_WITHIN)
-    objects.demo(f"on-{release}", NAME)
+    objects.demo(f"on-{release}", guestbook.NAME)
     demo = ready_demo(objects, f"on-{release}")
     assert demo.status.started_by is StartedBy.RESTORE, demo.status.fallback_message
 
@@ -80,7 +78,7 @@ def test_an_archive_of_a_newer_processor_is_not_offered_on_an_older_one(
         found = objects.wait(NodeCheckpoint, copy_name(objects), is_refused, READY_WITHIN)
     (ready,) = [one for one in found.status.conditions if one.type == "Ready"]
     assert "xsave" in (ready.message or "").lower(), ready
-    objects.demo("on-old", NAME)
+    objects.demo("on-old", guestbook.NAME)
     demo = ready_demo(objects, "on-old")
     assert demo.status.started_by is StartedBy.COLD_START
 
