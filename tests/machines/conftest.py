@@ -17,6 +17,7 @@ from lab.machines.machine import Machine
 from tests.machines import guestbook
 from tests.machines.guestbook import FOLDER
 from tests.machines.waiting import GONE_WITHIN, ready_checkpoint
+from tests.system.leftovers import leftovers
 from tests.system.objects import Objects, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
@@ -43,6 +44,8 @@ def cluster() -> Iterator[Cluster]:
     finally:
         if not keep:
             lab.down()
+            left = leftovers(lab.lab.name)
+            assert not any(left.values()), left
 
 
 @pytest.fixture(scope="session")
