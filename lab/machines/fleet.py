@@ -23,7 +23,7 @@ from lab.machines.machine import Machine
 from lab.progress import step
 from lab.state import Lab
 
-READY_WITHIN_S = 420.0
+READY_WITHIN_S = 600.0
 """From power on to a Node that is Ready: about 60 s alone, some minutes on two busy cores."""
 
 _INSTALLED_WITHIN_S = 900
