@@ -57,8 +57,9 @@ def argv(name: str, number: int, home: Path, hardware: Hardware) -> list[str]:
     address = network.node_address(number, name)
     gateway = network.control_plane_address(number)
     options = (
-        "root=/dev/vda console=ttyS0 net.ifnames=0 mitigations=off tsc=reliable loglevel=5 "
-        "systemd.show_status=error "
+        "root=/dev/vda console=ttyS0 net.ifnames=0 mitigations=off tsc=reliable "
+        # Notices too: at a shutdown systemd names the processes that it waits for.
+        "loglevel=6 systemd.show_status=auto "
         # systemd's own limit is 90 s, which an emulated machine may need on a busy one.
         "systemd.default_device_timeout_sec=600 "
         f"systemd.hostname={name} systemd.machine_id={machine_id(home)} "
