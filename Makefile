@@ -14,10 +14,10 @@ kubectl := $(lab) tool kubectl --
 scripts := $(shell git grep --files-with-matches '^\#!/bin/\(ba\)\?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system bench crds manifests docs argocd image lock recording
+.PHONY: help demo down test lint format unit system system-machine system-machines bench crds manifests docs argocd image lock recording
 
 help: ## Show this help.
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 demo: ## Make a cluster on this machine, checkpoint a shop, and restore a demo of it on another node.
 	@PYTHON=$(PYTHON) $(lab) demo --name $(LAB) --nodes $(NODES) $(if $(PROMETHEUS),--prometheus)
@@ -25,7 +25,7 @@ demo: ## Make a cluster on this machine, checkpoint a shop, and restore a demo o
 down: ## Remove the demo's cluster and every trace of it.
 	@$(lab) down --name $(LAB)
 
-test: lint unit system ## Everything CI runs.
+test: lint unit system system-machine ## Everything CI runs.
 
 lint: ## Check style, types, imports, alerts, the chart, and that all generated files are up to date.
 	$(tools) -m ruff check .
@@ -48,6 +48,7 @@ lint: ## Check style, types, imports, alerts, the chart, and that all generated 
 	$(promtool) test rules manifests/prometheus/rules.test.yaml
 	! gofmt -d lab | grep .
 	cd lab/kubelet-api && go vet .
+	cd lab/machines/guest && go vet ./...
 	$(lab) tool hadolint -- Containerfile
 	$(lab) tool shellcheck -- $(scripts)
 	$(tools) -m tests.unit.metrics.documented_queries build/documented_queries.yaml
@@ -62,6 +63,12 @@ unit: ## Run the unit tests; no cluster.
 
 system: ## Run the tests on real parts: a control plane, two nodes, Podman, CRIU.
 	$(tools) -m pytest tests/system --numprocesses=$(LABS) --dist=loadfile --no-loadscope-reorder
+
+system-machine: ## Run the main job on a virtual machine: a real kubelet, limits, a reboot, a power loss.
+	$(tools) -m pytest tests/machines/test_one_machine.py --capture=no
+
+system-machines: ## Run all tests on virtual machines.
+	$(tools) -m pytest tests/machines --capture=no
 
 bench: ## Measure each way to a running copy on a lab of its own; draws docs/benchmarks.svg.
 	$(tools) -m bench

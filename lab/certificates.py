@@ -32,20 +32,28 @@ def make(lab: Lab, address: str) -> None:
     )  # fmt: skip
     names = (
         f"IP:{address},IP:127.0.0.1,DNS:localhost,"
-        "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
+        # By this one Pods on a machine reach it: the first address of the Services.
+        "IP:10.96.0.1,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc"
     )
     _sign(home, "server", "/CN=kube-apiserver", f"subjectAltName={names}")
     _sign(home, "kubelet", "/CN=kubelet", f"subjectAltName=IP:{address}")
     client = "extendedKeyUsage=clientAuth"
-    _sign(home, "kubelet-client", "/CN=kube-apiserver-kubelet-client", client)
+    who = "/O=system:masters/CN=kube-apiserver-kubelet-client"
+    _sign(home, "kubelet-client", who, client)
     _sign(home, "admin", "/O=system:masters/CN=lab-admin", client)
     # Its own role only lets it make an account per controller, which takes time and shows nothing.
     _sign(home, "controller-manager", "/O=system:masters/CN=kube-controller-manager", client)
+    _sign(home, "scheduler", "/CN=system:kube-scheduler", client)
     _key(home / "service-accounts.key")
     run(
         "openssl", "pkey", "-in", home / "service-accounts.key", "-pubout",
         "-out", home / "service-accounts.pub",
     )  # fmt: skip
+
+
+def sign(lab: Lab, name: str, subject: str, extension: str) -> None:
+    """Make one more key, and the certificate of it."""
+    _sign(lab.certificates, name, subject, extension)
 
 
 def client_certificate_kubeconfig(lab: Lab, server: str, who: str) -> str:

@@ -33,6 +33,8 @@ from lab import (
     supervise,
 )
 from lab.api import Api
+from lab.machines import fleet
+from lab.machines.machine import Machine
 from lab.nodes import NodeImage
 from lab.progress import log_line, step
 from lab.shell import CLEAN_ENVIRONMENT, CommandFailedError
@@ -49,9 +51,12 @@ _NODE_UP_WITHIN_S = 20.0
 class Cluster:
     """One lab. Making the object does nothing; `up` makes the cluster, `down` removes it."""
 
-    def __init__(self, name: str = "demo", *, nodes: int = 2, operator: bool = True) -> None:
+    def __init__(
+        self, name: str = "demo", *, nodes: int = 2, machines: int = 0, operator: bool = True
+    ) -> None:
         self.lab = Lab(name)
         self._nodes = nodes
+        self._machines = machines
         self._operator = operator
 
     # -- what it is ------------------------------------------------------------------------------
@@ -72,8 +77,19 @@ class Cluster:
 
     @property
     def node_names(self) -> list[str]:
-        """node-1, node-2, …"""
+        """The light nodes: node-1, node-2, …"""
         return self.shape.node_names
+
+    @property
+    def machines(self) -> dict[str, Machine]:
+        """The machines by name: machine-1, machine-2, …"""
+        shape = self.shape
+        return {name: Machine(self.lab, shape.network, name) for name in shape.machine_names}
+
+    @property
+    def builder(self) -> str:
+        """The node whose Podman builds images: the control plane's where no light one is."""
+        return next(iter(self.node_names), pods.CONTROL)
 
     @property
     def registry(self) -> str:
@@ -91,7 +107,7 @@ class Cluster:
         return Api(self.lab, self.control_plane_address)
 
     def node_address(self, name: str) -> str:
-        """The address of a node, reachable from this machine and from the other nodes."""
+        """The address of a node or machine, reachable from here and from the other nodes."""
         return network.node_address(self.shape.network, name)
 
     def log(self, unit: str) -> Path:
@@ -244,13 +260,15 @@ class Cluster:
         binaries.registry()
         binaries.kubelet_api()
         binaries.kubectl_directory()
+        base = fleet.make_ready() if self._machines else None
+        made_from = [*image.made_from, *([str(base)] if base else [])]
         # Against a second `up` or `down` of the same name; the slow downloads above need no lock.
         with cache.lock(f"lab-{self.lab.name}"):
-            if self._is_up(image.made_from):
+            if self._is_up(made_from):
                 log_line(f"lab {self.lab.name} is up already")
             else:
                 self._remove()
-                self._build(image, built)
+                self._build(image, built, made_from, base)
             if self._operator:
                 self._start_operator()
         log_line(f"lab {self.lab.name} is up after {time.monotonic() - started:.1f} s")
@@ -278,22 +296,45 @@ class Cluster:
                 supervise.ask(self.lab, do="quit")
         cleanup.remove(self.lab)
 
-    def _build(self, image: NodeImage, built: binaries.ControlPlane) -> None:
-        with step(f"network and {self._nodes} nodes"):
+    def _build(
+        self,
+        image: NodeImage,
+        built: binaries.ControlPlane,
+        made_from: list[str],
+        base: Path | None,
+    ) -> None:
+        real = base is not None
+        with step(f"network, {self._nodes} nodes and {self._machines} machines"):
             with cache.lock(state.SHARED):
                 number = network.reserve(self.lab)
                 self.lab.directory.mkdir(mode=0o700, parents=True)
-                Shape(number, self._nodes, image.made_from).save(self.lab)
-                network.build(self.lab, number, self.node_names)
+                shape = Shape(number, self._nodes, made_from, self._machines)
+                shape.save(self.lab)
+                network.build(self.lab, number, self.node_names, shape.machine_names)
             control_plane.prepare(self.lab, number)
             supervise.launch(self.lab)
-            for unit in control_plane.units(self.lab, number, built):
+            for unit in control_plane.units(self.lab, number, built, machines=real):
                 supervise.define(self.lab, unit)
             supervise.define(self.lab, registry.unit(self.lab, number))
             self._start_nodes(image)
+            if base:
+                names = [*self.node_names, *shape.machine_names]
+                addresses = {name: self.node_address(name) for name in names}
+                fleet.power_on([*self.machines.values()], base, addresses)
         with step("control plane"):
             control_plane.wait_ready(self.lab, self.api)
-            supervise.define(self.lab, control_plane.controller_manager(self.lab, built))
+            manager = control_plane.controller_manager(self.lab, built, machines=real)
+            supervise.define(self.lab, manager)
+        if base:
+            fleet.start_scheduler(self.lab)
+            with step("machines: boot, kubelet", usually="90 s"):
+                for machine in self.machines.values():
+                    fleet.wait_ready(machine, self.api)
+        if self._nodes:
+            self._play_kubelets(number)
+
+    def _play_kubelets(self, number: int) -> None:
+        with step("light nodes"):
             asked_at = self.control_plane_address
             for node in self.node_names:
                 control_plane.create_node(self.api, node, self.node_address(node), asked_at)
@@ -308,6 +349,10 @@ class Cluster:
         """Whether it runs, and from what would be used now: else it is made anew."""
         shape = state.shape(self.lab)
         if not shape or shape.made_from != made_from or not supervise.running(self.lab):
+            return False
+        if (shape.nodes, shape.machines) != (self._nodes, self._machines):
+            return False
+        if not all(machine.is_on for machine in self.machines.values()):
             return False
         return all(nodes.init_pid(self.lab, node) for node in self.node_names) and self.api.ready()
 
@@ -335,6 +380,12 @@ class Cluster:
             supervise.define(self.lab, service)
 
     def _start_operator(self) -> None:
+        if self._machines:
+            shape = self.shape
+            # On a light node it would have the address that the node's agent listens at.
+            where = shape.machine_names[0] if shape.nodes else None
+            fleet.install_operator(self.lab, shape.network, self.api, controller_on=where)
+            return
         units = [CONTROLLER, *(f"agent-{node}" for node in self.node_names)]
         there_before = set(units) & self.status().keys()
         with step("operator: helm install"):

@@ -1,12 +1,13 @@
 """etcd, kube-apiserver and the few controllers of Kubernetes that our operator needs.
 
-No scheduler and no kubelet run. lab/kubelet.py stands for both, for our own Pods;
-lab/kubelet_api.py answers the API server.
+Where all nodes are light, no scheduler and no kubelet run. lab/kubelet.py stands for both, for our
+own Pods; lab/kubelet_api.py answers the API server. A lab with machines has them all.
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from lab import LabError, binaries, certificates, network
 from lab.api import Api
@@ -33,6 +34,8 @@ _CONTROLLERS = (
 
 KUBELET_PORT = 10250
 
+_CAPACITY = {"cpu": "2", "memory": "8Gi", "pods": "110"}
+
 _UP_WITHIN_S = 60.0
 
 
@@ -47,12 +50,13 @@ def prepare(lab: Lab, number: int) -> None:
     for who, path in (
         ("admin", lab.kubeconfig),
         ("controller-manager", lab.certificates / "controller-manager.kubeconfig"),
+        ("scheduler", lab.certificates / "scheduler.kubeconfig"),
     ):
         content = certificates.client_certificate_kubeconfig(lab, server(number), who)
         certificates.write_secret(path, content)
 
 
-def units(lab: Lab, number: int, programs: ControlPlane) -> list[Unit]:
+def units(lab: Lab, number: int, programs: ControlPlane, *, machines: bool) -> list[Unit]:
     """etcd and the API server, to be started together: the API server waits for etcd itself."""
     address = network.control_plane_address(number)
     home = lab.certificates
@@ -75,15 +79,16 @@ def units(lab: Lab, number: int, programs: ControlPlane) -> list[Unit]:
         f"--advertise-address={address}",
         "--secure-port=6443",
         "--service-cluster-ip-range=10.96.0.0/16",
-        # One API server, and no Service that needs its address: without this it takes seconds.
-        "--endpoint-reconciler-type=none",
-        "--authorization-mode=RBAC",
+        # Only Pods on machines need a Service with its address, and it takes seconds.
+        *([] if machines else ["--endpoint-reconciler-type=none"]),
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
         "--allow-privileged=true",
         "--profiling=false",
         f"--tls-cert-file={home / 'server.crt'}",
         f"--tls-private-key-file={home / 'server.key'}",
         f"--client-ca-file={home / 'ca.crt'}",
-        "--kubelet-preferred-address-types=ExternalIP",
+        "--kubelet-preferred-address-types=ExternalIP,InternalIP",
         f"--kubelet-certificate-authority={home / 'ca.crt'}",
         f"--kubelet-client-certificate={home / 'kubelet-client.crt'}",
         f"--kubelet-client-key={home / 'kubelet-client.key'}",
@@ -97,18 +102,29 @@ def units(lab: Lab, number: int, programs: ControlPlane) -> list[Unit]:
     ]
 
 
-def controller_manager(lab: Lab, programs: ControlPlane) -> Unit:
+def controller_manager(lab: Lab, programs: ControlPlane, *, machines: bool) -> Unit:
     """Started once the API server answers: it gives up at once otherwise."""
     argv = [
         str(programs.kube_controller_manager),
         f"--kubeconfig={lab.certificates / 'controller-manager.kubeconfig'}",
         f"--service-account-private-key-file={lab.certificates / 'service-accounts.key'}",
         f"--root-ca-file={lab.certificates / 'ca.crt'}",
-        f"--controllers={','.join(_CONTROLLERS)}",
+        f"--controllers={'*' if machines else ','.join(_CONTROLLERS)}",
         "--leader-elect=false",
         "--secure-port=0",
     ]
     return Unit("kube-controller-manager", in_lab(lab, argv))
+
+
+def scheduler(lab: Lab, program: Path) -> Unit:
+    """Started where there are machines; lab/kubelet.py binds Pods elsewhere."""
+    argv = [
+        str(program),
+        f"--kubeconfig={lab.certificates / 'scheduler.kubeconfig'}",
+        "--leader-elect=false",
+        "--secure-port=0",
+    ]
+    return Unit("kube-scheduler", in_lab(lab, argv))
 
 
 def in_lab(lab: Lab, argv: list[str]) -> list[str]:
@@ -167,6 +183,9 @@ def create_node(
             {"type": "ExternalIP", "address": kubelet_api},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
+        # For a scheduler, where there is one.
+        "capacity": _CAPACITY,
+        "allocatable": _CAPACITY,
         "conditions": [
             {
                 "type": "Ready",

@@ -109,7 +109,7 @@ def load(name_or_dir: str | Path) -> App:
 
 
 def _build_and_push(cluster: Cluster, app: App, tree: Path, reference: str) -> None:
-    node = cluster.node_names[0]
+    node = cluster.builder
     latest = f"{reference.rpartition(':')[0]}:latest"
     with step(f"image {app.name}: assembling", usually="10 s"):
         _import(cluster, node, app, tree, reference)

@@ -1,4 +1,7 @@
-"""Plays the scheduler and the kubelets, for our own Pods: no container runtime is on the way.
+"""Plays the scheduler and the kubelets of the light nodes, for our own Pods.
+
+No container runtime is on the way: lab/machines says what that is good for. Where a lab has
+machines too, a real scheduler binds all Pods, and this leaves those on machines alone.
 
 Deployments, DaemonSets and Jobs are looked after by the real kube-controller-manager, which makes
 the Pods. This binds each to a node, has the supervisor run it there as lab/pods.py says, writes its
@@ -8,6 +11,7 @@ status, and ends it when it is deleted. `python -m lab.kubelet NAME` is a unit o
 from __future__ import annotations
 
 import contextlib
+import datetime
 import http.client
 import os
 import subprocess
@@ -36,6 +40,7 @@ from lab.supervise import Unit
 
 _RESYNC_S = 1  # a kubelet's smallest period of a probe
 _PROBE_WITHIN_S = 1.0
+_RENEW_EVERY_S = 10.0  # as a kubelet does
 _ENDS_WITHIN_S = 300.0
 
 
@@ -47,6 +52,9 @@ class Kubelet:
         found = shape(lab)
         assert found is not None
         self._network = found.network
+        self._has_scheduler = found.machines > 0
+        self._nodes = [*found.node_names, pods.CONTROL]
+        self._renewed = -_RENEW_EVERY_S
         self._api = Api(lab, network.control_plane_address(found.network))
         self._once: dict[str, threading.Thread] = {}
         self._results: dict[str, bool] = {}
@@ -57,10 +65,12 @@ class Kubelet:
         """Look at all Pods after each change, and at least every second."""
         while True:
             try:
+                self._renew_leases()
                 listed = self._api.get("/api/v1/pods") or {"items": [], "metadata": {}}
-                kubelet_api.withdraw_others(self._lab, listed["items"])
-                for pod in listed["items"]:
-                    self._try_to_sync(pod, listed["items"])
+                ours = [pod for pod in listed["items"] if self._is_ours(pod)]
+                kubelet_api.withdraw_others(self._lab, ours)
+                for pod in ours:
+                    self._try_to_sync(pod, ours)
                 self._api.wait_for_change(
                     "/api/v1/pods", listed["metadata"]["resourceVersion"], _RESYNC_S
                 )
@@ -68,6 +78,26 @@ class Kubelet:
                 # The API server may be down for a test; the supervisor may be busy with a unit.
                 _log(str(error))
                 time.sleep(_RESYNC_S)
+
+    def _is_ours(self, pod: Pod) -> bool:
+        bound = pod["spec"].get("nodeName")
+        return bound in self._nodes if bound else not self._has_scheduler
+
+    def _renew_leases(self) -> None:
+        """Tell that the light nodes live, where a controller marks those that do not tell it."""
+        if not self._has_scheduler or time.monotonic() < self._renewed + _RENEW_EVERY_S:
+            return
+        self._renewed = time.monotonic()
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        for node in self._nodes:
+            lease = {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": node, "namespace": "kube-node-lease"},
+                "spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": now},
+            }
+            path = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+            self._api.apply(f"{path}/{node}", lease)
 
     def _try_to_sync(self, pod: Pod, beside: list[Pod]) -> None:
         """Sync one Pod; an error of one does not delay the others."""

@@ -3,7 +3,8 @@
     machine ── tinXh ─┐
                       │ tin-NAME:  bridge 198.18.X.1
     node-1 ── eth0 ───┤ (control plane, registry)
-    node-2 ── eth0 ───┘
+    node-2 ── eth0 ───┤
+    machine-1 ── TAP ─┘
 
 198.18.0.0/15 is set aside for tests (RFC 2544), so it collides with no real network. There is no
 default route: nothing in the lab can reach the internet.
@@ -22,6 +23,7 @@ from lab.state import Lab
 NAMESPACES = Path("/run/netns")
 
 _FIRST_NODE = 11
+_FIRST_MACHINE = 101
 _MACHINE = 254
 
 
@@ -36,8 +38,10 @@ def control_plane_address(number: int) -> str:
 
 
 def node_address(number: int, node: str) -> str:
-    """The address of node-1, node-2, …"""
-    return f"198.18.{number}.{_FIRST_NODE - 1 + int(node.rpartition('-')[2])}"
+    """The address of node-1, node-2, … or machine-1, machine-2, …"""
+    kind, _, which = node.rpartition("-")
+    first = _FIRST_MACHINE if kind == "machine" else _FIRST_NODE
+    return f"198.18.{number}.{first - 1 + int(which)}"
 
 
 def machine_cable(number: int) -> str:
@@ -63,7 +67,7 @@ def reserve(lab: Lab) -> int:
     raise LabError("All of 198.18.1.0 to 198.18.254.0 are in use: take a lab down first.")
 
 
-def build(lab: Lab, number: int, nodes: list[str]) -> None:
+def build(lab: Lab, number: int, nodes: list[str], machines: list[str]) -> None:
     """Make the namespaces, the bridge and the cables."""
     hub = lab.namespace
     run("ip", "netns", "add", hub)
@@ -97,6 +101,9 @@ def build(lab: Lab, number: int, nodes: list[str]) -> None:
             f"address add {node_address(number, node)}/24 dev eth0",
             "link set eth0 up",
         )
+
+    for machine in machines:
+        _batch(hub, f"tuntap add dev {machine} mode tap", f"link set {machine} master br0 up")
 
 
 def namespaces(lab: Lab) -> list[Path]:

@@ -142,6 +142,14 @@ def configuration(reference: str) -> dict[str, Any]:
 
 
 @contextmanager
+def building() -> Iterator[None]:
+    """Have the storage of images to oneself, with Buildah installed."""
+    host_packages.ensure_buildah()
+    with cache.lock(_LOCK):
+        yield
+
+
+@contextmanager
 def mounted(reference: str) -> Iterator[Path]:
     """An image's root file system, to look at; nothing can be built meanwhile."""
     with cache.lock(_LOCK):

@@ -29,15 +29,21 @@ def helm(lab: Lab, *words: str | Path) -> str:
     return run(*argv, env=env)
 
 
-def install(lab: Lab, api: Api, *words: str | Path) -> None:
+def install(
+    lab: Lab,
+    api: Api,
+    *words: str | Path,
+    values: Path = VALUES,
+    within_s: int = _HELM_WITHIN_S,
+) -> None:
     """Install the chart, or bring the release up to date; waits until its Pods are ready."""
     label = {"pod-security.kubernetes.io/enforce": "privileged"}
     metadata = {"name": identity.NAMESPACE, "labels": label}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
     api.apply(f"/api/v1/namespaces/{identity.NAMESPACE}", namespace)
     helm(
-        lab, "upgrade", "--install", NAME, CHART, f"--values={VALUES}", *words,
-        "--wait", f"--timeout={_HELM_WITHIN_S}s",
+        lab, "upgrade", "--install", NAME, CHART, f"--values={values}", *words,
+        "--wait", f"--timeout={within_s}s",
     )  # fmt: skip
     _wait_served(api)
 

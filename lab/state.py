@@ -85,6 +85,7 @@ class Shape:
     network: int
     nodes: int
     made_from: list[str]  # the cache's entries below it
+    machines: int = 0
 
     def save(self, lab: Lab) -> None:
         """Write it down."""
@@ -92,8 +93,13 @@ class Shape:
 
     @property
     def node_names(self) -> list[str]:
-        """The nodes in order."""
+        """The light nodes in order."""
         return [f"node-{number + 1}" for number in range(self.nodes)]
+
+    @property
+    def machine_names(self) -> list[str]:
+        """The machines in order, each a node too."""
+        return [f"machine-{number + 1}" for number in range(self.machines)]
 
 
 def shape(lab: Lab) -> Shape | None:
@@ -101,7 +107,12 @@ def shape(lab: Lab) -> Shape | None:
     try:
         written = json.loads((lab.directory / "lab.json").read_text())
         # A lab that an older or newer checkout made has to be found too, to be taken down.
-        return Shape(written["network"], written["nodes"], written.get("made_from", []))
+        return Shape(
+            written["network"],
+            written["nodes"],
+            written.get("made_from", []),
+            written.get("machines", 0),
+        )
     except (OSError, ValueError, KeyError):
         return None
 

@@ -92,6 +92,12 @@ class Keeper:
                 self._signal(signal.SIGKILL)
                 self._changed.wait_for(lambda: self._process is None, timeout=_GRACE_S)
 
+    def expect_end(self) -> None:
+        """Do not start it again when it ends, which somebody else asks of it."""
+        with self._changed:
+            self._wanted = False
+            self._changed.notify_all()
+
     def kill9(self) -> None:
         """Kill it as the kernel would when memory is short; it is started again."""
         with self._changed:
@@ -241,6 +247,8 @@ class Supervisor:
         if do == "restart":
             keeper.stop()
             return keeper.start()
+        if do == "expect_end":
+            return keeper.expect_end()
         if do == "kill9":
             return keeper.kill9()
         if do == "crash":

@@ -15,8 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 
-COMMANDS = ("sh", "sh node", "sh go")
-"""Marks of blocks that are run: in a checkout, on a node, in the example in Go."""
+COMMANDS = ("sh", "sh node", "sh go", "sh machine")
+"""Marks of blocks that are run: in a checkout, on a node, in the example in Go, in a checkout
+beside a lab with a machine."""
 
 _PROGRAMS = "kubectl|helm|tryitnow|make|podman"
 

@@ -22,6 +22,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end }}
 
+{{/* How long a program may take to listen: a second, and minutes on a node that is overloaded, as in
+the first minutes after it booted. Only then the liveness probe begins. */}}
+{{- define "tryitnow.startupProbe" -}}
+httpGet:
+  path: /healthz
+  port: metrics
+periodSeconds: 2
+timeoutSeconds: 5
+failureThreshold: 300
+{{- end }}
+
 {{/* A Pod that needs nothing of its node: no root, no capabilities, nothing to write to. */}}
 {{- define "tryitnow.restrictedPod" -}}
 runAsNonRoot: true

@@ -6,11 +6,19 @@ import asyncio
 import logging
 import sys
 
-from tryitnow.settings import InvalidSettingError, agent_settings, controller_settings
+from tryitnow import __version__
+
+logger = logging.getLogger(__name__)
 
 
 def run(program: str) -> int:
     """Run ``controller`` or ``agent`` until it is asked to stop; returns the exit status."""
+    log_to_stderr()
+    # Before everything that takes time: a minute on a node that is overloaded, where an empty log
+    # would tell nothing of a program that the kubelet kills.
+    logger.info("%s of try-it-now %s is loading", program, __version__)
+    from tryitnow.settings import InvalidSettingError
+
     try:
         return _PROGRAMS[program]()
     except InvalidSettingError as error:
@@ -19,19 +27,21 @@ def run(program: str) -> int:
 
 
 def _controller() -> int:
-    from tryitnow.controller.main import run as run_controller
+    from tryitnow.settings import controller_settings
 
     settings = controller_settings()
-    log_to_stderr()
+    from tryitnow.controller.main import run as run_controller
+
     asyncio.run(run_controller(settings))
     return 0
 
 
 def _agent() -> int:
-    from tryitnow.agent.main import run as run_agent
+    from tryitnow.settings import agent_settings
 
     settings = agent_settings()
-    log_to_stderr()
+    from tryitnow.agent.main import run as run_agent
+
     asyncio.run(run_agent(settings))
     return 0
 

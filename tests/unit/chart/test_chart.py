@@ -271,6 +271,16 @@ def test_the_admission_policy_names_the_agents_of_this_release() -> None:
     assert user in condition["expression"]
 
 
+def test_a_program_may_take_minutes_to_start_before_its_liveness_counts() -> None:
+    alive = [c for _, spec in pod_specs() for c in containers(spec) if "livenessProbe" in c]
+    assert len(alive) == 3
+    for container in alive:
+        probe = container["startupProbe"]
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= 300
+        # The kubelet's own is one second, in which an overloaded node answers nothing.
+        assert probe["timeoutSeconds"] >= 5
+
+
 def test_kustomize_takes_all_that_is_rendered() -> None:
     kustomization = yaml.safe_load((ROOT / "manifests/kustomization.yaml").read_text())
     assert set(FILES) | {"namespace.yaml", "../crds"} == set(kustomization["resources"])

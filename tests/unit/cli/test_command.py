@@ -44,6 +44,24 @@ def test_the_programs_do_without_what_reads_command_lines() -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("program", ["controller", "agent"])
+def test_the_first_line_of_a_log_comes_before_what_takes_long_to_load(program: str) -> None:
+    # A kubelet kills what does not answer in time: its log must not be empty then.
+    code = (
+        "import logging, sys; from tryitnow.cli import programs\n"
+        "def seen(record):\n"
+        "    print(record.getMessage(), {'kubernetes', 'pydantic', 'kopf'} & {*sys.modules})\n"
+        "    sys.exit()\n"
+        "programs.logger.addFilter(seen)\n"
+        f"programs.run({program!r})"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, check=True, cwd=CHECKOUT / "operator", capture_output=True)
+    line = done.stdout.decode().strip()
+    assert line.startswith(f"{program} of try-it-now ")
+    assert line.endswith(" is loading set()")
+
+
 @pytest.mark.parametrize("command", ["demo", "explain-slow", "logs", "report", "shell", "status"])
 def test_every_command_says_what_it_is_for(
     command: str, capsys: pytest.CaptureFixture[str]
