@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -88,7 +89,8 @@ def objects(cluster: Cluster) -> Iterator[Objects]:
 
 
 def _namespace(cluster: Cluster) -> Iterator[Objects]:
-    objects = Objects(cluster.kubeconfig, f"test-{next(_numbers)}")
+    # In a lab that was kept, those of an earlier run may still be on their way out.
+    objects = Objects(cluster.kubeconfig, f"test-{int(time.time())}-{next(_numbers)}")
     objects.create_namespace()
     try:
         yield objects

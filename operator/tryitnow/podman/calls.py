@@ -29,6 +29,7 @@ from urllib3.exceptions import HTTPError
 
 from tryitnow.background import uncancelled
 from tryitnow.metrics.instruments import Metrics
+from tryitnow.podman.apart import Apart
 from tryitnow.podman.errors import PodmanBusyError, PodmanUnreachableError
 from tryitnow.podman.instrumented import instrumented
 from tryitnow.podman.session import Session
@@ -71,6 +72,7 @@ class Calls:
         self._removals = ThreadPoolExecutor(_REMOVAL_THREADS, thread_name_prefix="podman-remove")
         self._slow = ThreadPoolExecutor(_SLOW_THREADS, thread_name_prefix="podman-slow")
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._apart = Apart()
 
     def close(self) -> None:
         """Wait for calls under way, then let the threads go."""

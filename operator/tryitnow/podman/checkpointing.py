@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from tryitnow.api.definition import CRIUOptions, TCPPolicy
+from tryitnow.podman.apart import Kind
 from tryitnow.podman.calls import CHECKPOINT_SECONDS, ask
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.criu_log import CRIULog, read_log
@@ -56,7 +57,8 @@ class Checkpointing(Containers):
                 answer.raise_for_status()
                 return consume(answer.iter_content(_CHUNK_BYTES))
 
-        return await self._explained(name, "dump", self._run_slow(call, on=name))
+        async with self._apart.during(Kind.CHECKPOINT):
+            return await self._explained(name, "dump", self._run_slow(call, on=name))
 
     async def restore(self, name: str, options: CRIUOptions) -> timedelta:
         """Restore a stopped container from the images beside it; returns what CRIU took of it.

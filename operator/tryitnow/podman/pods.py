@@ -9,6 +9,7 @@ from typing import Any
 
 import requests
 
+from tryitnow.podman.apart import Kind
 from tryitnow.podman.calls import (
     CALL_SECONDS,
     Calls,
@@ -136,7 +137,7 @@ class Pods(Calls):
         return await self._run(call, on=name)
 
     async def list_pods(self, prefix: str) -> list[PodState]:
-        """Return all pods whose name starts with the prefix."""
+        """Return all pods whose name starts with the prefix; waits for checkpoints under way."""
 
         def call(api: Any) -> list[PodState]:  # noqa: ANN401
             filters = json.dumps({"name": [f"^{prefix}"]})
@@ -147,7 +148,8 @@ class Pods(Calls):
                 codes = _exit_codes(api, {})
             return [_from_list(pod, codes) for pod in pods]
 
-        return await self._run(call, on=_LISTING)
+        async with self._apart.during(Kind.LIST_OF_PODS):
+            return await self._run(call, on=_LISTING)
 
     async def stop_pod(self, name: str) -> None:
         """End all processes of a pod, and keep its files; fine when they have ended.

@@ -264,3 +264,46 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_pods_are_not_listed_while_a_container_is_checkpointed(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    """Podman waits for ever then: each of the two calls holds what the other needs."""
+    hanging = Hanging()
+    libpod.on("POST", f"/containers/{NAME}/checkpoint", hanging)
+    libpod.on_json("GET", "/pods/json", [])
+    checkpointing = asyncio.create_task(podman.checkpoint(NAME, CRIUOptions(), list))
+    await hanging.asked.acquire()
+    listing = asyncio.create_task(podman.list_pods("tryitnow_"))
+    done, _ = await asyncio.wait({listing}, timeout=SOON)
+    assert not done
+    hanging.go_on.set()
+    await asyncio.gather(checkpointing, return_exceptions=True)
+    assert await listing == []
+
+
+async def test_a_checkpoint_that_is_cancelled_lets_pods_be_listed(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    hanging = Hanging()
+    libpod.on("POST", f"/containers/{NAME}/checkpoint", hanging)
+    libpod.on_json("GET", "/pods/json", [])
+    checkpointing = asyncio.create_task(podman.checkpoint(NAME, CRIUOptions(), list))
+    await hanging.asked.acquire()
+    checkpointing.cancel()
+    assert await asyncio.wait_for(podman.list_pods("tryitnow_"), timeout=5) == []
+
+
+async def test_containers_of_a_pod_are_checkpointed_at_the_same_time(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    hanging = Hanging()
+    both = []
+    for name in (NAME, OTHER):
+        libpod.on("POST", f"/containers/{name}/checkpoint", hanging)
+        both.append(asyncio.create_task(podman.checkpoint(name, CRIUOptions(), list)))
+    for _ in both:
+        await asyncio.wait_for(hanging.asked.acquire(), timeout=5)
+    hanging.go_on.set()
+    await asyncio.gather(*both, return_exceptions=True)
