@@ -3,7 +3,8 @@
 A checkpoint with an export holds the lock of its container and takes that of its pod
 (``exportCheckpoint`` in libpod/container_internal_common.go). A list of pods holds the lock of each
 pod and takes those of its containers (``Pod.Status`` in libpod/pod_status.go). Podman 5.8 waits for
-ever then, and with it all that asks about any container.
+ever then, and with it all that asks about any container. Calls about one pod do the same: nobody
+makes them of a pod that is being checkpointed.
 """
 
 from __future__ import annotations

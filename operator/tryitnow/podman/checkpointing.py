@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator
@@ -9,11 +10,12 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from tryitnow.api.definition import CRIUOptions, TCPPolicy
+from tryitnow.background import uncancelled
 from tryitnow.podman.apart import Kind
 from tryitnow.podman.calls import CHECKPOINT_SECONDS, ask
 from tryitnow.podman.containers import Containers
 from tryitnow.podman.criu_log import CRIULog, read_log
-from tryitnow.podman.errors import CRIUError, PodmanFailure
+from tryitnow.podman.errors import CRIUError, PodmanError, PodmanFailure, PodmanUnreachableError
 from tryitnow.podman.translate import explained
 
 logger = logging.getLogger(__name__)
@@ -58,7 +60,26 @@ class Checkpointing(Containers):
                 return consume(answer.iter_content(_CHUNK_BYTES))
 
         async with self._apart.during(Kind.CHECKPOINT):
-            return await self._explained(name, "dump", self._run_slow(call, on=name))
+            try:
+                return await self._explained(name, "dump", self._run_slow(call, on=name))
+            except (asyncio.CancelledError, PodmanUnreachableError):
+                await uncancelled(self._wait_over(name))
+                raise
+
+    async def _wait_over(self, name: str) -> None:
+        """Wait until Podman is through with a checkpoint that nobody waits for any more.
+
+        It holds the container's lock until then. A removal of the pod before that would hold up
+        both for ever (``apart``).
+        """
+
+        def call(api: Any) -> None:  # noqa: ANN401
+            api.get(f"/containers/{name}/json", timeout=CHECKPOINT_SECONDS)
+
+        try:
+            await self._run_slow(call)
+        except (PodmanError, PodmanUnreachableError) as error:
+            logger.warning("%s: what Podman does with it is not known: %s", name, error)
 
     async def restore(self, name: str, options: CRIUOptions) -> timedelta:
         """Restore a stopped container from the images beside it; returns what CRIU took of it.

@@ -140,6 +140,8 @@ class Pods(Calls):
         """Return all pods whose name starts with the prefix; waits for checkpoints under way."""
 
         def call(api: Any) -> list[PodState]:  # noqa: ANN401
+            # It waits for a checkpoint that an agent before this one ordered, and holds no pod.
+            ask_list(api, "/containers/json", all=True)
             filters = json.dumps({"name": [f"^{prefix}"]})
             pods = ask_list(api, "/pods/json", filters=filters)
             members = (c for pod in pods for c in pod.get("Containers") or ())

@@ -272,6 +272,7 @@ async def test_pods_are_not_listed_while_a_container_is_checkpointed(
     """Podman waits for ever then: each of the two calls holds what the other needs."""
     hanging = Hanging()
     libpod.on("POST", f"/containers/{NAME}/checkpoint", hanging)
+    libpod.on_json("GET", "/containers/json", [])
     libpod.on_json("GET", "/pods/json", [])
     checkpointing = asyncio.create_task(podman.checkpoint(NAME, CRIUOptions(), list))
     await hanging.asked.acquire()
@@ -283,16 +284,26 @@ async def test_pods_are_not_listed_while_a_container_is_checkpointed(
     assert await listing == []
 
 
-async def test_a_checkpoint_that_is_cancelled_lets_pods_be_listed(
+async def test_a_checkpoint_that_is_cancelled_lets_pods_be_listed_when_podman_is_through_with_it(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
-    hanging = Hanging()
-    libpod.on("POST", f"/containers/{NAME}/checkpoint", hanging)
+    """Podman goes on with it when nobody listens any more, and holds the container's lock."""
+    checkpoint, inspection = Hanging(), Hanging()
+    libpod.on("POST", f"/containers/{NAME}/checkpoint", checkpoint)
+    libpod.on("GET", f"/containers/{NAME}/json", inspection)
+    libpod.on_json("GET", "/containers/json", [])
     libpod.on_json("GET", "/pods/json", [])
     checkpointing = asyncio.create_task(podman.checkpoint(NAME, CRIUOptions(), list))
-    await hanging.asked.acquire()
+    await checkpoint.asked.acquire()
     checkpointing.cancel()
-    assert await asyncio.wait_for(podman.list_pods("tryitnow_"), timeout=5) == []
+    await asyncio.wait_for(inspection.asked.acquire(), timeout=5)
+    listing = asyncio.create_task(podman.list_pods("tryitnow_"))
+    done, _ = await asyncio.wait({listing, checkpointing}, timeout=SOON)
+    assert not done
+    inspection.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await checkpointing
+    assert await asyncio.wait_for(listing, timeout=5) == []
 
 
 async def test_containers_of_a_pod_are_checkpointed_at_the_same_time(

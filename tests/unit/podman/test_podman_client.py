@@ -342,6 +342,7 @@ async def test_a_container_that_goes_while_all_are_listed_is_no_failure(
             return web.json_response({"cause": "no such container", "message": text}, status=500)
         return web.json_response([])
 
+    libpod.on_json("GET", "/containers/json", [])
     libpod.on("GET", path, listed)
     list_all = podman.list_containers if path.startswith("/containers") else podman.list_pods
     assert await list_all("tryitnow_") == []

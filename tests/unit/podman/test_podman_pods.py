@@ -129,10 +129,13 @@ async def test_while_all_run_exit_codes_cost_no_question(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
     containers = [{"Id": "2", "Names": NAME, "Status": "running"}]
+    libpod.on_json("GET", "/containers/json", [])
     libpod.on_json("GET", "/pods/json", [{"Name": POD, "Id": "1", "Containers": containers}])
     [pod] = await podman.list_pods("tryitnow_")
     assert pod.exit_codes == {}
-    assert len(libpod.asked) == 1
+    assert [each.path for each in libpod.asked] == ["/containers/json", "/pods/json"], (
+        "the first waits for a checkpoint that another agent ordered, and holds no pod"
+    )
 
 
 async def test_removing_a_pod_that_is_gone_is_fine(libpod: FakeLibpod, podman: Podman) -> None:
