@@ -237,6 +237,8 @@ def make_node(
     cordoned: bool = False,
     taints: Iterable[Mapping[str, str]] = (),
     conditions: Mapping[str, str] | None = None,
+    address: str | None = None,
+    memory: str | None = None,
 ) -> ClusterNode:
     """Make a Node of the cluster, as its kubelet reports it."""
     held = {"Ready": "True", **(conditions or {})}
@@ -246,7 +248,11 @@ def make_node(
                 update={"labels": dict(labels or {})}
             ),
             "spec": {"unschedulable": cordoned, "taints": list(taints)},
-            "status": {"conditions": [{"type": t, "status": s} for t, s in held.items()]},
+            "status": {
+                "conditions": [{"type": t, "status": s} for t, s in held.items()],
+                "addresses": [{"type": "InternalIP", "address": address or f"{name}.example"}],
+                "allocatable": {} if memory is None else {"memory": memory},
+            },
         }
     )
 
