@@ -75,11 +75,13 @@ class Transfer:
 def transfer(stage: Stage) -> Transfer:
     """Find the large archive and the agent that gives it."""
     copies = [c for c in stage.client.get(COPIES)["items"] if c["spec"]["checkpoint"] == WARM_POOL]
-    source = copies[0]["spec"]["nodeName"]
+    # An agent gives an archive to the nodes that are to fetch it: not to the one that built it.
+    built = next(copy for copy in copies if "fetch" not in copy["spec"])
+    source = built["spec"]["nodeName"]
     agent = stage.client.get(f"{GROUP}/nodeagents/{source}")["status"]
     return Transfer(
         stage=stage,
-        archive=copies[0]["status"]["archive"],
+        archive=built["status"]["archive"],
         source={
             "nodeName": source,
             "url": agent["transferUrl"],

@@ -81,6 +81,9 @@ class AgentSettings:
     agent_user: str
     """User name of the agents' ServiceAccount: the transfer server accepts no other."""
 
+    agent_account: str
+    """Namespace and name of that ServiceAccount, as ``namespace:name``."""
+
     podman: PodmanSettings
     criu_enabled: bool
     checkpoint_path: Path
@@ -130,6 +133,11 @@ class AgentSettings:
     def volumes_path(self) -> Path:
         """Directory of the volumes of pods, beside the archives."""
         return self.checkpoint_path.parent / "volumes"
+
+    @property
+    def revisions_path(self) -> Path:
+        """Directory with the names of the revisions that this node has approved."""
+        return self.checkpoint_path.parent / "revisions"
 
     @property
     def trash_path(self) -> Path:
@@ -335,6 +343,7 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         public_host=_host(env, "PUBLIC_HOST", address),
         namespace=namespace,
         agent_user=f"system:serviceaccount:{namespace}:{account}",
+        agent_account=f"{namespace}:{account}",
         podman=podman_settings(env),
         criu_enabled=_flag(env, "CRIU_ENABLED", default=True),
         checkpoint_path=_directory(env),

@@ -186,6 +186,18 @@ def make_checkpoint(
     )
 
 
+def make_checkpoint_of(revision: CheckpointRevision) -> Checkpoint:
+    """Make the Checkpoint whose spec says what a revision defines."""
+    definition = revision.definition
+    fields = {name: getattr(definition, name) for name in Definition.model_fields}
+    return make_checkpoint(
+        revision.spec.checkpoint,
+        namespace=revision.metadata.namespace,
+        uid=revision.spec.checkpoint_uid,
+        spec=CheckpointSpec(**fields),
+    )
+
+
 def make_agent(
     name: str = "node-a",
     *,

@@ -118,7 +118,7 @@ def test_where_no_node_may_build_the_checkpoint_says_which_label_to_give() -> No
 )
 def test_an_archive_of_another_image_than_the_revisions_never_serves(image: str) -> None:
     for told in ({"archive": make_archive(image=image)}, {"images": {"shop": image}}):
-        built = make_node_checkpoint("node-a", **told)  # type: ignore[arg-type]
+        built = make_node_checkpoint("node-a", **told)
         result = planned(world(built))
         assert result.serving.revision is None
         assert result.build.failures.last is not None

@@ -30,6 +30,7 @@ from tryitnow.api.nodecheckpoint import (
 )
 from tryitnow.background import in_thread
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError
+from tryitnow.podman.references import is_image_of
 
 Change = Callable[[State], None]
 """Changes the state as a job found it."""
@@ -140,6 +141,9 @@ async def _build(
     file: ArchiveName,
     report: Report,
 ) -> Change:
+    # What was approved once is restored as long as demos need it, and built only while its author
+    # has a Checkpoint of it.
+    await tools.revisions.expect_live(revision)
     built = await build(tools, state.resource, revision, file, report)
     signature = tools.archives.signature(file)
 
@@ -160,6 +164,7 @@ async def _fetch(
 ) -> Change:
     order = state.resource.spec.fetch
     assert order is not None
+    _expect_images(revision, order.archive)
     sources = ", ".join(source.node_name for source in order.sources)
     report(f"fetching the archive from {sources}")
     await tools.fetcher.fetch(file, order, revision.definition)
@@ -174,6 +179,18 @@ async def _fetch(
             state.generation = None
 
     return change
+
+
+def _expect_images(revision: CheckpointRevision, archive: Archive) -> None:
+    """Expect an archive of images that the revision names: its restores are made from them."""
+    for container in revision.definition.template.members:
+        image = archive.image_of(container.name)
+        if not is_image_of(image, container.image):
+            msg = (
+                f"the archive that this node is to fetch has {image} for container "
+                f"{container.name}, which is no image of {container.image}; nothing is fetched"
+            )
+            raise RevisionError(msg)
 
 
 async def _prepare(

@@ -19,10 +19,16 @@ from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.certificate import UnusableCertificateError, trust_only
 from tryitnow.api.archive import Archive
 from tryitnow.api.definition import Definition
+from tryitnow.api.meta import Key
+from tryitnow.api.node import ClusterNode
 from tryitnow.api.nodecheckpoint import Fetch, Source
 from tryitnow.background import in_thread
+from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.kubernetes.objects import UnreadableObjectError
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.metrics.node import FETCHED_BYTES
+from tryitnow.settings import transfer_url
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +75,8 @@ class Fetcher:
     disk: Ledger
     metrics: Metrics
     token_file: Path
+    kubernetes: KubernetesApi
+    transfer_port: int
     timeouts: Timeouts = Timeouts()
 
     async def fetch(self, name: ArchiveName, order: Fetch, definition: Definition) -> None:
@@ -118,6 +126,7 @@ class Fetcher:
         digest, have = await asyncio.to_thread(_resume, partial, archive.size_bytes)
         resumed = have > 0
         if have < archive.size_bytes:
+            await self._expect_own_address(source)
             await self._download(source, partial, archive, digest, have)
         if digest.hexdigest() == archive.sha256:
             return
@@ -130,6 +139,26 @@ class Fetcher:
             return
         msg = f"its archive has sha256 {digest.hexdigest()}, not {archive.sha256}; dropped"
         raise _SourceError(msg)
+
+    async def _expect_own_address(self, source: Source) -> None:
+        """Expect that a source is at an address of its Node: whoever orders may be taken over.
+
+        Raises:
+            _SourceError: it is elsewhere, or nobody knows.
+
+        """
+        try:
+            node = await self.kubernetes.get(ClusterNode, Key("", source.node_name))
+        except (KubernetesError, UnreadableObjectError) as error:
+            msg = f"the address of its Node is not known: {error}"
+            raise _SourceError(msg) from error
+        own = {transfer_url(address, self.transfer_port) for address in node.addresses}
+        if source.url not in own:
+            msg = (
+                f"{source.url} is not at an address of its Node ({', '.join(node.addresses)}) and "
+                f"port {self.transfer_port}"
+            )
+            raise _SourceError(msg)
 
     async def _download(
         self, source: Source, partial: Path, archive: Archive, digest: hashlib._Hash, have: int

@@ -10,6 +10,7 @@ from typing import Any
 from tests.unit.builders import (
     PINNED,
     PORT,
+    make_checkpoint_of,
     make_container,
     make_definition,
     make_demo,
@@ -122,6 +123,7 @@ class Shop:
         self.revision = self.kubernetes.put(
             make_revision(checkpoint, definition=definition, images=images)
         )
+        self.kubernetes.put(make_checkpoint_of(self.revision))
         return self.revision
 
     async def follow(self, node: Node) -> None:
