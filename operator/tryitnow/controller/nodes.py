@@ -59,9 +59,9 @@ class NodeState:
 
         Agents decide by what they say where demos go: one that lies gains no more than its node.
         """
-        said = self.agent.status.memory_available_bytes
+        reported = self.agent.status.memory_available_bytes
         most = self.node.allocatable_memory_bytes if self.node is not None else None
-        return said if most is None else min(said, most)
+        return reported if most is None else min(reported, most)
 
     @property
     def transfer_url(self) -> str:
@@ -71,8 +71,8 @@ class NodeState:
         """
         addresses = self.node.addresses if self.node is not None else ()
         own = {transfer_url(address, self.transfer_port) for address in addresses}
-        said = self.agent.status.transfer_url
-        return said if said in own else ""
+        reported = self.agent.status.transfer_url
+        return reported if reported in own else ""
 
     @property
     def has_foreign_url(self) -> bool:

@@ -117,8 +117,8 @@ def test_where_no_node_may_build_the_checkpoint_says_which_label_to_give() -> No
     ],
 )
 def test_an_archive_of_another_image_than_the_revisions_never_serves(image: str) -> None:
-    for told in ({"archive": make_archive(image=image)}, {"images": {"shop": image}}):
-        built = make_node_checkpoint("node-a", **told)
+    for reported in ({"archive": make_archive(image=image)}, {"images": {"shop": image}}):
+        built = make_node_checkpoint("node-a", **reported)
         result = planned(world(built))
         assert result.serving.revision is None
         assert result.build.failures.last is not None
@@ -147,8 +147,8 @@ def test_each_container_has_an_image_of_its_own_repository() -> None:
         {"shop": mail, "mail": PINNED},
         {"shop": PINNED, "mail": EVIL},
     ):
-        told = make_node_checkpoint(archive=make_archive(images=images))
-        assert "container" in doubt(told, definition)
+        reported = make_node_checkpoint(archive=make_archive(images=images))
+        assert "container" in doubt(reported, definition)
 
 
 def test_images_are_held_against_names_as_people_write_them() -> None:
@@ -160,8 +160,8 @@ def test_images_are_held_against_names_as_people_write_them() -> None:
 # -- what a node says that fetched ----------------------------------------------------------------
 
 
-def fetched(node: str, told: Archive) -> NodeCheckpoint:
-    return make_node_checkpoint(node, fetch=Fetch(archive=make_archive()), archive=told)
+def fetched(node: str, reported: Archive) -> NodeCheckpoint:
+    return make_node_checkpoint(node, fetch=Fetch(archive=make_archive()), archive=reported)
 
 
 def test_a_node_that_was_to_fetch_brings_no_archive_of_its_own() -> None:
