@@ -33,11 +33,13 @@ class Transfer:
     stage: Stage
     archive: dict[str, object]
     source: dict[str, str]
+    revision: str
     to: str
 
     def copy(self) -> Copied:
         """Fetch the archive with the agent's code and its digest checked, on the other node."""
-        order = json.dumps({"archive": self.archive, "sources": [self.source]})
+        fetch = {"archive": self.archive, "sources": [self.source]}
+        order = json.dumps({"fetch": fetch, "revision": self.revision})
         argv = ["env", f"PYTHONPATH={OPERATOR}",
                 "CHECKPOINT_PATH=/var/lib/try-it-now/bench", PYTHON, "-c",
                 _COPY.read_text()]  # fmt: skip
@@ -56,7 +58,8 @@ class Transfer:
         namespace = network.NAMESPACES / cluster.lab.node_namespace(self.to)
         argv = [
             "nsenter", f"--net={namespace}", "curl", "--silent", "--show-error", "--fail",
-            "--insecure", "--noproxy", "*", "--header", "@-", "--output", str(target),
+            "--insecure", "--noproxy", "*", "--header", "@-",
+            "--header", f"Tryitnow-Revision: {self.revision}", "--output", str(target),
             f"{self.source['url']}/{self.archive['sha256']}",
         ]  # fmt: skip
         header = f"Authorization: Bearer {token.read_text().strip()}"
@@ -87,5 +90,6 @@ def transfer(stage: Stage) -> Transfer:
             "url": agent["transferUrl"],
             "certificate": agent["transferCertificate"],
         },
+        revision=built["spec"]["revision"],
         to=next(node for node in stage.cluster.node_names if node != source),
     )

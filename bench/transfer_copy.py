@@ -30,8 +30,9 @@ from tryitnow.settings import agent_settings
 async def main() -> None:
     """Fetch once, and remove it."""
     give_large_blocks_back()  # as the agent does first of all
-    order = Fetch.model_validate(json.load(sys.stdin))
-    name = ArchiveName(Key("bench", "bench"), "1", Compression.NONE)
+    asked = json.load(sys.stdin)
+    order = Fetch.model_validate(asked["fetch"])
+    name = ArchiveName(Key("bench", "bench"), asked["revision"], Compression.NONE)
     container = {"name": "bench", "image": order.archive.image, "ports": [{"containerPort": 80}]}
     definition = Definition.model_validate({"template": {"containers": [container]}})
     settings = agent_settings()

@@ -87,8 +87,10 @@ def test_an_archive_is_given_to_the_node_that_is_to_fetch_it_and_to_nobody_else(
     cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image))
-    archive = objects.ready_checkpoint("notes").status.archive
+    status = objects.ready_checkpoint("notes").status
+    archive, revision = status.archive, status.current_revision
     assert archive
+    assert revision
     objects.wait_node_checkpoints("notes", NODES)
     (giver,) = [c.spec.node_name for c in objects.all(NodeCheckpoint) if c.spec.fetch is None]
     (taker,) = set(NODES) - {giver}
@@ -99,7 +101,7 @@ def test_an_archive_is_given_to_the_node_that_is_to_fetch_it_and_to_nobody_else(
     controller = cluster.token("tryitnow-controller", audiences=[audience])
     for_the_api = cluster.token("tryitnow-agent", node=taker)
     seen = len(audited(nodes, giver))
-    fetch = partial(_fetch, nodes, giver, taker, archive)
+    fetch = partial(_fetch, nodes, giver, taker, revision, archive)
     assert fetch(None) == 401
     assert fetch("nonsense") == 401
     assert fetch(controller) == 401
@@ -108,11 +110,12 @@ def test_an_archive_is_given_to_the_node_that_is_to_fetch_it_and_to_nobody_else(
     assert fetch(itself) == 403, "it has no order to fetch what it built"
     assert fetch(agent) == 200
     other = archive.model_copy(update={"sha256": "0" * 64})
-    assert _fetch(nodes, giver, taker, other, agent) == 404
+    assert _fetch(nodes, giver, taker, revision, other, agent) == 404
+    assert _fetch(nodes, giver, taker, "0" * 32, archive, agent) == 403, "of another revision"
     lines = audited(nodes, giver)[seen:]
-    assert [line["outcome"] for line in lines] == ["refused"] * 6 + ["given"]
-    assert (lines[-1]["node"], lines[-1]["sha256"]) == (taker, archive.sha256)
-    assert all(line.get("why") for line in lines[:-1])
+    assert [line["outcome"] for line in lines] == ["refused"] * 6 + ["given", "refused"]
+    assert (lines[6]["node"], lines[6]["sha256"]) == (taker, archive.sha256)
+    assert all(line.get("why") for line in lines if line["outcome"] == "refused")
 
 
 def test_an_archive_of_one_node_is_not_given_to_another(
@@ -120,11 +123,12 @@ def test_an_archive_of_one_node_is_not_given_to_another(
 ) -> None:
     """A Checkpoint that stays on some nodes stays there, whatever agents ask for."""
     objects.checkpoint("here", notes_spec(notes_image, distribution=on_node(NODES[0])))
-    archive = objects.ready_checkpoint("here").status.archive
-    assert archive
+    status = objects.ready_checkpoint("here").status
+    assert status.archive
+    assert status.current_revision
     audience = "tryitnow-agent-transfer"
     agent = cluster.token("tryitnow-agent", audiences=[audience], node=NODES[1])
-    assert _fetch(nodes, NODES[0], NODES[1], archive, agent) == 403
+    assert _fetch(nodes, NODES[0], NODES[1], status.current_revision, status.archive, agent) == 403
 
 
 def audited(nodes: LabNodes, node: str) -> list[dict[str, str]]:
@@ -133,18 +137,20 @@ def audited(nodes: LabNodes, node: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in found]
 
 
-def _fetch(nodes: LabNodes, giver: str, taker: str, archive: Archive, token: str | None) -> int:
+def _fetch(
+    nodes: LabNodes, giver: str, taker: str, revision: str, archive: Archive, token: str | None
+) -> int:
     """Ask a node's agent from another node; without checking who answers."""
     script = (
         "import json, ssl, sys, urllib.error, urllib.request\n"
-        "url, token = json.loads(sys.stdin.read())\n"
-        "request = urllib.request.Request(url)\n"
+        "url, token, revision = json.loads(sys.stdin.read())\n"
+        "request = urllib.request.Request(url, headers={'Tryitnow-Revision': revision})\n"
         "if token: request.add_header('Authorization', 'Bearer ' + token)\n"
         "trust = ssl._create_unverified_context()\n"
         "try: print(urllib.request.urlopen(request, context=trust, timeout=10).status)\n"
         "except urllib.error.HTTPError as error: print(error.code)\n"
     )
     url = f"https://{nodes.cluster.node_address(giver)}:9443/archives/{archive.sha256}"
-    asked = json.dumps([url, token])
+    asked = json.dumps([url, token, revision])
     done = nodes.cluster.exec(taker, ["python3", "-c", script], input=asked)
     return int(done.stdout)

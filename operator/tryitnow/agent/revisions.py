@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import ClassVar
 
 from tryitnow.agent.approvals import Approvals
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.checkpointrevision import CheckpointRevision, checkpoint_revision_name
+from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import REVISION_UNCONFIRMED
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.kubernetes.objects import UnreadableObjectError
+from tryitnow.podman.references import is_image_of
 
 _KEPT = 500
 """Revisions that are remembered: more than a node runs demos of."""
@@ -40,6 +43,28 @@ class UnconfirmedError(RevisionError):
     """Nobody but the controller says that an author wrote the definition of a revision."""
 
     reason = REVISION_UNCONFIRMED
+
+
+def expect_images(definition: Definition, images: Mapping[str, str], where: str) -> None:
+    """Expect that images are of the repositories that a definition names.
+
+    Args:
+        definition: That of the revision.
+        images: Pinned references by container; one that is not there is not known yet.
+        where: What names them, for the message.
+
+    Raises:
+        RevisionError: one is of another repository.
+
+    """
+    for container in definition.template.members:
+        image = images.get(container.name)
+        if image is not None and not is_image_of(image, container.image):
+            msg = (
+                f"{where} has {image} for container {container.name}, which is no image of "
+                f"{container.image}; nothing is started from it"
+            )
+            raise RevisionError(msg)
 
 
 class Revisions:
@@ -78,6 +103,7 @@ class Revisions:
                 "the identity of the object any more. Delete it, and the controller makes it anew"
             )
             raise RevisionError(msg)
+        expect_images(found.definition, found.status.images, f"CheckpointRevision {key}")
         await self._approve(found)
         self._known[key] = found
         self._known.move_to_end(key)

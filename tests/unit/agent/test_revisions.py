@@ -129,6 +129,17 @@ async def test_those_that_are_used_are_remembered_before_others(
         await revisions.get(make_revision("other-0").key)
 
 
+async def test_images_of_other_repositories_are_not_started(
+    revisions: Revisions, kubernetes: FakeKubernetes, written: CheckpointRevision
+) -> None:
+    """The controller writes the status of a revision, and cold starts use its images."""
+    kubernetes.put(make_revision(images={"shop": f"evil.example/shop@sha256:{'9' * 64}"}))
+    with pytest.raises(RevisionError, match="which is no image of"):
+        await revisions.get(written.key)
+    kubernetes.put(make_revision(images={"shop": PINNED}))
+    assert await revisions.get(written.key)
+
+
 # -- who vouches for one --------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from tryitnow.agent.checkpoints.state import State
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.verify import verify
 from tryitnow.agent.errors import ArchiveError
-from tryitnow.agent.revisions import RevisionError
+from tryitnow.agent.revisions import RevisionError, expect_images
 from tryitnow.agent.sandbox.names import Role, waits_for, work_name
 from tryitnow.agent.storage.archives import ArchiveName
 from tryitnow.agent.storage.generations import Generation
@@ -30,7 +30,6 @@ from tryitnow.api.nodecheckpoint import (
 )
 from tryitnow.background import in_thread
 from tryitnow.kubernetes.errors import ConflictError, NotFoundError
-from tryitnow.podman.references import is_image_of
 
 Change = Callable[[State], None]
 """Changes the state as a job found it."""
@@ -164,7 +163,8 @@ async def _fetch(
 ) -> Change:
     order = state.resource.spec.fetch
     assert order is not None
-    _expect_images(revision, order.archive)
+    images = {m.name: order.archive.image_of(m.name) for m in revision.definition.template.members}
+    expect_images(revision.definition, images, "the archive that this node is to fetch")
     sources = ", ".join(source.node_name for source in order.sources)
     report(f"fetching the archive from {sources}")
     await tools.fetcher.fetch(file, order, revision.definition)
@@ -179,18 +179,6 @@ async def _fetch(
             state.generation = None
 
     return change
-
-
-def _expect_images(revision: CheckpointRevision, archive: Archive) -> None:
-    """Expect an archive of images that the revision names: its restores are made from them."""
-    for container in revision.definition.template.members:
-        image = archive.image_of(container.name)
-        if not is_image_of(image, container.image):
-            msg = (
-                f"the archive that this node is to fetch has {image} for container "
-                f"{container.name}, which is no image of {container.image}; nothing is fetched"
-            )
-            raise RevisionError(msg)
 
 
 async def _prepare(

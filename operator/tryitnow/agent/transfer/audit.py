@@ -1,9 +1,13 @@
-"""The audit log: one line of JSON for each archive that was asked for, given or refused."""
+"""What is known of a request for an archive, and its line of JSON in the audit log."""
 
 from __future__ import annotations
 
 import json
 import logging
+
+REVISION_HEADER = "Tryitnow-Revision"
+"""Header of a request for an archive: the identity of the revision that it is to be restored as.
+The memory of one application must not come up in the containers of another, whoever orders it."""
 
 logger = logging.getLogger("tryitnow.audit")
 

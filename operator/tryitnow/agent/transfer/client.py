@@ -16,6 +16,7 @@ from tryitnow.agent.errors import ArchiveError
 from tryitnow.agent.storage.archives import CHUNK_BYTES, ArchiveName, ArchiveStore
 from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.transfer.audit import REVISION_HEADER
 from tryitnow.agent.transfer.certificate import UnusableCertificateError, trust_only
 from tryitnow.api.archive import Archive
 from tryitnow.api.definition import Definition
@@ -104,7 +105,7 @@ class Fetcher:
         answers = []
         for source in order.sources:
             try:
-                await self._fetch_from(source, partial, order.archive)
+                await self._fetch_from(source, partial, order.archive, name.revision)
             except _SourceError as error:
                 logger.warning("fetching %s from %s: %s", name, source.node_name, error)
                 answers.append(f"{source.node_name}: {error}")
@@ -122,12 +123,14 @@ class Fetcher:
             return False
         return True
 
-    async def _fetch_from(self, source: Source, partial: Path, archive: Archive) -> None:
+    async def _fetch_from(
+        self, source: Source, partial: Path, archive: Archive, revision: str
+    ) -> None:
         digest, have = await asyncio.to_thread(_resume, partial, archive.size_bytes)
         resumed = have > 0
         if have < archive.size_bytes:
             await self._expect_own_address(source)
-            await self._download(source, partial, archive, digest, have)
+            await self._download(source, partial, archive, revision, digest, have)
         if digest.hexdigest() == archive.sha256:
             return
         # Nothing of it can be trusted.
@@ -135,7 +138,7 @@ class Fetcher:
         if resumed:
             # The beginning came from another source, or from another day: this one is not to blame
             # before it has given all of it.
-            await self._fetch_from(source, partial, archive)
+            await self._fetch_from(source, partial, archive, revision)
             return
         msg = f"its archive has sha256 {digest.hexdigest()}, not {archive.sha256}; dropped"
         raise _SourceError(msg)
@@ -161,9 +164,15 @@ class Fetcher:
             raise _SourceError(msg)
 
     async def _download(
-        self, source: Source, partial: Path, archive: Archive, digest: hashlib._Hash, have: int
+        self,
+        source: Source,
+        partial: Path,
+        archive: Archive,
+        revision: str,
+        digest: hashlib._Hash,
+        have: int,
     ) -> None:
-        headers = {"Authorization": f"Bearer {await self._token()}"}
+        headers = {"Authorization": f"Bearer {await self._token()}", REVISION_HEADER: revision}
         if have:
             headers["Range"] = f"bytes={have}-"
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from tryitnow.agent.transfer.audit import log_archive
+from tryitnow.agent.transfer.audit import REVISION_HEADER, log_archive
 from tryitnow.agent.transfer.certificate import ServerCertificate
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, node_checkpoint_name
@@ -94,7 +94,11 @@ class TransferServer:
             "checkpoint": held.resource.spec.checkpoint,
             "revision": held.resource.spec.revision,
         }
-        if why := await self._why_not(identity, held, sha256):
+        if request.headers.get(REVISION_HEADER) != held.resource.spec.revision:
+            why = "it is of another revision than the one that it is asked for"
+        else:
+            why = await self._why_not(identity, held, sha256)
+        if why:
             log_archive("refused", **facts, why=why)
             raise web.HTTPForbidden(text=f"{why}\n")
         log_archive("given", **facts)

@@ -19,11 +19,18 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.unit.builders import make_archive, make_definition, make_node, make_node_checkpoint
+from tests.unit.builders import (
+    REVISION,
+    make_archive,
+    make_definition,
+    make_node,
+    make_node_checkpoint,
+)
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.agent.errors import ArchiveMissingError, NodeShortError
 from tryitnow.agent.storage.archives import ArchiveName, ArchiveStore
 from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.transfer.audit import REVISION_HEADER
 from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate, trust_only
 from tryitnow.agent.transfer.client import Fetcher, FetchError, Timeouts
 from tryitnow.agent.transfer.server import Held, TransferServer
@@ -40,7 +47,7 @@ from tryitnow.settings import AgentSettings
 CONTENT = os.urandom(3 << 20)
 ARCHIVE = make_archive(CONTENT)
 DEFINITION = make_definition()
-NAME = ArchiveName(Key("default", "shop"), "0" * 32, Compression.NONE)
+NAME = ArchiveName(Key("default", "shop"), REVISION, Compression.NONE)
 
 TOKEN = "token of an agent"
 AGENT = TokenIdentity("system:serviceaccount:tryitnow-system:tryitnow-agent", "node-a")
@@ -75,10 +82,14 @@ class Peer:
             file.seek(at)
             file.write(bytes([CONTENT[at] ^ 1]))
 
-    async def get(self, *, token: str = TOKEN, sha256: str = ARCHIVE.sha256) -> tuple[int, str]:
+    async def get(
+        self, *, token: str = TOKEN, sha256: str = ARCHIVE.sha256, revision: str = REVISION
+    ) -> tuple[int, str]:
         """Ask it as an agent would; return status and text."""
         trust = trust_only(self.certificate.pem)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {REVISION_HEADER: revision}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         url = f"{self.server.url}/{sha256}"
         async with (
             aiohttp.ClientSession() as session,
@@ -496,6 +507,17 @@ async def test_an_agent_whose_node_is_not_to_have_an_archive_does_not_get_it(
     [line] = audited(caplog)
     assert (line["outcome"], line["node"], line["sha256"]) == ("refused", "node-a", ARCHIVE.sha256)
     assert why in line["why"]
+
+
+async def test_the_memory_of_one_application_does_not_come_up_in_another(
+    add_peer: AddPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the controller's token one may order the archive of one for the revision of another."""
+    peer = await add_peer("node-b")
+    for revision in ("0" * 32, ""):
+        status, text = await peer.get(revision=revision)
+        assert (status, "of another revision" in text) == (403, True)
+    assert [line["outcome"] for line in audited(caplog)] == ["refused", "refused"]
 
 
 async def test_an_order_that_is_being_deleted_is_none(
