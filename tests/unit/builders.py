@@ -48,6 +48,7 @@ from tryitnow.api.nodecheckpoint import (
 from tryitnow.api.template import Container, ContainerPort, Template
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.nodes import NodeState
+from tryitnow.podman.references import full_reference, repository_of
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -56,6 +57,11 @@ PORT = 8080
 
 IMAGE = "registry.example/shop:1.2"
 PINNED = f"registry.example/shop@sha256:{'5' * 64}"
+
+
+def pinned(image: str) -> str:
+    """Return what a name of an image is pinned to by a build."""
+    return f"{repository_of(full_reference(image))}@sha256:{'5' * 64}"
 
 
 def make_archive(content: bytes = b"the checkpointed shop", **changes: Any) -> Archive:
