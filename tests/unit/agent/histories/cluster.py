@@ -182,7 +182,9 @@ class Cluster(FakeKubernetes):
         for one_wanted in wanted.values():
             if not self.has(one_wanted.revision):
                 self.add(one_wanted.revision)  # a backup from before it was restored
-            self.put(make_checkpoint_of(one_wanted.revision))
+            checkpoint = make_checkpoint_of(one_wanted.revision)
+            if not self.has(checkpoint) or self.find(checkpoint).spec != checkpoint.spec:
+                self.put(checkpoint)
         # Demos that were bound to a revision before another one came may need it to start.
         starting = {d.status.revision for d in self.all_of(DemoInstance) if not d.was_ready}
         self._bind_unconfirmed()
