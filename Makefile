@@ -51,6 +51,7 @@ lint: ## Check style, types, imports, alerts, the chart, and that all generated 
 	cd lab/machines/guest && go vet ./...
 	$(lab) tool hadolint -- Containerfile
 	$(lab) tool shellcheck -- $(scripts)
+	$(tools) -m tests.specification
 	$(tools) -m tests.unit.metrics.documented_queries build/documented_queries.yaml
 	$(promtool) check rules build/documented_queries.yaml
 

@@ -17,6 +17,7 @@ POD = "bench-pod"
 _APPS = ("database", "shop")
 _SAMPLE = SAMPLES / "shop-pod.yaml"
 _SECRETS = "/api/v1/namespaces/default/secrets"
+_ROLE_BINDINGS = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings"
 _ARCHIVE = "/var/tmp/by-hand-{}.tar.zst"
 
 
@@ -79,7 +80,7 @@ def pod(stage: Stage) -> Pod:
     Without volumes, which plain imports do not carry, and without hooks, which they do not run.
     """
     references = {app: images.ensure(stage.cluster, app) for app in _APPS}
-    secret, template, _ = yaml.safe_load_all(_SAMPLE.read_text())
+    secret, opt_in, template, _ = yaml.safe_load_all(_SAMPLE.read_text())
     spec = template["spec"]
     del spec["template"]["volumes"], spec["hooks"], spec["parameters"]
     env = {}
@@ -88,6 +89,7 @@ def pod(stage: Stage) -> Pod:
         container.pop("volumeMounts", None)
         env[container["name"]] = {v["name"]: _value(v, secret) for v in container["env"]}
     stage.client.apply(f"{_SECRETS}/{secret['metadata']['name']}", secret)
+    stage.client.apply(f"{_ROLE_BINDINGS}/{opt_in['metadata']['name']}", opt_in)
     body = {**template, "metadata": {"name": POD, "namespace": "default"}}
     stage.client.apply(f"{CHECKPOINTS}/{POD}", body)
     stage.checkpoints.wait(POD, CHECKPOINT_WITHIN_S)

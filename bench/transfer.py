@@ -33,11 +33,13 @@ class Transfer:
     stage: Stage
     archive: dict[str, object]
     source: dict[str, str]
+    revision: str
     to: str
 
     def copy(self) -> Copied:
         """Fetch the archive with the agent's code and its digest checked, on the other node."""
-        order = json.dumps({"archive": self.archive, "sources": [self.source]})
+        fetch = {"archive": self.archive, "sources": [self.source]}
+        order = json.dumps({"fetch": fetch, "revision": self.revision})
         argv = ["env", f"PYTHONPATH={OPERATOR}",
                 "CHECKPOINT_PATH=/var/lib/try-it-now/bench", PYTHON, "-c",
                 _COPY.read_text()]  # fmt: skip
@@ -56,7 +58,8 @@ class Transfer:
         namespace = network.NAMESPACES / cluster.lab.node_namespace(self.to)
         argv = [
             "nsenter", f"--net={namespace}", "curl", "--silent", "--show-error", "--fail",
-            "--insecure", "--noproxy", "*", "--header", "@-", "--output", str(target),
+            "--insecure", "--noproxy", "*", "--header", "@-",
+            "--header", f"Tryitnow-Revision: {self.revision}", "--output", str(target),
             f"{self.source['url']}/{self.archive['sha256']}",
         ]  # fmt: skip
         header = f"Authorization: Bearer {token.read_text().strip()}"
@@ -75,15 +78,18 @@ class Transfer:
 def transfer(stage: Stage) -> Transfer:
     """Find the large archive and the agent that gives it."""
     copies = [c for c in stage.client.get(COPIES)["items"] if c["spec"]["checkpoint"] == WARM_POOL]
-    source = copies[0]["spec"]["nodeName"]
+    # An agent gives an archive to the nodes that are to fetch it: not to the one that built it.
+    built = next(copy for copy in copies if "fetch" not in copy["spec"])
+    source = built["spec"]["nodeName"]
     agent = stage.client.get(f"{GROUP}/nodeagents/{source}")["status"]
     return Transfer(
         stage=stage,
-        archive=copies[0]["status"]["archive"],
+        archive=built["status"]["archive"],
         source={
             "nodeName": source,
             "url": agent["transferUrl"],
             "certificate": agent["transferCertificate"],
         },
+        revision=built["spec"]["revision"],
         to=next(node for node in stage.cluster.node_names if node != source),
     )

@@ -21,6 +21,7 @@ from tryitnow.api.definition import Compression, Definition
 from tryitnow.api.limits import DISK_FULL
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import Fetch
+from tryitnow.kubernetes.client import connect
 from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.settings import agent_settings
@@ -29,8 +30,9 @@ from tryitnow.settings import agent_settings
 async def main() -> None:
     """Fetch once, and remove it."""
     give_large_blocks_back()  # as the agent does first of all
-    order = Fetch.model_validate(json.load(sys.stdin))
-    name = ArchiveName(Key("bench", "bench"), "1", Compression.NONE)
+    asked = json.load(sys.stdin)
+    order = Fetch.model_validate(asked["fetch"])
+    name = ArchiveName(Key("bench", "bench"), asked["revision"], Compression.NONE)
     container = {"name": "bench", "image": order.archive.image, "ports": [{"containerPort": 80}]}
     definition = Definition.model_validate({"template": {"containers": [container]}})
     settings = agent_settings()
@@ -39,14 +41,23 @@ async def main() -> None:
     disk = Ledger(
         DISK_FULL, "disk", lambda: free_bytes(archives.directory), settings.disk_reserve_bytes
     )
-    fetcher = Fetcher(archives, disk, Metrics(Program.AGENT), settings.transfer_token_file)
+    metrics = Metrics(Program.AGENT)
     try:
         # Sets the peak back to what is held now (proc_pid_clear_refs(5)).
         Path("/proc/self/clear_refs").write_text("5")
         before = _peak_bytes()
-        began = time.perf_counter()
-        await fetcher.fetch(name, order, definition)
-        seconds = time.perf_counter() - began
+        async with connect("agent", metrics) as kubernetes:
+            fetcher = Fetcher(
+                archives,
+                disk,
+                metrics,
+                settings.transfer_token_file,
+                kubernetes,
+                settings.transfer_port,
+            )
+            began = time.perf_counter()
+            await fetcher.fetch(name, order, definition)
+            seconds = time.perf_counter() - began
         growth = _peak_bytes() - before
     finally:
         shutil.rmtree(archives.directory)

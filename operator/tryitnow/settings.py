@@ -11,7 +11,7 @@ import os
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,6 +56,12 @@ class ControllerSettings:
     metrics_port: int
     """Port of /metrics, /healthz and /readyz, on all addresses of the Pod."""
 
+    transfer_port: int
+    """Port of the nodes where agents serve archives: a URL with another port is not handed on."""
+
+    builder_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes that may build."""
+
     agent_tolerations: tuple[Toleration, ...] = ()
     """Taints that the agents bear: they keep nodes for demos, and do not close them."""
 
@@ -74,6 +80,9 @@ class AgentSettings:
     namespace: str
     agent_user: str
     """User name of the agents' ServiceAccount: the transfer server accepts no other."""
+
+    agent_account: str
+    """Namespace and name of that ServiceAccount, as ``namespace:name``."""
 
     podman: PodmanSettings
     criu_enabled: bool
@@ -126,6 +135,11 @@ class AgentSettings:
         return self.checkpoint_path.parent / "volumes"
 
     @property
+    def revisions_path(self) -> Path:
+        """Directory with the names of the revisions that this node has approved."""
+        return self.checkpoint_path.parent / "revisions"
+
+    @property
     def trash_path(self) -> Path:
         """Directory of removed files that are kept for a while, beside the archives' own."""
         return self.checkpoint_path.parent / "trash"
@@ -143,6 +157,11 @@ class AgentSettings:
 def host_and_port(host: str, port: int) -> str:
     """Return both as they stand in a URL (RFC 3986, section 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def transfer_url(address: str, port: int) -> str:
+    """Return where the agent at an address of its node serves archives."""
+    return f"https://{host_and_port(address, port)}/archives"
 
 
 def _flag(env: Mapping[str, str], name: str, *, default: bool) -> bool:
@@ -267,6 +286,24 @@ def _tolerations(env: Mapping[str, str], name: str) -> tuple[Toleration, ...]:
         raise InvalidSettingError(msg) from error
 
 
+_LABELS = TypeAdapter(dict[str, str])
+
+
+def _labels(env: Mapping[str, str], name: str) -> dict[str, str]:
+    text = env.get(name) or "{}"
+    try:
+        return _LABELS.validate_json(text)
+    except ValidationError as error:
+        msg = (
+            f"{name}={text!r} names no labels; write it as the nodeSelector of a Pod in JSON, "
+            'such as {"example.com/builds": "true"}'
+        )
+        raise InvalidSettingError(msg) from error
+
+
+_TRANSFER_PORT = 9443
+
+
 def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettings:
     """Read the controller's settings.
 
@@ -279,6 +316,8 @@ def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettin
         # Outside of a Pod, several may run on one machine.
         identity=env.get("POD_NAME") or f"{os.uname().nodename}_{uuid.uuid4()}",
         metrics_port=_number(env, "METRICS_PORT", 8080, 1, 65535),
+        transfer_port=_number(env, "TRANSFER_PORT", _TRANSFER_PORT, 1, 65535),
+        builder_selector=_labels(env, "BUILDER_SELECTOR"),
         agent_tolerations=_tolerations(env, "AGENT_TOLERATIONS"),
     )
 
@@ -304,6 +343,7 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         public_host=_host(env, "PUBLIC_HOST", address),
         namespace=namespace,
         agent_user=f"system:serviceaccount:{namespace}:{account}",
+        agent_account=f"{namespace}:{account}",
         podman=podman_settings(env),
         criu_enabled=_flag(env, "CRIU_ENABLED", default=True),
         checkpoint_path=_directory(env),
@@ -322,7 +362,7 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
             if env.get("DOCTOR_TIMEOUT")
             else None
         ),
-        transfer_port=_number(env, "TRANSFER_PORT", 9443, 1, 65535),
+        transfer_port=_number(env, "TRANSFER_PORT", _TRANSFER_PORT, 1, 65535),
         transfer_token_file=Path(
             env.get("TRANSFER_TOKEN_FILE", "/var/run/secrets/tryitnow/transfer-token")
         ),

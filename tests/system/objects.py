@@ -28,6 +28,8 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 
 R = TypeVar("R", bound=Resource)
 
+_RBAC = "rbac.authorization.k8s.io"
+
 READY_WITHIN = 120.0
 """Seconds for what takes a few when the machine is idle."""
 
@@ -74,12 +76,28 @@ class Objects:
     def demo(self, name: str, checkpoint: str, **spec: Any) -> DemoInstance:
         return self.create(DemoInstance, name, {"checkpointRef": {"name": checkpoint}, **spec})
 
-    def secret(self, name: str, **values: str) -> None:
+    def opt_in(self) -> None:
+        """Let the agents read the Secrets and ConfigMaps of the namespace (docs/security.md)."""
+        role, account = "tryitnow-agent-sources", "tryitnow-agent"
+        subject = {"kind": "ServiceAccount", "name": account, "namespace": "tryitnow-system"}
+        reference = {"apiGroup": _RBAC, "kind": "ClusterRole", "name": role}
+        body: Any = {"metadata": {"name": role}, "roleRef": reference, "subjects": [subject]}
+        bindings = kubernetes.client.RbacAuthorizationV1Api(self._client)
+        try:
+            bindings.create_namespaced_role_binding(self.namespace, body)
+        except ApiException as error:
+            if error.status != 409:
+                raise
+
+    def secret(self, name: str, *, opt_in: bool = True, **values: str) -> None:
+        if opt_in:
+            self.opt_in()
         metadata = kubernetes.client.V1ObjectMeta(name=name)
         body = kubernetes.client.V1Secret(metadata=metadata, string_data=values)
         self._core.create_namespaced_secret(self.namespace, body)
 
     def config_map(self, name: str, **values: str) -> None:
+        self.opt_in()
         metadata = kubernetes.client.V1ObjectMeta(name=name)
         body = kubernetes.client.V1ConfigMap(metadata=metadata, data=values)
         self._core.create_namespaced_config_map(self.namespace, body)

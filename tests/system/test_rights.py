@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from functools import partial
 from pathlib import Path
 
 import kubernetes
@@ -12,10 +14,11 @@ from kubernetes.client.exceptions import ApiException
 from lab.cluster import Cluster
 from tests.system.conftest import Kubectl
 from tests.system.nodes import NODES, LabNodes
-from tests.system.notes import notes_spec
+from tests.system.notes import notes_spec, on_node
 from tests.system.objects import Objects, connect
 from tryitnow.api.archive import Archive
 from tryitnow.api.meta import GROUP, VERSION
+from tryitnow.api.nodecheckpoint import NodeCheckpoint
 
 ACCOUNTS = ["tryitnow-controller", "tryitnow-agent"]
 
@@ -42,35 +45,6 @@ def may(kubectl: Kubectl, account: str, *words: str) -> bool:
 )
 def test_the_programs_may_not(account: str, words: tuple[str, ...], kubectl: Kubectl) -> None:
     assert not may(kubectl, account, *words)
-
-
-def test_the_controller_reads_no_secret_and_agents_only_by_name(kubectl: Kubectl) -> None:
-    assert not may(kubectl, "tryitnow-controller", "get", "secrets", "-A")
-    assert may(kubectl, "tryitnow-agent", "get", "secrets", "-A")
-
-
-def test_the_controller_cannot_read_any_secret(cluster: Cluster, objects: Objects) -> None:
-    metadata = kubernetes.client.V1ObjectMeta(name="password")
-    secret = kubernetes.client.V1Secret(metadata=metadata, string_data={"password": "wordpass"})
-    with connect(cluster.kubeconfig) as client:
-        kubernetes.client.CoreV1Api(client).create_namespaced_secret(objects.namespace, secret)
-    with connect(cluster.kubeconfig_of("controller")) as client:
-        controller = kubernetes.client.CoreV1Api(client)
-        for read in (
-            lambda: controller.read_namespaced_secret("password", objects.namespace),
-            lambda: controller.list_namespaced_secret(objects.namespace),
-            lambda: controller.list_secret_for_all_namespaces(),
-        ):
-            with pytest.raises(ApiException, match="403"):
-                read()
-        kubernetes.client.CustomObjectsApi(client).list_cluster_custom_object(
-            GROUP, VERSION, "checkpoints"
-        )
-    with connect(cluster.kubeconfig_of(f"agent-{NODES[0]}")) as client:
-        agent = kubernetes.client.CoreV1Api(client)
-        assert agent.read_namespaced_secret("password", objects.namespace).data
-        with pytest.raises(ApiException, match="403"):
-            agent.list_namespaced_secret(objects.namespace)
 
 
 def test_the_controller_is_nobody_and_can_write_nowhere(cluster: Cluster) -> None:
@@ -109,38 +83,74 @@ def test_an_agent_cannot_write_about_another_node(cluster: Cluster) -> None:
         write_about(NODES[0])
 
 
-def test_archives_are_given_to_agents_only(
+def test_an_archive_is_given_to_the_node_that_is_to_fetch_it_and_to_nobody_else(
     cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes
 ) -> None:
     objects.checkpoint("notes", notes_spec(notes_image))
-    archive = objects.ready_checkpoint("notes").status.archive
+    status = objects.ready_checkpoint("notes").status
+    archive, revision = status.archive, status.current_revision
     assert archive
+    assert revision
     objects.wait_node_checkpoints("notes", NODES)
+    (giver,) = [c.spec.node_name for c in objects.all(NodeCheckpoint) if c.spec.fetch is None]
+    (taker,) = set(NODES) - {giver}
+    audience = "tryitnow-agent-transfer"
+    agent = cluster.token("tryitnow-agent", audiences=[audience], node=taker)
+    itself = cluster.token("tryitnow-agent", audiences=[audience], node=giver)
+    of_no_node = cluster.token("tryitnow-agent", audiences=[audience])
+    controller = cluster.token("tryitnow-controller", audiences=[audience])
+    for_the_api = cluster.token("tryitnow-agent", node=taker)
+    seen = len(audited(nodes, giver))
+    fetch = partial(_fetch, nodes, giver, taker, revision, archive)
+    assert fetch(None) == 401
+    assert fetch("nonsense") == 401
+    assert fetch(controller) == 401
+    assert fetch(for_the_api) == 401, "a token is good for its audience only"
+    assert fetch(of_no_node) == 403
+    assert fetch(itself) == 403, "it has no order to fetch what it built"
+    assert fetch(agent) == 200
+    other = archive.model_copy(update={"sha256": "0" * 64})
+    assert _fetch(nodes, giver, taker, revision, other, agent) == 404
+    assert _fetch(nodes, giver, taker, "0" * 32, archive, agent) == 403, "of another revision"
+    lines = audited(nodes, giver)[seen:]
+    assert [line["outcome"] for line in lines] == ["refused"] * 6 + ["given", "refused"]
+    assert (lines[6]["node"], lines[6]["sha256"]) == (taker, archive.sha256)
+    assert all(line.get("why") for line in lines if line["outcome"] == "refused")
+
+
+def test_an_archive_of_one_node_is_not_given_to_another(
+    cluster: Cluster, objects: Objects, notes_image: str, nodes: LabNodes
+) -> None:
+    """A Checkpoint that stays on some nodes stays there, whatever agents ask for."""
+    objects.checkpoint("here", notes_spec(notes_image, distribution=on_node(NODES[0])))
+    status = objects.ready_checkpoint("here").status
+    assert status.archive
+    assert status.current_revision
     audience = "tryitnow-agent-transfer"
     agent = cluster.token("tryitnow-agent", audiences=[audience], node=NODES[1])
-    controller = cluster.token("tryitnow-controller", audiences=[audience])
-    for_the_api = cluster.token("tryitnow-agent", node=NODES[1])
-    assert _fetch(nodes, archive, None) == 401
-    assert _fetch(nodes, archive, "nonsense") == 401
-    assert _fetch(nodes, archive, controller) == 401
-    assert _fetch(nodes, archive, for_the_api) == 401, "a token is good for its audience only"
-    assert _fetch(nodes, archive, agent) == 200
-    other = archive.model_copy(update={"sha256": "0" * 64})
-    assert _fetch(nodes, other, agent) == 404
+    assert _fetch(nodes, NODES[0], NODES[1], status.current_revision, status.archive, agent) == 403
 
 
-def _fetch(nodes: LabNodes, archive: Archive, token: str | None) -> int:
-    """Ask the first node's agent from the second node; without checking who answers."""
+def audited(nodes: LabNodes, node: str) -> list[dict[str, str]]:
+    """The audit log of a node's agent."""
+    found = re.findall(r'\{"event": "archive".*\}', nodes.agent_log(node))
+    return [json.loads(line) for line in found]
+
+
+def _fetch(
+    nodes: LabNodes, giver: str, taker: str, revision: str, archive: Archive, token: str | None
+) -> int:
+    """Ask a node's agent from another node; without checking who answers."""
     script = (
         "import json, ssl, sys, urllib.error, urllib.request\n"
-        "url, token = json.loads(sys.stdin.read())\n"
-        "request = urllib.request.Request(url)\n"
+        "url, token, revision = json.loads(sys.stdin.read())\n"
+        "request = urllib.request.Request(url, headers={'Tryitnow-Revision': revision})\n"
         "if token: request.add_header('Authorization', 'Bearer ' + token)\n"
         "trust = ssl._create_unverified_context()\n"
         "try: print(urllib.request.urlopen(request, context=trust, timeout=10).status)\n"
         "except urllib.error.HTTPError as error: print(error.code)\n"
     )
-    url = f"https://{nodes.cluster.node_address(NODES[0])}:9443/archives/{archive.sha256}"
-    asked = json.dumps([url, token])
-    done = nodes.cluster.exec(NODES[1], ["python3", "-c", script], input=asked)
+    url = f"https://{nodes.cluster.node_address(giver)}:9443/archives/{archive.sha256}"
+    asked = json.dumps([url, token, revision])
+    done = nodes.cluster.exec(taker, ["python3", "-c", script], input=asked)
     return int(done.stdout)

@@ -48,6 +48,7 @@ from tryitnow.api.nodecheckpoint import (
 from tryitnow.api.template import Container, ContainerPort, Template
 from tryitnow.controller.cluster import Cluster
 from tryitnow.controller.nodes import NodeState
+from tryitnow.podman.references import full_reference, repository_of
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -56,6 +57,11 @@ PORT = 8080
 
 IMAGE = "registry.example/shop:1.2"
 PINNED = f"registry.example/shop@sha256:{'5' * 64}"
+
+
+def pinned(image: str) -> str:
+    """Return what a name of an image is pinned to by a build."""
+    return f"{repository_of(full_reference(image))}@sha256:{'5' * 64}"
 
 
 def make_archive(content: bytes = b"the checkpointed shop", **changes: Any) -> Archive:
@@ -186,6 +192,18 @@ def make_checkpoint(
     )
 
 
+def make_checkpoint_of(revision: CheckpointRevision) -> Checkpoint:
+    """Make the Checkpoint whose spec says what a revision defines."""
+    definition = revision.definition
+    fields = {name: getattr(definition, name) for name in Definition.model_fields}
+    return make_checkpoint(
+        revision.spec.checkpoint,
+        namespace=revision.metadata.namespace,
+        uid=revision.spec.checkpoint_uid,
+        spec=CheckpointSpec(**fields),
+    )
+
+
 def make_agent(
     name: str = "node-a",
     *,
@@ -239,6 +257,8 @@ def make_node(
     cordoned: bool = False,
     taints: Iterable[Mapping[str, str]] = (),
     conditions: Mapping[str, str] | None = None,
+    address: str | None = None,
+    memory: str | None = None,
 ) -> ClusterNode:
     """Make a Node of the cluster, as its kubelet reports it."""
     held = {"Ready": "True", **(conditions or {})}
@@ -248,7 +268,11 @@ def make_node(
                 update={"labels": dict(labels or {})}
             ),
             "spec": {"unschedulable": cordoned, "taints": list(taints)},
-            "status": {"conditions": [{"type": t, "status": s} for t, s in held.items()]},
+            "status": {
+                "conditions": [{"type": t, "status": s} for t, s in held.items()],
+                "addresses": [{"type": "InternalIP", "address": address or f"{name}.example"}],
+                "allocatable": {} if memory is None else {"memory": memory},
+            },
         }
     )
 

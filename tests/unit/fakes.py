@@ -30,7 +30,7 @@ from typing import Any, TypeVar, cast
 
 from aiohttp import web
 
-from tests.unit.builders import PINNED, make_export
+from tests.unit.builders import PINNED, make_export, pinned
 from tryitnow.api.definition import CRIUOptions
 from tryitnow.api.meta import GROUP, Key, Resource, now
 from tryitnow.api.template import Container
@@ -779,7 +779,7 @@ class FakePodman(Podman):
     ) -> Image:
         async def work() -> Image:
             self.pulls.append((name, policy, tuple(auth)))
-            return Image(id="sha256:1", pinned=PINNED)
+            return Image(id="sha256:1", pinned=pinned(name))
 
         return await self._do("pull", name, work, lets_go=True)
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
+from tryitnow.agent.approvals import Approvals
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.demos.crashes import Crashes
@@ -157,6 +158,7 @@ def build_node(
     health = LastHealth()
     start = StartTools(
         kubernetes=kubernetes,
+        account=settings.agent_account,
         podman=podman,
         volumes=volumes,
         sandboxes=sandboxes,
@@ -172,7 +174,9 @@ def build_node(
     )
     guard = StorageGuard(kubernetes, podman, settings.node_name, settings.checkpoint_path.parent)
     node_checkpoints: Store[NodeCheckpoint] = Store(NodeCheckpoint)
-    revisions = Revisions(kubernetes)
+    approvals = Approvals(settings.revisions_path)
+    approvals.open()
+    revisions = Revisions(kubernetes, approvals)
 
     def free_capacity() -> int:
         return settings.capacity - len(demos) - checkpoints.stock_size
@@ -184,7 +188,14 @@ def build_node(
         archives=archives,
         generations=generations,
         disk=disk,
-        fetcher=Fetcher(archives, disk, metrics, settings.transfer_token_file),
+        fetcher=Fetcher(
+            archives,
+            disk,
+            metrics,
+            settings.transfer_token_file,
+            kubernetes,
+            settings.transfer_port,
+        ),
         free_capacity=free_capacity,
         node_checkpoints=node_checkpoints,
         clock=clock,
@@ -271,7 +282,7 @@ async def run(settings: AgentSettings) -> None:
         await adopt_running(node)
         answered.set()
         certificate = make_certificate(settings.node_address)
-        server = TransferServer(settings, node.kubernetes, node.checkpoints.archive_file)
+        server = TransferServer(settings, node.kubernetes, node.checkpoints.find_archive)
         await server.start(certificate)
         reporter = Reporter(node, server.url, certificate)
         demo_watch = Watch(node.demo_tools, demos.add)

@@ -19,10 +19,16 @@ from tryitnow.api.meta import (
     Model,
     Resource,
     Time,
+    find_condition,
 )
 
 RESET_ANNOTATION = f"{GROUP}/reset"
 """A new value of this annotation asks for a fresh demo with the same name and URL."""
+
+
+REVISION_UNCONFIRMED = "RevisionUnconfirmed"
+"""Reason of Ready: the agent starts nothing from the revision, as nobody but the controller says
+that an author wrote it."""
 
 
 class StartPolicy(StrEnum):
@@ -323,6 +329,13 @@ class DemoInstance(Resource):
     def was_ready(self) -> bool:
         """Whether it has been ready since it was started or reset: it may hold a person's data."""
         return self.status.ready_at is not None
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether its agent does not start it from its revision, and it has no data."""
+        ready = find_condition(self.status.conditions, "Ready")
+        is_refused = ready is not None and ready.reason == REVISION_UNCONFIRMED
+        return is_refused and not self.was_ready
 
     @property
     def wants_reset(self) -> bool:

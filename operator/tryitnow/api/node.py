@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from tryitnow.api.meta import Model, Resource
+from tryitnow.api.quantity import parse_quantity
 
 STATE_TAINTS = "node.kubernetes.io/"
 """Taints that Kubernetes itself puts on a node for its state. DaemonSets tolerate most of them, so
@@ -52,6 +55,13 @@ class NodeCondition(Model):
     status: str
 
 
+class NodeAddress(Model):
+    """An address at which a node is reached."""
+
+    type: str
+    address: str
+
+
 class NodeSpec(Model):
     """The administrator's wishes for a node."""
 
@@ -65,6 +75,9 @@ class NodeStatus(Model):
     """Findings of the kubelet and of the node controller."""
 
     conditions: tuple[NodeCondition, ...] = ()
+    addresses: tuple[NodeAddress, ...] = ()
+    allocatable: dict[str, str] = Field(default={})
+    """What the kubelet gives to Pods, as quantities by resource."""
 
 
 class ClusterNode(Resource):
@@ -77,6 +90,23 @@ class ClusterNode(Resource):
 
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The node's own addresses: one of them is the ``status.hostIP`` of its Pods."""
+        by_type = {
+            wanted: tuple(a.address for a in self.status.addresses if a.type == wanted)
+            for wanted in ("InternalIP", "ExternalIP")
+        }
+        return by_type["InternalIP"] or by_type["ExternalIP"]
+
+    @property
+    def allocatable_memory_bytes(self) -> int | None:
+        """Memory that Pods may have there; None where its kubelet does not say it."""
+        try:
+            return int(parse_quantity(self.status.allocatable.get("memory", "")))
+        except ValueError:
+            return None
 
     def closed_by(self, tolerations: tuple[Toleration, ...] = ()) -> str:
         """Say why nothing new shall be given to the node; empty where it is open.

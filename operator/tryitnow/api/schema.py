@@ -61,6 +61,11 @@ _SHORT_NAME_RULE = {
     "message": "metadata.name must be at most 63 characters, as it becomes a label and a host name",
 }
 
+_NAME_IS_NODE_RULE = {
+    "rule": "self.metadata.name == self.spec.nodeName",
+    "message": "metadata.name must be spec.nodeName: a node has one NodeAgent, of its own name",
+}
+
 _WHY = "Message of the condition Ready."
 _AGE = Column("Age", ".metadata.creationTimestamp", "date", "Time since the object was created.")
 
@@ -147,6 +152,7 @@ KINDS = (
         model=NodeAgent,
         short_names=("nagent",),
         selectable=(".spec.nodeName",),
+        rules=(_NAME_IS_NODE_RULE,),
         columns=(
             Column("Ready", _ready("status"), description="Whether it can run demos."),
             Column(

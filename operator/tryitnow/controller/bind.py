@@ -131,7 +131,7 @@ def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -
     # Without figures that change all the time: each waiting demo's status repeats this.
     if usage.instances.get(state.name, 0) >= status.capacity:
         return f"runs {status.capacity}, its maximum"
-    free_bytes = status.memory_available_bytes
+    free_bytes = state.memory_available_bytes
     if not warm:
         free_bytes -= usage.reserved_bytes.get(state.name, 0)
     if free_bytes <= 0 or (free_bytes < needs.memory_bytes and not warm):

@@ -129,6 +129,8 @@ def _failure_of(observed: Observed, node_checkpoint: NodeCheckpoint) -> BuildFai
         condition = find_condition(node_checkpoint.status.conditions, "Ready")
         why = f": {condition.message}" if condition and condition.message else ""
         reason, message = "ArchiveLost", f"the last archive, on {node}, cannot be used{why}"
+    elif node_checkpoint.is_ready and (doubt := observed.doubt(node_checkpoint)):
+        reason, message = "ReportRefused", doubt
     elif state is None or state.is_lost:
         reason, message = "NodeLost", f"node {node} stopped reporting during the build"
     else:
@@ -250,7 +252,7 @@ def choose_builder(
             state.name == avoid,
             -_takers(state, candidates),
             # In steps of a gigabyte, or the noise of a few pages would decide.
-            -(state.agent.status.memory_available_bytes >> 30),
+            -(state.memory_available_bytes >> 30),
             preference(checkpoint.metadata.uid, state.name),
         ),
         default=None,
@@ -270,6 +272,8 @@ def _expected_disk_bytes(checkpoint: Checkpoint) -> int:
 
 def _unable_reason(state: NodeState, disk_bytes: int) -> str:
     """Say why a node cannot build; empty where it can."""
+    if not state.may_build:
+        return "is no builder"
     if closed := state.closed_reason(disk_bytes):
         ready = find_condition(state.agent.status.conditions, "Ready")
         is_unfit = not state.is_lost and not state.agent.is_fit
@@ -290,6 +294,11 @@ def _nobody_builds(observed: Observed) -> tuple[str, str]:
     why = "; ".join(
         f"{state.name}: {_unable_reason(state, disk_bytes)}" for state in observed.selected
     )
+    if not any(state.may_build for state in observed.selected):
+        return "NoBuilder", (
+            "no selected node may build: give one of them the labels of controller.builderSelector "
+            f"(docs/nodes.md).  {why}"
+        )
     if all(state.closed_reason(disk_bytes) for state in observed.selected):
         return "NoNode", f"no selected node can take a build.  {why}"
     return "CRIUNotAvailable", (

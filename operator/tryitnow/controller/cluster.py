@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from tryitnow.api.meta import Key
 from tryitnow.api.node import ClusterNode, Toleration
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.agents import AgentStore
-from tryitnow.controller.nodes import ARCHITECTURE, NodeState
+from tryitnow.controller.nodes import ARCHITECTURE, NodeState, has_labels
 from tryitnow.controller.references import Consistent, References, checkpoint_of
 from tryitnow.controller.refusals import Refusals
 from tryitnow.controller.usage import (
@@ -55,6 +55,12 @@ class Cluster:
     nodes: Store[ClusterNode] = field(default_factory=lambda: Store(ClusterNode))
     tolerations: tuple[Toleration, ...] = ()
     """Taints that the agents bear."""
+
+    builder_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes that may build."""
+
+    transfer_port: int = 9443
+    """Port that agents serve archives on."""
 
     listed: bool = False
     """Whether every kind has been listed once."""
@@ -125,12 +131,15 @@ class Cluster:
         key = Key("", node)
         agent = self.agents.get(key)
         assert agent is not None
+        found = self.nodes.get(key)
         return NodeState(
             agent=agent,
-            node=self.nodes.get(key),
+            node=found,
             is_lost=self.agents.is_lost(key),
             reserved_disk_bytes=self._reserved_disk_bytes(node),
             tolerations=self.tolerations,
+            may_build=found is not None and has_labels(found, self.builder_selector),
+            transfer_port=self.transfer_port,
         )
 
     def is_lost(self, node: str) -> bool:

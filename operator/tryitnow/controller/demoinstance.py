@@ -51,7 +51,7 @@ async def reconcile_instance(
     try:
         if instance.status.node_name is None:
             await _bind(kubernetes, cluster, instance, began)
-        elif (status := _base(instance)) != instance.status:
+        elif (status := _bound(cluster, instance)) != instance.status:
             await write_status(kubernetes, cluster, instance, status)
     except NotFoundError:
         return None
@@ -75,6 +75,23 @@ def _base(instance: DemoInstance) -> DemoInstanceStatus:
             "on_crash": instance.spec.on_crash or instance.status.on_crash,
         }
     )
+
+
+def _bound(cluster: Cluster, instance: DemoInstance) -> DemoInstanceStatus:
+    """Return the status of a bound instance.
+
+    Where its agent does not start it from its revision, as the Checkpoint said something else
+    before the agent could see what it had said, it gets the revision of a new instance: it was
+    never started.
+    """
+    status = _base(instance)
+    checkpoint = cluster.checkpoints.get(instance.checkpoint_key)
+    if not instance.is_unconfirmed or checkpoint is None or checkpoint.is_deleting:
+        return status
+    revision = revision_for_demo(cluster, checkpoint)
+    if revision is None or _check_parameters(instance, checkpoint, revision) is not None:
+        return status
+    return status.model_copy(update={"revision": revision.spec.identity})
 
 
 async def _bind(

@@ -107,6 +107,7 @@ def plan_distribution(observed: Observed, serving: Serving) -> Distribution:
                 f"demos can be restored on {ready} of {len(chosen)} nodes",
                 *_unable_message(unable),
                 *_missing_message(missing),
+                *_foreign_message(missing, holding, observed.nodes),
                 *_closed_message(observed.checkpoint, candidates, chosen, archive_bytes),
                 *_unlike_message(unlike),
             ]
@@ -122,6 +123,23 @@ def _unable_message(unable: list[str]) -> list[str]:
 
 def _missing_message(missing: list[str]) -> list[str]:
     return [f"without a Ready NodeCheckpoint: {', '.join(missing)}"] if missing else []
+
+
+def _foreign_message(
+    missing: list[str], holding: set[str], nodes: Mapping[str, NodeState]
+) -> list[str]:
+    """Name the nodes that nothing is fetched from because their agents name another place."""
+    foreign = [
+        f"{name} ({state.agent.status.transfer_url})"
+        for name in sorted(holding)
+        if (state := nodes.get(name)) is not None and state.has_foreign_url
+    ]
+    if not missing or not foreign:
+        return []
+    return [
+        f"nothing is fetched from {', '.join(foreign)}: its transferUrl is not at an address of "
+        "its Node and agent.transferPort"
+    ]
 
 
 def _closed_message(
@@ -251,7 +269,7 @@ def order_for(
     sources = [
         Source(
             node_name=node_checkpoint.spec.node_name,
-            url=state.agent.status.transfer_url,
+            url=state.transfer_url,
             certificate=state.agent.status.transfer_certificate,
         )
         for node_checkpoint in sorted(good, key=lambda c: preference(node_name, c.spec.node_name))
@@ -260,7 +278,7 @@ def order_for(
         and node_checkpoint.status.archive.sha256 == archive.sha256
         and (state := nodes.get(node_checkpoint.spec.node_name)) is not None
         and not state.is_lost
-        and state.agent.status.transfer_url
+        and state.transfer_url
         and state.agent.status.transfer_certificate
     ]
     return Fetch(archive=archive, sources=tuple(sources[:MAX_SOURCES]))

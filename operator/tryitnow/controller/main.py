@@ -44,7 +44,11 @@ when it is there, and only then asks the leader to stop."""
 
 async def run(settings: ControllerSettings) -> None:
     """Run the controller until the process is asked to stop."""
-    cluster = Cluster(tolerations=settings.agent_tolerations)
+    cluster = Cluster(
+        tolerations=settings.agent_tolerations,
+        builder_selector=settings.builder_selector,
+        transfer_port=settings.transfer_port,
+    )
     metrics = cluster.metrics
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tryitnow.api.archive import Archive
@@ -11,6 +11,7 @@ from tryitnow.api.checkpoint import Distribution
 from tryitnow.api.node import ClusterNode, Toleration
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.api.processor import named
+from tryitnow.settings import transfer_url
 
 ARCHITECTURE = "kubernetes.io/arch"
 """Label that the kubelet puts on its Node (Kubernetes' well-known labels)."""
@@ -32,6 +33,12 @@ class NodeState:
 
     tolerations: tuple[Toleration, ...] = ()
     """Taints that agents bear."""
+
+    may_build: bool = True
+    """Whether an administrator has the node build (``controller.builderSelector``)."""
+
+    transfer_port: int = 9443
+    """Port that agents serve archives on."""
 
     @property
     def name(self) -> str:
@@ -57,6 +64,32 @@ class NodeState:
             return ""
         missing = self.agent.status.versions.missing_for(archive.versions)
         return f"its processor lacks {named(missing)}" if missing else ""
+
+    @property
+    def memory_available_bytes(self) -> int:
+        """Memory for new demos: as much as the agent says, but no more than its Node gives to Pods.
+
+        Agents decide by what they say where demos go: one that lies gains no more than its node.
+        """
+        reported = self.agent.status.memory_available_bytes
+        most = self.node.allocatable_memory_bytes if self.node is not None else None
+        return reported if most is None else min(reported, most)
+
+    @property
+    def transfer_url(self) -> str:
+        """URL at which other agents fetch archives; empty unless it is at the Node's own address.
+
+        Agents are sent there: an agent that could name any URL would send them anywhere.
+        """
+        addresses = self.node.addresses if self.node is not None else ()
+        own = {transfer_url(address, self.transfer_port) for address in addresses}
+        reported = self.agent.status.transfer_url
+        return reported if reported in own else ""
+
+    @property
+    def has_foreign_url(self) -> bool:
+        """Whether the agent names another place than its Node's own address."""
+        return bool(self.agent.status.transfer_url) and not self.transfer_url
 
     @property
     def lastingly_closed_reason(self) -> str:
@@ -110,14 +143,18 @@ def _mib(size_bytes: int) -> str:
 
 def selected(distribution: Distribution, nodes: Iterable[NodeState]) -> list[NodeState]:
     """Return the nodes that the node selector picks, healthy or not."""
-    wanted = distribution.node_selector.items()
     return [
         state
         for state in nodes
         if state.node is not None
         and not state.agent.is_deleting
-        and all(state.node.metadata.labels.get(key) == value for key, value in wanted)
+        and has_labels(state.node, distribution.node_selector)
     ]
+
+
+def has_labels(node: ClusterNode, wanted: Mapping[str, str]) -> bool:
+    """Whether a Node has all of these labels."""
+    return all(node.metadata.labels.get(key) == value for key, value in wanted.items())
 
 
 def preference(seed: str, node_name: str) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.controller.doubt import doubt
 from tryitnow.controller.nodes import NodeState
 from tryitnow.controller.refusals import Attempt, Refusal
 
@@ -85,4 +86,10 @@ class Observed:
             if node_checkpoint.spec.revision == revision
             and node_checkpoint.is_ready
             and node_checkpoint.status.archive is not None
+            and not self.doubt(node_checkpoint)
         ]
+
+    def doubt(self, node_checkpoint: NodeCheckpoint) -> str:
+        """Say why an agent's report about an archive is not believed; empty where it is."""
+        revision = self.revisions.get(node_checkpoint.spec.revision)
+        return doubt(node_checkpoint, revision.definition if revision is not None else None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.api.archive import Archive
+from tryitnow.controller.doubt import archive_of
 from tryitnow.controller.observed import Observed, PlannedEvent
 
 
@@ -50,5 +51,5 @@ def choose_serving(observed: Observed) -> Serving:
         f"revision {label} was built on {builder.spec.node_name}{duration}, and a test "
         "restore of it answered",
     )
-    archive = builder.status.archive
+    archive = archive_of(builder)
     return Serving(observed.wanted, label, archive, took, is_wanted=True, events=(verified,))

@@ -21,12 +21,17 @@ from tryitnow.kubernetes.objects import AnyObject
 from tryitnow.kubernetes.writing import Writing
 from tryitnow.metrics.instruments import Metrics
 
+NODE_CLAIM = "authentication.kubernetes.io/node-name"
+"""Where the API server says which node the Pod of a token runs on (Kubernetes 1.32)."""
+
 
 @dataclass(frozen=True)
 class TokenIdentity:
     """Whom a token belongs to."""
 
     username: str
+    node: str = ""
+    """Node that it is bound to, by itself or by its Pod; empty where it is bound to none."""
 
 
 class KubernetesApi(Writing):
@@ -56,7 +61,8 @@ class KubernetesApi(Writing):
         # A server that knows nothing of audiences leaves them out: such a token proves nothing.
         if not status.authenticated or audience not in (status.audiences or []):
             return None
-        return TokenIdentity(username=status.user.username)
+        extra: Any = status.user.extra or {}
+        return TokenIdentity(status.user.username, next(iter(extra.get(NODE_CLAIM, ())), ""))
 
     async def delete_deployment(self, key: Key) -> None:
         """Delete a Deployment and its Pods; fine when it is gone already."""

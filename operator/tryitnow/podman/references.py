@@ -69,6 +69,25 @@ def repository_of(reference: str) -> str:
     return f"{head}{slash}{last.partition(':')[0]}"
 
 
+def is_image_of(pinned: str, name: str) -> bool:
+    """Whether a pinned reference is an image of the repository that a name means.
+
+    Where the name has a digest, it is that very image.
+    """
+    try:
+        meant = full_reference(name)
+    except ImageNameError:
+        return False
+    if is_pinned(meant):
+        return pinned == meant
+    found = _REFERENCE.fullmatch(pinned)
+    return (
+        found is not None
+        and found["digest"] is not None
+        and repository_of(pinned) == repository_of(meant)
+    )
+
+
 def _is_host(first: str) -> bool:
     return first == _NODES_OWN or "." in first or ":" in first or first != first.lower()
 

@@ -87,11 +87,11 @@ def test_only_the_agent_has_rights_on_its_node(files: tuple[Path, ...]) -> None:
             }
 
 
-@pytest.mark.parametrize("files", [(), EVERYTHING], ids=["default", "everything"])
+@pytest.mark.parametrize("files", [EVERYTHING, LITTLE], ids=["everything", "little"])
 def test_the_agents_alone_read_secrets_and_only_by_name(files: tuple[Path, ...]) -> None:
     for account in ("tryitnow-controller", "tryitnow-uninstall"):
         rules = rules_of(account, *files)
-        assert rules
+        assert rules or (files == LITTLE and account == "tryitnow-uninstall")
         assert not any({"secrets", "configmaps", "*"} & {*rule["resources"]} for rule in rules)
     verbs = {
         verb
@@ -109,22 +109,65 @@ def test_agents_read_revisions_and_only_the_controller_writes_them() -> None:
 
     assert verbs("tryitnow-agent", "checkpointrevisions") == {"get"}
     assert verbs("tryitnow-agent", "checkpointrevisions/status") == set()
-    assert verbs("tryitnow-agent", "checkpoints") == set(), "all that it needs is in the revision"
+    assert verbs("tryitnow-agent", "checkpoints") == {"get"}, "whether an author wrote a revision"
+    assert verbs("tryitnow-agent", "checkpoints/status") == set()
     made = {"get", "list", "watch", "create", "patch", "delete"}
     assert verbs("tryitnow-controller", "checkpointrevisions") == made
     assert verbs("tryitnow-controller", "checkpointrevisions/status") == {"patch"}
     assert {"list", "patch", "delete"} <= verbs("tryitnow-uninstall", "checkpointrevisions")
 
 
-def test_secrets_can_be_limited_to_namespaces() -> None:
-    assert "tryitnow-agent-sources" in of_kind("ClusterRoleBinding")
-    assert "tryitnow-agent-sources" not in of_kind("ClusterRoleBinding", *EVERYTHING)
+def test_the_agents_read_no_secret_but_in_namespaces_that_opted_in() -> None:
+    name = "tryitnow-agent-sources"
+    assert name in of_kind("ClusterRole"), "or a namespace had nothing to bind"
+    assert not any(of_kind(kind).get(name) for kind in ("ClusterRoleBinding", "RoleBinding"))
+    assert name not in of_kind("ClusterRoleBinding", *EVERYTHING)
     bound = {
         o["metadata"]["namespace"]
         for o in objects(*EVERYTHING)
-        if o["kind"] == "RoleBinding" and o["metadata"]["name"] == "tryitnow-agent-sources"
+        if o["kind"] == "RoleBinding" and o["metadata"]["name"] == name
     }
     assert bound == {"default", "kube-public"}
+    assert name in of_kind("ClusterRoleBinding", *LITTLE), "all of them have to be asked for"
+    assert name not in of_kind("RoleBinding", *LITTLE)
+
+
+def test_a_token_is_mounted_where_it_is_used() -> None:
+    path = "/var/run/secrets/kubernetes.io/serviceaccount"
+    spec = of_kind("DaemonSet")["tryitnow-agent"]["spec"]["template"]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert of_kind("ServiceAccount")["tryitnow-agent"]["automountServiceAccountToken"] is False
+    (podman,), (agent,) = spec["initContainers"], spec["containers"]
+    (mount,) = [mount for mount in agent["volumeMounts"] if mount["mountPath"] == path]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
+    sources = volume["projected"]["sources"]
+    assert {key for source in sources for key in source} == {
+        "serviceAccountToken",
+        "configMap",
+        "downwardAPI",
+    }
+    tokens = {
+        volume["name"]
+        for volume in spec["volumes"]
+        if any("serviceAccountToken" in s for s in volume.get("projected", {}).get("sources", []))
+    }
+    assert not tokens & {mount["name"] for mount in podman["volumeMounts"]}
+
+
+def test_builders_are_the_agents_nodes_unless_an_administrator_says_which() -> None:
+    for files, expected in (
+        ((), {"kubernetes.io/os": "linux"}),
+        (EVERYTHING, {"tryitnow.dev/builds": "true"}),
+    ):
+        spec = of_kind("Deployment", *files)["tryitnow-controller"]["spec"]["template"]["spec"]
+        assert dict(controller_settings(environment(spec)).builder_selector) == expected
+
+
+def test_the_controller_knows_the_port_that_agents_serve_archives_on() -> None:
+    controller = of_kind("Deployment")["tryitnow-controller"]["spec"]["template"]["spec"]
+    agent = of_kind("DaemonSet")["tryitnow-agent"]["spec"]["template"]["spec"]
+    port = environment(agent)["TRANSFER_PORT"]
+    assert controller_settings(environment(controller)).transfer_port == int(port)
 
 
 def test_the_programs_understand_the_settings_and_have_the_same_defaults() -> None:
@@ -133,7 +176,9 @@ def test_the_programs_understand_the_settings_and_have_the_same_defaults() -> No
     assert agent_settings({**environment(agent), **node}) == agent_settings(node)
     controller = of_kind("Deployment")["tryitnow-controller"]["spec"]["template"]["spec"]
     pod = {"POD_NAME": "pod"}
-    assert controller_settings({**environment(controller), **pod}) == controller_settings(pod)
+    builders = {"BUILDER_SELECTOR": environment(controller)["BUILDER_SELECTOR"]}
+    known = controller_settings({**environment(controller), **pod})
+    assert known == controller_settings({**pod, **builders})
 
 
 def test_the_controller_knows_which_taints_the_agents_bear() -> None:
@@ -263,12 +308,24 @@ def test_prometheus_is_reported_what_our_alerts_need() -> None:
     assert rules == yaml.safe_load((CHART / "files/rules.yaml").read_text())
 
 
-def test_the_admission_policy_names_the_agents_of_this_release() -> None:
-    policy = of_kind("ValidatingAdmissionPolicy")["tryitnow-agent-own-node"]
-    (condition,) = policy["spec"]["matchConditions"]
-    account = of_kind("ServiceAccount")["tryitnow-agent"]["metadata"]
-    user = f"system:serviceaccount:{account['namespace']}:{account['name']}"
-    assert user in condition["expression"]
+@pytest.mark.parametrize("program", ["agent", "controller"])
+def test_the_admission_policies_name_the_programs_of_this_release(program: str) -> None:
+    account = of_kind("ServiceAccount")[f"tryitnow-{program}"]["metadata"]
+    user = f'"system:serviceaccount:{account["namespace"]}:{account["name"]}"'
+    policies = of_kind("ValidatingAdmissionPolicy")
+    named = [
+        name
+        for name, policy in policies.items()
+        if any(user in c["expression"] for c in policy["spec"]["matchConditions"])
+    ]
+    own = {"agent": "tryitnow-agent-own-node", "controller": "tryitnow-controller-own-fields"}
+    assert sorted(named) == sorted([own[program], "tryitnow-own-events"])
+    for policy in policies.values():
+        assert policy["spec"]["failurePolicy"] == "Fail"
+        reasons = [each["reason"] for each in policy["spec"]["validations"]]
+        assert set(reasons) == {"Forbidden"}
+    bound = {b["spec"]["policyName"] for b in of_kind("ValidatingAdmissionPolicyBinding").values()}
+    assert bound == set(policies), "a policy without a binding does nothing"
 
 
 def test_a_program_may_take_minutes_to_start_before_its_liveness_counts() -> None:

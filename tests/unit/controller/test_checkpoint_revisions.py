@@ -292,7 +292,7 @@ async def test_a_build_that_failed_is_reported() -> None:
 @pytest.mark.parametrize("is_builder_there", [True, False])
 async def test_its_images_are_those_of_the_archive_that_serves(is_builder_there: bool) -> None:  # noqa: FBT001
     """Its NodeCheckpoints were lost, and the next build found another digest."""
-    rebuilt = "registry.example/shop@sha256:rebuilt"
+    rebuilt = f"registry.example/shop@sha256:{'7' * 64}"
     archive = make_archive(b"of the second build", image=rebuilt)
     fetch = None if is_builder_there else Fetch(archive=archive)
     images = {"shop": rebuilt} if is_builder_there else {}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.builders import (
+    OTHER_REVISION,
     REVISION,
     add_node,
     make_agent,
@@ -20,7 +21,12 @@ from tests.unit.builders import (
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.checkpoint import Checkpoint, CheckpointStatus, OnCrash
-from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus
+from tryitnow.api.demoinstance import (
+    REVISION_UNCONFIRMED,
+    DemoInstance,
+    DemoInstancePhase,
+    DemoInstanceStatus,
+)
 from tryitnow.api.hooks import Parameter
 from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
 from tryitnow.controller.cluster import Cluster
@@ -117,6 +123,25 @@ async def test_parameters_that_the_checkpoint_does_not_declare_are_refused(world
     stalled = find_condition(status.conditions, "Stalled")
     assert stalled
     assert stalled.status is ConditionStatus.FALSE
+
+
+async def test_one_that_its_agent_may_not_start_gets_the_revision_of_a_new_one(
+    world: World,
+) -> None:
+    """Its Checkpoint said something else before the agent could see what it had said."""
+    unconfirmed = make_condition("Ready", holds=False, reason=REVISION_UNCONFIRMED)
+    bound: dict[str, Any] = {"node": "node-a", "revision": OTHER_REVISION, "phase": Phase.STARTING}
+    waits = world.add(make_demo("waits", **bound, conditions=(unconfirmed,)))
+    await world.reconcile(waits)
+    assert world.status(waits).revision == REVISION
+    assert world.status(waits).node_name == "node-a"
+    for name, status in (
+        ("starts", {"conditions": (make_condition("Ready", holds=False),)}),
+        ("was-ready", {"conditions": (unconfirmed,), "ready_at": now()}),
+    ):
+        other = world.add(make_demo(name, **bound, **status))
+        await world.reconcile(other)
+        assert world.status(other).revision == OTHER_REVISION
 
 
 async def test_it_is_bound_once_in_its_life(world: World) -> None:

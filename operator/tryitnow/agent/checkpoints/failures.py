@@ -134,7 +134,7 @@ def _of_node(job: Job, error: BaseException, directory: Path) -> Failure | None:
         case NotFoundError():
             return Failure(Blame.NODE, "RevisionMissing", str(error))
         case RevisionError():
-            return Failure(Blame.NODE, "RevisionChanged", str(error))
+            return Failure(Blame.NODE, error.reason, str(error))
         case KubernetesError():
             return Failure(Blame.NODE, "APIServerUnreachable", str(error))
         case SourceError():

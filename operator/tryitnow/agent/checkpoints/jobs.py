@@ -16,7 +16,7 @@ from tryitnow.agent.checkpoints.state import State
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.verify import verify
 from tryitnow.agent.errors import ArchiveError
-from tryitnow.agent.revisions import RevisionError
+from tryitnow.agent.revisions import RevisionError, expect_images
 from tryitnow.agent.sandbox.names import Role, waits_for, work_name
 from tryitnow.agent.storage.archives import ArchiveName
 from tryitnow.agent.storage.generations import Generation
@@ -140,6 +140,9 @@ async def _build(
     file: ArchiveName,
     report: Report,
 ) -> Change:
+    # What was approved once is restored as long as demos need it, and built only while its author
+    # has a Checkpoint of it.
+    await tools.revisions.expect_live(revision)
     built = await build(tools, state.resource, revision, file, report)
     signature = tools.archives.signature(file)
 
@@ -160,6 +163,8 @@ async def _fetch(
 ) -> Change:
     order = state.resource.spec.fetch
     assert order is not None
+    images = {m.name: order.archive.image_of(m.name) for m in revision.definition.template.members}
+    expect_images(revision.definition, images, "the archive that this node is to fetch")
     sources = ", ".join(source.node_name for source in order.sources)
     report(f"fetching the archive from {sources}")
     await tools.fetcher.fetch(file, order, revision.definition)

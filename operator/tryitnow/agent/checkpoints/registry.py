@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from tryitnow.agent.checkpoints.jobs import archive_of
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.counters import node_checkpoint_removed, node_checkpoint_seen
 from tryitnow.agent.sandbox.names import ContainerName
+from tryitnow.agent.transfer.server import Held
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.settings import AgentSettings
@@ -107,12 +107,12 @@ class CheckpointRegistry:
             found |= {archive.sha256 for archive in archives if archive is not None}
         return found
 
-    def archive_file(self, sha256: str) -> Path | None:
-        """Return the file of a whole archive; None where this node does not have it."""
+    def find_archive(self, sha256: str) -> Held | None:
+        """Return a whole archive; None where this node does not have it."""
         for actor in self:
             archive, file = archive_of(actor.state), actor.state.file
             if archive is not None and archive.sha256 == sha256 and file is not None:
-                return self._tools.archives.path(file)
+                return Held(self._tools.archives.path(file), actor.resource)
         return None
 
     def _removed(self, resource: NodeCheckpoint) -> None:

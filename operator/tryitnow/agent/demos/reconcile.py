@@ -113,7 +113,7 @@ async def _keep(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
         why = "the CheckpointRevision that it was started from is gone"
         return await keep_without_definition(tools, demo, "RevisionGone", why)
     except RevisionError as error:
-        return await keep_without_definition(tools, demo, "RevisionChanged", str(error))
+        return await keep_without_definition(tools, demo, error.reason, str(error))
     try:
         wants_reset = demo.status.on_crash is OnCrash.RESET and tools.storage_problem() is None
         if wants_reset and await _has_crashed(tools, demo):
@@ -254,7 +254,7 @@ async def _start(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
         await report_given_up(tools, demo, "CheckpointNotFound", message)
         return None
     except RevisionError as error:
-        return await _retry(tools, demo, "RevisionChanged", str(error))
+        return await _retry(tools, demo, error.reason, str(error))
     except RestoreImpossibleError as error:
         if error.reason is FallbackReason.NODE_LIMIT:
             return await _limited(tools, demo, error.limit or str(error.reason), str(error))

@@ -63,7 +63,9 @@ async def cold_start(
 
     """
     began = time.monotonic()
-    sources = await read_sources(tools.kubernetes, name.owner.namespace, definition.template)
+    sources = await read_sources(
+        tools.kubernetes, tools.account, name.owner.namespace, definition.template
+    )
     images = await pull_images(tools, definition, sources, pinned, newest=newest)
     pulled = time.monotonic()
     async with tools.sandboxes.create(name, definition, ports=ports) as sandbox:

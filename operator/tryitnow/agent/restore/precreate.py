@@ -52,7 +52,7 @@ async def precreate(
 
     """
     template = definition.template
-    sources = await read_sources(tools.kubernetes, name.owner.namespace, template)
+    sources = await read_sources(tools.kubernetes, tools.account, name.owner.namespace, template)
 
     async def one(sandbox: Sandbox, container: Container, own: str) -> None:
         image = generation.images[container.name]

@@ -25,6 +25,9 @@ class StartTools:
     kubernetes: KubernetesApi
     """For Secrets and ConfigMaps only."""
 
+    account: str
+    """The agents' ServiceAccount (``namespace:name``), for the command that opts a namespace in."""
+
     podman: Podman
     volumes: VolumeStore
     sandboxes: Sandboxes

@@ -103,15 +103,27 @@ def _texts_in(directory: Path) -> list[str]:
     return [path.read_text(errors="replace") for path in directory.iterdir()]
 
 
-async def read_sources(kubernetes: KubernetesApi, namespace: str, template: Template) -> Sources:
+SOURCES_ROLE = "tryitnow-agent-sources"
+"""ClusterRole that a namespace binds to let the agents read its Secrets and ConfigMaps."""
+
+
+async def read_sources(
+    kubernetes: KubernetesApi, account: str, namespace: str, template: Template
+) -> Sources:
     """Read all that a template names, each object once.
+
+    Args:
+        kubernetes: The API server.
+        account: The agents' ServiceAccount (``namespace:name``).
+        namespace: That of the Secrets and ConfigMaps.
+        template: What names them.
 
     Raises:
         SourceError: one is missing, lacks a key, or may not be read.
         KubernetesError: the API server does not answer.
 
     """
-    reader = _Reader(kubernetes, namespace)
+    reader = _Reader(kubernetes, account, namespace)
     env: dict[str, dict[str, str]] = {}
     files: dict[str, dict[str, bytes]] = {}
     for field, container in template.by_field():
@@ -149,8 +161,9 @@ async def read_sources(kubernetes: KubernetesApi, namespace: str, template: Temp
 
 
 class _Reader:
-    def __init__(self, kubernetes: KubernetesApi, namespace: str) -> None:
+    def __init__(self, kubernetes: KubernetesApi, account: str, namespace: str) -> None:
         self._kubernetes = kubernetes
+        self._account = account
         self._namespace = namespace
         self._known: dict[tuple[str, str], Mapping[str, bytes]] = {}
         self.secret_values: set[bytes] = set()
@@ -177,9 +190,12 @@ class _Reader:
                 msg = f"{where}: there is no {kind} {name!r} in namespace {self._namespace}"
                 raise SourceError(f"{msg}; create it") from error
             except RefusedError as error:
+                namespace, account = self._namespace, self._account
                 msg = (
-                    f"{where}: the agents may not read {kind} {name!r} in namespace "
-                    f"{self._namespace}; bind their ClusterRole for it there (docs/security.md)"
+                    f"{where}: the agents may not read {kind} {name!r}: namespace {namespace} has "
+                    "not opted in. Who may bind roles there runs: kubectl create rolebinding "
+                    f"{SOURCES_ROLE} --namespace={namespace} --clusterrole={SOURCES_ROLE} "
+                    f"--serviceaccount={account}"
                 )
                 raise SourceError(msg) from error
         return self._known[resource, name]

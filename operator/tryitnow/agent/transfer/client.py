@@ -16,13 +16,20 @@ from tryitnow.agent.errors import ArchiveError
 from tryitnow.agent.storage.archives import CHUNK_BYTES, ArchiveName, ArchiveStore
 from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.transfer.audit import REVISION_HEADER
 from tryitnow.agent.transfer.certificate import UnusableCertificateError, trust_only
 from tryitnow.api.archive import Archive
 from tryitnow.api.definition import Definition
+from tryitnow.api.meta import Key
+from tryitnow.api.node import ClusterNode
 from tryitnow.api.nodecheckpoint import Fetch, Source
 from tryitnow.background import in_thread
+from tryitnow.kubernetes.client import KubernetesApi
+from tryitnow.kubernetes.errors import KubernetesError
+from tryitnow.kubernetes.objects import UnreadableObjectError
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.metrics.node import FETCHED_BYTES
+from tryitnow.settings import transfer_url
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +76,8 @@ class Fetcher:
     disk: Ledger
     metrics: Metrics
     token_file: Path
+    kubernetes: KubernetesApi
+    transfer_port: int
     timeouts: Timeouts = Timeouts()
 
     async def fetch(self, name: ArchiveName, order: Fetch, definition: Definition) -> None:
@@ -96,7 +105,7 @@ class Fetcher:
         answers = []
         for source in order.sources:
             try:
-                await self._fetch_from(source, partial, order.archive)
+                await self._fetch_from(source, partial, order.archive, name.revision)
             except _SourceError as error:
                 logger.warning("fetching %s from %s: %s", name, source.node_name, error)
                 answers.append(f"{source.node_name}: {error}")
@@ -114,11 +123,14 @@ class Fetcher:
             return False
         return True
 
-    async def _fetch_from(self, source: Source, partial: Path, archive: Archive) -> None:
+    async def _fetch_from(
+        self, source: Source, partial: Path, archive: Archive, revision: str
+    ) -> None:
         digest, have = await asyncio.to_thread(_resume, partial, archive.size_bytes)
         resumed = have > 0
         if have < archive.size_bytes:
-            await self._download(source, partial, archive, digest, have)
+            await self._expect_own_address(source)
+            await self._download(source, partial, archive, revision, digest, have)
         if digest.hexdigest() == archive.sha256:
             return
         # Nothing of it can be trusted.
@@ -126,15 +138,41 @@ class Fetcher:
         if resumed:
             # The beginning came from another source, or from another day: this one is not to blame
             # before it has given all of it.
-            await self._fetch_from(source, partial, archive)
+            await self._fetch_from(source, partial, archive, revision)
             return
         msg = f"its archive has sha256 {digest.hexdigest()}, not {archive.sha256}; dropped"
         raise _SourceError(msg)
 
+    async def _expect_own_address(self, source: Source) -> None:
+        """Expect that a source is at an address of its Node: whoever orders may be taken over.
+
+        Raises:
+            _SourceError: it is elsewhere, or nobody knows.
+
+        """
+        try:
+            node = await self.kubernetes.get(ClusterNode, Key("", source.node_name))
+        except (KubernetesError, UnreadableObjectError) as error:
+            msg = f"the address of its Node is not known: {error}"
+            raise _SourceError(msg) from error
+        own = {transfer_url(address, self.transfer_port) for address in node.addresses}
+        if source.url not in own:
+            msg = (
+                f"{source.url} is not at an address of its Node ({', '.join(node.addresses)}) and "
+                f"port {self.transfer_port}"
+            )
+            raise _SourceError(msg)
+
     async def _download(
-        self, source: Source, partial: Path, archive: Archive, digest: hashlib._Hash, have: int
+        self,
+        source: Source,
+        partial: Path,
+        archive: Archive,
+        revision: str,
+        digest: hashlib._Hash,
+        have: int,
     ) -> None:
-        headers = {"Authorization": f"Bearer {await self._token()}"}
+        headers = {"Authorization": f"Bearer {await self._token()}", REVISION_HEADER: revision}
         if have:
             headers["Range"] = f"bytes={have}-"
         try:

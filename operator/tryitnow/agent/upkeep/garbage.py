@@ -92,6 +92,9 @@ async def collect(node: Node) -> None:
         node.suspects.forget()
         return
     await _remove(node, found, Owners.of(demos, node_checkpoints))
+    needed = {each.spec.revision for each in node_checkpoints.items}
+    needed |= {demo.status.revision for demo in demos.items if demo.status.revision}
+    await asyncio.to_thread(node.demo_tools.revisions.trim, needed)
     await _empty_trash(node, found)
 
 

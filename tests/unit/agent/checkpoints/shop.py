@@ -9,7 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.unit.builders import make_archive, make_definition, make_node_checkpoint, make_revision
+from tests.unit.builders import (
+    make_archive,
+    make_checkpoint_of,
+    make_definition,
+    make_node_checkpoint,
+    make_revision,
+)
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
@@ -81,6 +87,7 @@ class Shop:
         self.revision: CheckpointRevision = self.kubernetes.put(
             make_revision(self.checkpoint, definition=self.definition)
         )
+        self.kubernetes.put(make_checkpoint_of(self.revision))
         self.tools: CheckpointTools = replace(self.node.demo_tools.warm, clock=self.clock)
         self.registry = self.new_agent()
         self.kubernetes.on_write = self._seen

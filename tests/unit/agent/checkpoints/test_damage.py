@@ -39,7 +39,7 @@ async def test_an_archive_with_a_flipped_byte_is_taken_out_of_service_and_remove
     await shop.until_phase(Phase.QUARANTINED)
     assert shop.ready.reason == "ArchiveDamaged"
     assert shop.status.archive is None
-    assert shop.registry.archive_file(make_archive(make_export()).sha256) is None
+    assert shop.registry.find_archive(make_archive(make_export()).sha256) is None
     assert not shop.path.exists()
     assert actor.generation is None
     assert not actor.is_touched(), "it was said once"

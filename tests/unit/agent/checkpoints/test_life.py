@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.unit.agent.checkpoints.shop import Shop, fetch_order, for_a_while, until
-from tests.unit.builders import PINNED, make_archive, make_export
+from tests.unit.agent.checkpoints.shop import SOURCE, Shop, fetch_order, for_a_while, until
+from tests.unit.builders import PINNED, make_archive, make_checkpoint_of, make_export
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tryitnow.agent.checkpoints.plan import RETEST_AFTER
 from tryitnow.agent.checkpoints.tools import AT_ONCE
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.names import Role, work_name
 from tryitnow.api.archive import Versions
-from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
+from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpointPhase
 from tryitnow.podman.errors import (
     CRIUError,
     NodeLimitError,
@@ -47,6 +47,24 @@ async def test_an_order_without_a_source_is_built_prepared_and_tested(shop: Shop
     assert shop.status.build_duration is not None
     assert shop.status.verified_with == shop.node.health.current.versions
     assert shop.status.memory_bytes == len(b"the memory of a warm shop")
+
+
+async def test_nothing_is_built_once_its_checkpoint_is_gone(
+    shop: Shop, kubernetes: FakeKubernetes
+) -> None:
+    """Only the controller could order it then; what was approved is still restored."""
+    await shop.tools.revisions.get(shop.revision.key)
+    kubernetes.vanish(make_checkpoint_of(shop.revision))
+    shop.order()
+    await until(lambda: shop.ready.reason == "RevisionMissing")
+    assert not shop.asked("pull", "create")
+
+
+async def test_an_archive_of_foreign_images_is_not_fetched(shop: Shop) -> None:
+    foreign = f"evil.example/shop@sha256:{'9' * 64}"
+    shop.order(fetch=Fetch(archive=make_archive(image=foreign), sources=(SOURCE,)))
+    await until(lambda: "which is no image of" in shop.ready.message)
+    assert not shop.asked("pull", "create")
 
 
 async def test_it_is_not_ready_before_the_test_restore_has_answered(

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.unit.builders import (
-    PINNED,
     PORT,
+    make_checkpoint_of,
     make_container,
     make_definition,
     make_demo,
     make_revision,
+    pinned,
 )
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, FakeHosts
@@ -129,10 +130,11 @@ class Shop:
 
     def defined(self, definition: Definition, checkpoint: str = "shop") -> CheckpointRevision:
         """Have a revision in the cluster that was built."""
-        images = {member.name: PINNED for member in definition.template.members}
+        images = {member.name: pinned(member.image) for member in definition.template.members}
         self.revision = self.kubernetes.put(
             make_revision(checkpoint, definition=definition, images=images)
         )
+        self.kubernetes.put(make_checkpoint_of(self.revision))
         return self.revision
 
     async def follow(self, node: Node) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.agent.demos.kept import Kept
 from tests.unit.agent.demos.shop import RENAME, Shop, shop_definition
-from tests.unit.builders import PINNED, make_archive, make_demo
+from tests.unit.builders import PINNED, make_archive, make_demo, pinned
 from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, State
@@ -225,7 +225,10 @@ async def test_who_wants_a_cold_start_gets_one(shop: Shop, kept: Kept, podman: F
     assert demo.status.started_by is StartedBy.COLD_START
     assert demo.status.fallback_reason is None
     assert "because spec.start is ColdStart" in shop.condition(demo).message
-    assert {(name, policy) for name, policy, _ in podman.pulls} == {(PINNED, PullPolicy.MISSING)}
+    images = {PINNED, pinned("registry.example/db:1")}
+    assert {(name, policy) for name, policy, _ in podman.pulls} == {
+        (image, PullPolicy.MISSING) for image in images
+    }
 
 
 async def test_without_criu_it_starts_cold_and_says_why(shop: Shop, node: Node) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from tests.unit.agent.histories.life import expect_alive
-from tests.unit.builders import make_node_checkpoint
+from tests.unit.builders import make_checkpoint_of, make_node_checkpoint
 from tests.unit.fakes import Backup, FakeKubernetes, copied
 from tryitnow.api.checkpoint import Pool
 from tryitnow.api.checkpointrevision import CheckpointRevision
@@ -182,8 +182,12 @@ class Cluster(FakeKubernetes):
         for one_wanted in wanted.values():
             if not self.has(one_wanted.revision):
                 self.add(one_wanted.revision)  # a backup from before it was restored
+            checkpoint = make_checkpoint_of(one_wanted.revision)
+            if not self.has(checkpoint) or self.find(checkpoint).spec != checkpoint.spec:
+                self.put(checkpoint)
         # Demos that were bound to a revision before another one came may need it to start.
         starting = {d.status.revision for d in self.all_of(DemoInstance) if not d.was_ready}
+        self._bind_unconfirmed()
         for revision in self.all_of(CheckpointRevision):
             if revision.spec.identity in starting:
                 wanted.setdefault(revision.spec.identity, Wanted(revision, Pool()))
@@ -212,6 +216,14 @@ class Cluster(FakeKubernetes):
                 )
             )
         self._forget_revisions()
+
+    def _bind_unconfirmed(self) -> None:
+        """Have demos started from what the Checkpoint says by now, if nobody vouches for theirs."""
+        for demo in self.all_of(DemoInstance):
+            if demo.is_unconfirmed:
+                newest = self.wanted[demo.spec.checkpoint_ref.name].revision.spec.identity
+                if demo.status.revision != newest:
+                    self.change(demo, {"status": {"revision": newest}}, "status")
 
     def _forget_revisions(self) -> None:
         needed: set[str | None] = {one.spec.revision for one in self.all_of(NodeCheckpoint)}

@@ -10,7 +10,13 @@ from pathlib import Path
 from tests.unit.agent.demos.shop import HOOKS, shop_template
 from tests.unit.agent.histories.cluster import NODE, Wanted
 from tests.unit.agent.histories.machine import Machine
-from tests.unit.builders import UID_OF_SHOP, make_definition, make_demo, make_revision
+from tests.unit.builders import (
+    UID_OF_SHOP,
+    make_checkpoint_of,
+    make_definition,
+    make_demo,
+    make_revision,
+)
 from tests.unit.fakes import Running
 from tests.unit.network import UnreachableError
 from tryitnow.agent.sandbox.names import demo_name
@@ -69,6 +75,7 @@ class People:
         revision = make_revision(
             checkpoint, definition=definition, uid=f"{UID_OF_SHOP}-{checkpoint}"
         )
+        self._cluster.put(make_checkpoint_of(revision))
         self._cluster.wanted[checkpoint] = Wanted(self._cluster.add(revision), pool)
 
     def create(self, checkpoint: str, policy: StartPolicy, on_crash: OnCrash) -> DemoInstance:

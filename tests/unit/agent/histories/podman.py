@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tests.unit.agent.histories.life import expect_alive
 from tests.unit.agent.histories.service import Service
-from tests.unit.builders import PINNED
+from tests.unit.builders import pinned
 from tests.unit.fakes import FakePod, Running
 from tests.unit.network import HANGS, Network
 from tryitnow.api.definition import CRIUOptions
@@ -417,7 +417,7 @@ class StrictPodman(Service):
     ) -> Image:
         async def work() -> Image:
             self._have(name)
-            return Image(id="sha256:1", pinned=PINNED)
+            return Image(id="sha256:1", pinned=pinned(name))
 
         return await self._do("pull", name, work, lets_go=True)
 
@@ -428,11 +428,12 @@ class StrictPodman(Service):
         await self._do("ensure_image", pinned, work, lets_go=True)
 
     def _have(self, name: str) -> None:
-        if PINNED not in self.local_images:
+        image = pinned(name)
+        if image not in self.local_images:
             if self.registry_is_away:
                 msg = f"{name}: the registry does not answer"
                 raise ImagePullError(msg)
-            self.local_images.add(PINNED)
+            self.local_images.add(image)
 
     async def ping(self) -> None:
         async def work() -> None:

@@ -14,6 +14,7 @@ from tryitnow.api.meta import Key
 from tryitnow.api.template import Template
 
 PASSWORD = "correct horse"
+ACCOUNT = "tryitnow-system:tryitnow-agent"
 
 
 def template(**changes: Any) -> Template:
@@ -43,7 +44,7 @@ def kubernetes() -> FakeKubernetes:
 
 
 async def test_values_come_from_where_the_template_says(kubernetes: FakeKubernetes) -> None:
-    sources = await read_sources(kubernetes, "default", template())
+    sources = await read_sources(kubernetes, ACCOUNT, "default", template())
     assert sources.env == {"shop": {"LANG": "C", "PASSWORD": PASSWORD}}
     assert sources.files["conf"] == {"a.ini": b"[shop]"}
     assert set(sources.files["keys"]) == {"password", "tls.key"}
@@ -56,7 +57,7 @@ async def test_a_missing_secret_names_the_field_and_the_way_out(
 ) -> None:
     del kubernetes.data["secrets", Key("default", "shop")]
     with pytest.raises(SourceError) as caught:
-        await read_sources(kubernetes, "default", template())
+        await read_sources(kubernetes, ACCOUNT, "default", template())
     assert str(caught.value).startswith(
         "spec.template.containers[0].env[PASSWORD].valueFrom.secretKeyRef: "
         "there is no Secret 'shop' in namespace default; create it"
@@ -68,16 +69,20 @@ async def test_a_missing_key_shows_which_there_are_but_no_value(
 ) -> None:
     kubernetes.data["secrets", Key("default", "shop")] = {"user": b"anna"}
     with pytest.raises(SourceError, match=r"no key 'password'; its keys are: user") as caught:
-        await read_sources(kubernetes, "default", template())
+        await read_sources(kubernetes, ACCOUNT, "default", template())
     assert "anna" not in str(caught.value)
 
 
-async def test_a_secret_that_may_not_be_read_says_whose_right_is_missing(
+async def test_a_secret_that_may_not_be_read_says_by_which_command_a_namespace_opts_in(
     kubernetes: FakeKubernetes,
 ) -> None:
     kubernetes.forbidden.add(("secrets", Key("default", "shop")))
-    with pytest.raises(SourceError, match="the agents may not read Secret 'shop'"):
-        await read_sources(kubernetes, "default", template())
+    command = (
+        "kubectl create rolebinding tryitnow-agent-sources --namespace=default "
+        "--clusterrole=tryitnow-agent-sources --serviceaccount=tryitnow-system:tryitnow-agent"
+    )
+    with pytest.raises(SourceError, match=f"may not read Secret 'shop'.*{command}"):
+        await read_sources(kubernetes, ACCOUNT, "default", template())
 
 
 async def test_what_is_optional_may_be_missing() -> None:
@@ -90,7 +95,7 @@ async def test_what_is_optional_may_be_missing() -> None:
     containers = [make_container().to_api() | {"env": env}]
     volumes = [{"name": "keys", "secret": {"secretName": "shop", "optional": True}}]
     whole = template(containers=containers, volumes=volumes)
-    sources = await read_sources(FakeKubernetes(), "default", whole)
+    sources = await read_sources(FakeKubernetes(), ACCOUNT, "default", whole)
     assert sources.env == {"shop": {}}
     assert sources.files == {"keys": {}}
 
@@ -120,7 +125,7 @@ async def test_credentials_for_registries_are_read_and_not_shown(
 ) -> None:
     kubernetes.data["secrets", Key("default", "pull")] = {".dockerconfigjson": b"{'auth': 'xyz'}"}
     sources = await read_sources(
-        kubernetes, "default", template(imagePullSecrets=[{"name": "pull"}])
+        kubernetes, ACCOUNT, "default", template(imagePullSecrets=[{"name": "pull"}])
     )
     assert sources.pull_secrets == ({".dockerconfigjson": b"{'auth': 'xyz'}"},)
     assert "xyz" not in sources.redacted.text("{'auth': 'xyz'}")
@@ -128,4 +133,6 @@ async def test_credentials_for_registries_are_read_and_not_shown(
 
 async def test_a_missing_credential_names_its_field(kubernetes: FakeKubernetes) -> None:
     with pytest.raises(SourceError, match=r"imagePullSecrets\[pull\]: there is no Secret 'pull'"):
-        await read_sources(kubernetes, "default", template(imagePullSecrets=[{"name": "pull"}]))
+        await read_sources(
+            kubernetes, ACCOUNT, "default", template(imagePullSecrets=[{"name": "pull"}])
+        )

@@ -6,6 +6,8 @@ The one fake is the API server's TokenReview (``FakeKubernetes.tokens``).
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,19 +19,27 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.unit.builders import make_archive, make_definition
+from tests.unit.builders import (
+    REVISION,
+    make_archive,
+    make_definition,
+    make_node,
+    make_node_checkpoint,
+)
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.agent.errors import ArchiveMissingError, NodeShortError
 from tryitnow.agent.storage.archives import ArchiveName, ArchiveStore
 from tryitnow.agent.storage.ledger import Ledger
+from tryitnow.agent.transfer.audit import REVISION_HEADER
 from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate, trust_only
 from tryitnow.agent.transfer.client import Fetcher, FetchError, Timeouts
-from tryitnow.agent.transfer.server import TransferServer
+from tryitnow.agent.transfer.server import Held, TransferServer
 from tryitnow.api.definition import Compression
 from tryitnow.api.limits import DISK_FULL
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import Fetch, Source
 from tryitnow.kubernetes.client import TokenIdentity
+from tryitnow.kubernetes.errors import KubernetesError
 from tryitnow.metrics.family import Program
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.settings import AgentSettings
@@ -37,10 +47,12 @@ from tryitnow.settings import AgentSettings
 CONTENT = os.urandom(3 << 20)
 ARCHIVE = make_archive(CONTENT)
 DEFINITION = make_definition()
-NAME = ArchiveName(Key("default", "shop"), "0" * 32, Compression.NONE)
+NAME = ArchiveName(Key("default", "shop"), REVISION, Compression.NONE)
 
 TOKEN = "token of an agent"
-AGENT = TokenIdentity("system:serviceaccount:tryitnow-system:tryitnow-agent")
+AGENT = TokenIdentity("system:serviceaccount:tryitnow-system:tryitnow-agent", "node-a")
+ORDER = make_node_checkpoint("node-a", fetch=Fetch(archive=ARCHIVE))
+"""Node-a is to fetch the archive."""
 
 
 @dataclass
@@ -70,10 +82,14 @@ class Peer:
             file.seek(at)
             file.write(bytes([CONTENT[at] ^ 1]))
 
-    async def get(self, *, token: str = TOKEN, sha256: str = ARCHIVE.sha256) -> tuple[int, str]:
+    async def get(
+        self, *, token: str = TOKEN, sha256: str = ARCHIVE.sha256, revision: str = REVISION
+    ) -> tuple[int, str]:
         """Ask it as an agent would; return status and text."""
         trust = trust_only(self.certificate.pem)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {REVISION_HEADER: revision}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         url = f"{self.server.url}/{sha256}"
         async with (
             aiohttp.ClientSession() as session,
@@ -87,23 +103,20 @@ AddPeer = Callable[[str], Awaitable[Peer]]
 
 @pytest.fixture
 async def add_peer(
-    settings: AgentSettings, tmp_path: Path, kubernetes: FakeKubernetes
+    settings: AgentSettings, tmp_path: Path, kubernetes: FakeKubernetes, port: int
 ) -> AsyncIterator[AddPeer]:
     kubernetes.tokens[TOKEN] = AGENT
+    kubernetes.put(ORDER)
     async with AsyncExitStack() as stack:
 
         async def add(name: str) -> Peer:
             address = f"127.77.1.{ord(name[-1])}"
-            theirs = replace(
-                settings,
-                node_name=name,
-                node_address=address,
-                transfer_port=_free_port(address),
-            )
+            theirs = replace(settings, node_name=name, node_address=address, transfer_port=port)
+            kubernetes.put(make_node(name, address=address))
             archives = ArchiveStore(tmp_path / name)
             archives.open()
             archives.path(NAME).write_bytes(CONTENT)
-            good = {ARCHIVE.sha256: archives.path(NAME)}
+            good = {ARCHIVE.sha256: Held(archives.path(NAME), make_node_checkpoint(name))}
             server = TransferServer(theirs, kubernetes, good.get)
             certificate = make_certificate(address)
             await server.start(certificate)
@@ -127,9 +140,23 @@ def free() -> list[int]:
 
 
 @pytest.fixture
-def fetcher(archives: ArchiveStore, settings: AgentSettings, free: list[int]) -> Fetcher:
+def port() -> int:
+    """The port that all agents of the cluster serve on."""
+    return _free_port("127.77.1.98")
+
+
+@pytest.fixture
+def fetcher(
+    archives: ArchiveStore,
+    settings: AgentSettings,
+    free: list[int],
+    kubernetes: FakeKubernetes,
+    port: int,
+) -> Fetcher:
     disk = Ledger(DISK_FULL, "disk", lambda: free[0], 0)
-    return Fetcher(archives, disk, Metrics(Program.AGENT), settings.transfer_token_file)
+    token_file = settings.transfer_token_file
+    kubernetes.put(make_node("evil", address=EVIL_ADDRESS))
+    return Fetcher(archives, disk, Metrics(Program.AGENT), token_file, kubernetes, port)
 
 
 def _free_port(address: str) -> int:
@@ -263,9 +290,11 @@ async def test_a_download_that_a_shorter_source_cannot_continue_is_not_lost(
     fetcher.archives.check(NAME, ARCHIVE)
 
 
-async def test_a_source_that_is_away_is_passed_over(fetcher: Fetcher, add_peer: AddPeer) -> None:
+async def test_a_source_that_is_away_is_passed_over(
+    fetcher: Fetcher, add_peer: AddPeer, kubernetes: FakeKubernetes, port: int
+) -> None:
     good = await add_peer("node-c")
-    port = _free_port("127.77.1.99")
+    kubernetes.put(make_node("node-b", address="127.77.1.99"))
     away = good.source(node_name="node-b", url=f"https://127.77.1.99:{port}/archives")
     await fetch_from(fetcher, away, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
@@ -311,11 +340,12 @@ async def test_the_certificate_of_another_agent_is_refused(
 
 
 async def test_a_certificate_for_another_address_is_refused(
-    fetcher: Fetcher, add_peer: AddPeer
+    fetcher: Fetcher, add_peer: AddPeer, kubernetes: FakeKubernetes
 ) -> None:
     peer = await add_peer("node-b")
+    kubernetes.put(make_node("node-b", address="localhost"))
     lured = peer.source(url=peer.server.url.replace(peer.address, "localhost"))
-    with pytest.raises(FetchError):
+    with pytest.raises(FetchError, match="the connection broke"):
         await fetch_from(fetcher, lured)
     assert_nothing_kept(fetcher)
 
@@ -408,6 +438,137 @@ async def test_a_server_that_was_stopped_can_be_stopped_again(add_peer: AddPeer)
         await peer.get()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://203.0.113.9:443/x",
+        "https://127.77.1.66:{port}/archives",
+        "https://{address}:1/archives",
+        "http://{address}:{port}/archives",
+        "https://{address}:{port}/archives/../x",
+        "https://{address}:{port}",
+        "https://x@{address}:{port}/archives",
+    ],
+)
+async def test_nothing_is_asked_anywhere_but_at_the_nodes_own_address(
+    fetcher: Fetcher, add_peer: AddPeer, url: str, port: int
+) -> None:
+    peer = await add_peer("node-b")
+    lured = peer.source(url=url.format(address=peer.address, port=port))
+    with pytest.raises(FetchError, match="is not at an address of its Node"):
+        await fetch_from(fetcher, lured)
+    assert_nothing_kept(fetcher)
+
+
+async def test_a_source_whose_node_is_not_known_is_passed_over(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    good = await add_peer("node-c")
+    with pytest.raises(FetchError, match="the address of its Node is not known"):
+        await fetch_from(fetcher, good.source(node_name="node-x"))
+
+
+# -- to whom an archive is given ------------------------------------------------------------------
+
+
+def audited(caplog: pytest.LogCaptureFixture) -> list[dict[str, str]]:
+    return [json.loads(r.getMessage()) for r in caplog.records if r.name == "tryitnow.audit"]
+
+
+async def test_an_archive_that_is_given_is_logged(
+    fetcher: Fetcher, add_peer: AddPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    peer = await add_peer("node-b")
+    await fetch_from(fetcher, peer.source())
+    [line] = audited(caplog)
+    assert line.pop("remote")
+    assert line == {
+        "event": "archive",
+        "outcome": "given",
+        "sha256": ARCHIVE.sha256,
+        "node": "node-a",
+        "namespace": "default",
+        "checkpoint": "shop",
+        "revision": ORDER.spec.revision,
+    }
+
+
+OTHER = make_archive(b"another one")
+
+REFUSED = {
+    "no NodeCheckpoint of it": None,
+    "is not to fetch it": make_node_checkpoint("node-a"),
+    "is to fetch another archive": make_node_checkpoint("node-a", fetch=Fetch(archive=OTHER)),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+async def test_an_agent_whose_node_is_not_to_have_an_archive_does_not_get_it(
+    add_peer: AddPeer, kubernetes: FakeKubernetes, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    peer = await add_peer("node-b")
+    kubernetes.vanish(ORDER)
+    if (order := REFUSED[why]) is not None:
+        kubernetes.put(order)
+    status, text = await peer.get()
+    assert (status, why in text) == (403, True)
+    [line] = audited(caplog)
+    assert (line["outcome"], line["node"], line["sha256"]) == ("refused", "node-a", ARCHIVE.sha256)
+    assert why in line["why"]
+
+
+async def test_the_memory_of_one_application_does_not_come_up_in_another(
+    add_peer: AddPeer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the controller's token one may order the archive of one for the revision of another."""
+    peer = await add_peer("node-b")
+    for revision in ("0" * 32, ""):
+        status, text = await peer.get(revision=revision)
+        assert (status, "of another revision" in text) == (403, True)
+    assert [line["outcome"] for line in audited(caplog)] == ["refused", "refused"]
+
+
+async def test_an_order_that_is_being_deleted_is_none(
+    add_peer: AddPeer, kubernetes: FakeKubernetes
+) -> None:
+    peer = await add_peer("node-b")
+    fetch = Fetch(archive=ARCHIVE)
+    kubernetes.put(make_node_checkpoint("node-a", fetch=fetch, deleting=True))
+    assert (await peer.get())[0] == 403
+
+
+async def test_the_order_of_another_node_is_of_no_use(
+    add_peer: AddPeer, kubernetes: FakeKubernetes
+) -> None:
+    peer = await add_peer("node-b")
+    for node, status in (("node-c", 403), ("", 403), ("node-a", 200)):
+        token = f"token-of-{node}-"
+        kubernetes.tokens[token] = replace(AGENT, node=node)
+        assert (await peer.get(token=token))[0] == status
+
+
+async def test_who_is_no_agent_is_logged(
+    add_peer: AddPeer, kubernetes: FakeKubernetes, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = await add_peer("node-b")
+    user = "system:serviceaccount:default:default"
+    kubernetes.tokens["somebody"] = TokenIdentity(user)
+    assert (await peer.get(token="somebody"))[0] == 401
+    [line] = audited(caplog)
+    assert (line["outcome"], line["user"]) == ("refused", user)
+
+
+async def test_while_an_order_cannot_be_read_one_is_asked_to_wait(
+    add_peer: AddPeer, kubernetes: FakeKubernetes
+) -> None:
+    peer = await add_peer("node-b")
+    assert (await peer.get())[0] == 200
+    kubernetes.refusals["GET", "nodecheckpoints"] = KubernetesError("it does not answer")
+    status, text = await peer.get()
+    assert (status, "cannot read the order" in text) == (503, True)
+
+
 # -- room -----------------------------------------------------------------------------------------
 
 
@@ -461,6 +622,7 @@ async def test_an_archive_that_was_not_fetched_is_missing(fetcher: Fetcher) -> N
 # -- peers that were taken over -------------------------------------------------------------------
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+EVIL_ADDRESS = "127.77.1.66"
 
 
 @dataclass
@@ -472,8 +634,9 @@ class Evil:
 
 
 @asynccontextmanager
-async def evil_peer(answer: Answer, address: str = "127.77.1.66") -> AsyncIterator[Evil]:
-    certificate, port, requests = make_certificate(address), _free_port(address), []
+async def evil_peer(fetcher: Fetcher, answer: Answer) -> AsyncIterator[Evil]:
+    address, port = EVIL_ADDRESS, fetcher.transfer_port
+    certificate, requests = make_certificate(address), []
 
     async def noted(request: web.Request) -> web.StreamResponse:
         requests.append(request)
@@ -519,7 +682,7 @@ async def test_a_redirect_into_the_nodes_own_network_is_not_followed(fetcher: Fe
         raise web.HTTPFound(f"http://127.77.1.67:{port}/latest/meta-data")
 
     try:
-        async with evil_peer(redirect) as evil:
+        async with evil_peer(fetcher, redirect) as evil:
             with pytest.raises(FetchError, match="evil: it answered 302") as caught:
                 await fetch_from(fetcher, evil.source)
     finally:
@@ -542,7 +705,7 @@ async def test_of_an_answer_without_end_little_is_read(fetcher: Fetcher) -> None
                 given += 1 << 16
         return answer
 
-    async with evil_peer(endless) as evil:
+    async with evil_peer(fetcher, endless) as evil:
         with pytest.raises(FetchError, match="it answered 500") as caught:
             await fetch_from(fetcher, evil.source)
     assert given < 32 << 20
@@ -558,7 +721,7 @@ async def test_more_than_was_reserved_is_not_written(fetcher: Fetcher) -> None:
                 await answer.write(bytes(1 << 20))
         return answer
 
-    async with evil_peer(endless) as evil:
+    async with evil_peer(fetcher, endless) as evil:
         with pytest.raises(FetchError, match=f"bytes or more, not {len(CONTENT)}"):
             await fetch_from(fetcher, evil.source)
     assert_nothing_kept(fetcher)
@@ -568,7 +731,7 @@ async def test_what_a_poisoned_beginning_spoils_is_not_blamed_on_the_next(
     fetcher: Fetcher, add_peer: AddPeer
 ) -> None:
     good = await add_peer("node-c")
-    async with evil_peer(lambda request: broken_off(request, bytes(4096))) as evil:
+    async with evil_peer(fetcher, lambda request: broken_off(request, bytes(4096))) as evil:
         await fetch_from(fetcher, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
     assert len(evil.requests) == 1
@@ -578,7 +741,7 @@ async def test_two_poisoners_do_not_keep_the_good_one_away(
     fetcher: Fetcher, add_peer: AddPeer
 ) -> None:
     good = await add_peer("node-c")
-    async with evil_peer(lambda request: broken_off(request, bytes(4096))) as evil:
+    async with evil_peer(fetcher, lambda request: broken_off(request, bytes(4096))) as evil:
         await fetch_from(fetcher, evil.source, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
 
@@ -589,7 +752,7 @@ async def test_a_source_that_breaks_off_is_continued_by_the_next(
     good = await add_peer("node-c")
     good.damage(1000)  # of the first half, which the other one gives
     half = CONTENT[: 2 << 20]
-    async with evil_peer(lambda request: broken_off(request, half)) as first:
+    async with evil_peer(fetcher, lambda request: broken_off(request, half)) as first:
         await fetch_from(fetcher, first.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
 
@@ -602,7 +765,7 @@ async def test_a_source_that_ignores_where_to_go_on_is_not_believed(
 
     good = await add_peer("node-c")
     partial_of(fetcher).write_bytes(CONTENT[: 2 << 20])
-    async with evil_peer(whole) as evil:
+    async with evil_peer(fetcher, whole) as evil:
         await fetch_from(fetcher, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
 
@@ -621,7 +784,7 @@ async def test_a_source_that_drips_is_left_for_the_next(
 
     good = await add_peer("node-c")
     hasty = replace(fetcher, timeouts=Timeouts(rate_window_seconds=0.2))
-    async with evil_peer(drip) as evil, asyncio.timeout(5):
+    async with evil_peer(fetcher, drip) as evil, asyncio.timeout(5):
         await fetch_from(hasty, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
 
@@ -638,7 +801,7 @@ async def test_a_source_that_falls_silent_is_left_for_the_next(
 
     good = await add_peer("node-c")
     hasty = replace(fetcher, timeouts=Timeouts(silence_seconds=0.2))
-    async with evil_peer(silent) as evil, asyncio.timeout(5):
+    async with evil_peer(fetcher, silent) as evil, asyncio.timeout(5):
         await fetch_from(hasty, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
 
@@ -652,7 +815,7 @@ async def test_a_fetch_that_is_cancelled_goes_on_later(fetcher: Fetcher, add_pee
         return answer
 
     good = await add_peer("node-c")
-    async with evil_peer(half) as slow:
+    async with evil_peer(fetcher, half) as slow:
         task = asyncio.create_task(fetch_from(fetcher, slow.source))
         partial = partial_of(fetcher)
         async with asyncio.timeout(5):

@@ -22,7 +22,7 @@ end
 hs.message = ready.message
 
 -- A node or its CRIU has to come (back): nothing of ours is at work.
-local waits = { NoNode = true, CRIUNotAvailable = true, NoNodeCanRestore = true }
+local waits = { NoNode = true, NoBuilder = true, CRIUNotAvailable = true, NoNodeCanRestore = true }
 if waits[ready.reason] then
   hs.status = "Suspended"
   if ready.status == "False" then

@@ -47,6 +47,7 @@ local lasts = {
   PodmanUnreachable = true,
   RestartFailed = true,
   RevisionChanged = true,
+  RevisionUnconfirmed = true,
   RevisionGone = true,
   SourceMissing = true,
   StorageChanged = true,
