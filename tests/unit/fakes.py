@@ -491,6 +491,7 @@ class Running:
 class FakePod:
     state: PodState
     ports: tuple[PortMapping, ...]
+    dns_servers: tuple[str, ...] = ()
 
 
 class FakePodman(Podman):
@@ -1031,6 +1032,7 @@ class FakePodman(Podman):
         *,
         hostname: str | None = None,  # noqa: ARG002 - nobody sees it
         shm_bytes: int | None = None,  # noqa: ARG002
+        dns_servers: Sequence[str] = (),
         start: bool = True,
     ) -> int:
         async def work() -> int:
@@ -1040,7 +1042,7 @@ class FakePodman(Podman):
             number = next(self._ids)
             state = PodState(name, f"pod-{number}", f"infra-{number}", infra_running=start)
             self.pods[name] = state
-            self._made_pods[name] = FakePod(state, ports)
+            self._made_pods[name] = FakePod(state, ports, tuple(dns_servers))
             return NO_PROCESS if start else 0
 
         return await self._do("create pod", name, work)

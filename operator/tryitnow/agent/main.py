@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.demos.crashes import Crashes
+from tryitnow.agent.demos.egress import TICK_SECONDS as EGRESS_SECONDS
+from tryitnow.agent.demos.egress import EgressWatch
 from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.demos.reconcile import reconcile_demo
 from tryitnow.agent.demos.tools import DemoTools
@@ -30,7 +32,10 @@ from tryitnow.agent.sandbox.leftovers import Conmons
 from tryitnow.agent.sandbox.lifecycle import Sandboxes
 from tryitnow.agent.sandbox.names import PREFIX, Role, parse
 from tryitnow.agent.sandbox.namespaces import Hosts
+from tryitnow.agent.sandbox.nearby import Nearby
+from tryitnow.agent.sandbox.outbound import Outbound
 from tryitnow.agent.sandbox.probe import Prober, open_session
+from tryitnow.agent.sandbox.resolver import Resolver, dns_lookup
 from tryitnow.agent.storage.archives import ArchiveStore
 from tryitnow.agent.storage.files import free_bytes
 from tryitnow.agent.storage.generations import GenerationStore
@@ -106,6 +111,12 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
                 Firewall(),
                 Hosts(),
                 Conmons(),
+                Outbound(
+                    settings.network,
+                    Resolver(dns_lookup(settings.network.dns_servers)),
+                    Nearby(kubernetes.server_host),
+                    Hosts(),
+                ),
                 metrics,
             )
             yield node
@@ -121,6 +132,7 @@ def build_node(
     firewall: Firewall,
     hosts: Hosts,
     conmons: Conmons,
+    outbound: Outbound,
     metrics: Metrics,
     clock: Callable[[], float] = time.monotonic,
 ) -> Node:
@@ -151,7 +163,7 @@ def build_node(
         return port not in held and nobody_listens(port)
 
     ports = PortRange(settings.first_port, settings.last_port, is_free)
-    sandboxes = Sandboxes(podman, volumes, ports, firewall)
+    sandboxes = Sandboxes(podman, volumes, ports, firewall, outbound)
     health = LastHealth()
     start = StartTools(
         kubernetes=kubernetes,
@@ -339,7 +351,14 @@ async def wait_for_first_look(listed: asyncio.Event) -> None:
 def periodic_work(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
     """Return what is done again and again."""
     watched = NodeWatch(node)
+    egress = EgressWatch(node.demo_tools, lambda key: node.queue_demo(key))
     return [
+        run_periodically(
+            "keep up what demos may reach",
+            egress.tick,
+            pause_seconds=lambda: EGRESS_SECONDS,
+            expected=_EXPECTED,
+        ),
         run_periodically(
             "probe the demos",
             demo_watch.tick,
