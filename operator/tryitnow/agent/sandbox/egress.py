@@ -140,8 +140,8 @@ def _of_range(
                 EgressReason.NOT_ALLOWED,
                 f"{where}.cidr: {wanted} is in {each}, which no wide range opens: the node, the "
                 "API server, metadata, other demos, and networks that are not public. An "
-                "administrator opens it by an entry of agent.network.allowedEgress that lies within "
-                f"{each}",
+                "administrator opens it by an entry of agent.network.allowedEgress that lies "
+                f"within {each}",
             )
         if is_within(each, wanted):
             exceptions.append(each)
