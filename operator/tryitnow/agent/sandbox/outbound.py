@@ -182,14 +182,14 @@ class Outbound:
             decision = self._decide(pid, guarded.network)
             script = render(decision, self._settings.dns_servers)
             guarded.problems = decision.problems
-            if decision.hosts != guarded.hosts:
-                # Before the rules: an address that nobody was told of yet harms nobody.
-                self._hosts.set_egress(pid, decision.hosts)
-                guarded.hosts = decision.hosts
             if script != guarded.script:
+                # First: it makes sure that the process is in a sandbox, and not one of the node.
                 with network_of(pid):
                     self._nftables.run(script)
                 guarded.script = script
+            if decision.hosts != guarded.hosts:
+                self._hosts.set_egress(pid, decision.hosts)
+                guarded.hosts = decision.hosts
         except OSError as error:
             msg = f"the sandbox of process {pid} is gone: {error}"
             raise FirewallError(msg) from error

@@ -5,6 +5,7 @@ What the rules do to packets is for the system tests.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 from collections.abc import Iterable
@@ -114,9 +115,9 @@ async def test_a_wide_range_has_exceptions(around: Surroundings, sandbox: int) -
     assert "10.0.0.0/8" in excepted
     assert "169.254.0.0/16" in excepted
     networks = [ipaddress.ip_network(text) for text in excepted]
-    assert not any(one != other and one.overlaps(other) for one in networks for other in networks), (
-        "nftables refuses intervals that overlap"
-    )
+    assert not any(
+        one != other and one.overlaps(other) for one in networks for other in networks
+    ), "nftables refuses intervals that overlap"
 
 
 async def test_the_named_dns_servers_alone_are_asked(around: Surroundings, sandbox: int) -> None:
@@ -176,7 +177,7 @@ async def test_a_sandbox_that_is_gone_is_forgotten(around: Surroundings, sandbox
     await outbound.close(sandbox, NAMED)
     assert outbound.guards(sandbox)
     os.kill(sandbox, 9)
-    os.waitpid(sandbox, 0)
+    await asyncio.to_thread(os.waitpid, sandbox, 0)
     await outbound.refresh()
     assert not outbound.guards(sandbox)
     with pytest.raises(FirewallError, match="is gone"):
@@ -192,3 +193,9 @@ async def test_what_nftables_says_is_reported_and_the_nodes_own_network_is_left_
     around.nft.error = "Operation not supported"
     with pytest.raises(FirewallError, match="cannot be set: Operation not supported"):
         await around.outbound().close(sandbox, Network())
+
+
+async def test_the_nodes_own_hosts_are_never_written(around: Surroundings) -> None:
+    with pytest.raises(FirewallError, match="in no sandbox any more"):
+        await around.outbound().close(os.getpid(), NAMED)
+    assert around.hosts.written == []
