@@ -1047,6 +1047,10 @@ class FakePodman(Podman):
 
         return await self._do("create pod", name, work)
 
+    def dns_servers_of(self, pod: str) -> tuple[str, ...]:
+        """Return the DNS servers that a pod was made with."""
+        return self._made_pods[pod].dns_servers
+
     async def start_pod_infra(self, name: str) -> int:
         async def work() -> int:
             if name not in self.pods:

@@ -105,14 +105,6 @@ def decide_egress(
     return EgressDecision(tuple(openings), tuple(hosts), tuple(problems))
 
 
-def not_allowed(network: Network, allowed: Sequence[AllowedEgress]) -> EgressProblem | None:
-    """Return the first thing that no entry of the administrator covers."""
-    for number, rule in enumerate(network.egress):
-        if not any(entry.covers(rule) for entry in allowed):
-            return _not_allowed(f"spec.network.egress[{number}]", rule, allowed)
-    return None
-
-
 def _closed(
     rule: EgressRule, covering: Iterable[AllowedEgress], near: Iterable[IPNetwork]
 ) -> list[IPNetwork]:

@@ -17,9 +17,10 @@ from tryitnow.agent.errors import FirewallError
 from tryitnow.agent.sandbox.egress import (
     EgressDecision,
     EgressProblem,
+    EgressReason,
+    HostAddresses,
     Opening,
     decide_egress,
-    not_allowed,
 )
 from tryitnow.agent.sandbox.namespaces import Hosts, network_of
 from tryitnow.agent.sandbox.nearby import Nearby
@@ -121,8 +122,24 @@ class Outbound:
         return tuple(str(server) for server in self._settings.dns_servers) or (NO_DNS,)
 
     def not_allowed(self, network: Network) -> EgressProblem | None:
-        """Return the first thing asked for that is more than the administrator allows."""
-        return not_allowed(network, self._settings.allowed_egress)
+        """Return the first thing asked for that is more than the administrator allows.
+
+        Where hosts lead is not looked at.
+
+        Raises:
+            OSError: the node's own addresses cannot be read.
+
+        """
+        if not network.egress:
+            return None
+        decision = decide_egress(
+            network,
+            self._settings.allowed_egress,
+            self._nearby.of_node(),
+            lambda _: HostAddresses(),
+        )
+        refused = (p for p in decision.problems if p.reason is EgressReason.NOT_ALLOWED)
+        return next(refused, None)
 
     async def close(self, pid: int, network: Network) -> None:
         """Let nothing out of a sandbox but what it may reach, from now on for as long as it lives.

@@ -92,9 +92,9 @@ def dns_lookup(servers: Sequence[IPAddress]) -> Lookup:
                 error, dns.exception.DNSException
             ):
                 raise error
-        said = next(each for each in found if isinstance(each, dns.exception.DNSException))
+        failed = next(each for each in found if isinstance(each, dns.exception.DNSException))
         final = (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer)
-        raise NoAnswerError(str(said), is_final=all(isinstance(each, final) for each in found))
+        raise NoAnswerError(str(failed), is_final=all(isinstance(each, final) for each in found))
 
     return look_up
 

@@ -172,6 +172,13 @@ async def test_what_is_more_than_allowed_is_named_before_anything_is_made(
     assert "spec.network.egress[0].host: api.example.org" in problem.message
 
 
+async def test_what_is_near_is_named_before_anything_is_made(around: Surroundings) -> None:
+    near = Network.model_validate({"egress": [{"cidr": "169.254.169.254/32", "ports": [80]}]})
+    problem = around.outbound().not_allowed(near)
+    assert problem is not None
+    assert "spec.network.egress[0].cidr: 169.254.169.254/32 is in" in problem.message
+
+
 async def test_a_sandbox_that_is_gone_is_forgotten(around: Surroundings, sandbox: int) -> None:
     outbound = around.outbound()
     await outbound.close(sandbox, NAMED)
