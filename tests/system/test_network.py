@@ -134,18 +134,11 @@ def talking(
         module_objects.delete(DemoInstance, demo.metadata.name)
 
 
+@pytest.mark.usefixtures("quiet")
 def test_all_of_it_answers_to_whom_it_should(around: Surroundings, cluster: Cluster) -> None:
     """Or the tests below would prove nothing."""
     heard = from_namespace(namespace_of(cluster, NODE), around.all)
-    assert heard >= {str(target) for target in around.all if target.port not in (9443, 9444)}
-    agents = [tcp(cluster.node_address(NODE), port) for port in (9443, 9444)]
-    assert all(_connects(cluster, each) for each in agents)
-
-
-def _connects(cluster: Cluster, target: Target) -> bool:
-    script = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
-    words = ["python3", "-c", script, target.host, str(target.port)]
-    return cluster.exec(NODE, words, check=False).returncode == 0
+    assert heard == {str(target) for target in around.all}
 
 
 @pytest.mark.usefixtures("quiet")
