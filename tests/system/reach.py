@@ -82,8 +82,8 @@ for thread in threads:
     thread.join()
 print(json.dumps(found))
 """
-"""What is tried from inside a container, with nothing but its Python. A TCP connection counts when it
-is established, and UDP when something comes back."""
+"""What is tried from inside a container, with nothing but its Python: a TCP connection counts when
+it is established, and UDP when something comes back."""
 
 
 @dataclass(frozen=True, order=True)

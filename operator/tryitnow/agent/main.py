@@ -33,6 +33,7 @@ from tryitnow.agent.sandbox.lifecycle import Sandboxes
 from tryitnow.agent.sandbox.names import PREFIX, Role, parse
 from tryitnow.agent.sandbox.namespaces import Hosts
 from tryitnow.agent.sandbox.nearby import Nearby
+from tryitnow.agent.sandbox.nftables import Nftables
 from tryitnow.agent.sandbox.outbound import Outbound
 from tryitnow.agent.sandbox.probe import Prober, open_session
 from tryitnow.agent.sandbox.resolver import Resolver, dns_lookup
@@ -102,13 +103,14 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
     podman = Podman(settings.podman, metrics)
     try:
         async with connect("agent", metrics) as kubernetes, open_session() as http:
+            nftables = Nftables()
             node = await asyncio.to_thread(
                 build_node,
                 settings,
                 kubernetes,
                 podman,
                 Prober(settings, http),
-                Firewall(),
+                Firewall(nftables),
                 Hosts(),
                 Conmons(),
                 Outbound(
@@ -116,6 +118,7 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
                     Resolver(dns_lookup(settings.network.dns_servers)),
                     Nearby(kubernetes.server_host),
                     Hosts(),
+                    nftables,
                 ),
                 metrics,
             )

@@ -33,13 +33,6 @@ class Protocol(StrEnum):
     UDP = "UDP"
 
 
-class Mail(StrEnum):
-    """The treatment of mail that a demo sends."""
-
-    DROP = "Drop"
-    """Ports 25, 465 and 587 are refused."""
-
-
 def _network(text: str) -> IPNetwork:
     return ipaddress.ip_network(text, strict=True)
 
@@ -63,7 +56,7 @@ class EgressRule(Model):
                 },
                 {
                     "rule": "!self.ports.exists(p, p in [25, 465, 587])",
-                    "message": "no demo sends mail (ports 25, 465 and 587): see spec.network.mail",
+                    "message": "no demo sends mail: the ports 25, 465 and 587 cannot be opened",
                     "fieldPath": ".ports",
                 },
             ]
@@ -78,7 +71,7 @@ class EgressRule(Model):
     """Range of addresses, such as 192.0.2.0/24, or 192.0.2.7/32 for a single one."""
 
     ports: Annotated[tuple[_PORT, ...], Field(min_length=1, max_length=MAX_PORTS)]
-    """Ports that the demo may connect to."""
+    """Ports that the demo may connect to. No demo sends mail: 25, 465 and 587 are refused here."""
 
     protocol: Protocol = Protocol.TCP
     """TCP or UDP. Defaults to TCP."""
@@ -101,7 +94,7 @@ class EgressRule(Model):
     @classmethod
     def _no_mail(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if MAIL_PORTS & set(value):
-            msg = "no demo sends mail (ports 25, 465 and 587): see spec.network.mail"
+            msg = "no demo sends mail: the ports 25, 465 and 587 cannot be opened"
             raise ValueError(msg)
         return value
 
@@ -123,10 +116,6 @@ class Network(Model):
     egress: Annotated[tuple[EgressRule, ...], Field(max_length=MAX_EGRESS)] = ()
     """Hosts and ranges of addresses that the containers may connect to. Each must be within what
     the administrator allows (the chart's agent.network.allowedEgress). Defaults to none."""
-
-    mail: Mail = Mail.DROP
-    """The treatment of mail that the demo sends. Drop refuses the ports 25, 465 and 587 of all
-    hosts, whatever egress says. Defaults to Drop."""
 
 
 class AllowedEgress(Model):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,14 +104,14 @@ class Outbound:
         resolver: Resolver,
         nearby: Nearby,
         hosts: Hosts,
-        nftables: Nftables | None = None,
+        nftables: Nftables,
         proc: Path = Path("/proc"),
     ) -> None:
         self._settings = settings
         self._resolver = resolver
         self._nearby = nearby
         self._hosts = hosts
-        self._nftables = nftables or Nftables()
+        self._nftables = nftables
         self._proc = proc
         self._guarded: dict[int, _Guarded] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -153,11 +153,13 @@ class Outbound:
 
         """
         await self._resolver.learn(rule.host for rule in network.egress if rule.host)
-        await in_thread(self._guard, pid, network)
+        # Noted here, and not in the thread: refresh() walks over the sandboxes meanwhile.
+        self._guarded[pid] = await in_thread(self._guard, pid, network)
 
     def guards(self, pid: int) -> bool:
         """Whether ``close`` was called for the sandbox that a process holds."""
-        return self._is_there(pid)
+        guarded = self._guarded.get(pid)
+        return guarded is not None and self._is_there(pid, guarded)
 
     def problems_of(self, network: Network) -> tuple[EgressProblem, ...]:
         """Return what the sandboxes of a definition ask for and have not.
@@ -170,33 +172,47 @@ class Outbound:
     async def refresh(self) -> None:
         """Set the rules again where names have other addresses, or the node has, by now."""
         async with self._one_at_a_time:
-            for pid in [each for each in self._guarded if not self._is_there(each)]:
+            gone = [pid for pid, each in self._guarded.items() if not self._is_there(pid, each)]
+            for pid in gone:
                 del self._guarded[pid]
             networks = {guarded.network for guarded in self._guarded.values()}
             await self._resolver.refresh(
                 rule.host for network in networks for rule in network.egress if rule.host
             )
-            for pid, guarded in list(self._guarded.items()):
-                if guarded.network.egress:
-                    try:
-                        await in_thread(self._set, pid, guarded)
-                    except FirewallError as error:
-                        if self._is_there(pid):
-                            logger.warning("what is let out cannot be refreshed: %s", error)
+            if any(network.egress for network in networks):
+                await in_thread(self._set_all, dict(self._guarded))
 
-    def _guard(self, pid: int, network: Network) -> None:
+    def _set_all(self, all_guarded: Mapping[int, _Guarded]) -> None:
+        try:
+            of_node = self._nearby.of_node()
+        except OSError as error:
+            logger.warning("the node's own addresses cannot be read: %s", error)
+            return
+        for pid, guarded in all_guarded.items():
+            if guarded.network.egress and self._is_there(pid, guarded):
+                try:
+                    self._set(pid, guarded, of_node)
+                except FirewallError as error:
+                    logger.warning("what is let out cannot be refreshed: %s", error)
+
+    def _guard(self, pid: int, network: Network) -> _Guarded:
         try:
             namespace = (self._proc / str(pid) / "ns/net").stat().st_ino
         except OSError as error:
             msg = f"the sandbox of process {pid} is gone: {error}"
             raise FirewallError(msg) from error
         guarded = _Guarded(network, namespace)
-        self._set(pid, guarded)
-        self._guarded[pid] = guarded
-
-    def _set(self, pid: int, guarded: _Guarded) -> None:
         try:
-            decision = self._decide(pid, guarded.network)
+            of_node = self._nearby.of_node() if network.egress else frozenset()
+        except OSError as error:
+            msg = f"the node's own addresses cannot be read: {error}"
+            raise FirewallError(msg) from error
+        self._set(pid, guarded, of_node)
+        return guarded
+
+    def _set(self, pid: int, guarded: _Guarded, of_node: frozenset[IPNetwork]) -> None:
+        try:
+            decision = self._decide(pid, guarded.network, of_node)
             script = render(decision, self._settings.dns_servers)
             guarded.problems = decision.problems
             if script != guarded.script:
@@ -214,14 +230,14 @@ class Outbound:
             msg = f"the firewall of the sandbox cannot be set: {error}"
             raise FirewallError(msg) from error
 
-    def _decide(self, pid: int, network: Network) -> EgressDecision:
+    def _decide(self, pid: int, network: Network, of_node: frozenset[IPNetwork]) -> EgressDecision:
         if not network.egress:
             return EgressDecision()
         own = self._nearby.of_sandbox(pid)
         decision = decide_egress(
             network,
             self._settings.allowed_egress,
-            self._nearby.of_node() | own,
+            of_node | own,
             self._resolver.addresses_of,
         )
         if any(
@@ -232,10 +248,9 @@ class Outbound:
         of_ipv4 = tuple(pair for pair in decision.hosts if pair[1].version == 4)
         return replace(decision, hosts=of_ipv4)
 
-    def _is_there(self, pid: int) -> bool:
-        guarded = self._guarded.get(pid)
+    def _is_there(self, pid: int, guarded: _Guarded) -> bool:
         try:
             namespace = (self._proc / str(pid) / "ns/net").stat().st_ino
         except OSError:
             return False
-        return guarded is not None and guarded.namespace == namespace
+        return guarded.namespace == namespace
