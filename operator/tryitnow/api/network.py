@@ -157,11 +157,14 @@ class AllowedEgress(Model):
         """The range of addresses; None where a host is named."""
         return None if self.cidr is None else _network(self.cidr)
 
+    def covers_ports(self, rule: EgressRule) -> bool:
+        """Whether the ports and the protocol of a rule are within this permission."""
+        is_protocol = self.protocol in (None, rule.protocol)
+        return is_protocol and (not self.ports or set(rule.ports) <= set(self.ports))
+
     def covers(self, rule: EgressRule) -> bool:
         """Whether all that a rule asks for is within this permission."""
-        if self.protocol not in (None, rule.protocol):
-            return False
-        if self.ports and not set(rule.ports) <= set(self.ports):
+        if not self.covers_ports(rule):
             return False
         if rule.host is not None:
             return self.host is not None and _matches(rule.host, self.host)

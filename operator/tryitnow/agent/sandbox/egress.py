@@ -91,11 +91,13 @@ def decide_egress(
         if not covering:
             problems.append(_not_allowed(where, rule, allowed))
             continue
-        closed = _closed(rule, covering, near)
         if rule.network is not None:
-            found = _of_range(where, rule, rule.network, closed)
+            found = _of_range(where, rule, rule.network, (*near, *NOT_PUBLIC), allowed)
         else:
-            found = _of_host(where, rule, closed, addresses_of)
+            # A private host that the administrator names himself is meant: its address is private.
+            is_named = any(entry.host == rule.host for entry in covering)
+            closed = near if is_named else (*near, *NOT_PUBLIC)
+            found = _of_host(where, rule, closed, allowed, addresses_of)
         if isinstance(found, EgressProblem):
             problems.append(found)
             continue
@@ -105,45 +107,47 @@ def decide_egress(
     return EgressDecision(tuple(openings), tuple(hosts), tuple(problems))
 
 
-def _closed(
-    rule: EgressRule, covering: Iterable[AllowedEgress], near: Iterable[IPNetwork]
-) -> list[IPNetwork]:
-    """Return the networks that stay closed, whatever a rule asks for."""
-    entries = list(covering)
-    ranges = [entry.network for entry in entries if entry.network is not None]
-
-    def is_open(closed: IPNetwork) -> bool:
-        return any(is_within(each, closed) for each in ranges)
-
-    closed = [each for each in near if not is_open(each)]
-    # A private host that the administrator names himself is meant: its own address is private.
-    if not any(entry.host is not None and entry.host == rule.host for entry in entries):
-        closed += [each for each in NOT_PUBLIC if not is_open(each)]
-    return closed
+def _closing(
+    target: IPNetwork,
+    rule: EgressRule,
+    closed: Iterable[IPNetwork],
+    allowed: Sequence[AllowedEgress],
+) -> IPNetwork | None:
+    """Return what keeps a target closed: a network around it that no entry within it opens."""
+    ranges = [e.network for e in allowed if e.network is not None and e.covers_ports(rule)]
+    for each in closed:
+        if is_within(target, each) and not any(
+            is_within(target, entry) and is_within(entry, each) for entry in ranges
+        ):
+            return each
+    return None
 
 
 def _of_range(
-    where: str, rule: EgressRule, wanted: IPNetwork, closed: Iterable[IPNetwork]
+    where: str,
+    rule: EgressRule,
+    wanted: IPNetwork,
+    closed: Sequence[IPNetwork],
+    allowed: Sequence[AllowedEgress],
 ) -> Opening | EgressProblem:
-    exceptions = []
-    for each in closed:
-        if is_within(wanted, each):
-            return EgressProblem(
-                EgressReason.NOT_ALLOWED,
-                f"{where}.cidr: {wanted} is in {each}, which no wide range opens: the node, the "
-                "API server, metadata, other demos, and networks that are not public. An "
-                "administrator opens it by an entry of agent.network.allowedEgress that lies "
-                f"within {each}",
-            )
-        if is_within(each, wanted):
-            exceptions.append(each)
-    return Opening((wanted,), _collapsed(exceptions), rule.ports, rule.protocol)
+    around = _closing(wanted, rule, closed, allowed)
+    if around is not None:
+        return EgressProblem(
+            EgressReason.NOT_ALLOWED,
+            f"{where}.cidr: {wanted} is in {around}, which no wide range opens: the node, the "
+            "API server, metadata, other demos, and networks that are not public. An "
+            "administrator opens it by an entry of agent.network.allowedEgress that lies "
+            f"within {around}",
+        )
+    within = (each for each in closed if each != wanted and is_within(each, wanted))
+    return Opening((wanted,), _collapsed(within), rule.ports, rule.protocol)
 
 
 def _of_host(
     where: str,
     rule: EgressRule,
     closed: Sequence[IPNetwork],
+    allowed: Sequence[AllowedEgress],
     addresses_of: Callable[[str], HostAddresses],
 ) -> Opening | EgressProblem:
     assert rule.host is not None
@@ -155,21 +159,18 @@ def _of_host(
             f"{where}.host: {rule.host} has no known address: {why}. It stays closed until it has; "
             "the agent asks again and again",
         )
-    targets, near = [], None
-    for address in known.addresses:
-        single = ipaddress.ip_network(address)
-        near = next((each for each in closed if is_within(single, each)), None) or near
-        if not any(is_within(single, each) for each in closed):
-            targets.append(single)
+    singles = [ipaddress.ip_network(address) for address in known.addresses]
+    around = {single: _closing(single, rule, closed, allowed) for single in singles}
+    targets = tuple(single for single in singles if around[single] is None)
     if not targets:
-        shown = ", ".join(str(each) for each in known.addresses)
+        shown = ", ".join(f"{single.network_address} in {around[single]}" for single in singles)
         return EgressProblem(
             EgressReason.NOT_ALLOWED,
-            f"{where}.host: {rule.host} leads to {shown}, in {near}, which the name alone does not "
-            "open. An administrator opens it by an entry of agent.network.allowedEgress with the "
-            "whole name (for a private network), or with a cidr that lies within it",
+            f"{where}.host: {rule.host} leads to {shown}, which the name does not open. An "
+            "administrator opens it by an entry of agent.network.allowedEgress with a cidr that "
+            "lies within it or, for a network that is not public, with the whole name",
         )
-    return Opening(tuple(targets), (), rule.ports, rule.protocol)
+    return Opening(targets, (), rule.ports, rule.protocol)
 
 
 def _not_allowed(where: str, rule: EgressRule, allowed: Sequence[AllowedEgress]) -> EgressProblem:

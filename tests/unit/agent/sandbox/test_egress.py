@@ -177,3 +177,13 @@ def test_a_private_host_that_the_administrator_names_is_open_and_the_node_is_not
     asked, allowed = [{"host": "db.internal.example"}], [{"host": "db.internal.example"}]
     assert is_open(decide(asked, allowed, known(db_internal_example="10.1.2.3")), "10.1.2.3")
     assert not is_open(decide(asked, allowed, known(db_internal_example=NODE)), NODE)
+
+
+def test_a_private_host_below_a_name_is_open_where_its_address_is_allowed_as_well() -> None:
+    asked, known_as = [{"host": "db.internal.example"}], known(db_internal_example="10.1.2.3")
+    below = {"host": "*.internal.example"}
+    assert not is_open(decide(asked, [below], known_as), "10.1.2.3")
+    for entry in ({"cidr": "10.1.0.0/16"}, {"cidr": "10.1.2.3/32", "ports": [443]}):
+        assert is_open(decide(asked, [below, entry], known_as), "10.1.2.3")
+    for entry in ({"cidr": "10.2.0.0/16"}, {"cidr": "10.1.0.0/16", "ports": [80]}):
+        assert not is_open(decide(asked, [below, entry], known_as), "10.1.2.3")
