@@ -46,7 +46,10 @@ class EgressWatch:
                 await self._find(demo)
         await self._tools.start.sandboxes.outbound.refresh()
         for demo in running:
-            if demo.metadata.uid in self._found and not await self._is_told(demo):
+            # One that does not answer has something else to say first.
+            is_known = demo.metadata.uid in self._found
+            is_ready = demo.status.phase is DemoInstancePhase.READY
+            if is_known and is_ready and not await self._is_told(demo):
                 self._changed(demo.key)
 
     async def _find(self, demo: DemoInstance) -> None:
