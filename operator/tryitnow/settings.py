@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from tryitnow.api.duration import LONGEST, format_duration, parse_duration
+from tryitnow.api.network import AllowedEgress, IPAddress
 from tryitnow.api.node import Toleration
 from tryitnow.api.quantity import parse_quantity
 
@@ -40,6 +41,18 @@ class PodmanSettings:
 
     socket: str
     """URL of the REST socket."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """The administrator's bounds for what sandboxes reach."""
+
+    allowed_egress: tuple[AllowedEgress, ...] = ()
+    """What ``spec.network.egress`` of a Checkpoint may ask for."""
+
+    dns_servers: tuple[IPAddress, ...] = ()
+    """DNS servers that sandboxes may ask, and that the agent asks for names in egress. Without any,
+    sandboxes ask nobody, and the agent asks those of its Pod."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +136,8 @@ class AgentSettings:
 
     scrub_interval: timedelta
     """How often every archive's digest is checked, used or not."""
+
+    network: NetworkSettings = NetworkSettings()
 
     @property
     def data_path(self) -> Path:
@@ -301,6 +316,33 @@ def _labels(env: Mapping[str, str], name: str) -> dict[str, str]:
         raise InvalidSettingError(msg) from error
 
 
+_ALLOWED_EGRESS = TypeAdapter(tuple[AllowedEgress, ...])
+
+
+def _allowed_egress(env: Mapping[str, str], name: str) -> tuple[AllowedEgress, ...]:
+    text = env.get(name) or "[]"
+    try:
+        return _ALLOWED_EGRESS.validate_json(text)
+    except ValidationError as error:
+        found = error.errors()[0]
+        where = ".".join(str(part) for part in found["loc"])
+        msg = (
+            f"{name}={text!r} is no list of hosts and ranges of addresses ({where}: "
+            f"{found['msg']}); write it in JSON, such as "
+            '[{"cidr": "192.0.2.0/24", "ports": [5432]}, {"host": "*.example.com"}]'
+        )
+        raise InvalidSettingError(msg) from error
+
+
+def _addresses(env: Mapping[str, str], name: str) -> tuple[IPAddress, ...]:
+    words = (env.get(name) or "").replace(",", " ").split()
+    try:
+        return tuple(ipaddress.ip_address(word) for word in words)
+    except ValueError as error:
+        msg = f"{name}: {error}; write addresses with commas between them, such as 192.0.2.53"
+        raise InvalidSettingError(msg) from error
+
+
 _TRANSFER_PORT = 9443
 
 
@@ -369,6 +411,10 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         # Beside the transfer port: agents share their node's ports with whatever runs there.
         metrics_port=_number(env, "METRICS_PORT", 9444, 1, 65535),
         scrub_interval=_duration(env, "SCRUB_INTERVAL", "10m"),
+        network=NetworkSettings(
+            allowed_egress=_allowed_egress(env, "ALLOWED_EGRESS"),
+            dns_servers=_addresses(env, "DNS_SERVERS"),
+        ),
     )
 
 

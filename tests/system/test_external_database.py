@@ -67,6 +67,10 @@ def shop(
     for container in (*template["initContainers"], *template["containers"]):
         where = next(variable for variable in container["env"] if variable["name"] == "DB_HOST")
         where["value"] = nodes.cluster.node_address(SERVER)
+    (rule,) = spec["network"]["egress"]
+    assert rule["host"] == "database.example.com"
+    address = f"{nodes.cluster.node_address(SERVER)}/32"
+    spec["network"]["egress"] = [{"cidr": address, "ports": rule["ports"]}]
     spec["distribution"] = on_node(DEMOS)
     module_objects.secret("database-server", password=PASSWORD, root=ROOT_PASSWORD)
     module_objects.checkpoint("elsewhere", spec)

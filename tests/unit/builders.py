@@ -35,6 +35,7 @@ from tryitnow.api.demoinstance import (
     StartPolicy,
 )
 from tryitnow.api.meta import NODE_FINALIZER, Condition, ConditionStatus, ObjectMeta
+from tryitnow.api.network import Network
 from tryitnow.api.node import ClusterNode
 from tryitnow.api.nodeagent import NodeAgent, NodeAgentSpec, NodeAgentStatus
 from tryitnow.api.nodecheckpoint import (
@@ -111,6 +112,7 @@ def make_spec(
     criu: CRIUOptions | None = None,
     node_selector: Mapping[str, str] | None = None,
     copies: int | None = None,
+    network: Network | None = None,
 ) -> CheckpointSpec:
     """Write the spec of a Checkpoint."""
     return CheckpointSpec(
@@ -118,6 +120,7 @@ def make_spec(
         readiness=readiness or Readiness(),
         warm_up=warm_up,
         criu=criu or CRIUOptions(),
+        network=network or Network(),
         distribution=Distribution(node_selector=dict(node_selector or {}), copies=copies),
     )
 

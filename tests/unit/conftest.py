@@ -13,7 +13,7 @@ import pytest
 from kubernetes.aio import client as aio
 
 from tests.unit.fakes import FakeKubernetes, FakePodman
-from tests.unit.sandbox import FakeFirewall, FakeHosts, FakeProber
+from tests.unit.sandbox import FakeFirewall, FakeHosts, FakeOutbound, FakeProber
 from tryitnow.agent import main
 from tryitnow.agent.health import Health
 from tryitnow.agent.main import build_node
@@ -85,6 +85,11 @@ def firewall() -> FakeFirewall:
 
 
 @pytest.fixture
+def outbound() -> FakeOutbound:
+    return FakeOutbound()
+
+
+@pytest.fixture
 def hosts() -> FakeHosts:
     return FakeHosts()
 
@@ -113,6 +118,7 @@ async def healthy_node(
     podman: FakePodman,
     firewall: FakeFirewall,
     hosts: FakeHosts,
+    outbound: FakeOutbound | None = None,
 ) -> AsyncIterator[Node]:
     """A healthy node-a; what it has to do with others is faked, all else is real."""
     with pytest.MonkeyPatch.context() as patched:
@@ -126,6 +132,7 @@ async def healthy_node(
                 firewall,
                 hosts,
                 no_conmons(settings.data_path.parent / "proc"),
+                outbound or FakeOutbound(),
                 Metrics(Program.AGENT),
             )
             made.health.current = Health(
@@ -157,6 +164,7 @@ async def node(
     podman: FakePodman,
     firewall: FakeFirewall,
     hosts: FakeHosts,
+    outbound: FakeOutbound,
 ) -> AsyncIterator[Node]:
-    async with healthy_node(settings, kubernetes, podman, firewall, hosts) as made:
+    async with healthy_node(settings, kubernetes, podman, firewall, hosts, outbound) as made:
         yield made

@@ -491,6 +491,7 @@ class Running:
 class FakePod:
     state: PodState
     ports: tuple[PortMapping, ...]
+    dns_servers: tuple[str, ...] = ()
 
 
 class FakePodman(Podman):
@@ -1031,6 +1032,7 @@ class FakePodman(Podman):
         *,
         hostname: str | None = None,  # noqa: ARG002 - nobody sees it
         shm_bytes: int | None = None,  # noqa: ARG002
+        dns_servers: Sequence[str] = (),
         start: bool = True,
     ) -> int:
         async def work() -> int:
@@ -1040,10 +1042,14 @@ class FakePodman(Podman):
             number = next(self._ids)
             state = PodState(name, f"pod-{number}", f"infra-{number}", infra_running=start)
             self.pods[name] = state
-            self._made_pods[name] = FakePod(state, ports)
+            self._made_pods[name] = FakePod(state, ports, tuple(dns_servers))
             return NO_PROCESS if start else 0
 
         return await self._do("create pod", name, work)
+
+    def dns_servers_of(self, pod: str) -> tuple[str, ...]:
+        """Return the DNS servers that a pod was made with."""
+        return self._made_pods[pod].dns_servers
 
     async def start_pod_infra(self, name: str) -> int:
         async def work() -> int:

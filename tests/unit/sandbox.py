@@ -13,11 +13,14 @@ from enum import Enum
 import aiohttp
 
 from tryitnow.agent.errors import FirewallError
+from tryitnow.agent.sandbox.egress import EgressProblem
 from tryitnow.agent.sandbox.firewall import Firewall
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.namespaces import Hosts
+from tryitnow.agent.sandbox.outbound import Outbound
 from tryitnow.agent.sandbox.probe import Prober, Target
 from tryitnow.api.definition import Definition
+from tryitnow.api.network import Network
 
 
 class State(Enum):
@@ -60,6 +63,37 @@ class FakeFirewall(Firewall):
             msg = "nft: no such file"
             raise FirewallError(msg)
         self.states.append(state)
+
+
+@dataclass
+class FakeOutbound(Outbound):
+    """Remembers for which networks sandboxes were closed. They share one process ID."""
+
+    networks: list[Network] = field(default_factory=list)
+    problems: tuple[EgressProblem, ...] = ()
+    fails: bool = False
+
+    dns_servers = ("127.0.0.1",)
+
+    async def close(self, pid: int, network: Network) -> None:
+        assert pid, "a firewall is set in a sandbox that runs"
+        if self.fails:
+            msg = "nft: no such file"
+            raise FirewallError(msg)
+        self.networks.append(network)
+
+    def not_allowed(self, network: Network) -> EgressProblem | None:
+        return self.problems[0] if network.egress and self.problems else None
+
+    def guards(self, pid: int) -> bool:
+        assert pid
+        return bool(self.networks)
+
+    def problems_of(self, network: Network) -> tuple[EgressProblem, ...]:
+        return self.problems if network.egress else ()
+
+    async def refresh(self) -> None:
+        return
 
 
 @dataclass

@@ -15,6 +15,8 @@ from tryitnow.agent.approvals import Approvals
 from tryitnow.agent.checkpoints.registry import CheckpointRegistry
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.demos.crashes import Crashes
+from tryitnow.agent.demos.egress import TICK_SECONDS as EGRESS_SECONDS
+from tryitnow.agent.demos.egress import EgressWatch
 from tryitnow.agent.demos.ends import read_boot_id
 from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.demos.reconcile import reconcile_demo
@@ -32,7 +34,11 @@ from tryitnow.agent.sandbox.leftovers import Conmons
 from tryitnow.agent.sandbox.lifecycle import Sandboxes
 from tryitnow.agent.sandbox.names import PREFIX, Role, parse
 from tryitnow.agent.sandbox.namespaces import Hosts
+from tryitnow.agent.sandbox.nearby import Nearby
+from tryitnow.agent.sandbox.nftables import Nftables
+from tryitnow.agent.sandbox.outbound import Outbound
 from tryitnow.agent.sandbox.probe import Prober, open_session
+from tryitnow.agent.sandbox.resolver import Resolver, dns_lookup
 from tryitnow.agent.storage.archives import ArchiveStore
 from tryitnow.agent.storage.files import free_bytes
 from tryitnow.agent.storage.generations import GenerationStore
@@ -100,15 +106,23 @@ async def open_node(settings: AgentSettings) -> AsyncIterator[Node]:
     podman = Podman(settings.podman, metrics)
     try:
         async with connect("agent", metrics) as kubernetes, open_session() as http:
+            nftables = Nftables()
             node = await asyncio.to_thread(
                 build_node,
                 settings,
                 kubernetes,
                 podman,
                 Prober(settings, http),
-                Firewall(),
+                Firewall(nftables),
                 Hosts(),
                 Conmons(),
+                Outbound(
+                    settings.network,
+                    Resolver(dns_lookup(settings.network.dns_servers)),
+                    Nearby(kubernetes.server_host),
+                    Hosts(),
+                    nftables,
+                ),
                 metrics,
             )
             yield node
@@ -124,6 +138,7 @@ def build_node(
     firewall: Firewall,
     hosts: Hosts,
     conmons: Conmons,
+    outbound: Outbound,
     metrics: Metrics,
     clock: Callable[[], float] = time.monotonic,
 ) -> Node:
@@ -154,7 +169,7 @@ def build_node(
         return port not in held and nobody_listens(port)
 
     ports = PortRange(settings.first_port, settings.last_port, is_free)
-    sandboxes = Sandboxes(podman, volumes, ports, firewall)
+    sandboxes = Sandboxes(podman, volumes, ports, firewall, outbound)
     health = LastHealth()
     start = StartTools(
         kubernetes=kubernetes,
@@ -354,7 +369,14 @@ async def wait_for_first_look(listed: asyncio.Event) -> None:
 def periodic_work(node: Node, demo_watch: Watch) -> list[Coroutine[Any, Any, NoReturn]]:
     """Return what is done again and again."""
     watched = NodeWatch(node)
+    egress = EgressWatch(node.demo_tools, lambda key: node.queue_demo(key))
     return [
+        run_periodically(
+            "keep up what demos may reach",
+            egress.tick,
+            pause_seconds=lambda: EGRESS_SECONDS,
+            expected=_EXPECTED,
+        ),
         run_periodically(
             "probe the demos",
             demo_watch.tick,

@@ -12,6 +12,7 @@ from tryitnow.api.definition import CRIUOptions, Definition, Readiness, WarmUp
 from tryitnow.api.duration import Duration
 from tryitnow.api.hooks import Hooks, ParameterList
 from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource, Time
+from tryitnow.api.network import Network
 from tryitnow.api.template import Template
 
 
@@ -116,6 +117,10 @@ class CheckpointSpec(Model):
     parameters: ParameterList = ()
     """Parameters that a demo may set in its spec.parameters. A change starts a new revision."""
 
+    network: Network = Network()
+    """The connections that the containers may open to the outside: none, where it is not set. A
+    change starts a new revision."""
+
     on_crash: OnCrash = OnCrash.KEEP
     """The reaction to the end of a demo's container. Keep starts the container again with
     its files. Reset replaces the demo by a fresh one with the same name and URL. The demo's own
@@ -130,6 +135,7 @@ class CheckpointSpec(Model):
             criu=self.criu,
             hooks=self.hooks,
             parameters=self.parameters,
+            network=self.network,
         )
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, WithJsonSchema
 from tryitnow.api.duration import Duration
 from tryitnow.api.hooks import Hooks, ParameterList
 from tryitnow.api.meta import NO_SPACE, Model
+from tryitnow.api.network import Network
 from tryitnow.api.template import Container, Scheme, Template
 
 IDENTITY_DIGITS = 32
@@ -130,6 +131,9 @@ class Definition(Model):
 
     parameters: ParameterList = ()
     """Parameters that a demo may set."""
+
+    network: Network = Network()
+    """The connections that the containers may open to the outside."""
 
     @property
     def main(self) -> Container:

@@ -241,7 +241,8 @@ class DemoInstanceStatus(ConditionedStatus):
 
     conditions: Conditions = ()
     """Ready: the application answers at the URL. Stalled: the demo will not become ready until a
-    person acts. DataLost: files of the demo are gone, and the message gives the reason."""
+    person acts. DataLost: files of the demo are gone, and the message gives the reason. EgressOpen:
+    the demo may connect to all that spec.network.egress of its revision names."""
 
     node_name: str | None = None
     """Node that runs the demo."""

@@ -17,6 +17,7 @@ TRANSIENT = frozenset(
     {
         "APIServerUnreachable",
         "CRIUNotAvailable",
+        "EgressNotAllowed",
         "ArchiveLost",
         "FirewallFailed",
         "FetchFailed",

@@ -86,8 +86,8 @@ def _firewall(facts: NodeFacts) -> Check:
         return passed(CheckName.FIREWALL, facts.nft.output.splitlines()[0])
     return warned(
         CheckName.FIREWALL,
-        f"nft does not run ({tail(facts.nft)}): applications of several containers, with volumes "
-        "or with afterRestore hooks cannot run here",
+        f"nft does not run ({tail(facts.nft)}): every sandbox has a firewall for what comes in and "
+        "what goes out, and without nftables there is neither build nor demo",
         install(facts, debian="nftables", fedora="nftables"),
     )
 

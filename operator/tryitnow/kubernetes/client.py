@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from kubernetes.aio import client as aio
 
@@ -46,6 +47,12 @@ class KubernetesApi(Writing):
         """The time of the API server."""
 
         self._recorder = EventRecorder(api, component)
+
+    @property
+    def server_host(self) -> str | None:
+        """Host of the API server, as this client reaches it."""
+        url: str = self._api.configuration.host
+        return urlsplit(url).hostname
 
     def lease(self, key: Key) -> StoredLease:
         """Return the Lease of that name, which need not exist yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,7 @@ class Pods(Calls):
         *,
         hostname: str | None = None,
         shm_bytes: int | None = None,
+        dns_servers: Sequence[str] = (),
         start: bool = True,
     ) -> int:
         """Make a pod without members, and start what holds its namespaces.
@@ -80,6 +81,8 @@ class Pods(Calls):
             ports: Ports of the node that lead to it.
             hostname: The host name that its members see.
             shm_bytes: Size of the /dev/shm that its members share.
+            dns_servers: The DNS servers in its /etc/resolv.conf, which has no search list then.
+                By default it is the node's.
             start: Whether it is started: until then no port is taken.
 
         Returns the process ID by which its namespaces can be reached; 0 when it is not started.
@@ -100,6 +103,9 @@ class Pods(Calls):
                 spec["hostname"] = hostname
             if shm_bytes is not None:
                 spec["shm_size"] = shm_bytes
+            if dns_servers:
+                # "." is Podman's word for no search list (podman-create(1)).
+                spec |= {"dns_server": list(dns_servers), "dns_search": ["."]}
             api.post("/pods/create", data=json.dumps(spec), timeout=CALL_SECONDS).raise_for_status()
             return _start_infra(api, name) if start else 0
 

@@ -203,6 +203,12 @@ def test_other_values_reach_the_agent() -> None:
     assert settings.trash_retention == timedelta(days=7)
     assert settings.probe_interval == timedelta(seconds=5)
     assert settings.doctor_timeout == timedelta(minutes=1)
+    entries = settings.network.allowed_egress
+    assert [entry.host or entry.cidr for entry in entries] == ["192.0.2.0/24", "*.example.com"]
+    assert [str(server) for server in settings.network.dns_servers] == [
+        "192.0.2.53",
+        "2001:db8::53",
+    ]
 
 
 def test_the_sidecars_podman_is_configured_by_files_variables_and_volumes_of_ones_own() -> None:

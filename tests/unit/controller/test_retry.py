@@ -31,6 +31,7 @@ def test_a_fault_of_the_application_is_final_after_three_builds(reason: str) -> 
 @pytest.mark.parametrize(
     "reason",
     [
+        "EgressNotAllowed",
         "ImagePullFailed",
         "NodeLost",
         "ArchiveLost",

@@ -92,6 +92,43 @@ def test_what_the_agents_bear_is_read_as_a_pod_has_it() -> None:
             controller_settings({"AGENT_TOLERATIONS": wrong})
 
 
+def test_what_demos_may_reach_is_nothing_or_what_is_written_as_in_the_chart() -> None:
+    nothing = agent_settings(REQUIRED).network
+    assert nothing.allowed_egress == ()
+    assert nothing.dns_servers == ()
+    text = (
+        '[{"cidr": "192.0.2.0/24", "ports": [5432], "protocol": "TCP"}, {"host": "*.example.com"}]'
+    )
+    env = {**REQUIRED, "ALLOWED_EGRESS": text, "DNS_SERVERS": "192.0.2.53, 2001:db8::53"}
+    network = agent_settings(env).network
+    assert [entry.host or entry.cidr for entry in network.allowed_egress] == [
+        "192.0.2.0/24",
+        "*.example.com",
+    ]
+    assert [str(server) for server in network.dns_servers] == ["192.0.2.53", "2001:db8::53"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wrong"),
+    [
+        ("ALLOWED_EGRESS", "0.0.0.0/0", "no list of hosts"),
+        ("ALLOWED_EGRESS", '[{"cidr": "192.0.2.1/24"}]', "host bits set"),
+        ("ALLOWED_EGRESS", '[{"host": "*"}]', "0.host"),
+        ("ALLOWED_EGRESS", '[{"host": "a.example", "port": 80}]', "0.port"),
+        ("ALLOWED_EGRESS", '[{"ports": [80]}]', "exactly one of host and cidr"),
+        ("DNS_SERVERS", "dns.example.com", "dns.example.com"),
+    ],
+    ids=str,
+)
+def test_bounds_of_the_network_that_cannot_be_used_are_named(
+    name: str, value: str, wrong: str
+) -> None:
+    """An entry that is misread could open more than it was meant to."""
+    with pytest.raises(InvalidSettingError, match=name) as refused:
+        agent_settings({**REQUIRED, name: value})
+    assert wrong in str(refused.value)
+
+
 def test_a_node_takes_no_more_instances_than_it_has_ports() -> None:
     few_ports = agent_settings({**REQUIRED, "PORT_RANGE": "20000-20004"})
     assert few_ports.capacity == 5

@@ -57,11 +57,16 @@ async def build(
     """
     definition = revision.definition
     name = work_name(Role.BUILD, node_checkpoint)
+    if problem := tools.start.sandboxes.outbound.not_allowed(definition.network):
+        raise BuildError(problem.reason, problem.message)
     async with workplace(tools.start.sandboxes, name):
         report(f"starting {definition.main.image} and waiting until it is ready")
         started = await cold_start(
             tools.start, name, definition, revision.status.images, newest=True
         )
+        for problem in tools.start.sandboxes.outbound.problems_of(definition.network):
+            about = tools.start.kubernetes
+            about.event(node_checkpoint, problem.reason, problem.message, warning=True)
         if definition.warm_up is not None:
             report(f"warming up with {len(definition.warm_up.paths)} paths")
             await _warm_up(tools, definition, started)

@@ -275,6 +275,11 @@ class WarmPool:
             pids = await start.containers.pids_of(name, definition, sandbox)
         except NoSuchContainerError:
             return None  # a part of it was removed
+        try:
+            await start.sandboxes.outbound.close(sandbox.pid, definition.network)
+        except FirewallError as error:
+            logger.warning("%s: its firewall cannot be set: %s", name, error)
+            return None
         warm = Warm(name, sandbox, paused=state.paused, pids=pids)
         return warm if await is_fit(self._tools, node_checkpoint, definition, warm) else None
 

@@ -19,6 +19,7 @@ from tryitnow.agent.demos.start import Started
 from tryitnow.agent.demos.status import (
     report_answering,
     report_down,
+    report_egress,
     report_ready,
     report_unknown,
 )
@@ -94,6 +95,7 @@ async def keep_running(
         return await _bring_back(tools, demo, definition, sandbox)
     match tools.verdicts.of(uid):
         case Verdict.ANSWERS:
+            demo = await report_egress(tools, demo, definition)
             await report_answering(tools, demo)
         case Verdict.SILENT:
             answer = tools.verdicts.answer_of(uid)

@@ -19,7 +19,7 @@ from tryitnow.api.demoinstance import (
     StartPolicy,
     Timings,
 )
-from tryitnow.api.meta import ConditionStatus, find_condition, now
+from tryitnow.api.meta import Condition, ConditionStatus, find_condition, now
 from tryitnow.kubernetes.call import write_with_retry
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 
@@ -29,6 +29,9 @@ Phase = DemoInstancePhase
 
 DATA_LOST = "DataLost"
 """Condition: files of the demo are gone, for a reason beyond us."""
+
+EGRESS_OPEN = "EgressOpen"
+"""Condition: all of ``spec.network.egress`` is open. Only where something is asked for."""
 
 _HOW = {
     StartedBy.WARM: "taken from the warm pool",
@@ -70,6 +73,7 @@ async def report_ready(
     status = demo.status.with_condition(
         demo, "Ready", ConditionStatus.TRUE, str(running.started_by), message + why
     )
+    status = _with_egress(tools, demo, definition, status)
     fallback = started.fallback
     update = {
         "phase": Phase.READY,
@@ -110,6 +114,49 @@ def _why_cold(demo: DemoInstance, started: Started) -> str:
     if is_cold and demo.spec.start is StartPolicy.COLD_START:
         return ", because spec.start is ColdStart"
     return ""
+
+
+def _with_egress(
+    tools: DemoTools, demo: DemoInstance, definition: Definition, status: DemoInstanceStatus
+) -> DemoInstanceStatus:
+    network = definition.network
+    if not network.egress:
+        return status
+    problems = tools.start.sandboxes.outbound.problems_of(network)
+    if problems:
+        message = "\n".join(problem.message for problem in problems)
+        reason, holds = str(problems[0].reason), ConditionStatus.FALSE
+    else:
+        message = "the demo may connect to all that spec.network.egress names"
+        reason, holds = "AllOpen", ConditionStatus.TRUE
+    return status.with_condition(demo, EGRESS_OPEN, holds, reason, message)
+
+
+def shows_egress(tools: DemoTools, demo: DemoInstance, definition: Definition) -> bool:
+    """Whether the status says what a demo may reach as it is now."""
+    wanted = _with_egress(tools, demo, definition, demo.status)
+    before = find_condition(demo.status.conditions, EGRESS_OPEN)
+    after = find_condition(wanted.conditions, EGRESS_OPEN)
+    return _facts(before) == _facts(after)
+
+
+def _facts(condition: Condition | None) -> tuple[str, str, str] | None:
+    if condition is None:
+        return None
+    return condition.status, condition.reason, condition.message
+
+
+async def report_egress(
+    tools: DemoTools, demo: DemoInstance, definition: Definition
+) -> DemoInstance:
+    """Say what of ``spec.network.egress`` stays closed, where something else was said before."""
+    if shows_egress(tools, demo, definition):
+        return demo
+    status = _with_egress(tools, demo, definition, demo.status)
+    found = find_condition(status.conditions, EGRESS_OPEN)
+    if found is not None and found.status is ConditionStatus.FALSE:
+        tools.kubernetes.event(demo, found.reason, found.message, warning=True)
+    return await _write(tools, demo, status)
 
 
 async def report_answering(tools: DemoTools, demo: DemoInstance) -> None:

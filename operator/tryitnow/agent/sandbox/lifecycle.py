@@ -16,6 +16,7 @@ from tryitnow.agent.sandbox.names import (
     parse,
     parse_pod,
 )
+from tryitnow.agent.sandbox.outbound import Outbound
 from tryitnow.agent.storage.ports import PortRange
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
@@ -32,6 +33,7 @@ class Sandboxes:
     volumes: VolumeStore
     ports: PortRange
     firewall: Firewall
+    outbound: Outbound
     _pods_in_work: set[str] = field(default_factory=set)
     _names_in_work: set[str] = field(default_factory=set)
     _found: set[str] | None = None
@@ -83,7 +85,10 @@ class Sandboxes:
         self._made.add(str(name))
         try:
             await in_thread(self.volumes.make, pod.tag, definition.template)
-            pid = await self.podman.create_pod(str(pod), wanted)
+            pid = await self.podman.create_pod(
+                str(pod), wanted, dns_servers=self.outbound.dns_servers
+            )
+            await self.outbound.close(pid, definition.network)
             await self.firewall.close(pid, tcp_blocked=tcp_blocked)
             yield Sandbox(pod, wanted, pid)
         except BaseException:

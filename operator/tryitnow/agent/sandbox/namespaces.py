@@ -10,10 +10,12 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+
+from tryitnow.api.network import IPAddress
 
 _CLONE_NEWUTS = 0x04000000
 _CLONE_NEWNET = 0x40000000
@@ -127,6 +129,25 @@ class Hosts:
         """
         _add_hosts(pid, _own_lines(hosts))
 
+    def set_egress(self, pid: int, hosts: Iterable[tuple[str, IPAddress]]) -> None:
+        """Have these hosts in the /etc/hosts that the containers of a sandbox share.
+
+        Those that were set before go.
+
+        Raises:
+            OSError: the sandbox ended.
+
+        """
+        present = _read_etc(pid, "hosts")
+        lines = [line for line in present.splitlines() if not line.endswith(_EGRESS_MARK)]
+        lines += [f"{address}\t{host} {_EGRESS_MARK}" for host, address in hosts]
+        text = "".join(f"{line}\n" for line in lines)
+        if text != present:
+            with _open_etc(pid, "hosts", os.O_WRONLY) as handle:
+                # Not emptied first: an application may read it at this moment.
+                os.pwrite(handle, text.encode(errors="surrogateescape"), 0)
+                os.ftruncate(handle, len(text.encode(errors="surrogateescape")))
+
     def read(self, pid: int) -> str:
         """Return a container's /etc/hosts; empty where it has none."""
         try:
@@ -143,6 +164,9 @@ def _add_hosts(pid: int, lines: list[str]) -> None:
         _write_etc(pid, "hosts", end + "".join(f"{line}\n" for line in missing), os.O_APPEND)
 
 
+_EGRESS_MARK = "# spec.network.egress"
+"""At the end of a line of /etc/hosts that the firewall's addresses are in."""
+
 _HOSTS_OF_PODMAN = ("host.containers.internal", "localhost")
 
 
@@ -154,6 +178,8 @@ def _own_lines(hosts: str) -> list[str]:
     """
     kept = []
     for line in hosts.splitlines():
+        if line.endswith(_EGRESS_MARK):
+            continue  # as they were at the checkpoint
         address, *names = line.partition("#")[0].split() or [""]
         if not names or any(name in _HOSTS_OF_PODMAN for name in names):
             continue

@@ -14,17 +14,19 @@ import pytest
 from tests.unit.agent.checkpoints.shop import Shop, shop_definition
 from tests.unit.builders import IMAGE, PINNED, make_export, make_node_checkpoint, make_template
 from tests.unit.fakes import FakeKubernetes, FakePodman
-from tests.unit.sandbox import FakeFirewall, FakeHosts, State
+from tests.unit.sandbox import FakeFirewall, FakeHosts, FakeOutbound, State
 from tryitnow.agent.checkpoints.build import Built, build
 from tryitnow.agent.checkpoints.checkpoint import measure
 from tryitnow.agent.checkpoints.failures import BuildError
 from tryitnow.agent.errors import NodeShortError, NotReadyError, SourceError
 from tryitnow.agent.node import Node
+from tryitnow.agent.sandbox.egress import EgressProblem, EgressReason
 from tryitnow.agent.sandbox.names import Role, work_name
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.api.archive import Versions
 from tryitnow.api.definition import HTTPGet, Readiness, WarmUp
 from tryitnow.api.limits import DISK_FULL
+from tryitnow.api.network import EgressRule, Network
 from tryitnow.api.template import EmptyDir, EnvVar, EnvVarSource, KeySelector, Volume, VolumeMount
 from tryitnow.podman.errors import CRIUError, ImagePullError, PodmanError, PodmanUnreachableError
 
@@ -284,3 +286,16 @@ def test_an_archive_is_measured_by_its_headers(tmp_path: Path) -> None:
     found = measure({"containers/shop.tar": part})
     assert (found.entries, found.memory_bytes) == (3, 5)
     assert found.unpacked_bytes == part.stat().st_size
+
+
+async def test_more_than_the_administrator_allows_is_not_built(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman, outbound: FakeOutbound
+) -> None:
+    egress = EgressRule.model_validate({"cidr": "192.0.2.0/24", "ports": [443]})
+    outbound.problems = (EgressProblem(EgressReason.NOT_ALLOWED, "spec.network.egress[0]: …"),)
+    work = Work(node, kubernetes, podman, network=Network(egress=(egress,)))
+    refused = await work.fails(BuildError)
+    assert isinstance(refused, BuildError)
+    assert refused.reason == "EgressNotAllowed"
+    assert "spec.network.egress[0]" in str(refused)
+    assert not any(line.startswith(("pull", "create")) for line in podman.log)

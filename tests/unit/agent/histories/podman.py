@@ -349,6 +349,7 @@ class StrictPodman(Service):
         *,
         hostname: str | None = None,  # noqa: ARG002
         shm_bytes: int | None = None,  # noqa: ARG002
+        dns_servers: Sequence[str] = (),  # noqa: ARG002
         start: bool = True,
     ) -> int:
         async def work() -> int:

@@ -14,6 +14,7 @@ from tests.unit.agent.histories.cluster import WATCHED, Cluster
 from tests.unit.agent.histories.life import Life, expect_alive
 from tests.unit.agent.histories.podman import StrictPodman
 from tests.unit.network import StrictFirewall, StrictHosts, StrictProber, StrictSession
+from tests.unit.sandbox import FakeOutbound
 from tryitnow.agent.demos.network import NetworkRepair
 from tryitnow.agent.demos.reconcile import reconcile_demo
 from tryitnow.agent.demos.tools import DemoTools
@@ -89,6 +90,7 @@ class Process:
             StrictFirewall(network, expect_alive),
             StrictHosts(network),
             self._conmons,
+            FakeOutbound(),
             Metrics(Program.AGENT),
             loop.time,
         )

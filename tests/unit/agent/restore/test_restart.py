@@ -12,7 +12,7 @@ import pytest
 from tests.unit.agent.restore.conftest import AT_ONCE, cancelled_at, make_pod, until
 from tests.unit.builders import make_definition, make_demo, make_template
 from tests.unit.fakes import FakeKubernetes, FakePodman
-from tests.unit.sandbox import FakeFirewall, FakeHosts, State
+from tests.unit.sandbox import FakeFirewall, FakeHosts, FakeOutbound, State
 from tryitnow.agent.errors import ContainerDiedError, FirewallError, NotReadyError, SandboxError
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore.cold_start import cold_start
@@ -330,3 +330,15 @@ async def test_one_that_hangs_holds_up_no_other(
     async with asyncio.timeout(0.2), turns.turn():
         assert not hanging.done()
     await hanging
+
+
+async def test_what_goes_out_is_closed_before_anything_is_started(
+    tools: StartTools, podman: FakePodman, outbound: FakeOutbound,
+    definition: Definition, sandbox: Sandbox,
+) -> None:  # fmt: skip
+    outbound.fails = True
+    podman.stop(str(NAME))
+    podman.log.clear()
+    with pytest.raises(FirewallError):
+        await restart(tools, NAME, definition, sandbox, HOST)
+    assert not any(line.startswith("start tryitnow") for line in podman.log)

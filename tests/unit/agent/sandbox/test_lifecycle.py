@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.builders import PINNED, make_container, make_definition, make_demo
 from tests.unit.fakes import FakePodman
-from tests.unit.sandbox import FakeFirewall, State
+from tests.unit.sandbox import FakeFirewall, FakeOutbound, State
 from tryitnow.agent.errors import FirewallError, NodeShortError
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.lifecycle import Sandboxes
@@ -16,6 +16,7 @@ from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName, Role, demo_name
 from tryitnow.api.definition import Definition
 from tryitnow.api.meta import Key
+from tryitnow.api.network import EgressRule, Network
 from tryitnow.api.template import EmptyDir, Template, Volume
 from tryitnow.podman.client import NewContainer, PortMapping
 from tryitnow.podman.errors import NameTakenError, PodmanError, PodmanUnreachableError
@@ -67,6 +68,27 @@ async def test_a_sandbox_is_closed_before_anything_is_in_it(
     assert sandboxes.names_in_work == frozenset()
     assert sandboxes.pods_in_work == frozenset()
     assert await sandboxes.find(NAME) == sandbox
+
+
+async def test_nothing_is_let_out_of_a_sandbox_before_anything_is_in_it(
+    sandboxes: Sandboxes, podman: FakePodman, outbound: FakeOutbound, definition: Definition
+) -> None:
+    egress = EgressRule.model_validate({"host": "api.example.com", "ports": [443]})
+    definition = definition.model_copy(update={"network": Network(egress=(egress,))})
+    async with sandboxes.create(NAME, definition) as sandbox:
+        assert outbound.networks == [definition.network]
+        assert podman.dns_servers_of(str(sandbox.pod)) == ("127.0.0.1",)
+
+
+async def test_without_a_firewall_for_what_goes_out_there_is_no_sandbox(
+    sandboxes: Sandboxes, node: Node, podman: FakePodman, outbound: FakeOutbound,
+    definition: Definition,
+) -> None:  # fmt: skip
+    outbound.fails = True
+    with pytest.raises(FirewallError):
+        async with sandboxes.create(NAME, definition):
+            pass
+    assert_nothing_left(node, podman)
 
 
 async def test_connections_inside_can_be_held_as_well(

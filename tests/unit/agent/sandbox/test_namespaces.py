@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import subprocess
@@ -208,3 +209,27 @@ def test_no_socket_is_made_in_the_nodes_own_network() -> None:
     address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))
     with pytest.raises(OSError, match="in no sandbox any more"):
         socket_factory(os.getpid())(address)
+
+
+def test_hosts_of_egress_are_replaced_and_the_other_lines_stay(container: Container) -> None:
+    file = container.root / "etc/hosts"
+    inode = file.stat().st_ino
+    one, two = ipaddress.ip_address("192.0.2.1"), ipaddress.ip_address("192.0.2.2")
+    Hosts().set_egress(container.pid, [("api.example.com", one), ("api.example.com", two)])
+    assert file.read_text().splitlines() == [
+        "127.0.0.1 localhost",
+        "192.0.2.1\tapi.example.com # spec.network.egress",
+        "192.0.2.2\tapi.example.com # spec.network.egress",
+    ]
+    Hosts().set_egress(container.pid, [("api.example.com", two)])
+    assert file.read_text().count("api.example.com") == 1
+    Hosts().set_egress(container.pid, [])
+    assert file.read_text() == "127.0.0.1 localhost\n"
+    assert file.stat().st_ino == inode, "the containers share the file"
+
+
+def test_hosts_of_egress_are_not_carried_over_a_checkpoint(container: Container) -> None:
+    """Their addresses are those of the checkpoint's time."""
+    at_the_checkpoint = "192.0.2.1\tapi.example.com # spec.network.egress\n192.0.2.9 partner\n"
+    Hosts().carry(container.pid, at_the_checkpoint)
+    assert (container.root / "etc/hosts").read_text() == "127.0.0.1 localhost\n192.0.2.9 partner\n"
