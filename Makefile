@@ -25,7 +25,7 @@ demo: ## Make a cluster on this machine, checkpoint a shop, and restore a demo o
 down: ## Remove the demo's cluster and every trace of it.
 	@$(lab) down --name $(LAB)
 
-test: lint unit system system-machine ## Everything CI runs.
+test: lint unit system ## Everything CI runs.
 
 lint: ## Check style, types, imports, alerts, the chart, and that all generated files are up to date.
 	$(tools) -m ruff check .

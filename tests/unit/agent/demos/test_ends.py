@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -69,13 +71,19 @@ def test_a_program_may_end_on_its_own_terms_when_its_child_was_killed() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [kill(cgroup=CGROUP.replace("c0ffee11", "0badf00d")), kill(ago=3600), kill(ago=-60)],
+    [
+        partial(kill, cgroup=CGROUP.replace("c0ffee11", "0badf00d")),
+        partial(kill, ago=3600),
+        partial(kill, ago=-60),
+    ],
     ids=["of another container", "long ago", "of its next life"],
 )
-def test_what_was_killed_elsewhere_or_at_another_time_is_no_cause(other: OOMKill) -> None:
+def test_what_was_killed_elsewhere_or_at_another_time_is_no_cause(
+    other: Callable[[], OOMKill],
+) -> None:
     """Podman never takes its mark back, and the kernel keeps its log."""
     state = ended(1, oom_killed=True)
-    assert describe_end(OF, state, None, [other]) == End(
+    assert describe_end(OF, state, None, [other()]) == End(
         RESTARTING, "container db ended with exit code 1"
     )
 
