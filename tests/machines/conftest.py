@@ -19,7 +19,7 @@ from tests.machines import guestbook
 from tests.machines.guestbook import FOLDER
 from tests.machines.waiting import GONE_WITHIN, ready_checkpoint
 from tests.system.leftovers import leftovers
-from tests.system.objects import Objects, wait_until
+from tests.system.objects import Objects, own_namespace, wait_until
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 
@@ -90,16 +90,9 @@ def objects(cluster: Cluster) -> Iterator[Objects]:
 
 def _namespace(cluster: Cluster) -> Iterator[Objects]:
     # In a lab that was kept, those of an earlier run may still be on their way out.
-    objects = Objects(cluster.kubeconfig, f"test-{int(time.time())}-{next(_numbers)}")
-    objects.create_namespace()
-    try:
+    name = f"test-{int(time.time())}-{next(_numbers)}"
+    with own_namespace(cluster.kubeconfig, name, GONE_WITHIN) as objects:
         yield objects
-        objects.delete_all(DemoInstance)
-        objects.delete_all(Checkpoint)
-        wait_until(objects.none_left, f"all objects of {objects.namespace} to be gone", GONE_WITHIN)
-    finally:
-        objects.delete_namespace()
-        objects.close()
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,8 @@ import pytest
 from lab import images, operator_image
 from lab.cluster import Cluster
 from tests.system.nodes import NODES, LabNodes
-from tests.system.objects import Objects, wait_until
+from tests.system.objects import Objects, own_namespace
 from tests.system.terminal import Terminal
-from tryitnow.api.checkpoint import Checkpoint
-from tryitnow.api.demoinstance import DemoInstance
 
 _numbers = itertools.count(1)
 
@@ -136,18 +134,10 @@ def objects(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
 
 
 def _namespace(cluster: Cluster, nodes: LabNodes) -> Iterator[Objects]:
-    objects = Objects(cluster.kubeconfig, f"test-{next(_numbers)}")
-    objects.create_namespace()
-    try:
+    name = f"test-{next(_numbers)}"
+    with own_namespace(cluster.kubeconfig, name, GONE_WITHIN) as objects:
         yield objects
-        # Before their namespace: its controller looks again only after many seconds.
-        objects.delete_all(DemoInstance)
-        objects.delete_all(Checkpoint)
-        wait_until(objects.none_left, f"all objects of {objects.namespace} to be gone", GONE_WITHIN)
-        nodes.wait_clean(objects.namespace, GONE_WITHIN)
-    finally:
-        objects.delete_namespace()
-        objects.close()
+    nodes.wait_clean(name, GONE_WITHIN)
 
 
 @pytest.fixture(autouse=True)

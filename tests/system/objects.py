@@ -297,6 +297,22 @@ def condition(resource: Checkpoint | DemoInstance | NodeCheckpoint, type_: str) 
     return found
 
 
+@contextmanager
+def own_namespace(kubeconfig: Path, name: str, gone_within: float) -> Iterator[Objects]:
+    """A namespace for the block; afterwards it is gone, and before it all that is ours in it."""
+    objects = Objects(kubeconfig, name)
+    objects.create_namespace()
+    try:
+        yield objects
+        # Before their namespace: its controller looks again only after many seconds.
+        objects.delete_all(DemoInstance)
+        objects.delete_all(Checkpoint)
+        wait_until(objects.none_left, f"all objects of {name} to be gone", gone_within)
+    finally:
+        objects.delete_namespace()
+        objects.close()
+
+
 def wait_until(
     holds: Callable[[], bool], what: str | Callable[[], str], within: float = READY_WITHIN
 ) -> None:

@@ -12,6 +12,7 @@ FILES_EXHAUSTED = "FilesExhausted"
 MEMORY_EXHAUSTED = "MemoryExhausted"
 NO_PORT = "NoPort"
 PORT_TAKEN = "PortTaken"
+WRONG_PROCESSOR = "WrongProcessor"
 
 NODE_LIMITS = frozenset(
     {
@@ -36,7 +37,7 @@ NODE_LIMITS = frozenset(
         "ProcessesExhausted",
         "WrongKernel",
         "WrongMachine",
-        "WrongProcessor",
+        WRONG_PROCESSOR,
     }
 )
 """All of them. ``podman.limits`` recognizes most of them in Podman's messages."""

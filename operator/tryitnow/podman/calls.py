@@ -189,12 +189,10 @@ def ask_list(api: Any, path: str, **params: object) -> list[Any]:  # noqa: ANN40
     It reads one after the other, and fails as a whole where one of them goes meanwhile: the next
     listing does not have that one.
     """
-    for _ in range(LISTING_TRIES - 1):
+    for _ in range(LISTING_TRIES):
         answer = api.get(path, params=params, timeout=CALL_SECONDS)
         if answer.ok or not _GONE.search(answer.text):
             break
-    else:
-        answer = api.get(path, params=params, timeout=CALL_SECONDS)
     answer.raise_for_status()
     return answer.json() or []
 

@@ -12,15 +12,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tryitnow.api.limits import (
+    DISK_FAILING,
+    DISK_FULL,
+    MEMORY_EXHAUSTED,
+    PORT_TAKEN,
+    WRONG_PROCESSOR,
+)
 from tryitnow.podman.errors import NodeLimitError, cause_first
 
-DISK_FULL = "DiskFull"
 INODES_EXHAUSTED = "InodesExhausted"
-DISK_FAILING = "DiskFailing"
-PORT_TAKEN = "PortTaken"
 LOCKS_EXHAUSTED = "LocksExhausted"
 PROCESSES_EXHAUSTED = "ProcessesExhausted"
-MEMORY_EXHAUSTED = "MemoryExhausted"
 
 OF_A_CONTAINER_TOO = frozenset({PROCESSES_EXHAUSTED, MEMORY_EXHAUSTED})
 """Limits that a container may have of its own: a command that is run in it meets those first."""
@@ -88,7 +91,7 @@ LIMITS = (
         permanent=True,
     ),
     Limit(
-        "WrongProcessor",
+        WRONG_PROCESSOR,
         (
             r"host cpu doesn't support it",
             r"CPU (instruction )?capabilities do not match run time",

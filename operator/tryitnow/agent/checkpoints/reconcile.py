@@ -19,12 +19,7 @@ from tryitnow.agent.checkpoints.plan import Next, Observed, awaits_retest, is_re
 from tryitnow.agent.checkpoints.precreated import PrecreatedPool
 from tryitnow.agent.checkpoints.prepare import retire
 from tryitnow.agent.checkpoints.state import State
-from tryitnow.agent.checkpoints.status import (
-    WRONG_PROCESSOR,
-    StatusWriter,
-    processor_message,
-    status_of,
-)
+from tryitnow.agent.checkpoints.status import StatusWriter, processor_message, status_of
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.warm import Warm
 from tryitnow.agent.checkpoints.warm_pool import Subject, WarmPool
@@ -32,6 +27,7 @@ from tryitnow.agent.counters import build_ended, fetch_ended, quarantined
 from tryitnow.agent.restore.precreate import PreCreated
 from tryitnow.agent.storage.generations import Generation
 from tryitnow.api.definition import Definition
+from tryitnow.api.limits import WRONG_PROCESSOR
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, NodeCheckpointPhase
 from tryitnow.background import gather_results, happens, in_thread
 from tryitnow.podman.errors import NoSuchImageError

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from tryitnow.agent.checkpoints.failures import Job
 from tryitnow.agent.checkpoints.state import State
+from tryitnow.api.limits import WRONG_PROCESSOR
 from tryitnow.api.meta import ConditionStatus
 from tryitnow.api.nodecheckpoint import (
     NodeCheckpoint,
@@ -35,8 +36,6 @@ _WRITE_PAUSES = Pauses(timedelta(milliseconds=500), timedelta(seconds=30))
 
 
 STORAGE_CHANGED = "StorageChanged"
-
-WRONG_PROCESSOR = "WrongProcessor"
 
 RETEST_MESSAGE = (
     "a test restore answered on this node, with other software than it has now (see "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tryitnow.agent.checkpoints.reconcile import CheckpointActor
-from tryitnow.agent.checkpoints.status import WRONG_PROCESSOR, processor_message
+from tryitnow.agent.checkpoints.status import processor_message
 from tryitnow.agent.demos.claim import Claim, claim
 from tryitnow.agent.demos.personalize import personalize
 from tryitnow.agent.demos.tools import DemoTools
@@ -23,6 +23,7 @@ from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.api.archive import Versions
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, FallbackReason, StartedBy, StartPolicy
+from tryitnow.api.limits import WRONG_PROCESSOR
 from tryitnow.podman.client import PortMapping
 from tryitnow.podman.errors import NodeLimitError, PodmanError
 
