@@ -91,6 +91,14 @@ LIMITS = (
         permanent=True,
     ),
     Limit(
+        "WrongMachine",
+        (r"No mapping for \d+:\(null\) mountpoint",),
+        "the kernel of the node that built the checkpoint has paths of /proc or /sys that are "
+        "hidden from containers, such as /proc/kcore, and the kernel of this node lacks one: "
+        f"{_ANOTHER_MACHINE}",
+        permanent=True,
+    ),
+    Limit(
         WRONG_PROCESSOR,
         (
             r"host cpu doesn't support it",

@@ -46,6 +46,7 @@ MESSAGES = {
     "[Warning] InnoDB: io_setup() failed with EAGAIN after 5 attempts.": "AioExhausted",
     "Error (criu/pie/restorer.c:739): wrong aio: tail=0x0 head=0x0 req=0xbe old_nr=0x17f "
     "new_nr=0x2ff expect=0x17f": "WrongMachine",
+    "Error (criu/mount.c:3141): mnt: No mapping for 457:(null) mountpoint": "WrongMachine",
     "Error (criu/arch/x86/crtools.c:395): x86: FPU xsave area present, but host cpu doesn't "
     "support it": "WrongProcessor",
     "Error (criu/arch/x86/cpu.c:223): cpu: CPU instruction capabilities do not match run time": (
