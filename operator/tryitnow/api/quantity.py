@@ -29,11 +29,12 @@ def parse_quantity(text: str) -> Decimal:
         ValueError: the text is no quantity; the message shows how one looks.
 
     """
-    if not re.fullmatch(PATTERN, text):
+    found = re.fullmatch(PATTERN, text)
+    if found is None:
         msg = f"{text!r} is not a quantity; write it like 2, 500m, 512Mi or 1.5G"
         raise ValueError(msg)
-    number = text.rstrip("mkMGTPi")
-    return Decimal(number) * _SUFFIXES[text[len(number) :]]
+    suffix = found[2] or ""
+    return Decimal(text.removesuffix(suffix)) * _SUFFIXES[suffix]
 
 
 def _validate(value: Any) -> str:  # noqa: ANN401 - pydantic hands over whatever was there

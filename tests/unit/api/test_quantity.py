@@ -27,6 +27,17 @@ def test_what_people_write(text: str, value: Decimal) -> None:
     assert parse_quantity(text) == value
 
 
+@pytest.mark.parametrize(
+    ("suffix", "value"),
+    [
+        *((letter, 1000**n) for n, letter in enumerate("kMGTP", start=1)),
+        *((f"{letter}i", 1024**n) for n, letter in enumerate("KMGTP", start=1)),
+    ],
+)
+def test_each_suffix_has_its_value(suffix: str, value: int) -> None:
+    assert parse_quantity(f"3909460{suffix}") == 3909460 * value
+
+
 @pytest.mark.parametrize("text", ["", "-1", "1e3", "64 Mi", "64MB", "m", "1.", "one"])
 def test_what_is_none_shows_how_one_looks(text: str) -> None:
     with pytest.raises(ValueError, match="write it like"):
