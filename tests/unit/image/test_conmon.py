@@ -12,13 +12,24 @@ IMAGE = Path(__file__).parents[3] / "image"
 PROGRAM = "exec /usr/bin/conmon"
 
 
-def run(instead: str, *arguments: str) -> str:
-    """What the script writes that calls something else in the place of the real conmon."""
+def run(instead: str, *arguments: str, opened: tuple[int, ...] = ()) -> str:
+    """What the script writes that calls something else in the place of the real conmon.
+
+    Args:
+        instead: What it calls.
+        arguments: Its own.
+        opened: Files that whoever calls it has open, by their numbers.
+
+    """
     script = (IMAGE / "conmon").read_text()
     assert script.count(PROGRAM) == 1
     script = script.replace(PROGRAM, instead)
+    files = "".join(f"exec {number}</dev/null\n" for number in opened)
     done = subprocess.run(
-        ["sh", "-c", script, "conmon", *arguments], check=True, capture_output=True, text=True
+        ["bash", "-c", f'{files}exec bash -c "$0" conmon "$@"', script, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return done.stdout
 
@@ -47,6 +58,12 @@ def test_all_other_arguments_stay_as_they_are(odd: str) -> None:
 def test_what_it_starts_has_the_score_of_demos() -> None:
     """Also where Podman is one that the kernel is to spare."""
     assert run("exec cat /proc/self/oom_score_adj") == "1000\n"
+
+
+def test_it_holds_no_file_of_podmans_but_its_pipes() -> None:
+    held = run("exec ls /proc/self/fd", opened=(3, 4, 5, 17, 230)).split()
+    # The last is the folder, which `ls` reads.
+    assert sorted(int(number) for number in held) == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_podman_calls_our_conmon() -> None:
