@@ -34,7 +34,8 @@ _CONTROLLERS = (
 
 KUBELET_PORT = 10250
 
-_CAPACITY = {"cpu": "2", "memory": "8Gi", "pods": "110"}
+# Memory in the unit that kubelets report it in.
+_CAPACITY = {"cpu": "2", "memory": "8388608Ki", "pods": "110"}
 
 _UP_WITHIN_S = 60.0
 
