@@ -42,6 +42,13 @@ def _validate(value: Any) -> str:  # noqa: ANN401 - pydantic hands over whatever
     return text
 
 
+def _at_most(most: str) -> dict[str, str]:
+    return {
+        "rule": f"quantity(string(self)).compareTo(quantity('{most}')) <= 0",
+        "message": f"must be at most {most}",
+    }
+
+
 Quantity = Annotated[
     str,
     BeforeValidator(_validate),
@@ -51,6 +58,7 @@ Quantity = Annotated[
             "maxLength": 32,
             "minimum": 0,
             "pattern": PATTERN,
+            "x-kubernetes-validations": [_at_most("1M")],
         }
     ),
 ]
@@ -74,6 +82,7 @@ Bytes = Annotated[
             "maxLength": 32,
             "minimum": 1,
             "pattern": BYTES_PATTERN,
+            "x-kubernetes-validations": [_at_most("1Pi")],
         }
     ),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tryitnow.api.checkpoint import Checkpoint, OnCrash
+from tryitnow.api.checkpoint import Checkpoint, Lifetimes, OnCrash
 from tryitnow.api.demoinstance import DemoInstance, StartPolicy
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.nodes import NodeState
@@ -21,6 +21,9 @@ class Binding:
 
     on_crash: OnCrash = OnCrash.KEEP
     """What happens when a container of the instance ends."""
+
+    lifetimes: Lifetimes | None = None
+    """The limits of its lifetime; None where its Checkpoint has none."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,13 @@ def bind(
         return Unbound(
             "NoRoom", f"no selected node has room ({reasons}); waiting for a demo to end"
         )
-    on_crash = instance.spec.on_crash or checkpoint.spec.on_crash
+    limits = checkpoint.spec.limits
+    lifetimes = Lifetimes(default_ttl=limits.default_ttl, max_ttl=limits.max_ttl)
+    decided = (
+        revision,
+        instance.spec.on_crash or checkpoint.spec.on_crash,
+        lifetimes if lifetimes != Lifetimes() else None,
+    )
     builders = {
         node_checkpoint.spec.node_name
         for node_checkpoint in node_checkpoints
@@ -112,14 +121,14 @@ def bind(
         and not state.processor_shortage(archives[state.name])
     ]
     if restoring and instance.spec.start is not StartPolicy.COLD_START:
-        return Binding(min(restoring, key=rank).name, revision, on_crash)
+        return Binding(min(restoring, key=rank).name, *decided)
     if instance.spec.start is StartPolicy.RESTORE_ONLY:
         return Unbound(
             "NoNodeCheckpoint",
             f"no node with room can restore {checkpoint.metadata.name}; spec.start is RestoreOnly, "
             "so the demo waits for such a node",
         )
-    return Binding(min(feasible, key=rank).name, revision, on_crash)
+    return Binding(min(feasible, key=rank).name, *decided)
 
 
 def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -> str:

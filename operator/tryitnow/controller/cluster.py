@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpoint import Checkpoint, Lifetimes
 from tryitnow.api.checkpointrevision import CheckpointRevision, checkpoint_revision_name
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
@@ -108,6 +109,9 @@ class Cluster:
         )
         self._waiting_for: Index[DemoInstance, Key] = self.instances.followed_by(
             Index(lambda each: [each.checkpoint_key] if each.status.node_name is None else [])
+        )
+        self._bound_of: Index[DemoInstance, Key] = self.instances.followed_by(
+            Index(lambda each: [each.checkpoint_key] if each.status.node_name else [])
         )
         self._revisions_of: Index[CheckpointRevision, Key] = self.revisions.followed_by(
             Index(lambda revision: [revision.checkpoint_key])
@@ -215,8 +219,28 @@ class Cluster:
         return self._instances_on.get(node)
 
     def waiting_for(self, checkpoint: Key) -> list[DemoInstance]:
-        """Return the instances of a Checkpoint that are not bound yet."""
-        return self._waiting_for.get(checkpoint)
+        """Return the instances of a Checkpoint that are not bound yet, the oldest first."""
+        return sorted(self._waiting_for.get(checkpoint), key=_age)
+
+    def running_of(self, checkpoint: Key) -> int:
+        """Return the number of instances of a Checkpoint that are bound, or are being bound."""
+        assumed = (
+            key
+            for key, each in self._assumed.items()
+            if each.checkpoint == checkpoint and not self._is_bound(key)
+        )
+        return self._bound_of.count(checkpoint) + sum(1 for _ in assumed)
+
+    def lifetimes_of(self, instance: DemoInstance) -> Lifetimes:
+        """Return the limits of an instance's lifetime: its own once it is bound."""
+        if instance.status.node_name is not None:
+            return instance.status.lifetimes or Lifetimes()
+        checkpoint = self.checkpoints.get(instance.checkpoint_key)
+        return checkpoint.spec.limits if checkpoint is not None else Lifetimes()
+
+    def expires_at(self, instance: DemoInstance) -> datetime | None:
+        """Return the moment from which an instance is to be deleted; None where it has no end."""
+        return instance.expires_at(self.lifetimes_of(instance))
 
     def under_way_of(self, checkpoint: Key) -> list[DemoInstance]:
         """Return the instances of a Checkpoint that are bound and still to be started."""
@@ -299,6 +323,11 @@ class Cluster:
         return fetching + sum(
             number * self._disk_bytes.get(owner) for owner, number in filling.items()
         )
+
+
+def _age(instance: DemoInstance) -> tuple[bool, datetime | None, str]:
+    created = instance.metadata.creation_timestamp
+    return created is None, created, instance.metadata.name
 
 
 def _is_under_way(instance: DemoInstance) -> bool:

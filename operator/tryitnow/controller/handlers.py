@@ -111,6 +111,9 @@ def on_demoinstance(
     before = _found(cluster.instances, key)
     ingest(event, cluster.instances, instances)
     after = _found(cluster.instances, key)
+    if after is None and isinstance(before, DemoInstance):
+        # One may wait for the limit of its Checkpoint, or for the room.
+        queue_waiting(cluster, instances, before.checkpoint_key)
     revision = revision_of(before) if before is not None else None
     if revision is None or (after is not None and revision_of(after) == revision):
         return
