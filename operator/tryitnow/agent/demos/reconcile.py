@@ -330,7 +330,8 @@ async def _remove(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
             # Written before anything is removed: an agent that ends meanwhile, or an API server
             # that is away, must not have it look as if the hooks had not run.
             demo = await report_removing(tools, demo)
-    await tools.start.sandboxes.remove(demo_name(demo))
+    async with tools.deletions.turn(demo.metadata.namespace):
+        await tools.start.sandboxes.remove(demo_name(demo))
     tools.crashes.forget(demo.metadata.uid)
     tools.verdicts.forget(demo.metadata.uid)
     await tools.kubernetes.remove_finalizer(demo)
@@ -349,7 +350,8 @@ async def _let_go(tools: DemoTools, demo: UnreadableObject[DemoInstance]) -> Non
         )
         tools.kubernetes.event(demo, "BeforeDeleteSkipped", note, warning=True)
         logger.warning("%s: %s", demo.key, note)
-    await tools.start.sandboxes.remove(name)
+    async with tools.deletions.turn(demo.metadata.namespace):
+        await tools.start.sandboxes.remove(name)
     tools.crashes.forget(demo.metadata.uid)
     tools.verdicts.forget(demo.metadata.uid)
     await tools.kubernetes.remove_finalizer(demo)

@@ -397,7 +397,7 @@ async def test_ports_that_demos_may_need_are_left_to_them(
 
 async def test_they_wait_for_demos_that_are_being_restored(shop: Shop) -> None:
     shop.order()
-    async with shop.tools.start.turns.turn(urgent=True):
+    async with shop.tools.start.turns.turn("default", urgent=True):
         await shop.until_ready()
         await for_a_while()
         assert shop.sandboxes(Role.PRECREATED) == []
