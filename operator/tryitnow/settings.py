@@ -109,6 +109,9 @@ class AgentSettings:
     max_instances: int
     """Most instances (and builds) at once on this node."""
 
+    namespace_share: int = 100
+    """Most of the node's places that the demos of one namespace may take, in percent."""
+
     memory_reserve_bytes: int
     """Memory that must stay available; below it the node takes no new instance."""
 
@@ -167,6 +170,11 @@ class AgentSettings:
     def capacity(self) -> int:
         """Number of instances the node takes."""
         return min(self.max_instances, self.last_port - self.first_port + 1)
+
+    @property
+    def namespace_capacity(self) -> int:
+        """Number of instances of one namespace that the node takes: one at least."""
+        return max(1, self.capacity * self.namespace_share // 100)
 
 
 def host_and_port(host: str, port: int) -> str:
@@ -393,6 +401,7 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         last_port=last_port,
         # The kubelet's default for pods per node.
         max_instances=_number(env, "MAX_INSTANCES", 110, 1, 10000),
+        namespace_share=_number(env, "NAMESPACE_SHARE", 100, 1, 100),
         memory_reserve_bytes=_number(env, "MEMORY_RESERVE_MIB", 512, 0, 1 << 30) << 20,
         disk_reserve_bytes=_bytes(env, "DISK_RESERVE", "2Gi"),
         orphan_grace=_duration(env, "ORPHAN_GRACE", "10m", high=timedelta(days=30)),

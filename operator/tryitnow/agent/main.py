@@ -193,8 +193,12 @@ def build_node(
     approvals.open()
     revisions = Revisions(kubernetes, approvals)
 
-    def free_capacity() -> int:
-        return settings.capacity - len(demos) - checkpoints.stock_size
+    def free_capacity(namespace: str) -> int:
+        own = sum(demo.metadata.namespace == namespace for demo in demos)
+        return min(
+            settings.capacity - len(demos) - checkpoints.stock_size,
+            settings.namespace_capacity - own - checkpoints.stock_size_of(namespace),
+        )
 
     checkpoint_tools = CheckpointTools(
         settings=settings,

@@ -115,6 +115,10 @@ class NodeAgentStatus(ConditionedStatus):
     capacity: Count = 0
     """Number of demos that the node can run (by its port range and MAX_INSTANCES)."""
 
+    namespace_capacity: Count | None = None
+    """Number of demos of one namespace that the node can run (by its capacity and
+    NAMESPACE_SHARE). Absent where an older version of the operator reports."""
+
     memory_available_bytes: _Bytes = 0
     """Memory for new demos, without the reserve."""
 

@@ -140,6 +140,9 @@ def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -
     # Without figures that change all the time: each waiting demo's status repeats this.
     if usage.instances.get(state.name, 0) >= status.capacity:
         return f"runs {status.capacity}, its maximum"
+    share = status.namespace_capacity
+    if share is not None and usage.of_namespace.get(state.name, 0) >= share:
+        return f"runs {share} of this namespace, its maximum (agent.namespaceShare)"
     free_bytes = state.memory_available_bytes
     if not warm:
         free_bytes -= usage.reserved_bytes.get(state.name, 0)

@@ -101,6 +101,15 @@ class Cluster:
         self._instances_on: Index[DemoInstance, str] = self.instances.followed_by(
             Index(lambda each: [each.status.node_name] if each.status.node_name else [])
         )
+        self._instances_of: Index[DemoInstance, tuple[str, str]] = self.instances.followed_by(
+            Index(
+                lambda each: (
+                    [(each.status.node_name, each.metadata.namespace)]
+                    if each.status.node_name
+                    else []
+                )
+            )
+        )
         self._under_way_on: Index[DemoInstance, str] = self.instances.followed_by(
             Index(lambda each: [each.status.node_name or ""] if _is_under_way(each) else [])
         )
@@ -265,14 +274,18 @@ class Cluster:
 
     def usage(self, checkpoint: Key, nodes: Iterable[str]) -> Usage:
         """Return how much of these nodes is given away, as an instance of a Checkpoint sees it."""
-        instances, claiming, reserved = {}, {}, {}
+        instances, of_namespace, claiming, reserved = {}, {}, {}, {}
         for node in nodes:
             assumed = self._assumed_on(node)
             instances[node] = self._instances_on.count(node) + len(assumed)
+            namespaces = [each.namespace for each in assumed]
+            of_namespace[node] = self._instances_of.count(
+                (node, checkpoint.namespace)
+            ) + namespaces.count(checkpoint.namespace)
             under_way = [each.checkpoint_key for each in self._under_way_on.get(node)]
             claiming[node] = [*under_way, *assumed].count(checkpoint)
             reserved[node] = self._reserved_bytes(node)
-        return Usage(instances, claiming, reserved)
+        return Usage(instances, claiming, reserved, of_namespace)
 
     def _assumed_on(self, node: str) -> list[Key]:
         return [

@@ -196,6 +196,7 @@ def _abilities(agent: NodeAgent | None) -> tuple[object, ...]:
     return (
         sorted((c.type, c.status, c.message) for c in status.conditions),
         status.capacity,
+        status.namespace_capacity,
         status.transfer_url,
         status.transfer_certificate,
         status.disk_reserve_bytes,

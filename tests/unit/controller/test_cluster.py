@@ -94,6 +94,8 @@ def test_an_instance_that_is_being_bound_counts(cluster: Cluster) -> None:
     assert usage.instances == usage.claiming == {"node-a": 1}
     assert usage.reserved_bytes == {"node-a": SIZE}
     assert cluster.usage(Key("default", "other"), ["node-a"]).claiming == {"node-a": 0}
+    assert cluster.usage(SHOP, ["node-a"]).of_namespace == usage.instances
+    assert cluster.usage(Key("other", "shop"), ["node-a"]).of_namespace == {"node-a": 0}
 
 
 # -- what an agent's report does not know of yet --------------------------------------------------

@@ -134,6 +134,11 @@ class CheckpointRegistry:
         """Number of sandboxes that run, or are about to, without a demo."""
         return sum(actor.stock_size for actor in self)
 
+    def stock_size_of(self, namespace: str) -> int:
+        """Number of those of one namespace's Checkpoints."""
+        own = (each for each in self if each.state.resource.metadata.namespace == namespace)
+        return sum(actor.stock_size for actor in own)
+
     @property
     def stock_names(self) -> set[str]:
         """Names of all sandboxes that wait."""

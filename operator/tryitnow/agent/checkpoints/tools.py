@@ -37,8 +37,8 @@ class CheckpointTools:
     generations: GenerationStore
     disk: Ledger
     fetcher: Fetcher
-    free_capacity: Callable[[], int]
-    """Tells how many more sandboxes may run here."""
+    free_capacity: Callable[[str], int]
+    """Tells how many more sandboxes of a namespace may run here."""
 
     node_checkpoints: Store[NodeCheckpoint]
     """The newest known state of this node's NodeCheckpoints."""

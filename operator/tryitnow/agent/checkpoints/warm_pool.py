@@ -170,7 +170,9 @@ class WarmPool:
         if due > now:
             self._timer.wake_in(due - now)
             return
-        for _ in range(missing):
+        # Where there is room for some, these are made; where there is none, one says so.
+        room = self._tools.free_capacity(self._subject.node_checkpoint.metadata.namespace)
+        for _ in range(max(1, min(missing, room))):
             name = stock_name(Role.WARM, self._subject.node_checkpoint)
             self._making.add(str(name))
             self._chores.begin(self._add(name, self._subject))

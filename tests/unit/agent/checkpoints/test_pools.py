@@ -171,12 +171,33 @@ async def test_a_full_node_keeps_no_more_and_says_so(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> None:
     shop = Shop(node, kubernetes, podman)
-    shop.tools = replace(shop.tools, free_capacity=lambda: 1 - shop.registry.stock_size)
+    shop.tools = replace(shop.tools, free_capacity=lambda _: 1 - shop.registry.stock_size)
     shop.new_agent()
     shop.order(warm=2)
     await shop.until_ready()
     await until(lambda: "MAX_INSTANCES" in (shop.status.warm_message or ""))
+    await until(lambda: len(shop.sandboxes(Role.WARM)) == 1)  # as many as there is room for
     assert shop.actor.is_ready
+    await shop.ends()
+
+
+async def test_a_pool_fills_no_more_than_the_share_of_its_namespace(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    shop = Shop(node, kubernetes, podman)
+    sharing = replace(node.settings, namespace_share=15)
+
+    def free(namespace: str) -> int:
+        return sharing.namespace_capacity - shop.registry.stock_size_of(namespace)
+
+    shop.tools = replace(shop.tools, settings=sharing, free_capacity=free)
+    shop.new_agent()
+    shop.order(warm=5)
+    await shop.until_ready()
+    await until(lambda: len(shop.sandboxes(Role.WARM)) == 3)
+    await until(lambda: "NAMESPACE_SHARE" in (shop.status.warm_message or ""))
+    assert len(shop.sandboxes(Role.WARM)) == 3
+    assert free("other") == 3
     await shop.ends()
 
 
