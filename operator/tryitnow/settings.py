@@ -119,6 +119,9 @@ class AgentSettings:
     """Free disk that must stay; below it the node takes nothing: no demo, build, archive or warm
     sandbox."""
 
+    max_checkpoint_bytes: int = MOST_BYTES
+    """Most disk that one revision may take here: archive, unpacked files and layers."""
+
     orphan_grace: timedelta
     """Time that an object without an owner stays on the node before it is removed."""
 
@@ -404,6 +407,7 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         namespace_share=_number(env, "NAMESPACE_SHARE", 100, 1, 100),
         memory_reserve_bytes=_number(env, "MEMORY_RESERVE_MIB", 512, 0, 1 << 30) << 20,
         disk_reserve_bytes=_bytes(env, "DISK_RESERVE", "2Gi"),
+        max_checkpoint_bytes=_bytes(env, "MAX_CHECKPOINT_SIZE", "100Gi"),
         orphan_grace=_duration(env, "ORPHAN_GRACE", "10m", high=timedelta(days=30)),
         trash_retention=_duration(env, "TRASH_RETENTION", "24h", high=timedelta(days=365)),
         # Design: no fault leaves Ready True for more than a minute, and it takes three probes.

@@ -14,6 +14,8 @@ MAX_BYTES = 1 << 50
 
 MAX_ENTRIES = 1 << 32
 """No archive has more files: an ext4 file system cannot hold more."""
+BYTES_PER_ENTRY = 4096
+"""Disk of one file beyond its content: a block of its directory or of its own last part."""
 
 Images = Annotated[dict[str, ImageReference], Field(json_schema_extra={"maxProperties": 32})]
 """Images by the name of their container."""
@@ -82,6 +84,11 @@ class Archive(Model):
 
     versions: Versions = Versions()
     """The software and the processor that made the checkpoint."""
+
+    @property
+    def node_bytes(self) -> int:
+        """Disk that it takes on a node: the file, and its unpacked files with their layers."""
+        return self.size_bytes + self.unpacked_bytes + BYTES_PER_ENTRY * self.entries
 
     def image_of(self, container: str) -> str:
         """Return the image of a container, pinned."""

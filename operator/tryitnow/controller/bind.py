@@ -107,10 +107,13 @@ def bind(
         if node_checkpoint.spec.fetch is None
     }
 
-    def rank(state: NodeState) -> tuple[bool, int, bool, str]:
+    def rank(state: NodeState) -> tuple[bool, bool, int, bool, str]:
         # At equal load the builder comes last: the next build will be its work again.
         load = usage.instances.get(state.name, 0)
-        return state.name not in warm, load, state.name in builders, state.name
+        reserved_bytes = usage.reserved_bytes.get(state.name, 0)
+        # Where no warm sandbox has to give way, the demo waits for none to be removed.
+        is_short = state.memory_available_bytes - reserved_bytes < max(needs.memory_bytes, 1)
+        return state.name not in warm, is_short, load, state.name in builders, state.name
 
     archives = {c.spec.node_name: c.status.archive for c in good}
     restoring = [
@@ -143,7 +146,8 @@ def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -
     share = status.namespace_capacity
     if share is not None and usage.of_namespace.get(state.name, 0) >= share:
         return f"runs {share} of this namespace, its maximum (agent.namespaceShare)"
-    free_bytes = state.memory_available_bytes
+    # Warm sandboxes give way to a demo: the agent removes as many as it takes.
+    free_bytes = state.memory_available_bytes + usage.warm_bytes.get(state.name, 0)
     if not warm:
         free_bytes -= usage.reserved_bytes.get(state.name, 0)
     if free_bytes <= 0 or (free_bytes < needs.memory_bytes and not warm):

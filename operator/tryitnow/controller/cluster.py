@@ -274,7 +274,7 @@ class Cluster:
 
     def usage(self, checkpoint: Key, nodes: Iterable[str]) -> Usage:
         """Return how much of these nodes is given away, as an instance of a Checkpoint sees it."""
-        instances, of_namespace, claiming, reserved = {}, {}, {}, {}
+        instances, of_namespace, claiming, reserved, warm = {}, {}, {}, {}, {}
         for node in nodes:
             assumed = self._assumed_on(node)
             instances[node] = self._instances_on.count(node) + len(assumed)
@@ -285,7 +285,8 @@ class Cluster:
             under_way = [each.checkpoint_key for each in self._under_way_on.get(node)]
             claiming[node] = [*under_way, *assumed].count(checkpoint)
             reserved[node] = self._reserved_bytes(node)
-        return Usage(instances, claiming, reserved, of_namespace)
+            warm[node] = self._warm_bytes(node, Counter([*under_way, *assumed]))
+        return Usage(instances, claiming, reserved, warm, of_namespace)
 
     def _assumed_on(self, node: str) -> list[Key]:
         return [
@@ -320,6 +321,14 @@ class Cluster:
         filling = self._restoring(node)
         filling.update(self._settling.on(node))
         return filling
+
+    def _warm_bytes(self, node: str, claiming: Counter[Key]) -> int:
+        """Return the memory of the warm sandboxes that no instance on its way may claim."""
+        waiting: Counter[Key] = Counter()
+        for node_checkpoint in self._node_checkpoints_on.get(node):
+            waiting[node_checkpoint.checkpoint_key] += node_checkpoint.status.warm_ready
+        unclaimed = waiting - claiming
+        return sum(number * self._memory_bytes.get(owner) for owner, number in unclaimed.items())
 
     def _reserved_bytes(self, node: str) -> int:
         filling = self._filling(node)

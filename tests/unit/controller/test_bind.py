@@ -43,6 +43,7 @@ def decide(
     load: Mapping[str, int] | None = None,
     claiming: Mapping[str, int] | None = None,
     reserved_bytes: Mapping[str, int] | None = None,
+    warm_bytes: Mapping[str, int] | None = None,
     of_namespace: Mapping[str, int] | None = None,
     cordoned: Collection[str] = (),
     start: StartPolicy = Start.PREFER_RESTORE,
@@ -58,7 +59,9 @@ def decide(
         serving or REVISION,
         list(node_checkpoints),
         [state_of(agent, cordoned) for agent in agents],
-        Usage(load or {}, claiming or {}, reserved_bytes or {}, of_namespace or {}),
+        Usage(
+            load or {}, claiming or {}, reserved_bytes or {}, warm_bytes or {}, of_namespace or {}
+        ),
     )
 
 
@@ -235,6 +238,14 @@ def test_with_all_nodes_full_it_says_how_full_they_are() -> None:
     assert "node-a runs 10, its maximum" in found.message
     assert "node-b is short of memory" in found.message
     assert "node-c" not in found.message
+
+
+def test_warm_sandboxes_of_others_keep_no_demo_from_a_node() -> None:
+    full, free = make_agent("node-a", memory=0), make_agent("node-b")
+    assert isinstance(decide(full), Unbound)
+    assert decide(full, warm_bytes={"node-a": 1 << 30}) == Binding("node-a", REVISION)
+    found = decide(full, free, warm_bytes={"node-a": 1 << 30}, load={"node-b": 5})
+    assert found == Binding("node-b", REVISION), "where none has to give way"
 
 
 def test_a_namespace_takes_no_more_of_a_node_than_its_share() -> None:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from tryitnow.agent.checkpoints.build import Report, build
+from tryitnow.agent.checkpoints.build import Report, build, expect_size
 from tryitnow.agent.checkpoints.failures import Blame, Failure, Job
 from tryitnow.agent.checkpoints.prepare import prepare, retire
 from tryitnow.agent.checkpoints.state import State
@@ -166,6 +166,7 @@ async def _fetch(
     assert order is not None
     images = {m.name: order.archive.image_of(m.name) for m in revision.definition.template.members}
     expect_images(revision.definition, images, "the archive that this node is to fetch")
+    expect_size(tools.settings, order.archive)
     sources = ", ".join(source.node_name for source in order.sources)
     report(f"fetching the archive from {sources}")
     await tools.fetcher.fetch(file, order, revision.definition)

@@ -157,6 +157,22 @@ class WarmPool:
         for warm in [one for one in self._warm if str(one.name) in ended]:
             self._drop(warm, "its container ended")
 
+    async def give_up(self) -> bool:
+        """Remove one that waits, for its memory; return whether there was one.
+
+        None takes its place at once: whoever needs the memory has yet to fill it.
+        """
+        if not self._warm or self._closed:
+            return False
+        given_up = self._warm.pop()
+        pause = _PAUSES.after(1).total_seconds()
+        self._retry_at = max(self._retry_at, self._tools.clock() + pause)
+        self.message = "a demo needed the memory of a warm sandbox"
+        logger.info("removing the warm sandbox %s: %s", given_up.name, self.message)
+        self._changed()
+        await self._tools.start.sandboxes.remove(given_up.name)
+        return True
+
     def _fill(self) -> None:
         self._timer.off()
         if self._subject is None or self._closed:

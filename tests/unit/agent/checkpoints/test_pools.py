@@ -181,6 +181,35 @@ async def test_a_full_node_keeps_no_more_and_says_so(
     await shop.ends()
 
 
+async def test_warm_sandboxes_give_way_to_a_demo_that_needs_memory(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    shop, free = Shop(node, kubernetes, podman), 100 * MIB
+
+    def free_bytes() -> int:
+        return free + (3 - len(shop.sandboxes(Role.WARM))) * MIB
+
+    memory = Ledger(MEMORY_EXHAUSTED, "memory", free_bytes, 0)
+    shop.tools = replace(shop.tools, start=replace(shop.tools.start, memory=memory))
+    shop.new_agent()
+    shop.order(warm=3)
+    await shop.until_ready()
+    await shop.until_stocked(warm=3)
+    await shop.registry.make_room(0)
+    assert len(shop.sandboxes(Role.WARM)) == 3, "there is room"
+    free = -MIB
+    await shop.registry.make_room(0)
+    assert len(shop.sandboxes(Role.WARM)) == 2, "no more than it takes"
+    await until(lambda: "needed the memory" in (shop.status.warm_message or ""))
+    await for_a_while()
+    assert len(shop.sandboxes(Role.WARM)) == 2, "none takes its place at once"
+    free = -10 * MIB
+    await shop.registry.make_room(0)
+    assert shop.sandboxes(Role.WARM) == []
+    await shop.registry.make_room(0)  # nothing is left to give way, and it ends
+    await shop.ends()
+
+
 async def test_a_pool_fills_no_more_than_the_share_of_its_namespace(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> None:
