@@ -177,6 +177,21 @@ class WorkQueue:
         entry.failures += 1
         return RETRIES.after_error(entry.failures, error)
 
+    async def drain(self, within: timedelta) -> None:
+        """Begin nothing more, and let what is at work finish, for so long at most; then close."""
+        self._closed = True
+        at_work = [
+            entry.task
+            for entry in self._entries.values()
+            if entry.task is not None and entry.working
+        ]
+        for entry in self._entries.values():
+            if entry.task is not None and not entry.working:
+                entry.task.cancel()
+        if at_work:
+            await asyncio.wait(at_work, timeout=within.total_seconds())
+        await self.close()
+
     async def close(self) -> None:
         """Cancel all work and wait until it has cleaned up after itself."""
         self._closed = True
