@@ -75,6 +75,9 @@ class ControllerSettings:
     builder_selector: Mapping[str, str] = field(default_factory=dict)
     """Labels of the nodes that may build."""
 
+    end_lost_after: timedelta | None = None
+    """How long an agent may be silent before the demos of its node are deleted; None for ever."""
+
     agent_tolerations: tuple[Toleration, ...] = ()
     """Taints that the agents bear: they keep nodes for demos, and do not close them."""
 
@@ -372,6 +375,11 @@ def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettin
         transfer_port=_number(env, "TRANSFER_PORT", _TRANSFER_PORT, 1, 65535),
         builder_selector=_labels(env, "BUILDER_SELECTOR"),
         agent_tolerations=_tolerations(env, "AGENT_TOLERATIONS"),
+        end_lost_after=(
+            _duration(env, "END_LOST_DEMOS_AFTER", "1h", low=timedelta(minutes=5))
+            if env.get("END_LOST_DEMOS_AFTER")
+            else None
+        ),
     )
 
 

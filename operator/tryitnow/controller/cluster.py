@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tryitnow.api.checkpoint import Checkpoint, Lifetimes
@@ -62,6 +62,9 @@ class Cluster:
 
     transfer_port: int = 9443
     """Port that agents serve archives on."""
+
+    end_lost_after: timedelta | None = None
+    """How long a node may be lost before its demos are deleted; None for ever."""
 
     listed: bool = False
     """Whether every kind has been listed once."""
@@ -129,6 +132,7 @@ class Cluster:
         self._references = References(self.instances, self.node_checkpoints)
         self._settling: Settling = self.instances.followed_by(Settling(self.agents))
         self._assumed: dict[Key, _Assumed] = {}
+        self._lost_since: dict[str, float] = {}
         self.checkpoints.followed_by(self.refusals)
         self.instances.followed_by(self.refusals)
         self.node_checkpoints.followed_by(self.refusals)
@@ -160,6 +164,18 @@ class Cluster:
         key = Key("", node)
         is_there = self.nodes.get(key) is not None or self.nodes.unreadable(key) is not None
         return not is_there or self.agents.is_lost(key)
+
+    def lost_for(self, node: str) -> timedelta:
+        """Return for how long a node has been lost, as far as this controller has seen it.
+
+        By its own monotonic clock: no clock that is set ends a demo. A controller that is started
+        anew counts from then on.
+        """
+        if not self.is_lost(node):
+            self._lost_since.pop(node, None)
+            return timedelta()
+        now = self.agents.seconds()
+        return timedelta(seconds=now - self._lost_since.setdefault(node, now))
 
     def architectures(self) -> dict[str, str | None]:
         """Return all nodes of the cluster, and the architecture of each, as far as it is known."""
