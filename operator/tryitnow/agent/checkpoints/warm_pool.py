@@ -6,6 +6,7 @@ however many come at once.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -170,7 +171,8 @@ class WarmPool:
         self.message = "a demo needed the memory of a warm sandbox"
         logger.info("removing the warm sandbox %s: %s", given_up.name, self.message)
         self._changed()
-        await self._tools.start.sandboxes.remove(given_up.name)
+        # Also where the demo that needs it is deleted meanwhile, or Podman cannot remove it.
+        await asyncio.wait({self._remove(given_up)})
         return True
 
     def _fill(self) -> None:
@@ -256,8 +258,8 @@ class WarmPool:
         self._remove(warm)
         self._changed()
 
-    def _remove(self, warm: Warm) -> None:
-        self._removals.begin(self._tools.start.sandboxes.remove(warm.name))
+    def _remove(self, warm: Warm) -> asyncio.Task[None]:
+        return self._removals.begin(self._tools.start.sandboxes.remove(warm.name))
 
     async def adopt(self, node_checkpoint: NodeCheckpoint, definition: Definition) -> None:
         """Take in what waited before this agent was started, and remove what cannot be used.

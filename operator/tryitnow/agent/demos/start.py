@@ -210,9 +210,10 @@ async def _restore(
     try:
         with generation.leased():
             memory_bytes = await asyncio.to_thread(generation.memory_bytes)
-            ready_made = None if ports else actor.take_precreated(generation)
             with tools.start.memory.counted(memory_bytes):
                 await tools.checkpoints.make_room(0)
+                # Not before: what is taken is given back by the restore alone.
+                ready_made = None if ports else actor.take_precreated(generation)
                 running = await restore(
                     tools.start,
                     demo_name(demo),

@@ -210,6 +210,28 @@ async def test_warm_sandboxes_give_way_to_a_demo_that_needs_memory(
     await shop.ends()
 
 
+async def test_a_warm_sandbox_that_gives_way_goes_whatever_happens_to_the_demo(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    shop, is_short = Shop(node, kubernetes, podman), False
+    memory = Ledger(MEMORY_EXHAUSTED, "memory", lambda: -MIB if is_short else 100 * MIB, 0)
+    shop.tools = replace(shop.tools, start=replace(shop.tools.start, memory=memory))
+    shop.new_agent()
+    shop.order(warm=2)
+    await shop.until_ready()
+    await shop.until_stocked(warm=2)
+    is_short, podman.delay["remove pod"] = True, 0.1
+    start = asyncio.create_task(shop.registry.make_room(0))
+    await asyncio.sleep(0.01)
+    start.cancel()  # the demo was deleted
+    await asyncio.gather(start, return_exceptions=True)
+    await until(lambda: len(shop.sandboxes(Role.WARM)) == 1)
+    podman.failures["remove pod"] = PodmanError("device or resource busy")
+    await shop.registry.make_room(0)  # the start of a demo goes on all the same
+    assert shop.actor.warm_ready == 0
+    await shop.ends()
+
+
 async def test_a_pool_fills_no_more_than_the_share_of_its_namespace(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> None:
