@@ -75,6 +75,9 @@ class ControllerSettings:
     builder_selector: Mapping[str, str] = field(default_factory=dict)
     """Labels of the nodes that may build."""
 
+    end_lost_after: timedelta | None = None
+    """How long an agent may be silent before the demos of its node are deleted; None for ever."""
+
     agent_tolerations: tuple[Toleration, ...] = ()
     """Taints that the agents bear: they keep nodes for demos, and do not close them."""
 
@@ -109,12 +112,18 @@ class AgentSettings:
     max_instances: int
     """Most instances (and builds) at once on this node."""
 
+    namespace_share: int = 100
+    """Most of the node's places that the demos of one namespace may take, in percent."""
+
     memory_reserve_bytes: int
     """Memory that must stay available; below it the node takes no new instance."""
 
     disk_reserve_bytes: int
     """Free disk that must stay; below it the node takes nothing: no demo, build, archive or warm
     sandbox."""
+
+    max_checkpoint_bytes: int = MOST_BYTES
+    """Most disk that one revision may take here: archive, unpacked files and layers."""
 
     orphan_grace: timedelta
     """Time that an object without an owner stays on the node before it is removed."""
@@ -167,6 +176,11 @@ class AgentSettings:
     def capacity(self) -> int:
         """Number of instances the node takes."""
         return min(self.max_instances, self.last_port - self.first_port + 1)
+
+    @property
+    def namespace_capacity(self) -> int:
+        """Number of instances of one namespace that the node takes: one at least."""
+        return max(1, self.capacity * self.namespace_share // 100)
 
 
 def host_and_port(host: str, port: int) -> str:
@@ -361,6 +375,11 @@ def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettin
         transfer_port=_number(env, "TRANSFER_PORT", _TRANSFER_PORT, 1, 65535),
         builder_selector=_labels(env, "BUILDER_SELECTOR"),
         agent_tolerations=_tolerations(env, "AGENT_TOLERATIONS"),
+        end_lost_after=(
+            _duration(env, "END_LOST_DEMOS_AFTER", "1h", low=timedelta(minutes=5))
+            if env.get("END_LOST_DEMOS_AFTER")
+            else None
+        ),
     )
 
 
@@ -393,8 +412,10 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         last_port=last_port,
         # The kubelet's default for pods per node.
         max_instances=_number(env, "MAX_INSTANCES", 110, 1, 10000),
+        namespace_share=_number(env, "NAMESPACE_SHARE", 100, 1, 100),
         memory_reserve_bytes=_number(env, "MEMORY_RESERVE_MIB", 512, 0, 1 << 30) << 20,
         disk_reserve_bytes=_bytes(env, "DISK_RESERVE", "2Gi"),
+        max_checkpoint_bytes=_bytes(env, "MAX_CHECKPOINT_SIZE", "100Gi"),
         orphan_grace=_duration(env, "ORPHAN_GRACE", "10m", high=timedelta(days=30)),
         trash_retention=_duration(env, "TRASH_RETENTION", "24h", high=timedelta(days=365)),
         # Design: no fault leaves Ready True for more than a minute, and it takes three probes.

@@ -18,6 +18,7 @@ from datetime import timedelta
 
 from tryitnow.api.meta import Key
 from tryitnow.backoff import Pauses
+from tryitnow.fair_turns import FairTurns
 from tryitnow.metrics.instruments import Metrics, Reading
 from tryitnow.metrics.program import QUEUE_KEYS, QUEUE_RETRIES, QUEUE_WAIT, QUEUE_WORK
 
@@ -66,14 +67,14 @@ class WorkQueue:
             expected: Errors that are worth one line and a retry; any other is a bug of ours and
                 is logged with its traceback (and retried as well: one broken object must not
                 stop the others).
-            concurrency: Most keys at work at the same time.
+            concurrency: Most keys at work at the same time, fair by namespace.
             metrics: Where the queue is counted and timed, under its name.
 
         """
         self._name = name
         self._reconcile = reconcile
         self._expected = expected
-        self._semaphore = asyncio.Semaphore(concurrency)
+        self._turns = FairTurns(concurrency)
         self._entries: dict[Key, _Entry] = {}
         self._metrics = metrics or Metrics()
         self._metrics.read_from(self._states)
@@ -129,7 +130,7 @@ class WorkQueue:
     async def _work(self, key: Key, entry: _Entry) -> None:
         due = time.monotonic()
         try:
-            async with self._semaphore:
+            async with self._turns.turn(key.namespace):
                 with self._instrumented(entry, due):
                     entry.again = await self._reconcile(key)
             entry.failures = 0
@@ -175,6 +176,21 @@ class WorkQueue:
     def _next_retry(entry: _Entry, error: Exception) -> timedelta:
         entry.failures += 1
         return RETRIES.after_error(entry.failures, error)
+
+    async def drain(self, within: timedelta) -> None:
+        """Begin nothing more, and let what is at work finish, for so long at most; then close."""
+        self._closed = True
+        at_work = [
+            entry.task
+            for entry in self._entries.values()
+            if entry.task is not None and entry.working
+        ]
+        for entry in self._entries.values():
+            if entry.task is not None and not entry.working:
+                entry.task.cancel()
+        if at_work:
+            await asyncio.wait(at_work, timeout=within.total_seconds())
+        await self.close()
 
     async def close(self) -> None:
         """Cancel all work and wait until it has cleaned up after itself."""

@@ -72,6 +72,32 @@ REFUSED = [
         "spec.readiness.timeout",
     ),
     (
+        "a start that may take for ever",
+        "Checkpoint",
+        checkpoint_with(readiness={"timeout": "36500d"}),
+        "spec.readiness.timeout",
+    ),
+    (
+        "a restore that may take longer than anybody waits",
+        "Checkpoint",
+        checkpoint_with(readiness={"restoreTimeout": "10m1s"}),
+        "spec.readiness.restoreTimeout",
+    ),
+    (
+        "a hook that may hold up a deletion for ever",
+        "Checkpoint",
+        checkpoint_with(
+            hooks={"beforeDelete": [{"exec": {"command": ["true"]}, "timeout": "9999999999d"}]}
+        ),
+        "spec.hooks.beforeDelete[0].timeout",
+    ),
+    (
+        "more memory than any machine has",
+        "Checkpoint",
+        checkpoint_with(container={"resources": {"limits": {"memory": "2Pi"}}}),
+        "containers[0].resources.limits.memory",
+    ),
+    (
         "a path without a slash",
         "Checkpoint",
         checkpoint_with(warmUp={"paths": ["index.php"]}),
@@ -98,6 +124,12 @@ REFUSED = [
     ),
     ("no reference", "DemoInstance", {}, "checkpointRef"),
     ("a bad ttl", "DemoInstance", {"checkpointRef": {"name": "x"}, "ttl": "-1s"}, "spec.ttl"),
+    (
+        "a ttl of more than a year",
+        "DemoInstance",
+        {"checkpointRef": {"name": "x"}, "ttl": "365d1s"},
+        "spec.ttl",
+    ),
     (
         "an unknown way to start",
         "DemoInstance",

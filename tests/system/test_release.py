@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,11 @@ CHANGED = ("--set=agent.maxInstances=7", "--set=controller.podAnnotations.exampl
 """Other values, for which all Pods are made anew."""
 
 CAPACITY = 110
+
+MOST_AT_ONCE = 8
+"""Demos of a stream, of which the oldest is deleted for each new one."""
+
+STREAM_PAUSE_SECONDS = 0.5
 
 
 def test_helm_test_says_who_leads_and_which_nodes_serve(cluster: Cluster) -> None:
@@ -85,6 +92,39 @@ def test_demos_run_on_through_an_upgrade_and_a_rollback(
         assert after.status.url == demo.status.url
     objects.demo("another", "notes")
     assert visit(objects.ready_demo("another")).get("/healthz").status_code == 200
+
+
+def test_no_start_fails_while_agents_are_replaced(
+    cluster: Cluster, objects: Objects, notes_image: str
+) -> None:
+    objects.checkpoint("notes", notes_spec(notes_image))
+    objects.ready_checkpoint("notes")
+    names: list[str] = []
+    with ThreadPoolExecutor(1) as beside:
+        upgrade = beside.submit(cluster.install, "--set=agent.podAnnotations.example=replaced")
+        while not upgrade.done():
+            name = f"stream-{len(names)}"
+            objects.demo(name, "notes", start="RestoreOnly")
+            names.append(name)
+            if len(names) > MOST_AT_ONCE:
+                oldest = names[-1 - MOST_AT_ONCE]
+                objects.ready_demo(oldest)
+                _expect_no_failed_start(objects, oldest)
+                objects.delete(DemoInstance, oldest)
+            time.sleep(STREAM_PAUSE_SECONDS)
+        upgrade.result()
+    assert len(names) > MOST_AT_ONCE, "there was a stream"
+    for name in names[-MOST_AT_ONCE:]:
+        objects.ready_demo(name)
+        _expect_no_failed_start(objects, name)
+
+
+def _expect_no_failed_start(objects: Objects, name: str) -> None:
+    demo = objects.get(DemoInstance, name)
+    assert demo
+    assert demo.status.fallback_reason is None, demo.status.fallback_message
+    failed = [reason for reason, _ in objects.events(name) if "Failed" in reason]
+    assert failed == [], name
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from tryitnow.agent.approvals import Approvals
@@ -89,6 +90,10 @@ waits for its database. One that takes longer lets the next begin."""
 THREADS = 64
 """More than all builds, fetches and unpackings have at once (``checkpoints.tools.AT_ONCE``). A
 thread that waits for the disk costs no core."""
+
+DRAIN = timedelta(seconds=12)
+"""For what is at work when the agent is asked to stop: many restores long. The agent's Pod has 30 s
+(terminationGracePeriodSeconds), of which a node that goes down leaves 8 s to its demos."""
 
 PODMAN_ANSWERED = "Podman's containers"
 LISTED = "the first list of this node's objects"
@@ -193,8 +198,12 @@ def build_node(
     approvals.open()
     revisions = Revisions(kubernetes, approvals)
 
-    def free_capacity() -> int:
-        return settings.capacity - len(demos) - checkpoints.stock_size
+    def free_capacity(namespace: str) -> int:
+        own = sum(demo.metadata.namespace == namespace for demo in demos)
+        return min(
+            settings.capacity - len(demos) - checkpoints.stock_size,
+            settings.namespace_capacity - own - checkpoints.stock_size_of(namespace),
+        )
 
     checkpoint_tools = CheckpointTools(
         settings=settings,
@@ -318,10 +327,17 @@ async def run(settings: AgentSettings) -> None:
             await asyncio.gather(*background, return_exceptions=True)
             await reporter.report_stopping()
             await demo_watch.stop()
-            await demos.close()
-            await node.checkpoints.stop()
+            await drain(node, demos)
             await server.stop()
             await end_with_node()
+
+
+async def drain(node: Node, demos: WorkQueue) -> None:
+    """Begin nothing more on the node, and let the starts and deletions that are at work finish.
+
+    Builds and fetches, which take minutes, end at once. Warm sandboxes wait for the next agent.
+    """
+    await asyncio.gather(demos.drain(DRAIN), node.checkpoints.stop())
 
 
 async def adopt_running(node: Node) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+
+from tryitnow.fair_turns import FairQueue, FairTurns
 
 HEAD_START_SECONDS = 2.0
 """What can wait goes after all that is urgent and came up to that long after it. A burst of demos,
@@ -14,22 +14,16 @@ which comes at once, is served as if there were nothing else to do. Steady deman
 warm pool empty for ever, where each demo would need a restore of its own."""
 
 
-@dataclass(frozen=True)
-class _Waiter:
-    future: asyncio.Future[None]
-    since: float
-
-
 class PrioritySemaphore:
-    """A semaphore with two queues, each first come, first served.
+    """A semaphore with two queues, each fair by namespace.
 
     The high one has a head start (``HEAD_START_SECONDS``), and never waits for two of the low one.
     """
 
     def __init__(self, at_once: int) -> None:
         self._free = at_once
-        self._high: deque[_Waiter] = deque()
-        self._low: deque[_Waiter] = deque()
+        self._high = FairQueue()
+        self._low = FairQueue()
         self._pressing = 0
         self._low_was_last = False
 
@@ -39,14 +33,14 @@ class PrioritySemaphore:
         return self._pressing > 0
 
     @contextlib.asynccontextmanager
-    async def turn(self, *, urgent: bool) -> AsyncIterator[None]:
+    async def turn(self, namespace: str, *, urgent: bool) -> AsyncIterator[None]:
         """Wait for a turn and hold it."""
         self._pressing += urgent
         try:
             if self._free:
                 self._free -= 1
             else:
-                await self._wait(self._high if urgent else self._low)
+                await self._wait(self._high if urgent else self._low, namespace)
             try:
                 yield
             finally:
@@ -54,9 +48,8 @@ class PrioritySemaphore:
         finally:
             self._pressing -= urgent
 
-    async def _wait(self, queue: deque[_Waiter]) -> None:
-        mine = asyncio.get_running_loop().create_future()
-        queue.append(_Waiter(mine, asyncio.get_running_loop().time()))
+    async def _wait(self, queue: FairQueue, namespace: str) -> None:
+        mine = queue.add(namespace).future
         try:
             await mine
         except asyncio.CancelledError:
@@ -66,19 +59,20 @@ class PrioritySemaphore:
 
     def _pass_on(self) -> None:
         for queue in (self._high, self._low):
-            while queue and queue[0].future.done():  # who was cancelled is passed over
-                queue.popleft()
+            queue.forget_gone()
         if not self._high and not self._low:
             self._free += 1
             return
         self._low_was_last = self._is_low_next()
         queue = self._low if self._low_was_last else self._high
-        queue.popleft().future.set_result(None)
+        waiter = queue.take()
+        assert waiter is not None
+        waiter.future.set_result(None)
 
     def _is_low_next(self) -> bool:
         if not self._low or not self._high:
             return bool(self._low)
-        is_due = self._low[0].since + HEAD_START_SECONDS <= self._high[0].since
+        is_due = self._low.oldest_since + HEAD_START_SECONDS <= self._high.oldest_since
         return is_due and not self._low_was_last
 
 
@@ -90,20 +84,20 @@ class ShortTurns:
     """
 
     def __init__(self, at_once: int, longest_seconds: float) -> None:
-        self._semaphore = asyncio.Semaphore(at_once)
+        self._turns = FairTurns(at_once)
         self._longest_seconds = longest_seconds
 
     @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self, namespace: str) -> AsyncIterator[None]:
         """Wait for a turn, and hold it for the block or the longest time."""
-        await self._semaphore.acquire()
+        await self._turns.acquire(namespace)
         given_back = False
 
         def give_back() -> None:
             nonlocal given_back
             if not given_back:
                 given_back = True
-                self._semaphore.release()
+                self._turns.release(namespace)
 
         timer = asyncio.get_running_loop().call_later(self._longest_seconds, give_back)
         try:

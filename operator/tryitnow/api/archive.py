@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tryitnow.api.meta import Model, Time
+from tryitnow.api.meta import ImageReference, Line, Model, Time
 from tryitnow.api.processor import missing_features
 
 MAX_BYTES = 1 << 50
@@ -14,21 +14,26 @@ MAX_BYTES = 1 << 50
 
 MAX_ENTRIES = 1 << 32
 """No archive has more files: an ext4 file system cannot hold more."""
+BYTES_PER_ENTRY = 4096
+"""Disk of one file beyond its content: a block of its directory or of its own last part."""
+
+Images = Annotated[dict[str, ImageReference], Field(json_schema_extra={"maxProperties": 32})]
+"""Images by the name of their container."""
 
 
 class Versions(Model):
     """The software and the processor that took part in a checkpoint."""
 
-    kernel: str = ""
+    kernel: Line = ""
     """Linux kernel release."""
 
-    criu: str = ""
+    criu: Line = ""
     """CRIU version."""
 
-    podman: str = ""
+    podman: Line = ""
     """Podman version."""
 
-    runtime: str = ""
+    runtime: Line = ""
     """OCI runtime and its version."""
 
     cpu_features: Annotated[
@@ -52,7 +57,7 @@ class Versions(Model):
 class Archive(Model):
     """One exported checkpoint, the same bytes on every node."""
 
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")]
     """SHA-256 of the archive, in hexadecimal."""
 
     size_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)]
@@ -68,10 +73,10 @@ class Archive(Model):
     memory_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
     """Memory that a restored demo fills, in bytes."""
 
-    image: str
+    image: ImageReference
     """Image of the first container, pinned to its digest."""
 
-    images: dict[str, str] = Field(default={})
+    images: Images = Field(default={})
     """Images of all containers by name, pinned; absent where there is only one."""
 
     created: Time
@@ -79,6 +84,11 @@ class Archive(Model):
 
     versions: Versions = Versions()
     """The software and the processor that made the checkpoint."""
+
+    @property
+    def node_bytes(self) -> int:
+        """Disk that it takes on a node: the file, and its unpacked files with their layers."""
+        return self.size_bytes + self.unpacked_bytes + BYTES_PER_ENTRY * self.entries
 
     def image_of(self, container: str) -> str:
         """Return the image of a container, pinned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
@@ -9,9 +10,20 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from tryitnow.api.archive import Archive
 from tryitnow.api.definition import CRIUOptions, Definition, Readiness, WarmUp
-from tryitnow.api.duration import Duration
+from tryitnow.api.duration import Duration, Lifetime
 from tryitnow.api.hooks import Hooks, ParameterList
-from tryitnow.api.meta import ConditionedStatus, Conditions, Model, Resource, Time
+from tryitnow.api.meta import (
+    ConditionedStatus,
+    Conditions,
+    Count,
+    Generation,
+    Line,
+    Message,
+    Model,
+    ObjectName,
+    Resource,
+    Time,
+)
 from tryitnow.api.network import Network
 from tryitnow.api.template import Template
 
@@ -50,6 +62,37 @@ class Pool(Model):
     pause: bool = False
     """Whether warm sandboxes are paused, so that they use no processor time. A claim then takes
     about 10 ms longer. Defaults to false."""
+
+
+class Lifetimes(Model):
+    """The life of demos: how long without a wish, and how long at most."""
+
+    default_ttl: Lifetime | None = None
+    """Lifetime of a demo without spec.ttl, at most 365d. Defaults to maxTtl."""
+
+    max_ttl: Lifetime | None = None
+    """Longest lifetime of a demo, at most 365d. A demo whose spec.ttl is longer ends at this one,
+    and has the condition TtlShortened. Defaults to no limit."""
+
+    def effective(self, ttl: timedelta | None) -> timedelta | None:
+        """Return the lifetime of a demo that asks for ``ttl``; None where it has no end."""
+        wanted = ttl if ttl is not None else self.default_ttl
+        if wanted is None or self.max_ttl is None:
+            return wanted if wanted is not None else self.max_ttl
+        return min(wanted, self.max_ttl)
+
+    def shortens(self, ttl: timedelta | None) -> bool:
+        """Whether a demo that asks for ``ttl`` gets less."""
+        return ttl is not None and self.max_ttl is not None and ttl > self.max_ttl
+
+
+class Limits(Lifetimes):
+    """How many demos there are at once, and how long each lives. Of warm sandboxes,
+    spec.pool.warm is the limit."""
+
+    instances: Annotated[int, Field(ge=0, le=100000)] | None = None
+    """Demos at once. One beyond them waits, with the reason LimitReached, until another ends. Demos
+    that run when the limit is lowered stay. 0 lets no new demo start. Defaults to no limit."""
 
 
 def _runs_in_a_member(hooks: str) -> dict[str, JsonValue]:
@@ -110,6 +153,10 @@ class CheckpointSpec(Model):
     pool: Pool = Pool()
     """Warm sandboxes: demos that are restored ahead of time and wait to be claimed."""
 
+    limits: Limits = Limits()
+    """How many demos there are at once, and how long each lives. A demo keeps the lifetimes that
+    were there when it was bound to its node."""
+
     hooks: Hooks = Hooks()
     """Commands to run before the checkpoint, after each start, and before a demo is deleted. A
     change starts a new revision."""
@@ -142,16 +189,16 @@ class CheckpointSpec(Model):
 class BuildFailure(Model):
     """The last failed build."""
 
-    node_checkpoint_uid: str
+    node_checkpoint_uid: Line
     """UID of the NodeCheckpoint that failed. The controller counts each UID once."""
 
-    node_name: str
+    node_name: ObjectName
     """Node on which the build failed."""
 
-    reason: str
+    reason: Line
     """Cause of the failure, as one word."""
 
-    message: str
+    message: Message
     """Cause of the failure, in a sentence, with the end of CRIU's log where CRIU refused."""
 
     time: Time
@@ -172,7 +219,7 @@ class CheckpointPhase(StrEnum):
 class CheckpointStatus(ConditionedStatus):
     """The state of the Checkpoint. Only the controller writes it."""
 
-    observed_generation: int | None = None
+    observed_generation: Generation | None = None
     """The metadata.generation that this status describes."""
 
     phase: CheckpointPhase = CheckpointPhase.PENDING
@@ -183,41 +230,41 @@ class CheckpointStatus(ConditionedStatus):
     Distributed: all nodes that are to keep the archive have it. Stalled: the controller makes no
     further attempt until the spec changes."""
 
-    current_revision: str | None = None
+    current_revision: Line | None = None
     """Identity of the revision that new demos are restored from."""
 
-    candidate_revision: str | None = None
+    candidate_revision: Line | None = None
     """Identity of the revision that is being built, until a test restore of it answered."""
 
     archive: Archive | None = None
     """The archive of the current revision."""
 
-    nodes_ready: int = 0
+    nodes_ready: Count = 0
     """Number of nodes that can restore the current revision."""
 
-    nodes_desired: int = 0
+    nodes_desired: Count = 0
     """Number of nodes that are to keep the archive."""
 
-    nodes: str = ""
+    nodes: Line = ""
     """Nodes ready and desired, such as 2/3."""
 
-    warm_ready: int = 0
+    warm_ready: Count = 0
     """Number of warm sandboxes that wait to be claimed."""
 
-    warm: str | None = None
+    warm: Line | None = None
     """Warm sandboxes ready and desired, such as 2/3; absent without a pool."""
 
-    warm_message: str | None = None
+    warm_message: Message | None = None
     """Reason why fewer warm sandboxes wait than spec.pool.warm asks for. Absent while they are
     being restored."""
 
-    selector: str = ""
+    selector: Line = ""
     """Label selector of its objects, for the scale subresource."""
 
     revision_number: Annotated[int, Field(ge=0, le=1 << 40)] = 0
     """Greatest number that any revision has had. Numbers are never reused."""
 
-    build_attempts: int = 0
+    build_attempts: Count = 0
     """Failed builds of the candidate revision so far."""
 
     build_faults: Annotated[int, Field(ge=0, le=1 << 31)] = 0

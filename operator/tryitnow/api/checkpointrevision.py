@@ -11,10 +11,19 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from tryitnow.api.archive import Archive
+from tryitnow.api.archive import Archive, Images
 from tryitnow.api.definition import IDENTITY_DIGITS, Definition
 from tryitnow.api.duration import Duration
-from tryitnow.api.meta import GROUP, ConditionedStatus, Conditions, Key, Model, Resource
+from tryitnow.api.meta import (
+    GROUP,
+    ConditionedStatus,
+    Conditions,
+    Generation,
+    Key,
+    Model,
+    ObjectName,
+    Resource,
+)
 
 MAX_NAME = 253
 """Longest object name: a DNS subdomain (RFC 1123)."""
@@ -23,7 +32,9 @@ REVISION_FINALIZER = f"{GROUP}/in-use"
 """Held while a demo or a node refers to the revision: a namespace that is being deleted takes the
 definition away last, after its hooks have run."""
 
-Identity = Annotated[str, Field(pattern=f"^[0-9a-f]{{{IDENTITY_DIGITS}}}$")]
+Identity = Annotated[
+    str, Field(max_length=IDENTITY_DIGITS, pattern=f"^[0-9a-f]{{{IDENTITY_DIGITS}}}$")
+]
 
 
 class CheckpointRevisionSpec(Model):
@@ -56,20 +67,20 @@ class CheckpointRevisionSpec(Model):
 class CheckpointRevisionStatus(ConditionedStatus):
     """The result of the build. Only the controller writes it."""
 
-    observed_generation: int | None = None
+    observed_generation: Generation | None = None
     """The metadata.generation that this status describes."""
 
     conditions: Conditions = ()
     """Built: the revision has been built, and a test restore answered."""
 
-    images: dict[str, str] = Field(default={}, json_schema_extra={"maxProperties": 32})
+    images: Images = Field(default={})
     """Images of all containers by name, each pinned to the digest that it had at the build. Cold
     starts and later builds of this revision use these."""
 
     archive: Archive | None = None
     """The archive that demos are restored from."""
 
-    built_by: str = ""
+    built_by: ObjectName = ""
     """Node that built the archive."""
 
     build_duration: Duration | None = None

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
-from tryitnow.api.duration import Duration
+from tryitnow.api.duration import ShortTimeout, StartTimeout
 from tryitnow.api.hooks import Hooks, ParameterList
 from tryitnow.api.meta import NO_SPACE, Model
 from tryitnow.api.network import Network
@@ -56,13 +56,13 @@ class Readiness(Model):
     expected_body: Annotated[str, Field(max_length=4096)] = ""
     """Text that the body must contain. Defaults to no condition on the body."""
 
-    timeout: Duration = timedelta(minutes=5)
+    timeout: StartTimeout = timedelta(minutes=5)
     """Time in which the application must be ready after a cold start, or after a start that follows
-    a crash. Defaults to 5m."""
+    a crash, at most 1h. Defaults to 5m."""
 
-    restore_timeout: Duration = timedelta(seconds=15)
-    """Time in which a restored demo must be ready. After that the restore counts as failed, and the
-    demo is started cold. Defaults to 15s."""
+    restore_timeout: ShortTimeout = timedelta(seconds=15)
+    """Time in which a restored demo must be ready, at most 10m. After that the restore counts as
+    failed, and the demo is started cold. Defaults to 15s."""
 
 
 class WarmUp(Model):

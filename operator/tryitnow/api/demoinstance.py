@@ -8,15 +8,20 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from tryitnow.api.checkpoint import OnCrash
+from tryitnow.api.checkpoint import Lifetimes, OnCrash
 from tryitnow.api.checkpointrevision import checkpoint_revision_name
-from tryitnow.api.duration import Duration
+from tryitnow.api.duration import Duration, Lifetime
 from tryitnow.api.meta import (
     GROUP,
     ConditionedStatus,
     Conditions,
+    CutTo,
+    Generation,
     Key,
+    Line,
+    Message,
     Model,
+    ObjectName,
     Resource,
     Time,
     find_condition,
@@ -24,6 +29,9 @@ from tryitnow.api.meta import (
 
 RESET_ANNOTATION = f"{GROUP}/reset"
 """A new value of this annotation asks for a fresh demo with the same name and URL."""
+
+_RESET = CutTo(1024)
+"""The status keeps that much of the annotation's value, and that much of it counts."""
 
 
 REVISION_UNCONFIRMED = "RevisionUnconfirmed"
@@ -114,9 +122,10 @@ class DemoInstanceSpec(Model):
     checkpoint_ref: CheckpointReference
     """The Checkpoint to start from. Immutable."""
 
-    ttl: Duration | None = None
-    """Lifetime of the instance from its creation; then the controller deletes it. A longer ttl
-    extends the life. Defaults to no limit."""
+    ttl: Lifetime | None = None
+    """Lifetime of the instance from its creation, at most 365d; then the controller deletes it. A
+    longer ttl extends the life, up to spec.limits.maxTtl of the Checkpoint. Defaults to
+    spec.limits.defaultTtl of the Checkpoint, and to no limit without that."""
 
     start: StartPolicy = StartPolicy.PREFER_RESTORE
     """PreferRestore restores, and starts cold where that is impossible. RestoreOnly waits until a
@@ -161,13 +170,16 @@ class DemoInstancePhase(StrEnum):
     TERMINATING = "Terminating"
 
 
+_Port = Annotated[int, Field(ge=1, le=65535)]
+
+
 class PublishedPort(Model):
     """A port of the application, and the port of the node that leads to it."""
 
-    container_port: int
+    container_port: _Port
     """Port inside the container."""
 
-    host_port: int
+    host_port: _Port
     """Port of the node."""
 
 
@@ -233,7 +245,7 @@ class DemoInstanceStatus(ConditionedStatus):
     """The state of the demo. The controller writes it until the demo is bound, then its node's
     agent."""
 
-    observed_generation: int | None = None
+    observed_generation: Generation | None = None
     """The metadata.generation that this status describes."""
 
     phase: DemoInstancePhase = DemoInstancePhase.PENDING
@@ -242,24 +254,28 @@ class DemoInstanceStatus(ConditionedStatus):
     conditions: Conditions = ()
     """Ready: the application answers at the URL. Stalled: the demo will not become ready until a
     person acts. DataLost: files of the demo are gone, and the message gives the reason. EgressOpen:
-    the demo may connect to all that spec.network.egress of its revision names."""
+    the demo may connect to all that spec.network.egress of its revision names. TtlShortened: the
+    demo ends sooner than spec.ttl says, as its Checkpoint limits it."""
 
-    node_name: str | None = None
+    node_name: ObjectName | None = None
     """Node that runs the demo."""
 
-    revision: str | None = None
+    revision: Line | None = None
     """Identity of the CheckpointRevision that it is started from, for its whole life."""
 
     on_crash: OnCrash | None = None
     """The reaction to the end of a container: spec.onCrash, or the Checkpoint's."""
 
-    host_port: int | None = None
+    lifetimes: Lifetimes | None = None
+    """The Checkpoint's limits of the lifetime, as they were when the demo was bound."""
+
+    host_port: _Port | None = None
     """Port of the node that leads to the application."""
 
-    ports: tuple[PublishedPort, ...] = ()
+    ports: Annotated[tuple[PublishedPort, ...], Field(max_length=256)] = ()
     """All published ports."""
 
-    url: str | None = None
+    url: Annotated[str, Field(max_length=2048)] | None = None
     """URL of the application, for any machine that reaches the node."""
 
     started_by: StartedBy | None = None
@@ -268,7 +284,7 @@ class DemoInstanceStatus(ConditionedStatus):
     fallback_reason: FallbackReason | None = None
     """Reason for a cold start although a restore was allowed."""
 
-    fallback_message: str | None = None
+    fallback_message: Message | None = None
     """Reason for the cold start, in a sentence."""
 
     timings: Timings | None = None
@@ -284,7 +300,7 @@ class DemoInstanceStatus(ConditionedStatus):
     resets: Annotated[int, Field(ge=0, le=1 << 31)] = 0
     """Number of resets to a fresh demo."""
 
-    reset_handled: str | None = None
+    reset_handled: Annotated[str, _RESET] | None = None
     """The value of the annotation tryitnow.dev/reset at the last reset."""
 
     node_boot_id: Annotated[str, Field(max_length=64)] | None = None
@@ -339,17 +355,26 @@ class DemoInstance(Resource):
         return is_refused and not self.was_ready
 
     @property
+    def reset_request(self) -> str | None:
+        """What the annotation says that asks for a fresh one, as the status can keep it."""
+        asked = self.metadata.annotations.get(RESET_ANNOTATION)
+        return _RESET.cut(asked) if asked is not None else None
+
+    @property
     def wants_reset(self) -> bool:
         """Whether a person asked for a fresh one, and has not got it yet."""
-        asked = self.metadata.annotations.get(RESET_ANNOTATION)
-        return asked is not None and asked != self.status.reset_handled
+        return self.reset_request not in {None, self.status.reset_handled}
 
-    def expires_at(self) -> datetime | None:
-        """Return the moment from which it is to be deleted; None without a ttl."""
+    def expires_at(self, lifetimes: Lifetimes | None = None) -> datetime | None:
+        """Return the moment from which it is to be deleted; None where it has no end.
+
+        ``lifetimes`` are those of its Checkpoint, for one that is not bound yet.
+        """
         created = self.metadata.creation_timestamp
-        if self.spec.ttl is None or created is None:
+        ttl = (self.status.lifetimes or lifetimes or Lifetimes()).effective(self.spec.ttl)
+        if ttl is None or created is None:
             return None
         try:
-            return created + self.spec.ttl
+            return created + ttl
         except OverflowError:
             return None  # beyond the year 9999

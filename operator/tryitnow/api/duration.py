@@ -17,6 +17,8 @@ LONGEST = timedelta(days=36500)
 PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 """Accepted by the API server: Go's duration units (without sub-millisecond ones) and days."""
 
+_DAYS_FIRST = r"^([0-9]+(\.[0-9]+)?d)*([0-9]+(\.[0-9]+)?(ms|s|m|h))*$"
+
 
 def parse_duration(text: str) -> timedelta:
     """Read a duration; one of more than a hundred years counts as a hundred years.
@@ -53,21 +55,46 @@ def _validate(value: Any) -> timedelta:  # noqa: ANN401 - pydantic hands over wh
     return parse_duration(str(value))
 
 
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_validate),
-    PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(
+def up_to(longest: str) -> WithJsonSchema:
+    """Return the schema of durations of which the API server takes none that is longer.
+
+    CEL's durations have no days: they are read as hours and counted 24 times. An object that was
+    stored before there was a maximum is read as it is.
+    """
+    most = int(parse_duration(longest).total_seconds())
+    days = "duration('0' + self.substring(0, self.lastIndexOf('d') + 1).replace('d', 'h'))"
+    rest = "duration('0s' + self.substring(self.lastIndexOf('d') + 1))"
+    return WithJsonSchema(
         {
             "type": "string",
             "maxLength": 32,
             "x-kubernetes-validations": [
                 {
-                    "rule": f"self.matches(r'{PATTERN}')",
-                    "message": "must be a duration like 500ms, 30s, 10m, 1h30m or 7d",
+                    "rule": f"self != '' && self.matches(r'{_DAYS_FIRST}') && "
+                    f"{days}.getSeconds() * 24 + {rest}.getSeconds() <= {most}",
+                    "message": "must be a duration like 500ms, 30s, 10m, 1h30m or 7d, of at most"
+                    f" {longest}",
                 }
             ],
         }
-    ),
+    )
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_validate),
+    PlainSerializer(format_duration, return_type=str),
+    up_to("36500d"),
 ]
-"""A ``timedelta`` in Python, a duration string in the API."""
+"""A ``timedelta`` in Python, a duration string in the API. ``Annotated[Duration, up_to("1h")]`` has
+a maximum of its own."""
+
+StartTimeout = Annotated[Duration, up_to("1h")]
+"""The heaviest applications take minutes to start. A build holds one of the node's few turns for
+as long."""
+
+ShortTimeout = Annotated[Duration, up_to("10m")]
+"""For what people wait for: a restore, a hook, a deletion."""
+
+Lifetime = Annotated[Duration, up_to("365d")]
+"""The life of a demo."""

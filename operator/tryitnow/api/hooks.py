@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tryitnow.api.duration import Duration
+from tryitnow.api.duration import ShortTimeout
 from tryitnow.api.meta import Model
 from tryitnow.api.template import LIST_MAP_BY_NAME, DnsLabel, Exec
 
@@ -23,8 +23,8 @@ class Hook(Model):
     exec: Exec
     """The command."""
 
-    timeout: Duration = timedelta(seconds=30)
-    """Time after which it is killed and counts as failed. Defaults to 30s."""
+    timeout: ShortTimeout = timedelta(seconds=30)
+    """Time after which it is killed and counts as failed, at most 10m. Defaults to 30s."""
 
 
 HookList = Annotated[tuple[Hook, ...], Field(max_length=MAX_HOOKS)]

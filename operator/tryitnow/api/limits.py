@@ -6,6 +6,7 @@ The work waits, or another node does it. A limit never makes a Checkpoint Stalle
 from __future__ import annotations
 
 CAPACITY_FULL = "CapacityFull"
+CHECKPOINT_TOO_LARGE = "CheckpointTooLarge"
 DISK_FAILING = "DiskFailing"
 DISK_FULL = "DiskFull"
 FILES_EXHAUSTED = "FilesExhausted"
@@ -20,6 +21,7 @@ NODE_LIMITS = frozenset(
         "AioExhausted",
         CAPACITY_FULL,
         "CgroupsExhausted",
+        CHECKPOINT_TOO_LARGE,
         "DatabaseBusy",
         DISK_FAILING,
         DISK_FULL,

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
 
 GROUP = "tryitnow.dev"
 VERSION = "v1alpha1"
@@ -32,8 +42,64 @@ def _format_time(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-Time = Annotated[datetime, PlainSerializer(_format_time, return_type=str)]
+Time = Annotated[
+    datetime,
+    PlainSerializer(_format_time, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 64}),
+]
 """A point in time, written as Kubernetes writes it (RFC 3339, whole seconds)."""
+
+Generation = Annotated[int, Field(ge=0, le=(1 << 53) - 1)]
+"""A ``metadata.generation``. The maximum is the largest number that each JSON reader keeps."""
+
+Count = Annotated[int, Field(ge=0, le=1 << 31)]
+"""A number of things."""
+
+ObjectName = Annotated[str, Field(max_length=253)]
+"""Name of an object of the cluster: a DNS subdomain (RFC 1123)."""
+
+ImageReference = Annotated[str, Field(max_length=1280)]
+"""An image with its digest: as long as a template allows, and ``@sha256:`` with 64 digits."""
+
+
+@dataclass(frozen=True)
+class CutTo:
+    """The maximum of a text of a status: what is longer is cut where it is made, and not refused.
+
+    Such a text has words of other programs in it. A status that the API server refuses for their
+    length would tell nobody anything.
+    """
+
+    characters: int
+
+    def cut(self, text: str) -> str:
+        """Return the text, or as much of it as is allowed."""
+        return text if len(text) <= self.characters else text[: self.characters - 1] + "…"
+
+    def __get_pydantic_core_schema__(
+        self, source: type[str], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Cut when the model is made, and again when it is written: a copy is not validated."""
+        return core_schema.no_info_after_validator_function(
+            self.cut,
+            handler(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                self.cut, return_schema=core_schema.str_schema()
+            ),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Tell the API server of the maximum."""
+        return {**handler(schema), "maxLength": self.characters}
+
+
+Message = Annotated[str, CutTo(8192)]
+"""A sentence or a few, with the end of another program's output at most."""
+
+Line = Annotated[str, CutTo(253)]
+"""A few words of a program about itself, such as its version."""
 
 
 class Model(BaseModel):
@@ -83,7 +149,7 @@ class Condition(Model):
     message: Annotated[str, Field(max_length=32768)] = ""
     """Cause of the status, in a sentence for people, with the next step."""
 
-    observed_generation: int | None = None
+    observed_generation: Generation | None = None
     """The metadata.generation that the condition describes."""
 
     last_transition_time: Time
@@ -127,10 +193,11 @@ def set_condition(
 Conditions = Annotated[
     tuple[Condition, ...],
     Field(
+        max_length=32,
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
-        }
+        },
     ),
 ]
 """A status' conditions: at most one of each type."""

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from tryitnow.api.archive import Versions
-from tryitnow.api.meta import GROUP, ConditionedStatus, Conditions, Model, Resource, Time
+from pydantic import Field
+
+from tryitnow.api.archive import MAX_BYTES, Versions
+from tryitnow.api.meta import (
+    GROUP,
+    ConditionedStatus,
+    Conditions,
+    Count,
+    Line,
+    Message,
+    Model,
+    ObjectName,
+    Resource,
+    Time,
+)
+
+_Bytes = Annotated[int, Field(ge=0, le=MAX_BYTES)]
 
 HEARTBEAT_INTERVAL = timedelta(seconds=10)
 """How often an agent reports; the kubelet's interval for its Lease."""
@@ -41,34 +56,34 @@ class Verdict(StrEnum):
 class Check(Model):
     """One check of ``tryitnow doctor``."""
 
-    name: str
+    name: Line
     """Name of the check."""
 
     verdict: Verdict
     """Pass, Warn or Fail."""
 
-    found: str
+    found: Message
     """Finding of the check."""
 
-    remedy: str = ""
+    remedy: Message = ""
     """The fix, where the check failed or warns."""
 
 
 class NodeAgentSpec(Model):
     """The node of the agent."""
 
-    node_name: str
+    node_name: ObjectName
     """Name of the node."""
 
 
 class Storage(Model):
     """Identity of the node's storage and of its cluster."""
 
-    id: str = ""
+    id: Line = ""
     """Random identity of the node's storage, also in a file in the data directory and in one in
     Podman's storage."""
 
-    cluster_uid: str = ""
+    cluster_uid: Line = ""
     """Identity of the cluster: the UID of its namespace kube-system."""
 
 
@@ -85,36 +100,40 @@ class NodeAgentStatus(ConditionedStatus):
     storage or its cluster has changed, and the agent starts and removes nothing until a person
     confirms it."""
 
-    address: str = ""
+    address: Line = ""
     """Address of the node in the URLs of its demos."""
 
-    transfer_url: str = ""
+    transfer_url: Annotated[str, Field(max_length=2048)] = ""
     """URL at which other agents fetch archives from this one."""
 
-    transfer_certificate: str = ""
+    transfer_certificate: Annotated[str, Field(max_length=16384)] = ""
     """PEM of the certificate behind transferUrl."""
 
     versions: Versions = Versions()
     """The software on the node."""
 
-    capacity: int = 0
+    capacity: Count = 0
     """Number of demos that the node can run (by its port range and MAX_INSTANCES)."""
 
-    memory_available_bytes: int = 0
+    namespace_capacity: Count | None = None
+    """Number of demos of one namespace that the node can run (by its capacity and
+    NAMESPACE_SHARE). Absent where an older version of the operator reports."""
+
+    memory_available_bytes: _Bytes = 0
     """Memory for new demos, without the reserve."""
 
-    disk_available_bytes: int = 0
+    disk_available_bytes: _Bytes = 0
     """Free space of the checkpoint directory, minus the space that current work will take. It
     includes the reserve."""
 
     storage: Storage = Storage()
     """Identity of the node's storage and of its cluster, as last known."""
 
-    disk_reserve_bytes: int = 0
+    disk_reserve_bytes: _Bytes = 0
     """Space of the checkpoint directory that must stay free. Below it the node gets nothing new.
     Running demos may still write."""
 
-    checks: tuple[Check, ...] = ()
+    checks: Annotated[tuple[Check, ...], Field(max_length=128)] = ()
     """The results of `tryitnow doctor` on the node."""
 
 

@@ -11,23 +11,32 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from tryitnow.api.archive import MAX_BYTES, Archive, Versions
+from tryitnow.api.archive import MAX_BYTES, Archive, Images, Versions
 from tryitnow.api.checkpoint import Pool
 from tryitnow.api.checkpointrevision import MAX_NAME, Identity, checkpoint_revision_name
 from tryitnow.api.duration import Duration
-from tryitnow.api.meta import ConditionedStatus, Conditions, Key, Model, Resource
+from tryitnow.api.meta import (
+    ConditionedStatus,
+    Conditions,
+    Generation,
+    Key,
+    Message,
+    Model,
+    ObjectName,
+    Resource,
+)
 
 
 class Source(Model):
     """An agent that has the archive."""
 
-    node_name: str
+    node_name: ObjectName
     """Node of that agent."""
 
-    url: str
+    url: Annotated[str, Field(max_length=2048)]
     """URL of the archive."""
 
-    certificate: str
+    certificate: Annotated[str, Field(max_length=16384)]
     """PEM of the agent's certificate: the only trusted certificate for this URL."""
 
 
@@ -37,7 +46,7 @@ class Fetch(Model):
     archive: Archive
     """Digest and size of the archive."""
 
-    sources: tuple[Source, ...] = ()
+    sources: Annotated[tuple[Source, ...], Field(max_length=16)] = ()
     """Agents that have it."""
 
 
@@ -56,13 +65,13 @@ class NodeCheckpointSpec(Model):
         }
     )
 
-    checkpoint: str
+    checkpoint: ObjectName
     """Name of the Checkpoint, in the same namespace."""
 
     revision: Identity
     """Identity of the CheckpointRevision, which holds the definition."""
 
-    node_name: str
+    node_name: ObjectName
     """Node that is to keep the revision."""
 
     fetch: Fetch | None = None
@@ -99,7 +108,7 @@ ON_THE_WAY = frozenset(
 class NodeCheckpointStatus(ConditionedStatus):
     """The state of the revision on the node. Only that node's agent writes it."""
 
-    observed_generation: int | None = None
+    observed_generation: Generation | None = None
     """The metadata.generation that this status describes."""
 
     phase: NodeCheckpointPhase = NodeCheckpointPhase.PENDING
@@ -112,7 +121,7 @@ class NodeCheckpointStatus(ConditionedStatus):
     archive: Archive | None = None
     """The archive on the node."""
 
-    images: dict[str, str] = Field(default={}, json_schema_extra={"maxProperties": 32})
+    images: Images = Field(default={})
     """Images of all containers by name, pinned, as the build on this node used them. Empty on
     nodes that fetched the archive."""
 
@@ -128,7 +137,7 @@ class NodeCheckpointStatus(ConditionedStatus):
     warm_ready: Annotated[int, Field(ge=0, le=1 << 31)] = 0
     """Number of warm sandboxes that wait here to be claimed."""
 
-    warm_message: str | None = None
+    warm_message: Message | None = None
     """Reason why fewer warm sandboxes wait than spec.pool.warm asks for. Absent while they are
     being restored."""
 
@@ -138,7 +147,7 @@ class NodeCheckpointStatus(ConditionedStatus):
     disk_bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)] = 0
     """Disk that a demo fills when it starts, in bytes, measured in the unpacked archive."""
 
-    progress: str = ""
+    progress: Message = ""
     """The agent's current step, for people."""
 
 

@@ -43,6 +43,13 @@ def _validate(value: Any) -> str:  # noqa: ANN401 - pydantic hands over whatever
     return text
 
 
+def _at_most(most: str) -> dict[str, str]:
+    return {
+        "rule": f"quantity(string(self)).compareTo(quantity('{most}')) <= 0",
+        "message": f"must be at most {most}",
+    }
+
+
 Quantity = Annotated[
     str,
     BeforeValidator(_validate),
@@ -52,6 +59,7 @@ Quantity = Annotated[
             "maxLength": 32,
             "minimum": 0,
             "pattern": PATTERN,
+            "x-kubernetes-validations": [_at_most("1M")],
         }
     ),
 ]
@@ -75,6 +83,7 @@ Bytes = Annotated[
             "maxLength": 32,
             "minimum": 1,
             "pattern": BYTES_PATTERN,
+            "x-kubernetes-validations": [_at_most("1Pi")],
         }
     ),
 ]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from tryitnow.api.duration import Duration
+from tryitnow.api.duration import StartTimeout
 from tryitnow.api.meta import NO_SPACE, Model
 from tryitnow.api.quantity import Bytes, Quantity
 
@@ -21,6 +21,9 @@ MAX_CONTAINERS = 8
 MAX_PORTS = 16
 MAX_VOLUMES = 16
 """Bounds that keep the rules over all pairs within what the API server lets a rule cost."""
+
+Argument = Annotated[str, Field(max_length=32768)]
+"""The kernel takes 128 KiB (MAX_ARG_STRLEN); all of them are stored in one object."""
 
 DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=_DNS_LABEL)]
 
@@ -135,9 +138,7 @@ class VolumeMount(Model):
 class Exec(Model):
     """A command to run inside a container, without a shell around it."""
 
-    command: Annotated[
-        tuple[Annotated[str, Field(max_length=32768)], ...], Field(min_length=1, max_length=64)
-    ]
+    command: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=64)]
     """The command and its arguments; exit status 0 means success."""
 
 
@@ -185,8 +186,9 @@ class StartupProbe(Model):
     tcp_socket: ProbeTCPSocket | None = None
     """A port that accepts a connection."""
 
-    timeout: Duration = timedelta(minutes=2)
-    """Time that a cold start, or a start after a crash, waits for it. Defaults to 2m."""
+    timeout: StartTimeout = timedelta(minutes=2)
+    """Time that a cold start, or a start after a crash, waits for it, at most 1h. Defaults to
+    2m."""
 
 
 class Container(Model):
@@ -199,10 +201,10 @@ class Container(Model):
     """Image to run. The build pins it to its digest. Restores and cold starts of that revision use
     this digest."""
 
-    command: Annotated[tuple[str, ...], Field(max_length=64)] = ()
+    command: Annotated[tuple[Argument, ...], Field(max_length=64)] = ()
     """Replaces the image's entrypoint."""
 
-    args: Annotated[tuple[str, ...], Field(max_length=64)] = ()
+    args: Annotated[tuple[Argument, ...], Field(max_length=64)] = ()
     """Arguments of the entrypoint; replaces the image's command."""
 
     env: Annotated[

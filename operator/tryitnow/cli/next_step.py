@@ -16,6 +16,8 @@ _WAITS = {
     "CheckpointNotFound": "Create the Checkpoint, or delete this demo and name another: "
     "`kubectl get checkpoints -n {namespace}`.",
     "NoNode": "See which nodes there are and what their doctor says: `tryitnow status`.",
+    "LimitReached": "Wait for another demo of the Checkpoint to end, delete one, or have"
+    " spec.limits.instances of the Checkpoint raised.",
     "NoRoom": "Wait for another demo to end, or delete one: `kubectl get demoinstances -A`.",
     "NoNodeCheckpoint": "It waits for a Ready NodeCheckpoint (spec.start is RestoreOnly): "
     "`tryitnow status ckpt/{checkpoint} -n {namespace}`.",

@@ -77,6 +77,10 @@ class AgentStore(Store[NodeAgent]):
             return True
         return self._clock() - report.observed_at > LOST_AFTER.total_seconds()
 
+    def seconds(self) -> float:
+        """Return the time by which the silence of agents is measured."""
+        return self._clock()
+
     def heartbeat_time(self, key: Key) -> datetime | None:
         """Return when an agent last reported by its node's own clock."""
         report = self._reports.get(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tryitnow.api.checkpoint import Checkpoint, OnCrash
+from tryitnow.api.checkpoint import Checkpoint, Lifetimes, OnCrash
 from tryitnow.api.demoinstance import DemoInstance, StartPolicy
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.nodes import NodeState
@@ -21,6 +21,9 @@ class Binding:
 
     on_crash: OnCrash = OnCrash.KEEP
     """What happens when a container of the instance ends."""
+
+    lifetimes: Lifetimes | None = None
+    """The limits of its lifetime; None where its Checkpoint has none."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +94,26 @@ def bind(
         return Unbound(
             "NoRoom", f"no selected node has room ({reasons}); waiting for a demo to end"
         )
-    on_crash = instance.spec.on_crash or checkpoint.spec.on_crash
+    limits = checkpoint.spec.limits
+    lifetimes = Lifetimes(default_ttl=limits.default_ttl, max_ttl=limits.max_ttl)
+    decided = (
+        revision,
+        instance.spec.on_crash or checkpoint.spec.on_crash,
+        lifetimes if lifetimes != Lifetimes() else None,
+    )
     builders = {
         node_checkpoint.spec.node_name
         for node_checkpoint in node_checkpoints
         if node_checkpoint.spec.fetch is None
     }
 
-    def rank(state: NodeState) -> tuple[bool, int, bool, str]:
+    def rank(state: NodeState) -> tuple[bool, bool, int, bool, str]:
         # At equal load the builder comes last: the next build will be its work again.
         load = usage.instances.get(state.name, 0)
-        return state.name not in warm, load, state.name in builders, state.name
+        reserved_bytes = usage.reserved_bytes.get(state.name, 0)
+        # Where no warm sandbox has to give way, the demo waits for none to be removed.
+        is_short = state.memory_available_bytes - reserved_bytes < max(needs.memory_bytes, 1)
+        return state.name not in warm, is_short, load, state.name in builders, state.name
 
     archives = {c.spec.node_name: c.status.archive for c in good}
     restoring = [
@@ -112,14 +124,14 @@ def bind(
         and not state.processor_shortage(archives[state.name])
     ]
     if restoring and instance.spec.start is not StartPolicy.COLD_START:
-        return Binding(min(restoring, key=rank).name, revision, on_crash)
+        return Binding(min(restoring, key=rank).name, *decided)
     if instance.spec.start is StartPolicy.RESTORE_ONLY:
         return Unbound(
             "NoNodeCheckpoint",
             f"no node with room can restore {checkpoint.metadata.name}; spec.start is RestoreOnly, "
             "so the demo waits for such a node",
         )
-    return Binding(min(feasible, key=rank).name, revision, on_crash)
+    return Binding(min(feasible, key=rank).name, *decided)
 
 
 def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -> str:
@@ -131,7 +143,11 @@ def unfit_reason(state: NodeState, usage: Usage, needs: _Needs, *, warm: bool) -
     # Without figures that change all the time: each waiting demo's status repeats this.
     if usage.instances.get(state.name, 0) >= status.capacity:
         return f"runs {status.capacity}, its maximum"
-    free_bytes = state.memory_available_bytes
+    share = status.namespace_capacity
+    if share is not None and usage.of_namespace.get(state.name, 0) >= share:
+        return f"runs {share} of this namespace, its maximum (agent.namespaceShare)"
+    # Warm sandboxes give way to a demo: the agent removes as many as it takes.
+    free_bytes = state.memory_available_bytes + usage.warm_bytes.get(state.name, 0)
     if not warm:
         free_bytes -= usage.reserved_bytes.get(state.name, 0)
     if free_bytes <= 0 or (free_bytes < needs.memory_bytes and not warm):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
-from tryitnow.api.checkpoint import Checkpoint
+from tryitnow.api.checkpoint import Checkpoint, Lifetimes
 from tryitnow.api.checkpointrevision import CheckpointRevision, checkpoint_revision_name
 from tryitnow.api.demoinstance import DemoInstance
 from tryitnow.api.meta import Key
@@ -62,6 +63,9 @@ class Cluster:
     transfer_port: int = 9443
     """Port that agents serve archives on."""
 
+    end_lost_after: timedelta | None = None
+    """How long a node may be lost before its demos are deleted; None for ever."""
+
     listed: bool = False
     """Whether every kind has been listed once."""
 
@@ -100,6 +104,15 @@ class Cluster:
         self._instances_on: Index[DemoInstance, str] = self.instances.followed_by(
             Index(lambda each: [each.status.node_name] if each.status.node_name else [])
         )
+        self._instances_of: Index[DemoInstance, tuple[str, str]] = self.instances.followed_by(
+            Index(
+                lambda each: (
+                    [(each.status.node_name, each.metadata.namespace)]
+                    if each.status.node_name
+                    else []
+                )
+            )
+        )
         self._under_way_on: Index[DemoInstance, str] = self.instances.followed_by(
             Index(lambda each: [each.status.node_name or ""] if _is_under_way(each) else [])
         )
@@ -109,6 +122,9 @@ class Cluster:
         self._waiting_for: Index[DemoInstance, Key] = self.instances.followed_by(
             Index(lambda each: [each.checkpoint_key] if each.status.node_name is None else [])
         )
+        self._bound_of: Index[DemoInstance, Key] = self.instances.followed_by(
+            Index(lambda each: [each.checkpoint_key] if each.status.node_name else [])
+        )
         self._revisions_of: Index[CheckpointRevision, Key] = self.revisions.followed_by(
             Index(lambda revision: [revision.checkpoint_key])
         )
@@ -116,6 +132,7 @@ class Cluster:
         self._references = References(self.instances, self.node_checkpoints)
         self._settling: Settling = self.instances.followed_by(Settling(self.agents))
         self._assumed: dict[Key, _Assumed] = {}
+        self._lost_since: dict[str, float] = {}
         self.checkpoints.followed_by(self.refusals)
         self.instances.followed_by(self.refusals)
         self.node_checkpoints.followed_by(self.refusals)
@@ -147,6 +164,18 @@ class Cluster:
         key = Key("", node)
         is_there = self.nodes.get(key) is not None or self.nodes.unreadable(key) is not None
         return not is_there or self.agents.is_lost(key)
+
+    def lost_for(self, node: str) -> timedelta:
+        """Return for how long a node has been lost, as far as this controller has seen it.
+
+        By its own monotonic clock: no clock that is set ends a demo. A controller that is started
+        anew counts from then on.
+        """
+        if not self.is_lost(node):
+            self._lost_since.pop(node, None)
+            return timedelta()
+        now = self.agents.seconds()
+        return timedelta(seconds=now - self._lost_since.setdefault(node, now))
 
     def architectures(self) -> dict[str, str | None]:
         """Return all nodes of the cluster, and the architecture of each, as far as it is known."""
@@ -215,8 +244,28 @@ class Cluster:
         return self._instances_on.get(node)
 
     def waiting_for(self, checkpoint: Key) -> list[DemoInstance]:
-        """Return the instances of a Checkpoint that are not bound yet."""
-        return self._waiting_for.get(checkpoint)
+        """Return the instances of a Checkpoint that are not bound yet, the oldest first."""
+        return sorted(self._waiting_for.get(checkpoint), key=_age)
+
+    def running_of(self, checkpoint: Key) -> int:
+        """Return the number of instances of a Checkpoint that are bound, or are being bound."""
+        assumed = (
+            key
+            for key, each in self._assumed.items()
+            if each.checkpoint == checkpoint and not self._is_bound(key)
+        )
+        return self._bound_of.count(checkpoint) + sum(1 for _ in assumed)
+
+    def lifetimes_of(self, instance: DemoInstance) -> Lifetimes:
+        """Return the limits of an instance's lifetime: its own once it is bound."""
+        if instance.status.node_name is not None:
+            return instance.status.lifetimes or Lifetimes()
+        checkpoint = self.checkpoints.get(instance.checkpoint_key)
+        return checkpoint.spec.limits if checkpoint is not None else Lifetimes()
+
+    def expires_at(self, instance: DemoInstance) -> datetime | None:
+        """Return the moment from which an instance is to be deleted; None where it has no end."""
+        return instance.expires_at(self.lifetimes_of(instance))
 
     def under_way_of(self, checkpoint: Key) -> list[DemoInstance]:
         """Return the instances of a Checkpoint that are bound and still to be started."""
@@ -241,14 +290,19 @@ class Cluster:
 
     def usage(self, checkpoint: Key, nodes: Iterable[str]) -> Usage:
         """Return how much of these nodes is given away, as an instance of a Checkpoint sees it."""
-        instances, claiming, reserved = {}, {}, {}
+        instances, of_namespace, claiming, reserved, warm = {}, {}, {}, {}, {}
         for node in nodes:
             assumed = self._assumed_on(node)
             instances[node] = self._instances_on.count(node) + len(assumed)
+            namespaces = [each.namespace for each in assumed]
+            of_namespace[node] = self._instances_of.count(
+                (node, checkpoint.namespace)
+            ) + namespaces.count(checkpoint.namespace)
             under_way = [each.checkpoint_key for each in self._under_way_on.get(node)]
             claiming[node] = [*under_way, *assumed].count(checkpoint)
             reserved[node] = self._reserved_bytes(node)
-        return Usage(instances, claiming, reserved)
+            warm[node] = self._warm_bytes(node, Counter([*under_way, *assumed]))
+        return Usage(instances, claiming, reserved, warm, of_namespace)
 
     def _assumed_on(self, node: str) -> list[Key]:
         return [
@@ -284,6 +338,14 @@ class Cluster:
         filling.update(self._settling.on(node))
         return filling
 
+    def _warm_bytes(self, node: str, claiming: Counter[Key]) -> int:
+        """Return the memory of the warm sandboxes that no instance on its way may claim."""
+        waiting: Counter[Key] = Counter()
+        for node_checkpoint in self._node_checkpoints_on.get(node):
+            waiting[node_checkpoint.checkpoint_key] += node_checkpoint.status.warm_ready
+        unclaimed = waiting - claiming
+        return sum(number * self._memory_bytes.get(owner) for owner, number in unclaimed.items())
+
     def _reserved_bytes(self, node: str) -> int:
         filling = self._filling(node)
         return sum(number * self._memory_bytes.get(owner) for owner, number in filling.items())
@@ -299,6 +361,11 @@ class Cluster:
         return fetching + sum(
             number * self._disk_bytes.get(owner) for owner, number in filling.items()
         )
+
+
+def _age(instance: DemoInstance) -> tuple[bool, datetime | None, str]:
+    created = instance.metadata.creation_timestamp
+    return created is None, created, instance.metadata.name
 
 
 def _is_under_way(instance: DemoInstance) -> bool:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, DemoInstanceStatus, Timings
+from tryitnow.api.duration import format_duration
 from tryitnow.api.hooks import parameter_problems
 from tryitnow.api.meta import ConditionStatus, Key, find_condition
 from tryitnow.controller.bind import Binding, Unbound, bind
@@ -28,6 +29,8 @@ Phase = DemoInstancePhase
 
 INVALID_PARAMETERS = "InvalidParameters"
 REVISION_PENDING = "RevisionPending"
+INSTANCE_LIMIT = "LimitReached"
+TTL_SHORTENED = "TtlShortened"
 _MISTAKES = {"CheckpointNotFound", INVALID_PARAMETERS}
 """Reasons that a person has to fix: time alone does not."""
 
@@ -60,21 +63,37 @@ async def reconcile_instance(
         return None
     due = [
         RESYNC_INTERVAL if instance.status.node_name is None else None,
-        expiry_check(kubernetes, instance),
+        expiry_check(kubernetes, cluster, instance),
         cluster.refusals.next_try(instance.metadata.uid),
     ]
     return min((after for after in due if after is not None), default=None)
 
 
-def _base(instance: DemoInstance) -> DemoInstanceStatus:
+def _base(cluster: Cluster, instance: DemoInstance) -> DemoInstanceStatus:
     """Return the status with the fields that are the controller's for the whole life."""
-    return instance.status.model_copy(
+    status = instance.status.model_copy(
         update={
             "observed_generation": instance.metadata.generation,
-            "expires_at": instance.expires_at(),
+            "expires_at": cluster.expires_at(instance),
             "on_crash": instance.spec.on_crash or instance.status.on_crash,
         }
     )
+    lifetimes, wanted = cluster.lifetimes_of(instance), instance.spec.ttl
+    if wanted is not None and lifetimes.max_ttl is not None and lifetimes.shortens(wanted):
+        message = (
+            f"spec.ttl is {format_duration(wanted)}; spec.limits.maxTtl of the Checkpoint "
+            f"{instance.spec.checkpoint_ref.name} is {format_duration(lifetimes.max_ttl)}, and "
+            "status.expiresAt goes by that. Create another demo when this one has ended"
+        )
+        return status.with_condition(
+            instance, TTL_SHORTENED, ConditionStatus.TRUE, "MaxTtl", message
+        )
+    if find_condition(status.conditions, TTL_SHORTENED) is not None:
+        message = "its ttl is within what the Checkpoint allows"
+        return status.with_condition(
+            instance, TTL_SHORTENED, ConditionStatus.FALSE, "WithinMaxTtl", message
+        )
+    return status
 
 
 def _bound(cluster: Cluster, instance: DemoInstance) -> DemoInstanceStatus:
@@ -84,7 +103,7 @@ def _bound(cluster: Cluster, instance: DemoInstance) -> DemoInstanceStatus:
     before the agent could see what it had said, it gets the revision of a new instance: it was
     never started.
     """
-    status = _base(instance)
+    status = _base(cluster, instance)
     checkpoint = cluster.checkpoints.get(instance.checkpoint_key)
     if not instance.is_unconfirmed or checkpoint is None or checkpoint.is_deleting:
         return status
@@ -102,7 +121,7 @@ async def _bind(
         cluster.metrics.count(BIND_REFUSALS, reason=decision.reason)
         is_mistake = decision.reason in _MISTAKES
         ready = ConditionStatus.FALSE if is_mistake else ConditionStatus.UNKNOWN
-        status = _base(instance).with_condition(
+        status = _base(cluster, instance).with_condition(
             instance, "Ready", ready, decision.reason, decision.message
         )
         if decision.reason == INVALID_PARAMETERS:
@@ -115,7 +134,7 @@ async def _bind(
             kubernetes.event(instance, decision.reason, decision.message, warning=True)
         await write_status(kubernetes, cluster, instance, status)
         return
-    status = _base(instance).with_condition(
+    status = _base(cluster, instance).with_condition(
         instance,
         "Ready",
         ConditionStatus.UNKNOWN,
@@ -130,6 +149,7 @@ async def _bind(
         "node_name": decision.node_name,
         "revision": decision.revision,
         "on_crash": decision.on_crash,
+        "lifetimes": decision.lifetimes,
         "timings": Timings(bind=timedelta(seconds=time.monotonic() - began)),
     }
     cluster.assume(instance, decision.node_name, decision.revision)
@@ -170,6 +190,8 @@ async def _decide(
         return _without_revision(cluster, checkpoint)
     if (unbound := _check_parameters(instance, checkpoint, revision)) is not None:
         return unbound
+    if (limited := _check_limit(cluster, checkpoint)) is not None:
+        return limited
     candidates = selected(checkpoint.spec.distribution, cluster.node_states())
     return bind(
         instance,
@@ -179,6 +201,22 @@ async def _decide(
         candidates,
         cluster.usage(checkpoint.key, [state.name for state in candidates]),
     )
+
+
+def _check_limit(cluster: Cluster, checkpoint: Checkpoint) -> Unbound | None:
+    most = checkpoint.spec.limits.instances
+    if most is None or cluster.running_of(checkpoint.key) < most:
+        return None
+    name = checkpoint.metadata.name
+    if most == 0:
+        message = f"spec.limits.instances of the Checkpoint {name} is 0: it starts no demos"
+    else:
+        message = (
+            f"spec.limits.instances of the Checkpoint {name} is {most}, and as many demos are "
+            "there. This one starts by itself when another ends: delete one, wait, or have the "
+            "limit raised"
+        )
+    return Unbound(INSTANCE_LIMIT, message)
 
 
 def _without_revision(cluster: Cluster, checkpoint: Checkpoint) -> Unbound:

@@ -34,7 +34,7 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
 
     """
     for _ in range(MAX_TRIES):
-        expires_at = instance.expires_at()
+        expires_at = cluster.expires_at(instance)
         if expires_at is None or not kubernetes.clock.has_passed(expires_at):
             return False
         name, refusals = instance.metadata.name, cluster.refusals
@@ -62,9 +62,11 @@ async def expire(kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInst
     raise ConflictError(msg)
 
 
-def expiry_check(kubernetes: KubernetesApi, instance: DemoInstance) -> timedelta | None:
+def expiry_check(
+    kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance
+) -> timedelta | None:
     """Return the pause until the next check of an instance's ttl; None where it has none."""
-    expires_at = instance.expires_at()
+    expires_at = cluster.expires_at(instance)
     if expires_at is None:
         return None
     left = expires_at - kubernetes.clock.now()

@@ -111,6 +111,9 @@ def on_demoinstance(
     before = _found(cluster.instances, key)
     ingest(event, cluster.instances, instances)
     after = _found(cluster.instances, key)
+    if after is None and isinstance(before, DemoInstance):
+        # One may wait for the limit of its Checkpoint, or for the room.
+        queue_waiting(cluster, instances, before.checkpoint_key)
     revision = revision_of(before) if before is not None else None
     if revision is None or (after is not None and revision_of(after) == revision):
         return
@@ -193,6 +196,7 @@ def _abilities(agent: NodeAgent | None) -> tuple[object, ...]:
     return (
         sorted((c.type, c.status, c.message) for c in status.conditions),
         status.capacity,
+        status.namespace_capacity,
         status.transfer_url,
         status.transfer_certificate,
         status.disk_reserve_bytes,

@@ -48,6 +48,7 @@ async def run(settings: ControllerSettings) -> None:
         tolerations=settings.agent_tolerations,
         builder_selector=settings.builder_selector,
         transfer_port=settings.transfer_port,
+        end_lost_after=settings.end_lost_after,
     )
     metrics = cluster.metrics
     stop = asyncio.Event()

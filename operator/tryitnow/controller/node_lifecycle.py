@@ -20,16 +20,20 @@ NODE_LOST = "NodeLost"
 
 
 async def release_lost_nodes(kubernetes: KubernetesApi, cluster: Cluster) -> None:
-    """Remove the finalizers of deleted objects on lost nodes, and mark the instances there.
+    """Remove the finalizers of deleted objects on lost nodes, and mark or end the instances there.
 
     When such a node comes back, its agent removes everything without an owner.
     """
     for node in sorted(cluster.holding_nodes()):
+        lost_for = cluster.lost_for(node)
         if not cluster.is_lost(node):
             continue
+        is_over = cluster.end_lost_after is not None and lost_for >= cluster.end_lost_after
         for object_ in _held(cluster, node):
             if object_.is_deleting:
                 await _release(kubernetes, cluster, object_, node)
+            elif isinstance(object_, DemoInstance) and is_over:
+                await _end(kubernetes, cluster, object_, node)
             elif isinstance(object_, DemoInstance):
                 await _mark_lost(kubernetes, cluster, object_, node)
 
@@ -58,6 +62,32 @@ async def _release(
     logger.warning("%s: finalizer removed without node %s, which is lost", object_.key, node)
     note = f"node {node} is lost: deleted without waiting for it"
     kubernetes.event(object_, NODE_LOST, note, warning=True)
+
+
+async def _end(
+    kubernetes: KubernetesApi, cluster: Cluster, instance: DemoInstance, node: str
+) -> None:
+    """Delete an instance whose node is lost for longer than the administrator waits.
+
+    The next round removes its finalizer. Its hooks do not run: nobody is there to run them.
+    """
+    uid, name, refusals = instance.metadata.uid, instance.metadata.name, cluster.refusals
+    if not refusals.may_try(uid, Attempt.END_LOST, name):
+        return
+    try:
+        with noting_refusal(kubernetes, refusals, instance, Attempt.END_LOST, name):
+            is_ours = await kubernetes.delete(instance, only_if_unchanged=True)
+    except (ConflictError, NotFoundError):
+        return  # changed meanwhile: the next time it is seen how
+    except RefusedError as error:
+        logger.error("%s on lost node %s: %s", instance.key, node, error)
+        return
+    if is_ours:
+        note = (
+            f"the agent of node {node} was silent for longer than controller.lostNode.endDemosAfter"
+        )
+        kubernetes.event(instance, "EndedOnLostNode", note, warning=True)
+        logger.warning("%s: deleted: %s", instance.key, note)
 
 
 async def _mark_lost(

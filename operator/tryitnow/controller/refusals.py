@@ -37,6 +37,7 @@ class Attempt(StrEnum):
     DELETE = "CannotDeleteNodeCheckpoint"
     STATUS = "CannotWriteStatus"
     EXPIRE = "CannotDeleteExpired"
+    END_LOST = "CannotDeleteLost"
     RELEASE = "CannotRemoveFinalizer"
 
 

@@ -49,6 +49,12 @@ class Usage:
     reserved_bytes: Mapping[str, int] = field(default_factory=dict)
     """Memory that instances will fill of which the agent's last report does not know."""
 
+    warm_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Memory of warm sandboxes that nobody is about to claim: they give way to demos."""
+
+    of_namespace: Mapping[str, int] = field(default_factory=dict)
+    """Instances of the same namespace that are bound there."""
+
 
 def memory_bytes(node_checkpoint: NodeCheckpoint) -> int:
     """Return the memory that a demo fills, as the node or the build found it."""

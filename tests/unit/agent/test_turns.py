@@ -10,9 +10,11 @@ import pytest
 from tests.unit.virtual_time import in_virtual_time
 from tryitnow.agent.turns import HEAD_START_SECONDS, PrioritySemaphore, ShortTurns
 
+SHOPS = "shops"
+
 
 async def take(turns: PrioritySemaphore, name: str, order: list[str], *, urgent: bool) -> None:
-    async with turns.turn(urgent=urgent):
+    async with turns.turn(SHOPS, urgent=urgent):
         order.append(name)
         await asyncio.sleep(0)
 
@@ -24,7 +26,7 @@ async def started(task: asyncio.Task[None]) -> asyncio.Task[None]:
 
 async def test_the_urgent_pass_those_who_can_wait_and_keep_their_own_order() -> None:
     turns, order = PrioritySemaphore(1), list[str]()
-    async with turns.turn(urgent=True):
+    async with turns.turn(SHOPS, urgent=True):
         tasks = [
             await started(asyncio.create_task(take(turns, name, order, urgent=urgent)))
             for name, urgent in (("fill", False), ("anna", True), ("bert", True))
@@ -36,14 +38,14 @@ async def test_the_urgent_pass_those_who_can_wait_and_keep_their_own_order() -> 
 
 async def test_as_many_at_once_as_allowed() -> None:
     turns, order = PrioritySemaphore(2), list[str]()
-    async with turns.turn(urgent=True):
+    async with turns.turn(SHOPS, urgent=True):
         await take(turns, "second", order, urgent=False)
     assert order == ["second"]
 
 
 async def test_who_gives_up_waiting_takes_no_turn_with_it() -> None:
     turns, order = PrioritySemaphore(1), list[str]()
-    async with turns.turn(urgent=True):
+    async with turns.turn(SHOPS, urgent=True):
         gone = await started(asyncio.create_task(take(turns, "gone", order, urgent=True)))
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
@@ -54,7 +56,7 @@ async def test_who_gives_up_waiting_takes_no_turn_with_it() -> None:
 
 async def test_a_turn_given_in_the_moment_of_the_cancellation_goes_on_to_the_next() -> None:
     turns, order = PrioritySemaphore(1), list[str]()
-    async with turns.turn(urgent=True):
+    async with turns.turn(SHOPS, urgent=True):
         gone = await started(asyncio.create_task(take(turns, "gone", order, urgent=True)))
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
@@ -66,7 +68,7 @@ async def test_a_turn_given_in_the_moment_of_the_cancellation_goes_on_to_the_nex
 async def test_a_turn_ends_with_its_block_whatever_happens_in_it() -> None:
     turns, order = PrioritySemaphore(1), list[str]()
     with pytest.raises(ValueError, match="broken"):
-        async with turns.turn(urgent=True):
+        async with turns.turn(SHOPS, urgent=True):
             raise ValueError("broken")
     assert not turns.has_high_priority
     await take(turns, "next", order, urgent=False)
@@ -76,7 +78,7 @@ async def test_a_turn_ends_with_its_block_whatever_happens_in_it() -> None:
 async def test_it_knows_whether_somebody_urgent_has_a_turn_or_waits_for_one() -> None:
     turns, order = PrioritySemaphore(1), list[str]()
     assert not turns.has_high_priority
-    async with turns.turn(urgent=False):
+    async with turns.turn(SHOPS, urgent=False):
         assert not turns.has_high_priority
         waiting = await started(asyncio.create_task(take(turns, "anna", order, urgent=True)))
         assert turns.has_high_priority
@@ -95,7 +97,7 @@ async def _demand(order: list[str], demos: int, every_seconds: float) -> None:
     turns = PrioritySemaphore(1)
 
     async def hold(name: str, *, urgent: bool) -> None:
-        async with turns.turn(urgent=urgent):
+        async with turns.turn(SHOPS, urgent=urgent):
             order.append(name)
             await asyncio.sleep(SERVICE_SECONDS)
 
@@ -127,7 +129,7 @@ def test_steady_demand_that_is_too_much_does_not_keep_a_pool_empty() -> None:
 
 
 async def _gone_and_new(turns: PrioritySemaphore, order: list[str]) -> None:
-    async with asyncio.TaskGroup() as group, turns.turn(urgent=True):
+    async with asyncio.TaskGroup() as group, turns.turn(SHOPS, urgent=True):
         gone = await started(group.create_task(take(turns, "gone", order, urgent=False)))
         await asyncio.sleep(2 * HEAD_START_SECONDS)
         gone.cancel()
@@ -141,6 +143,33 @@ def test_who_has_gone_does_not_make_the_next_one_old() -> None:
     assert order == ["anna", "bert", "new"]
 
 
+# -- namespaces -----------------------------------------------------------------------------------
+
+
+async def _flood(order: list[str]) -> None:
+    """Have one namespace ask for forty restores, and two others for two each a moment later."""
+    turns = PrioritySemaphore(2)
+
+    async def hold(namespace: str, *, urgent: bool) -> None:
+        async with turns.turn(namespace, urgent=urgent):
+            order.append(namespace)
+            await asyncio.sleep(SERVICE_SECONDS)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(40):
+            await started(group.create_task(hold("flood", urgent=True)))
+        for namespace in ("anna", "bert", "anna", "bert"):
+            await started(group.create_task(hold(namespace, urgent=True)))
+        await started(group.create_task(hold("fill", urgent=False)))
+
+
+def test_a_flood_of_one_namespace_does_not_keep_the_others_waiting() -> None:
+    order: list[str] = []
+    in_virtual_time(_flood(order))
+    assert order[:8] == ["flood"] * 2 + ["flood", "anna", "bert"] * 2
+    assert order[8:] == ["flood"] * 36 + ["fill"], "a burst goes before what can wait, as ever"
+
+
 # -- short turns ----------------------------------------------------------------------------------
 
 
@@ -149,7 +178,7 @@ async def _one_hangs(done: list[str]) -> None:
     clock = asyncio.get_running_loop().time
 
     async def work(name: str, seconds: float) -> None:
-        async with turns.turn():
+        async with turns.turn(SHOPS):
             done.append(f"{name} begins at {clock():g}")
             await asyncio.sleep(seconds)
 
@@ -170,7 +199,7 @@ async def _late_end() -> int:
 
     async def work(seconds: float) -> None:
         nonlocal at_once, most
-        async with turns.turn():
+        async with turns.turn(SHOPS):
             at_once += 1
             most = max(most, at_once)
             await asyncio.sleep(seconds)
@@ -190,12 +219,12 @@ def test_a_turn_is_given_back_once() -> None:
 async def test_short_turns_are_given_back_by_who_fails_or_is_cancelled() -> None:
     turns = ShortTurns(1, 60)
     with pytest.raises(ValueError, match="broken"):
-        async with turns.turn():
+        async with turns.turn(SHOPS):
             raise ValueError("broken")
-    async with turns.turn():
-        waiting = asyncio.create_task(turns.turn().__aenter__())
+    async with turns.turn(SHOPS):
+        waiting = asyncio.create_task(turns.turn(SHOPS).__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    async with asyncio.timeout(1), turns.turn():
+    async with asyncio.timeout(1), turns.turn(SHOPS):
         pass

@@ -14,7 +14,7 @@ from tests.unit.builders import (
     make_node_checkpoint,
 )
 from tryitnow.api.checkpoint import Checkpoint, CheckpointStatus
-from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.api.demoinstance import RESET_ANNOTATION, DemoInstance
 from tryitnow.api.meta import (
     Condition,
     ConditionStatus,
@@ -25,6 +25,7 @@ from tryitnow.api.meta import (
     set_condition,
     stored,
 )
+from tryitnow.api.nodecheckpoint import NodeCheckpointStatus
 
 LATER = NOW + timedelta(minutes=5)
 
@@ -123,3 +124,21 @@ def test_the_life_of_an_instance_is_counted_from_its_creation() -> None:
 
 def test_a_life_that_outlasts_the_calendar_does_not_end() -> None:
     assert make_demo(ttl=timedelta(days=9_999_999)).expires_at() is None
+
+
+def test_words_of_other_programs_are_cut_to_what_the_api_server_takes() -> None:
+    status = NodeCheckpointStatus(progress="x" * 9000)
+    assert len(status.progress) == 8192
+    assert status.progress.endswith("…")
+    copied = status.model_copy(update={"warm_message": "y" * 9000})
+    assert len(copied.to_api()["warmMessage"]) == 8192
+
+
+def test_of_a_request_for_a_reset_as_much_counts_as_the_status_keeps() -> None:
+    demo = make_demo()
+    request = "again " * 1000
+    metadata = demo.metadata.model_copy(update={"annotations": {RESET_ANNOTATION: request}})
+    asked = demo.model_copy(update={"metadata": metadata})
+    assert asked.wants_reset
+    handled = asked.status.model_copy(update={"reset_handled": asked.reset_request})
+    assert not asked.model_copy(update={"status": handled}).wants_reset

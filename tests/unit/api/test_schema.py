@@ -90,6 +90,47 @@ def test_what_agents_and_people_select_by_is_a_field(kind: Kind) -> None:
         assert "x-kubernetes-list-type" not in schema
 
 
+_OF_KUBERNETES = (".apiVersion", ".kind", ".metadata")
+"""Fields at the top of each object, which the API server checks by rules of its own."""
+
+
+def _is_bounded(schema: Schema) -> bool:
+    match schema.get("type"):
+        case "boolean":
+            return True
+        case "string":
+            return "maxLength" in schema or "enum" in schema
+        case "integer":
+            return "maximum" in schema and "minimum" in schema
+        case "array":
+            return "maxItems" in schema
+        case "object":
+            return "additionalProperties" not in schema or "maxProperties" in schema
+    rules = [rule["message"] for rule in schema["x-kubernetes-validations"]]
+    return "maxLength" in schema and any("at most" in rule for rule in rules)
+
+
+@by_kind
+def test_each_number_text_list_and_map_has_a_maximum(kind: Kind) -> None:
+    boundless = [
+        path
+        for path, schema in _nodes(_root(kind), "")
+        if path not in _OF_KUBERNETES and not _is_bounded(schema)
+    ]
+    assert boundless == []
+
+
+@by_kind
+def test_each_duration_has_a_maximum(kind: Kind) -> None:
+    rules = [
+        rule
+        for _, schema in _nodes(_root(kind), "")
+        for rule in schema.get("x-kubernetes-validations", [])
+        if "must be a duration" in rule["message"]
+    ]
+    assert all("of at most" in rule["message"] and " <= " in rule["rule"] for rule in rules)
+
+
 def test_an_agent_can_watch_its_own_objects_only() -> None:
     selectable = {kind.model.kind_name: kind.selectable for kind in KINDS}
     assert ".status.nodeName" in selectable["DemoInstance"]

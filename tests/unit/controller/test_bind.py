@@ -43,6 +43,8 @@ def decide(
     load: Mapping[str, int] | None = None,
     claiming: Mapping[str, int] | None = None,
     reserved_bytes: Mapping[str, int] | None = None,
+    warm_bytes: Mapping[str, int] | None = None,
+    of_namespace: Mapping[str, int] | None = None,
     cordoned: Collection[str] = (),
     start: StartPolicy = Start.PREFER_RESTORE,
     serving: str | None = REVISION,
@@ -57,7 +59,9 @@ def decide(
         serving or REVISION,
         list(node_checkpoints),
         [state_of(agent, cordoned) for agent in agents],
-        Usage(load or {}, claiming or {}, reserved_bytes or {}),
+        Usage(
+            load or {}, claiming or {}, reserved_bytes or {}, warm_bytes or {}, of_namespace or {}
+        ),
     )
 
 
@@ -234,6 +238,30 @@ def test_with_all_nodes_full_it_says_how_full_they_are() -> None:
     assert "node-a runs 10, its maximum" in found.message
     assert "node-b is short of memory" in found.message
     assert "node-c" not in found.message
+
+
+def test_warm_sandboxes_of_others_keep_no_demo_from_a_node() -> None:
+    full, free = make_agent("node-a", memory=0), make_agent("node-b")
+    assert isinstance(decide(full), Unbound)
+    assert decide(full, warm_bytes={"node-a": 1 << 30}) == Binding("node-a", REVISION)
+    found = decide(full, free, warm_bytes={"node-a": 1 << 30}, load={"node-b": 5})
+    assert found == Binding("node-b", REVISION), "where none has to give way"
+
+
+def test_a_namespace_takes_no_more_of_a_node_than_its_share() -> None:
+    def sharing(name: str) -> NodeAgent:
+        agent = make_agent(name)
+        status = agent.status.model_copy(update={"namespace_capacity": 5})
+        return agent.model_copy(update={"status": status})
+
+    nodes = [sharing("node-a"), sharing("node-b")]
+    found = decide(*nodes, load={"node-b": 8}, of_namespace={"node-a": 5, "node-b": 4})
+    assert found == Binding("node-b", REVISION)
+    found = decide(*nodes, of_namespace={"node-a": 5, "node-b": 6})
+    assert isinstance(found, Unbound)
+    assert found.reason == "NoRoom"
+    assert "node-a runs 5 of this namespace, its maximum" in found.message
+    assert decide(A, of_namespace={"node-a": 9}) == Binding("node-a", REVISION), "an older agent"
 
 
 def test_the_last_room_is_given() -> None:

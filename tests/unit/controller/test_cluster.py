@@ -84,6 +84,14 @@ def test_those_that_find_a_warm_sandbox_fill_no_more_memory(cluster: Cluster) ->
     usage = cluster.usage(SHOP, ["node-a"])
     assert usage.claiming == {"node-a": 3}
     assert usage.reserved_bytes == {"node-a": SIZE}
+    assert usage.warm_bytes == {"node-a": 0}
+
+
+def test_warm_sandboxes_that_nobody_is_about_to_claim_give_way(cluster: Cluster) -> None:
+    cluster.node_checkpoints.update(make_node_checkpoint("node-a", memory_bytes=SIZE, warm_ready=3))
+    cluster.instances.update(make_demo("claims", node="node-a", phase=STARTING))
+    for asking in (SHOP, Key("default", "other")):
+        assert cluster.usage(asking, ["node-a"]).warm_bytes == {"node-a": 2 * SIZE}
 
 
 def test_an_instance_that_is_being_bound_counts(cluster: Cluster) -> None:
@@ -94,6 +102,8 @@ def test_an_instance_that_is_being_bound_counts(cluster: Cluster) -> None:
     assert usage.instances == usage.claiming == {"node-a": 1}
     assert usage.reserved_bytes == {"node-a": SIZE}
     assert cluster.usage(Key("default", "other"), ["node-a"]).claiming == {"node-a": 0}
+    assert cluster.usage(SHOP, ["node-a"]).of_namespace == usage.instances
+    assert cluster.usage(Key("other", "shop"), ["node-a"]).of_namespace == {"node-a": 0}
 
 
 # -- what an agent's report does not know of yet --------------------------------------------------

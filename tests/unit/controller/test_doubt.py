@@ -32,7 +32,7 @@ from tryitnow.controller.plan import Plan, plan
 from tryitnow.controller.status import status_from
 
 GIB = 1 << 30
-LIAR = 1 << 60
+LIAR = 1 << 50
 
 DIGEST = "sha256:" + "9" * 64
 EVIL = f"evil.example/shop@{DIGEST}"

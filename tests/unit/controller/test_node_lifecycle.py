@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.unit.builders import (
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase
-from tryitnow.api.meta import ConditionStatus, Key, Resource, find_condition
+from tryitnow.api.meta import ConditionStatus, Key, Resource, find_condition, now
 from tryitnow.api.nodeagent import LOST_AFTER
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.controller.agents import AgentStore
@@ -241,3 +242,52 @@ async def test_what_is_refused_on_one_lost_node_is_reported_once(
     for _ in range(3):
         await release_lost_nodes(kubernetes, cluster)
     assert kubernetes.reasons() == ["CannotWriteStatus"]
+
+
+# -- lost for too long ----------------------------------------------------------------------------
+
+HOUR = timedelta(hours=1)
+
+
+async def test_demos_of_a_node_that_is_lost_for_too_long_end(kubernetes: FakeKubernetes) -> None:
+    there = make_demo("there", node="node-b", phase=Phase.READY, finalizer=True)
+    here = make_demo("here", node="node-a", phase=Phase.READY, finalizer=True)
+    cluster = make_cluster(kubernetes, there, here)
+    cluster.end_lost_after = HOUR
+    await release_lost_nodes(kubernetes, cluster)
+    CLOCK.seconds += HOUR.total_seconds() - 1
+    add_node(cluster, make_agent("node-a", seen=now()))
+    await release_lost_nodes(kubernetes, cluster)
+    assert not kubernetes.find(there).is_deleting
+    CLOCK.seconds += 1
+    for _ in range(2):
+        await release_lost_nodes(kubernetes, cluster)
+        if kubernetes.has(there):
+            cluster.instances.update(kubernetes.find(there))
+    assert not kubernetes.has(there), "its finalizer is gone as well"
+    assert kubernetes.has(here)
+    assert "EndedOnLostNode" in kubernetes.reasons()
+
+
+async def test_an_agent_that_is_back_ends_the_count(kubernetes: FakeKubernetes) -> None:
+    demo = make_demo(node="node-b", phase=Phase.READY, finalizer=True)
+    cluster = make_cluster(kubernetes, demo)
+    cluster.end_lost_after = HOUR
+    await release_lost_nodes(kubernetes, cluster)
+    CLOCK.seconds += HOUR.total_seconds() / 2
+    cluster.agents.update(make_agent("node-b", seen=now()))
+    await release_lost_nodes(kubernetes, cluster)
+    CLOCK.seconds += LOST_AFTER.total_seconds() + 1
+    await release_lost_nodes(kubernetes, cluster)
+    CLOCK.seconds += HOUR.total_seconds() - 60
+    await release_lost_nodes(kubernetes, cluster)
+    assert not kubernetes.find(demo).is_deleting
+
+
+async def test_without_the_administrators_wish_no_demo_ends(kubernetes: FakeKubernetes) -> None:
+    demo = make_demo(node="node-b", phase=Phase.READY, finalizer=True)
+    cluster = make_cluster(kubernetes, demo)
+    await release_lost_nodes(kubernetes, cluster)
+    CLOCK.seconds += 1000 * HOUR.total_seconds()
+    await release_lost_nodes(kubernetes, cluster)
+    assert not kubernetes.find(demo).is_deleting

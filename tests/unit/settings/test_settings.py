@@ -136,6 +136,11 @@ def test_a_node_takes_no_more_instances_than_it_has_ports() -> None:
     assert few_demos.capacity == 3
 
 
+@pytest.mark.parametrize(("share", "places"), [("100", 110), ("50", 55), ("1", 1), ("2", 2)])
+def test_a_namespace_has_its_share_of_the_instances(share: str, places: int) -> None:
+    assert agent_settings({**REQUIRED, "NAMESPACE_SHARE": share}).namespace_capacity == places
+
+
 @pytest.mark.parametrize("name", ["NODE_NAME", "NODE_ADDRESS"])
 @pytest.mark.parametrize("value", ["", None])
 def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
@@ -164,6 +169,8 @@ def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
         ("PORT_RANGE", "a-b"),
         ("PORT_RANGE", "20000-2099\N{SUPERSCRIPT TWO}"),
         ("MAX_INSTANCES", "0"),
+        ("NAMESPACE_SHARE", "0"),
+        ("NAMESPACE_SHARE", "101"),
         ("MAX_INSTANCES", "many"),
         ("MAX_INSTANCES", "10001"),
         ("MEMORY_RESERVE_MIB", "-1"),

@@ -51,6 +51,45 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+async def test_a_queue_that_drains_finishes_what_is_at_work_and_begins_nothing(
+    make_queue: MakeQueue,
+) -> None:
+    began, finished = list[Key](), list[Key]()
+
+    async def reconcile(key: Key) -> timedelta:
+        began.append(key)
+        await asyncio.sleep(0.1)
+        finished.append(key)
+        return timedelta()  # it is to be looked at again, by the next agent
+
+    queue = make_queue(reconcile)
+    for number in range(6):
+        queue.add(Key("default", str(number)))
+    await until(lambda: len(began) == 4)
+    await queue.drain(timedelta(seconds=5))
+    queue.add(A)
+    await asyncio.sleep(0.01)
+    assert finished == began == [Key("default", str(number)) for number in range(4)]
+
+
+async def test_a_queue_drains_for_so_long_and_no_longer(make_queue: MakeQueue) -> None:
+    ended: list[str] = []
+
+    async def reconcile(_: Key) -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    queue = make_queue(reconcile)
+    queue.add(A)
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        await queue.drain(timedelta(milliseconds=50))
+    assert ended == ["cancelled"]
+
+
 async def test_a_key_is_never_worked_on_twice_at_once(make_queue: MakeQueue) -> None:
     at_work, most, runs = 0, 0, 0
 

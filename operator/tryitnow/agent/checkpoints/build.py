@@ -14,15 +14,18 @@ from tryitnow.agent.checkpoints.checkpoint import checkpoint
 from tryitnow.agent.checkpoints.failures import BuildError
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.workplace import workplace
+from tryitnow.agent.errors import NodeShortError
 from tryitnow.agent.restore.cold_start import ColdStarted, cold_start
 from tryitnow.agent.sandbox.names import Role, work_name
 from tryitnow.agent.storage.archives import ArchiveName
 from tryitnow.api.archive import Archive
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.definition import Definition
+from tryitnow.api.limits import CHECKPOINT_TOO_LARGE
 from tryitnow.api.meta import now
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import in_thread
+from tryitnow.settings import AgentSettings
 
 _CHUNK_BYTES = 64 << 10
 
@@ -104,8 +107,31 @@ async def build(
         created=now(),
         versions=tools.start.health.current.versions,
     )
+    try:
+        expect_size(tools.settings, archive)
+    except NodeShortError:
+        await in_thread(tools.archives.remove, file)
+        raise
     await in_thread(tools.archives.describe, file, archive, definition)
     return Built(archive, started.images)
+
+
+def expect_size(settings: AgentSettings, archive: Archive) -> None:
+    """Check that an archive takes no more of a node than one revision may.
+
+    Raises:
+        NodeShortError: it takes more; the message has both sizes.
+
+    """
+    needed, most = archive.node_bytes, settings.max_checkpoint_bytes
+    if needed <= most:
+        return
+    msg = (
+        f"the checkpoint takes {needed >> 20} MiB of a node, with its unpacked files, and one may "
+        f"take {most >> 20} MiB (agent.maxCheckpointSize): have the application use less memory "
+        "and write fewer files before the checkpoint, or raise agent.maxCheckpointSize"
+    )
+    raise NodeShortError(CHECKPOINT_TOO_LARGE, msg)
 
 
 async def _warm_up(tools: CheckpointTools, definition: Definition, started: ColdStarted) -> None:

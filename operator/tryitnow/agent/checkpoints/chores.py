@@ -23,12 +23,13 @@ class Chores:
         self._owner = owner
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have a piece of work done."""
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Have a piece of work done; it never fails, and who waits for it need not wait on."""
         task = asyncio.create_task(self._done(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: work.close())  # broken off before it began
+        return task
 
     async def _done(self, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from tryitnow.agent.checkpoints.build import Report, build
+from tryitnow.agent.checkpoints.build import Report, build, expect_size
 from tryitnow.agent.checkpoints.failures import Blame, Failure, Job
 from tryitnow.agent.checkpoints.prepare import prepare, retire
 from tryitnow.agent.checkpoints.state import State
@@ -49,22 +49,23 @@ async def run_job(tools: CheckpointTools, job: Job, state: State, report: Report
         case Job.REMOVE:
             return await _remove(tools, state)
     revision, file = _known(snapshot)
+    namespace = state.resource.metadata.namespace
     match job:
         case Job.BUILD:
-            async with tools.builds:
+            async with tools.builds.turn(namespace):
                 return await _build(tools, snapshot, revision, file, report)
         case Job.FETCH:
-            async with tools.fetches:
+            async with tools.fetches.turn(namespace):
                 return await _fetch(tools, snapshot, revision, file, report)
         case Job.PREPARE:
-            async with tools.unpackings:
+            async with tools.unpackings.turn(namespace):
                 report("unpacking the archive")
                 return await _prepare(tools, snapshot, revision, file)
         case Job.VERIFY:
             report("test restore")
             return await _verify(tools, snapshot, revision)
         case Job.SCRUB:
-            async with tools.readings:
+            async with tools.readings.turn(namespace):
                 return await _scrub(tools, snapshot, file)
     raise AssertionError(job)
 
@@ -165,6 +166,7 @@ async def _fetch(
     assert order is not None
     images = {m.name: order.archive.image_of(m.name) for m in revision.definition.template.members}
     expect_images(revision.definition, images, "the archive that this node is to fetch")
+    expect_size(tools.settings, order.archive)
     sources = ", ".join(source.node_name for source in order.sources)
     report(f"fetching the archive from {sources}")
     await tools.fetcher.fetch(file, order, revision.definition)
@@ -246,11 +248,14 @@ async def _remove(tools: CheckpointTools, state: State) -> Change:
     await tools.start.podman.remove(str(work_name(Role.PREPARE, state.resource)))
     if state.generation is not None:
         await until_unused(state.generation)
-        await retire(tools, state.generation)
-    file = await _file_of(tools, state)
-    if file is not None:
-        await in_thread(tools.generations.remove_all, file.stem)
-        await in_thread(tools.archives.remove, file)
+    # Only now: the end of demos that still use it may take long.
+    async with tools.removals.turn(state.resource.metadata.namespace):
+        if state.generation is not None:
+            await retire(tools, state.generation)
+        file = await _file_of(tools, state)
+        if file is not None:
+            await in_thread(tools.generations.remove_all, file.stem)
+            await in_thread(tools.archives.remove, file)
     await _let_go(tools, state.resource)
 
     def change(state: State) -> None:

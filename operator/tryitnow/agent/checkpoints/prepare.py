@@ -33,7 +33,7 @@ from tryitnow.agent.storage.unpack import (
     is_new_dev_shm,
     unpack,
 )
-from tryitnow.api.archive import Archive
+from tryitnow.api.archive import BYTES_PER_ENTRY, Archive
 from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.background import in_thread, made_in_thread
@@ -41,9 +41,6 @@ from tryitnow.background import in_thread, made_in_thread
 _UNPACK_SHARE = 2
 """Room that unpacking needs, in unpacked bytes: the tar of a container and its files, or its
 changed files and the image of them, lie side by side for a while."""
-
-_BYTES_PER_ENTRY = 4096
-"""Room for one file beyond its content: a block of its directory or of its own last part."""
 
 
 async def prepare(
@@ -64,7 +61,7 @@ async def prepare(
 
     """
     helper = work_name(Role.PREPARE, node_checkpoint)
-    needed = _UNPACK_SHARE * archive.unpacked_bytes + _BYTES_PER_ENTRY * archive.entries
+    needed = _UNPACK_SHARE * archive.unpacked_bytes + BYTES_PER_ENTRY * archive.entries
     with tools.disk.reserved(needed, f"unpacking {file}"):
         begin = partial(tools.generations.begin, file.stem)
         async with made_in_thread(begin, tools.generations.abandon) as unfinished:

@@ -179,6 +179,10 @@ class CheckpointActor:
         """Hand out a warm sandbox to one demo alone; None when none waits."""
         return self._warm.take()
 
+    async def give_up_warm(self) -> bool:
+        """Remove a warm sandbox, as a demo needs its memory; return whether there was one."""
+        return await self._warm.give_up()
+
     def take_precreated(self, generation: Generation) -> PreCreated | None:
         """Hand out a pre-created sandbox to one demo alone; None when none waits."""
         return self._precreated.take(generation)

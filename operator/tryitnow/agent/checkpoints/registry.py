@@ -97,6 +97,16 @@ class CheckpointRegistry:
         actor = self.find(name.owner, name.tag.partition("-")[0])
         return actor is not None and actor.state.adopted
 
+    async def make_room(self, memory_bytes: int) -> None:
+        """Remove warm sandboxes until a demo has that much memory, or none is left.
+
+        They were restored in case somebody comes. The demo is there.
+        """
+        while self._tools.start.memory.available_bytes < memory_bytes:
+            richest = max(self, key=lambda actor: actor.warm_ready, default=None)
+            if richest is None or not await richest.give_up_warm():
+                return
+
     @property
     def digests(self) -> set[str]:
         """Digests of all archives that lie here or are to."""
@@ -133,6 +143,11 @@ class CheckpointRegistry:
     def stock_size(self) -> int:
         """Number of sandboxes that run, or are about to, without a demo."""
         return sum(actor.stock_size for actor in self)
+
+    def stock_size_of(self, namespace: str) -> int:
+        """Number of those of one namespace's Checkpoints."""
+        own = (each for each in self if each.state.resource.metadata.namespace == namespace)
+        return sum(actor.stock_size for actor in own)
 
     @property
     def stock_names(self) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,15 +13,17 @@ from tryitnow.agent.storage.generations import GenerationStore
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.client import Fetcher
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
+from tryitnow.fair_turns import FairTurns
 from tryitnow.kubernetes.store import Store
 from tryitnow.settings import AgentSettings
 
 AT_ONCE = 2
-"""Builds, fetches and unpackings at once, of each: one keeps a core or the network busy."""
+"""Builds, fetches, unpackings and removals at once, of each: one keeps a core, the network or the
+disk busy."""
 
 
-def _semaphore() -> asyncio.Semaphore:
-    return asyncio.Semaphore(AT_ONCE)
+def _turns() -> FairTurns:
+    return FairTurns(AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class CheckpointTools:
     generations: GenerationStore
     disk: Ledger
     fetcher: Fetcher
-    free_capacity: Callable[[], int]
-    """Tells how many more sandboxes may run here."""
+    free_capacity: Callable[[str], int]
+    """Tells how many more sandboxes of a namespace may run here."""
 
     node_checkpoints: Store[NodeCheckpoint]
     """The newest known state of this node's NodeCheckpoints."""
@@ -45,8 +46,9 @@ class CheckpointTools:
     clock: Callable[[], float] = time.monotonic
     """Counts seconds, and is never set back."""
 
-    builds: asyncio.Semaphore = field(default_factory=_semaphore)
-    fetches: asyncio.Semaphore = field(default_factory=_semaphore)
-    unpackings: asyncio.Semaphore = field(default_factory=_semaphore)
-    readings: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    builds: FairTurns = field(default_factory=_turns)
+    fetches: FairTurns = field(default_factory=_turns)
+    unpackings: FairTurns = field(default_factory=_turns)
+    removals: FairTurns = field(default_factory=_turns)
+    readings: FairTurns = field(default_factory=lambda: FairTurns(1))
     """Held by whoever reads an archive through."""

@@ -57,8 +57,12 @@ async def make_warm(
         Any error of ``restore``.
 
     """
-    if tools.free_capacity() <= 0:
-        msg = f"{tools.settings.node_name} runs as many sandboxes as it may (MAX_INSTANCES)"
+    # It is counted itself already.
+    if tools.free_capacity(node_checkpoint.metadata.namespace) < 0:
+        msg = (
+            f"{tools.settings.node_name} runs as many sandboxes as it may, of all namespaces "
+            "(MAX_INSTANCES) or of this one (NAMESPACE_SHARE)"
+        )
         raise NodeShortError(CAPACITY_FULL, msg)
     pause = node_checkpoint.spec.pool.pause
     with tools.start.memory.reserved(generation.memory_bytes(), "a warm sandbox"):

@@ -6,6 +6,7 @@ however many come at once.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -157,6 +158,23 @@ class WarmPool:
         for warm in [one for one in self._warm if str(one.name) in ended]:
             self._drop(warm, "its container ended")
 
+    async def give_up(self) -> bool:
+        """Remove one that waits, for its memory; return whether there was one.
+
+        None takes its place at once: whoever needs the memory has yet to fill it.
+        """
+        if not self._warm or self._closed:
+            return False
+        given_up = self._warm.pop()
+        pause = _PAUSES.after(1).total_seconds()
+        self._retry_at = max(self._retry_at, self._tools.clock() + pause)
+        self.message = "a demo needed the memory of a warm sandbox"
+        logger.info("removing the warm sandbox %s: %s", given_up.name, self.message)
+        self._changed()
+        # Also where the demo that needs it is deleted meanwhile, or Podman cannot remove it.
+        await asyncio.wait({self._remove(given_up)})
+        return True
+
     def _fill(self) -> None:
         self._timer.off()
         if self._subject is None or self._closed:
@@ -170,7 +188,9 @@ class WarmPool:
         if due > now:
             self._timer.wake_in(due - now)
             return
-        for _ in range(missing):
+        # Where there is room for some, these are made; where there is none, one says so.
+        room = self._tools.free_capacity(self._subject.node_checkpoint.metadata.namespace)
+        for _ in range(max(1, min(missing, room))):
             name = stock_name(Role.WARM, self._subject.node_checkpoint)
             self._making.add(str(name))
             self._chores.begin(self._add(name, self._subject))
@@ -238,8 +258,8 @@ class WarmPool:
         self._remove(warm)
         self._changed()
 
-    def _remove(self, warm: Warm) -> None:
-        self._removals.begin(self._tools.start.sandboxes.remove(warm.name))
+    def _remove(self, warm: Warm) -> asyncio.Task[None]:
+        return self._removals.begin(self._tools.start.sandboxes.remove(warm.name))
 
     async def adopt(self, node_checkpoint: NodeCheckpoint, definition: Definition) -> None:
         """Take in what waited before this agent was started, and remove what cannot be used.

@@ -40,6 +40,7 @@ from tryitnow.agent.storage.files import short_of_disk
 from tryitnow.api.checkpoint import OnCrash
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.demoinstance import DemoInstance, DemoInstancePhase, FallbackReason
+from tryitnow.api.limits import CAPACITY_FULL
 from tryitnow.api.meta import Key
 from tryitnow.background import gather_or_cancel
 from tryitnow.kubernetes.errors import NotFoundError
@@ -94,7 +95,39 @@ async def reconcile_demo(tools: DemoTools, key: Key) -> timedelta | None:
         return await wait_for_storage(tools, demo, problem)
     if wait := tools.crashes.remaining(demo.metadata.uid):
         return wait
+    if message := _beyond_share(tools, demo):
+        return await _limited(tools, demo, CAPACITY_FULL, message)
     return await _start(tools, demo)
+
+
+def _beyond_share(tools: DemoTools, demo: DemoInstance) -> str | None:
+    """Say that the demos of one namespace have its share of the node; None where they have not.
+
+    The controller counts as well. It does not know of a share that was lowered a moment ago.
+    """
+    share, metadata = tools.settings.namespace_capacity, demo.metadata
+    if share >= tools.settings.capacity:
+        return None
+    before = sum(
+        other.metadata.namespace == metadata.namespace
+        and other.metadata.uid != metadata.uid
+        and other.status.node_name == tools.settings.node_name
+        and other.status.phase is not Phase.FAILED
+        and (other.was_ready or _order(other) < _order(demo))
+        for other in tools.demos
+    )
+    if before < share:
+        return None
+    return (
+        f"{tools.settings.node_name} runs {before} demos of namespace {metadata.namespace}, and "
+        f"one namespace may have {share} there; it waits for one of them to end, or raise "
+        "agent.namespaceShare"
+    )
+
+
+def _order(demo: DemoInstance) -> tuple[str, str]:
+    created = demo.metadata.creation_timestamp
+    return created.isoformat() if created is not None else "", demo.metadata.uid
 
 
 def _must_wait(tools: DemoTools, demo: DemoInstance) -> bool:
@@ -330,7 +363,8 @@ async def _remove(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
             # Written before anything is removed: an agent that ends meanwhile, or an API server
             # that is away, must not have it look as if the hooks had not run.
             demo = await report_removing(tools, demo)
-    await tools.start.sandboxes.remove(demo_name(demo))
+    async with tools.deletions.turn(demo.metadata.namespace):
+        await tools.start.sandboxes.remove(demo_name(demo))
     tools.crashes.forget(demo.metadata.uid)
     tools.verdicts.forget(demo.metadata.uid)
     await tools.kubernetes.remove_finalizer(demo)
@@ -349,7 +383,8 @@ async def _let_go(tools: DemoTools, demo: UnreadableObject[DemoInstance]) -> Non
         )
         tools.kubernetes.event(demo, "BeforeDeleteSkipped", note, warning=True)
         logger.warning("%s: %s", demo.key, note)
-    await tools.start.sandboxes.remove(name)
+    async with tools.deletions.turn(demo.metadata.namespace):
+        await tools.start.sandboxes.remove(name)
     tools.crashes.forget(demo.metadata.uid)
     tools.verdicts.forget(demo.metadata.uid)
     await tools.kubernetes.remove_finalizer(demo)

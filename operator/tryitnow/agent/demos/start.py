@@ -118,6 +118,8 @@ async def _cold(
         # It may have been built since this node read it.
         assert demo.revision_key is not None
         revision = await tools.revisions.get(demo.revision_key, need_images=True)
+    if revision.status.archive is not None:
+        await tools.checkpoints.make_room(revision.status.archive.memory_bytes)
     started = await cold_start(
         tools.start,
         demo_name(demo),
@@ -208,8 +210,10 @@ async def _restore(
     try:
         with generation.leased():
             memory_bytes = await asyncio.to_thread(generation.memory_bytes)
-            ready_made = None if ports else actor.take_precreated(generation)
             with tools.start.memory.counted(memory_bytes):
+                await tools.checkpoints.make_room(0)
+                # Not before: what is taken is given back by the restore alone.
+                ready_made = None if ports else actor.take_precreated(generation)
                 running = await restore(
                     tools.start,
                     demo_name(demo),

@@ -10,7 +10,6 @@ from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.sandbox.pressure import Stalls, pressure_between, read_stalls
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import (
-    RESET_ANNOTATION,
     DemoInstance,
     DemoInstancePhase,
     DemoInstanceStatus,
@@ -232,11 +231,12 @@ async def report_fresh(
         status = status.with_condition(demo, DATA_LOST, holds, reason, message)
     if find_condition(status.conditions, "Stalled") is not None:
         status = status.with_condition(demo, "Stalled", ConditionStatus.FALSE, reason, message)
+    request = demo.reset_request
     update = {
         "phase": Phase.STARTING,
         "ready_at": None,
         "resets": status.resets + 1,
-        "reset_handled": demo.metadata.annotations.get(RESET_ANNOTATION, status.reset_handled),
+        "reset_handled": request if request is not None else status.reset_handled,
     }
     logger.warning("%s: %s: %s", demo.key, reason, message)
     tools.kubernetes.event(demo, reason, message, warning=lost)

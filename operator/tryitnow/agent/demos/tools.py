@@ -14,9 +14,13 @@ from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.revisions import Revisions
 from tryitnow.agent.sandbox.kernel_log import read_kernel_log
 from tryitnow.api.demoinstance import DemoInstance
+from tryitnow.fair_turns import FairTurns
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.store import Store
 from tryitnow.settings import AgentSettings
+
+DELETIONS_AT_ONCE = 16
+"""Each makes Podman write to its database a few times, which starts wait for as well."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class DemoTools:
 
     kernel_log: Callable[[], Iterable[str]] = read_kernel_log
     """Reads the records of the kernel's log. Blocking."""
+
+    deletions: FairTurns = field(default_factory=lambda: FairTurns(DELETIONS_AT_ONCE))
+    """For the removal of sandboxes. Hooks before it, which may take minutes, have other turns."""
 
     crashes: Crashes = field(default_factory=Crashes)
     verdicts: Verdicts = field(default_factory=Verdicts)

@@ -101,7 +101,7 @@ async def _restore_into(
             held.callback(ready_made.generation.release)
         held.enter_context(generation.leased())
         try:
-            async with tools.turns.turn(urgent=urgent):
+            async with tools.turns.turn(name.owner.namespace, urgent=urgent):
                 began = time.monotonic()
                 sandbox = await _sandbox_for(tools, name, definition, generation, ready_made, ports)
                 prepared = time.monotonic()

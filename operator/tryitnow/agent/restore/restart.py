@@ -43,7 +43,7 @@ async def restart(
 
     """
     asked = time.monotonic()
-    async with tools.restarts.turn():
+    async with tools.restarts.turn(name.owner.namespace):
         began = time.monotonic()
         pid = await _start_infra(tools, sandbox)
         sandbox = Sandbox(sandbox.pod, sandbox.ports, pid)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tryitnow.agent.errors import HookError
@@ -16,12 +17,17 @@ from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
 from tryitnow.api.demoinstance import DemoInstance, StartedBy
 from tryitnow.api.hooks import Hook, parameter_values
+from tryitnow.fair_turns import FairTurns
 from tryitnow.podman.client import Podman
 from tryitnow.podman.errors import ExecTimeoutError, NoSuchContainerError, PodmanError
 from tryitnow.settings import AgentSettings
 
 SECRET = "TRYITNOW_SECRET"
 SECRET_BYTES = 32
+
+AT_ONCE = 32
+"""Sandboxes whose hooks of one kind run at once: they mostly wait for something outside, so a burst
+of demos is no slower for it. More of them would only fill Podman and what is outside."""
 
 _SHOWN = 1000
 """Characters of a hook's output that a message shows, from its end."""
@@ -60,6 +66,10 @@ class HookRunner:
 
     podman: Podman
     volumes: VolumeStore
+    turns: Mapping[str, FairTurns] = field(
+        default_factory=lambda: defaultdict(lambda: FairTurns(AT_ONCE))
+    )
+    """By the turn of life: a flood of deletions must not keep demos from their afterRestore."""
 
     async def run(
         self,
@@ -85,7 +95,22 @@ class HookRunner:
             NoSuchContainerError: its container is gone.
 
         """
+        if not hooks:
+            return timedelta()
         began = time.monotonic()
+        async with self.turns[turn].turn(name.owner.namespace):
+            await self._run(turn, hooks, name, definition, sandbox, env)
+        return timedelta(seconds=time.monotonic() - began)
+
+    async def _run(
+        self,
+        turn: str,
+        hooks: tuple[Hook, ...],
+        name: ContainerName,
+        definition: Definition,
+        sandbox: Sandbox,
+        env: Mapping[str, str],
+    ) -> None:
         containers = sandbox.containers(name, definition)
         for number, hook in enumerate(hooks):
             container = hook.container or definition.main.name
@@ -107,7 +132,6 @@ class HookRunner:
                 redacted = await self._redacted(name, definition, sandbox, env)
                 message = f"{where} failed with exit status {done.exit_code}"
                 raise HookError(message + _output(done.output, redacted))
-        return timedelta(seconds=time.monotonic() - began)
 
     async def _redacted(
         self,

@@ -69,7 +69,7 @@ class Generation:
     fingerprint: str
     disk_bytes: int = 0
     leases: int = field(default=0, init=False)
-    _when_unused: list[Callable[[], None]] = field(default_factory=list, init=False, repr=False)
+    _when_unused: list[Callable[[], object]] = field(default_factory=list, init=False, repr=False)
 
     @property
     def number(self) -> int:
@@ -98,7 +98,7 @@ class Generation:
         finally:
             self.release()
 
-    def when_unused(self, act: Callable[[], None]) -> None:
+    def when_unused(self, act: Callable[[], object]) -> None:
         """Call ``act`` as soon as nobody holds a lease: at once, or at the last release."""
         if self.leases == 0:
             act()

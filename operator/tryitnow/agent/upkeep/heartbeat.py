@@ -229,6 +229,7 @@ class Reporter:
             transfer_certificate=self._certificate.pem,
             versions=health.versions,
             capacity=node.settings.capacity,
+            namespace_capacity=node.settings.namespace_capacity,
             memory_available_bytes=max(0, memory - node.settings.memory_reserve_bytes),
             disk_available_bytes=await asyncio.to_thread(lambda: node.disk.unpromised_bytes),
             disk_reserve_bytes=node.settings.disk_reserve_bytes,

@@ -25,7 +25,7 @@ from tryitnow.agent.sandbox.names import Role, work_name
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.api.archive import Versions
 from tryitnow.api.definition import HTTPGet, Readiness, WarmUp
-from tryitnow.api.limits import DISK_FULL
+from tryitnow.api.limits import CHECKPOINT_TOO_LARGE, DISK_FULL
 from tryitnow.api.network import EgressRule, Network
 from tryitnow.api.template import EmptyDir, EnvVar, EnvVarSource, KeySelector, Volume, VolumeMount
 from tryitnow.podman.errors import CRIUError, ImagePullError, PodmanError, PodmanUnreachableError
@@ -261,6 +261,15 @@ async def test_a_disk_without_room_is_reported_before_anything_is_stopped(
     assert error.limit == DISK_FULL
     assert not work.shop.asked("checkpoint")
     assert podman.options == []
+
+
+async def test_a_checkpoint_that_is_too_large_for_nodes_leaves_nothing(work: Work) -> None:
+    bounded = replace(work.shop.tools.settings, max_checkpoint_bytes=1000)
+    work.shop.tools = replace(work.shop.tools, settings=bounded)
+    error = await work.fails(NodeShortError)
+    assert isinstance(error, NodeShortError)
+    assert error.limit == CHECKPOINT_TOO_LARGE
+    assert "raise agent.maxCheckpointSize" in str(error)
 
 
 @pytest.mark.parametrize("call", ["pull", "create container", "checkpoint"])

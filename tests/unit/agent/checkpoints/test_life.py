@@ -60,6 +60,13 @@ async def test_nothing_is_built_once_its_checkpoint_is_gone(
     assert not shop.asked("pull", "create")
 
 
+async def test_an_archive_that_is_too_large_is_not_fetched(shop: Shop) -> None:
+    large = make_archive(unpacked_bytes=1 << 49)
+    shop.order(fetch=Fetch(archive=large, sources=(SOURCE,)))
+    await until(lambda: "raise agent.maxCheckpointSize" in shop.ready.message)
+    assert not list(shop.tools.archives.directory.iterdir())
+
+
 async def test_an_archive_of_foreign_images_is_not_fetched(shop: Shop) -> None:
     foreign = f"evil.example/shop@sha256:{'9' * 64}"
     shop.order(fetch=Fetch(archive=make_archive(image=foreign), sources=(SOURCE,)))

@@ -20,7 +20,7 @@ async def test_demos_are_restored_before_any_archive_is_read_through(shop: Shop)
     shop.order()
     await shop.until_ready()
     await shop.ends()
-    async with shop.tools.readings:
+    async with shop.tools.readings.turn("default"):
         actor = await shop.starts_again()
         await until(lambda: actor.is_ready)
         assert actor.generation is not None

@@ -171,12 +171,84 @@ async def test_a_full_node_keeps_no_more_and_says_so(
     node: Node, kubernetes: FakeKubernetes, podman: FakePodman
 ) -> None:
     shop = Shop(node, kubernetes, podman)
-    shop.tools = replace(shop.tools, free_capacity=lambda: 1 - shop.registry.stock_size)
+    shop.tools = replace(shop.tools, free_capacity=lambda _: 1 - shop.registry.stock_size)
     shop.new_agent()
     shop.order(warm=2)
     await shop.until_ready()
     await until(lambda: "MAX_INSTANCES" in (shop.status.warm_message or ""))
+    await until(lambda: len(shop.sandboxes(Role.WARM)) == 1)  # as many as there is room for
     assert shop.actor.is_ready
+    await shop.ends()
+
+
+async def test_warm_sandboxes_give_way_to_a_demo_that_needs_memory(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    shop, free = Shop(node, kubernetes, podman), 100 * MIB
+
+    def free_bytes() -> int:
+        return free + (3 - len(shop.sandboxes(Role.WARM))) * MIB
+
+    memory = Ledger(MEMORY_EXHAUSTED, "memory", free_bytes, 0)
+    shop.tools = replace(shop.tools, start=replace(shop.tools.start, memory=memory))
+    shop.new_agent()
+    shop.order(warm=3)
+    await shop.until_ready()
+    await shop.until_stocked(warm=3)
+    await shop.registry.make_room(0)
+    assert len(shop.sandboxes(Role.WARM)) == 3, "there is room"
+    free = -MIB
+    await shop.registry.make_room(0)
+    assert len(shop.sandboxes(Role.WARM)) == 2, "no more than it takes"
+    await until(lambda: "needed the memory" in (shop.status.warm_message or ""))
+    await for_a_while()
+    assert len(shop.sandboxes(Role.WARM)) == 2, "none takes its place at once"
+    free = -10 * MIB
+    await shop.registry.make_room(0)
+    assert shop.sandboxes(Role.WARM) == []
+    await shop.registry.make_room(0)  # nothing is left to give way, and it ends
+    await shop.ends()
+
+
+async def test_a_warm_sandbox_that_gives_way_goes_whatever_happens_to_the_demo(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    shop, is_short = Shop(node, kubernetes, podman), False
+    memory = Ledger(MEMORY_EXHAUSTED, "memory", lambda: -MIB if is_short else 100 * MIB, 0)
+    shop.tools = replace(shop.tools, start=replace(shop.tools.start, memory=memory))
+    shop.new_agent()
+    shop.order(warm=2)
+    await shop.until_ready()
+    await shop.until_stocked(warm=2)
+    is_short, podman.delay["remove pod"] = True, 0.1
+    start = asyncio.create_task(shop.registry.make_room(0))
+    await asyncio.sleep(0.01)
+    start.cancel()  # the demo was deleted
+    await asyncio.gather(start, return_exceptions=True)
+    await until(lambda: len(shop.sandboxes(Role.WARM)) == 1)
+    podman.failures["remove pod"] = PodmanError("device or resource busy")
+    await shop.registry.make_room(0)  # the start of a demo goes on all the same
+    assert shop.actor.warm_ready == 0
+    await shop.ends()
+
+
+async def test_a_pool_fills_no_more_than_the_share_of_its_namespace(
+    node: Node, kubernetes: FakeKubernetes, podman: FakePodman
+) -> None:
+    shop = Shop(node, kubernetes, podman)
+    sharing = replace(node.settings, namespace_share=15)
+
+    def free(namespace: str) -> int:
+        return sharing.namespace_capacity - shop.registry.stock_size_of(namespace)
+
+    shop.tools = replace(shop.tools, settings=sharing, free_capacity=free)
+    shop.new_agent()
+    shop.order(warm=5)
+    await shop.until_ready()
+    await until(lambda: len(shop.sandboxes(Role.WARM)) == 3)
+    await until(lambda: "NAMESPACE_SHARE" in (shop.status.warm_message or ""))
+    assert len(shop.sandboxes(Role.WARM)) == 3
+    assert free("other") == 3
     await shop.ends()
 
 
@@ -397,7 +469,7 @@ async def test_ports_that_demos_may_need_are_left_to_them(
 
 async def test_they_wait_for_demos_that_are_being_restored(shop: Shop) -> None:
     shop.order()
-    async with shop.tools.start.turns.turn(urgent=True):
+    async with shop.tools.start.turns.turn("default", urgent=True):
         await shop.until_ready()
         await for_a_while()
         assert shop.sandboxes(Role.PRECREATED) == []

@@ -225,7 +225,7 @@ async def test_a_port_that_somebody_has_by_now_is_a_limit_of_the_node(
 async def test_what_is_done_ahead_of_time_waits_for_demos(
     tools: StartTools, definition: Definition, generation: Generation
 ) -> None:
-    async with tools.turns.turn(urgent=True):
+    async with tools.turns.turn("default", urgent=True):
         assert tools.turns.has_high_priority
     await restored(tools, definition, generation, urgent=False)
     assert not tools.turns.has_high_priority
@@ -393,7 +393,7 @@ async def test_nothing_is_left_when_it_is_cancelled_while_it_waits_for_its_turn(
     definition: Definition, generation: Generation,
 ) -> None:  # fmt: skip
     made = await precreate(tools, WAITING, definition, generation)
-    held = [tools.turns.turn(urgent=True) for _ in range(64)]
+    held = [tools.turns.turn("default", urgent=True) for _ in range(64)]
     entered = [asyncio.create_task(turn.__aenter__()) for turn in held]
     await asyncio.sleep(0.01)
     task = asyncio.create_task(restored(tools, definition, generation, made))

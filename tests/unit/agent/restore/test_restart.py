@@ -327,7 +327,7 @@ async def test_one_that_hangs_holds_up_no_other(
     podman.delay["start infra"] = 0.3
     hanging = asyncio.create_task(again(few, definition, sandbox))
     await asyncio.sleep(0)
-    async with asyncio.timeout(0.2), turns.turn():
+    async with asyncio.timeout(0.2), turns.turn("default"):
         assert not hanging.done()
     await hanging
 

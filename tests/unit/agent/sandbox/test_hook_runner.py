@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from tests.unit.builders import make_definition, make_demo, make_template
 from tests.unit.fakes import FakePodman
 from tryitnow.agent.errors import HookError
 from tryitnow.agent.node import Node
-from tryitnow.agent.sandbox.hooks import SECRET, demo_environment, start_environment
+from tryitnow.agent.sandbox.hooks import AT_ONCE, SECRET, demo_environment, start_environment
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import PodName, demo_name
 from tryitnow.api.definition import Definition, HTTPGet, Readiness
@@ -101,6 +102,24 @@ def test_each_start_says_how_it_was_made_and_has_a_secret_of_its_own(
     assert first["TRYITNOW_STARTED_BY"] == str(started_by)
     assert first[SECRET] != second[SECRET]
     assert len(first[SECRET]) == 64
+
+
+async def test_hooks_that_hang_hold_up_no_other_namespace_and_no_other_kind(node: Node) -> None:
+    hooks = node.demo_tools.start.hooks
+    hangs = asyncio.Event()
+
+    async def wait_in(turn: str) -> None:
+        async with hooks.turns[turn].turn("hangs"):
+            await hangs.wait()
+
+    held = [asyncio.create_task(wait_in("afterRestore")) for _ in range(3 * AT_ONCE)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await run(node, define(hook("first")))
+        async with hooks.turns["beforeDelete"].turn("hangs"):
+            pass
+    hangs.set()
+    await asyncio.gather(*held)
 
 
 # -- how they run ---------------------------------------------------------------------------------
