@@ -167,9 +167,10 @@ class Containers:
             redacted: Keeps the secrets that they were made with out of messages (``secrets_of``).
 
         Raises:
-            SandboxError: the sandbox is gone.
+            SandboxError: the sandbox is gone, or a subPath leads out of its volume by now.
             PodmanError: one cannot be started.
             NotReadyError: one did not start in its time.
+            OSError: the disk is full or broken.
 
         """
         await self._set_name(sandbox, host)
@@ -182,6 +183,8 @@ class Containers:
                 msg = f"container {container.name} is gone; somebody removed it"
                 raise PodmanError(msg)
             if not state.alive:
+                # What runs beside it, or ran in it, may have put links there meanwhile.
+                await in_thread(self.volumes.hold_sub_paths, sandbox.pod.tag, container)
                 await self._start(own, host)
             await self._wait_started(sandbox, container, own, redacted)
 
