@@ -9,6 +9,7 @@ CAPACITY_FULL = "CapacityFull"
 DISK_FAILING = "DiskFailing"
 DISK_FULL = "DiskFull"
 FILES_EXHAUSTED = "FilesExhausted"
+LIMITS_UNENFORCED = "LimitsUnenforced"
 MEMORY_EXHAUSTED = "MemoryExhausted"
 NO_PORT = "NoPort"
 PORT_TAKEN = "PortTaken"
@@ -29,6 +30,7 @@ NODE_LIMITS = frozenset(
         "InotifyInstancesExhausted",
         "InotifyWatchesExhausted",
         "KeysExhausted",
+        LIMITS_UNENFORCED,
         "LocksExhausted",
         MEMORY_EXHAUSTED,
         "MountsExhausted",

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, JsonValue
 from tryitnow.api.duration import Duration
 from tryitnow.api.meta import NO_SPACE, Model
 from tryitnow.api.quantity import Bytes, Quantity
+from tryitnow.api.security_context import SecurityContext
 
 LIST_MAP_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -109,8 +110,8 @@ class Resources(Model):
     """Limits of a container's resources."""
 
     limits: ResourceLimits = ResourceLimits()
-    """Most that it may use. Enforced where the node's cgroups have the controller; doctor names the
-    nodes that lack it."""
+    """Most that it may use. Defaults to agent.containers.defaultLimits of the chart. A node that
+    cannot hold a limit does not start the container, unless the administrator allows that."""
 
 
 class VolumeMount(Model):
@@ -271,6 +272,9 @@ class Container(Model):
 
     resources: Resources = Resources()
     """Limits of the container's resources."""
+
+    security_context: SecurityContext = SecurityContext()
+    """Rights of the container's processes, within what the administrator allows."""
 
 
 class LocalReference(Model):
