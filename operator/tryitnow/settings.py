@@ -21,6 +21,8 @@ from tryitnow.api.duration import LONGEST, format_duration, parse_duration
 from tryitnow.api.network import AllowedEgress, IPAddress
 from tryitnow.api.node import Toleration
 from tryitnow.api.quantity import parse_quantity
+from tryitnow.api.security_context import CAPABILITY
+from tryitnow.api.template import ResourceLimits
 
 TRANSFER_AUDIENCE = "tryitnow-agent-transfer"
 """Audience of the tokens with which agents fetch archives from each other; a token for the
@@ -53,6 +55,35 @@ class NetworkSettings:
     dns_servers: tuple[IPAddress, ...] = ()
     """DNS servers that sandboxes may ask, and that the agent asks for names in egress. Without any,
     sandboxes ask nobody, and the agent asks those of its Pod."""
+
+
+DEFAULT_LIMITS = '{"cpu": "4", "memory": "4Gi", "pids": 2048}'
+"""More than one container of an application needs, and far less than a node has. That of pids is
+Podman's own (containers.conf)."""
+
+CAPABILITIES = "CHOWN,DAC_OVERRIDE,FOWNER,FSETID,KILL,NET_BIND_SERVICE,SETGID,SETUID,SYS_CHROOT"
+"""Those that Podman gives by default (containers.conf), without SETFCAP and SETPCAP. Entrypoints
+that begin as root and go on as another user (gosu, su-exec, chroot --userspec) need these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerSettings:
+    """The administrator's bounds for each container of a sandbox."""
+
+    default_limits: ResourceLimits = field(default_factory=ResourceLimits)
+    """Limits of a container whose template sets none."""
+
+    capabilities: tuple[str, ...] = tuple(CAPABILITIES.split(","))
+    """Capabilities that a container has unless it drops them."""
+
+    allowed_capabilities: tuple[str, ...] = ()
+    """Capabilities that a container may add to them."""
+
+    allow_privilege_escalation: bool = False
+    """Whether a container may ask that its processes gain privileges."""
+
+    allow_unenforced_limits: bool = False
+    """Whether containers run without limits that the node's cgroups cannot hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +178,7 @@ class AgentSettings:
     """How often every archive's digest is checked, used or not."""
 
     network: NetworkSettings = NetworkSettings()
+    containers: ContainerSettings = ContainerSettings()
 
     @property
     def data_path(self) -> Path:
@@ -348,6 +380,32 @@ def _allowed_egress(env: Mapping[str, str], name: str) -> tuple[AllowedEgress, .
         raise InvalidSettingError(msg) from error
 
 
+def _limits(env: Mapping[str, str], name: str) -> ResourceLimits:
+    text = env.get(name, DEFAULT_LIMITS)
+    try:
+        return ResourceLimits.model_validate_json(text)
+    except ValidationError as error:
+        found = error.errors()[0]
+        where = ".".join(str(part) for part in found["loc"])
+        msg = (
+            f"{name}={text!r} are no limits ({where}: {found['msg']}); write them as those of a "
+            f"container in JSON, such as {DEFAULT_LIMITS}"
+        )
+        raise InvalidSettingError(msg) from error
+
+
+def _capabilities(env: Mapping[str, str], name: str, default: str) -> tuple[str, ...]:
+    text = env.get(name, default)
+    words = tuple(text.replace(",", " ").split())
+    if all(re.fullmatch(CAPABILITY, word) and not word.startswith("CAP_") for word in words):
+        return words
+    msg = (
+        f"{name}={text!r} are no capabilities; write them as in a Pod, without CAP_ and with "
+        f"commas between them: the default is {default}"
+    )
+    raise InvalidSettingError(msg)
+
+
 def _addresses(env: Mapping[str, str], name: str) -> tuple[IPAddress, ...]:
     words = (env.get(name) or "").replace(",", " ").split()
     try:
@@ -435,6 +493,13 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         network=NetworkSettings(
             allowed_egress=_allowed_egress(env, "ALLOWED_EGRESS"),
             dns_servers=_addresses(env, "DNS_SERVERS"),
+        ),
+        containers=ContainerSettings(
+            default_limits=_limits(env, "DEFAULT_LIMITS"),
+            capabilities=_capabilities(env, "CAPABILITIES", CAPABILITIES),
+            allowed_capabilities=_capabilities(env, "ALLOWED_CAPABILITIES", "SETFCAP,SETPCAP"),
+            allow_privilege_escalation=_flag(env, "ALLOW_PRIVILEGE_ESCALATION", default=True),
+            allow_unenforced_limits=_flag(env, "ALLOW_UNENFORCED_LIMITS", default=False),
         ),
     )
 

@@ -41,6 +41,24 @@ REFUSED = [
         "containers[0].image",
     ),
     (
+        "an image of one node",
+        "Checkpoint",
+        checkpoint_with(container={"image": "localhost/tryitnow/prepared:1"}),
+        "containers[0].image",
+    ),
+    (
+        "the ID of an image",
+        "Checkpoint",
+        checkpoint_with(container={"image": f"sha256:{'5' * 64}"}),
+        "containers[0].image",
+    ),
+    (
+        "an image with its transport",
+        "Checkpoint",
+        checkpoint_with(container={"image": f"docker://{IMAGE}"}),
+        "containers[0].image",
+    ),
+    (
         "less than no memory",
         "Checkpoint",
         checkpoint_with(container={"resources": {"limits": {"memory": -1}}}),

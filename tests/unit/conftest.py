@@ -141,6 +141,7 @@ async def healthy_node(
                 criu_available=True,
                 criu_message="",
                 versions=SOFTWARE,
+                controllers=frozenset({"cpu", "memory", "pids"}),
             )
             await made.guard.examine(anything_at_stake=False)
             yield made

@@ -544,6 +544,7 @@ class FakePodman(Podman):
         """References of images that we made, such as "repository:tag"."""
 
         self.pulls: list[tuple[str, PullPolicy | None, tuple[Credentials, ...]]] = []
+        self.ensured: list[tuple[str, tuple[Credentials, ...]]] = []
         """Images that were asked for: by which name, when to ask, and with what."""
 
         self.pods: dict[str, PodState] = {}
@@ -788,10 +789,10 @@ class FakePodman(Podman):
         self,
         pinned: str,
         *,
-        auth: Sequence[Credentials] = (),  # noqa: ARG002 - whoever asks may have it
+        auth: Sequence[Credentials] = (),
     ) -> None:
         async def work() -> None:
-            return
+            self.ensured.append((pinned, tuple(auth)))
 
         await self._do("ensure_image", pinned, work, lets_go=True)
 

@@ -22,6 +22,10 @@ class VolumeError(SandboxError):
     """A volume cannot be made; the message says which and why."""
 
 
+class NotAllowedError(SandboxError):
+    """A container asks for more than the administrator allows; the message names the field."""
+
+
 class SourceError(SandboxError):
     """A Secret or a ConfigMap cannot be used; the message names the field and the way out."""
 

@@ -28,6 +28,7 @@ from tryitnow.agent.health import LastHealth
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.revisions import RevisionError, Revisions
+from tryitnow.agent.sandbox.bounds import Bounds
 from tryitnow.agent.sandbox.containers import Containers
 from tryitnow.agent.sandbox.firewall import Firewall
 from tryitnow.agent.sandbox.hooks import HookRunner
@@ -182,7 +183,9 @@ def build_node(
         podman=podman,
         volumes=volumes,
         sandboxes=sandboxes,
-        containers=Containers(podman, volumes, health, prober, hosts),
+        containers=Containers(
+            podman, volumes, health, prober, hosts, Bounds(settings.containers, health)
+        ),
         prober=prober,
         hooks=HookRunner(podman, volumes),
         health=health,

@@ -10,6 +10,7 @@ CHECKPOINT_TOO_LARGE = "CheckpointTooLarge"
 DISK_FAILING = "DiskFailing"
 DISK_FULL = "DiskFull"
 FILES_EXHAUSTED = "FilesExhausted"
+LIMITS_UNENFORCED = "LimitsUnenforced"
 MEMORY_EXHAUSTED = "MemoryExhausted"
 NO_PORT = "NoPort"
 PORT_TAKEN = "PortTaken"
@@ -31,6 +32,7 @@ NODE_LIMITS = frozenset(
         "InotifyInstancesExhausted",
         "InotifyWatchesExhausted",
         "KeysExhausted",
+        LIMITS_UNENFORCED,
         "LocksExhausted",
         MEMORY_EXHAUSTED,
         "MountsExhausted",

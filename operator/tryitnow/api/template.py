@@ -7,11 +7,12 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from tryitnow.api.duration import StartTimeout
 from tryitnow.api.meta import NO_SPACE, Model
 from tryitnow.api.quantity import Bytes, Quantity
+from tryitnow.api.security_context import SecurityContext
 
 LIST_MAP_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -112,8 +113,8 @@ class Resources(Model):
     """Limits of a container's resources."""
 
     limits: ResourceLimits = ResourceLimits()
-    """Most that it may use. Enforced where the node's cgroups have the controller; doctor names the
-    nodes that lack it."""
+    """Most that it may use. Defaults to agent.containers.defaultLimits of the chart. A node that
+    cannot hold a limit does not start the container, unless the administrator allows that."""
 
 
 class VolumeMount(Model):
@@ -191,15 +192,46 @@ class StartupProbe(Model):
     2m."""
 
 
+_WRITE_IT_AS = (
+    "; push it to a registry, and write it as registry.example.com/name:tag or, for Docker Hub, as "
+    "name:tag"
+)
+_IMAGE_OF_A_REGISTRY: list[JsonValue] = [
+    {
+        "rule": "!self.matches('^(sha256:)?[0-9a-f]{64}$')",
+        "message": f"must be the name of an image: an ID means an image of one node{_WRITE_IT_AS}",
+    },
+    {
+        "rule": "!self.startsWith('localhost/')",
+        "message": f"must be an image of a registry: localhost/ is one node only{_WRITE_IT_AS}",
+    },
+    {
+        "rule": "!self.matches('^[a-z][a-z0-9-]*:/')",
+        "message": f"must be the name of an image, without docker:// or the like{_WRITE_IT_AS}",
+    },
+]
+"""Or a Checkpoint started images of other people. ``podman.references`` has the whole grammar."""
+
+
 class Container(Model):
     """A container to start and checkpoint, with the field names of a Pod's container."""
 
     name: DnsLabel
     """Name of the container, a DNS label."""
 
-    image: Annotated[str, Field(min_length=1, max_length=1024, pattern=f"^{NO_SPACE}+$")]
-    """Image to run. The build pins it to its digest. Restores and cold starts of that revision use
-    this digest."""
+    image: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=1024,
+            pattern=f"^{NO_SPACE}+$",
+            json_schema_extra={"x-kubernetes-validations": _IMAGE_OF_A_REGISTRY},
+        ),
+    ]
+    """Image of a registry to run: registry.example.com/name:tag, with @sha256:… for one digest, or
+    as in a Pod name:tag for Docker Hub. The first build asks the registry for it, with the
+    credentials of imagePullSecrets, and pins it to its digest. Restores and cold starts of that
+    revision use this digest."""
 
     command: Annotated[tuple[Argument, ...], Field(max_length=64)] = ()
     """Replaces the image's entrypoint."""
@@ -242,6 +274,9 @@ class Container(Model):
 
     resources: Resources = Resources()
     """Limits of the container's resources."""
+
+    security_context: SecurityContext = SecurityContext()
+    """Rights of the container's processes, within what the administrator allows."""
 
 
 class LocalReference(Model):

@@ -38,6 +38,11 @@ class Wanted:
 
     disk_reserve_bytes: int
     memory_reserve_bytes: int
+    limits: frozenset[str] = frozenset()
+    """Limits that each container has at least, by the names of their controllers."""
+
+    unenforced_limits: bool = False
+    """Whether containers run without limits that nothing can hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +159,10 @@ async def gather(
             ports=ports,
             disk_reserve_bytes=settings.disk_reserve_bytes,
             memory_reserve_bytes=settings.memory_reserve_bytes,
+            limits=frozenset(
+                name for name, value in settings.containers.default_limits if value is not None
+            ),
+            unenforced_limits=settings.containers.allow_unenforced_limits,
         ),
         system=platform.system(),
         kernel=platform.release(),

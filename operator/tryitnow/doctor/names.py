@@ -43,6 +43,7 @@ ESSENTIAL = frozenset({CheckName.LINUX, CheckName.ROOT, CheckName.PODMAN})
 
 NODE_LIMITS = frozenset(
     {
+        CheckName.LIMITS,
         CheckName.FREE_SPACE,
         CheckName.STORAGE_SPACE,
         CheckName.INODES,

@@ -73,12 +73,19 @@ def _limits(facts: NodeFacts) -> Check:
     missing = sorted(LIMITED_BY - facts.controllers)
     if not missing:
         return passed(CheckName.LIMITS, ", ".join(sorted(LIMITED_BY)))
-    return warned(
-        CheckName.LIMITS,
-        f"cgroup v2 has no controller for {', '.join(missing)} here: containers run without those "
-        "of spec.template.containers[].resources.limits",
-        _cgroup_v2_only(facts),
+    found = f"cgroup v2 has no controller for {', '.join(missing)} here: "
+    remedy = _cgroup_v2_only(facts)
+    if facts.wanted.unenforced_limits:
+        found += "containers run without these limits, as agent.allowUnenforcedLimits allows"
+        return warned(CheckName.LIMITS, found, remedy)
+    remedy += (
+        "; or ALLOW_UNENFORCED_LIMITS=true (`agent.allowUnenforcedLimits`), on nodes for tests"
     )
+    if facts.wanted.limits.isdisjoint(missing):
+        found += "containers with these limits do not start"
+        return warned(CheckName.LIMITS, found, remedy)
+    found += "no container starts, since each has these limits (`agent.containers.defaultLimits`)"
+    return failed(CheckName.LIMITS, found, remedy)
 
 
 def _firewall(facts: NodeFacts) -> Check:

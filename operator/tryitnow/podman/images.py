@@ -20,7 +20,7 @@ from tryitnow.podman.errors import ImagePullError, PodmanError
 from tryitnow.podman.layers import create, mounted
 from tryitnow.podman.limits import as_node_limit
 from tryitnow.podman.references import full_reference, is_pinned, repository_of
-from tryitnow.podman.registry_auth import Credentials
+from tryitnow.podman.registry_auth import NO_CREDENTIALS, Credentials
 from tryitnow.podman.translate import text_of
 
 _PULL_SECONDS = 1800.0
@@ -32,11 +32,9 @@ class PullPolicy(StrEnum):
     MISSING = "missing"
     """Only when the node does not have it."""
 
-    NEWER = "newer"
-    """Always; an image of the node serves where the registry has no other or does not answer."""
-
     ALWAYS = "always"
-    """Always: that the node has it proves nothing."""
+    """Always: that the node has it, for somebody else, proves nothing. Layers that are here are not
+    pulled again."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,7 @@ class Image:
 
     id: str
     pinned: str
-    """Reference that means these very layers on any node: ``name@sha256:…``, or the ID of an
-    image that was never in a registry."""
+    """Reference that means these very layers on any node: ``name@sha256:…``."""
 
 
 class Images(Containers):
@@ -64,20 +61,20 @@ class Images(Containers):
         Args:
             name: As people write it: ``full_reference`` says what it means.
             policy: When the registry is asked; where it is not said, a pinned image is looked for
-                on the node first, and of any other the newest is taken.
-            auth: What to show the registry, in the order in which to try; without any, what the
-                node's Podman is configured with.
+                on the node first, and any other is asked for.
+            auth: What to show the registry, in the order in which to try; nothing by default,
+                whatever the node's Podman is configured with.
 
         Raises:
             ImageNameError: no such name is possible.
-            ImagePullError: neither the registry nor the node has it.
+            ImagePullError: it cannot be had, or is of no registry.
             NodeLimitError: the node has no room for it.
             PodmanUnreachableError: the service does not answer.
 
         """
         reference = full_reference(name)
         if policy is None:
-            policy = PullPolicy.MISSING if is_pinned(reference) else PullPolicy.NEWER
+            policy = PullPolicy.MISSING if is_pinned(reference) else PullPolicy.ALWAYS
         return await self._run_slow(lambda api: _pull_by_any(api, reference, policy, auth))
 
     async def ensure_image(self, pinned: str, *, auth: Sequence[Credentials] = ()) -> None:
@@ -156,7 +153,7 @@ def _pull_by_any(
     policy: PullPolicy,
     auth: Sequence[Credentials],
 ) -> Image:
-    *others, last = [credentials.header() for credentials in auth] or [{}]
+    *others, last = [credentials.header() for credentials in auth] or [NO_CREDENTIALS]
     for header in others:
         # Which of several credentials are the right ones, only the registry knows.
         with contextlib.suppress(ImagePullError):
@@ -221,8 +218,13 @@ def _remove_image(api: Any, reference: str) -> bool:  # noqa: ANN401
 def _pinned(reference: str, image: dict[str, Any]) -> str:
     if is_pinned(reference):
         return reference
-    digests: list[str] = image.get("RepoDigests") or []
-    # An image may be known by several repositories; the one that was asked for comes first.
+    # An image may be known by several repositories, of other people's.
     own = f"{repository_of(reference)}@"
-    digests.sort(key=lambda digest: not digest.startswith(own))
-    return digests[0] if digests else str(image["Id"])
+    for digest in image.get("RepoDigests") or ():
+        if digest.startswith(own):
+            return str(digest)
+    msg = (
+        f"image {reference!r} has no digest of its repository: it was made on this node, and is in "
+        "no registry; push it to one"
+    )
+    raise ImagePullError(msg)

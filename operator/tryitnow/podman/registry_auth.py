@@ -22,6 +22,11 @@ _HUB_KEY = "index.docker.io"
 """What `docker login` writes for Docker Hub: ``https://index.docker.io/v1/``."""
 
 
+NO_CREDENTIALS = {"X-Registry-Auth": base64.urlsafe_b64encode(b"{}").decode()}
+"""The header of a pull with nothing to show. Without it, Podman would show what it is configured
+with (``podman login``, REGISTRY_AUTH_FILE) for everybody."""
+
+
 class PullSecretError(Exception):
     """A Secret holds no credentials that can be read; the message shows nothing of them."""
 

@@ -51,6 +51,8 @@ class NewContainer:
         pod: The pod that it joins.
         mounts: What it sees of the node, and directories in memory.
         limits: Its limits, as far as the node's cgroups can hold them.
+        cap_add: Capabilities beyond Podman's own, for the processes of every user.
+        cap_drop: Capabilities that it does not have.
         no_new_privileges: Whether its processes can gain none that their parents lack (no_new_privs
             of the kernel): programs with set-user-ID such as sudo do not work.
         selinux: Whether SELinux is on: what it sees of the node is labelled so that it may.
@@ -65,6 +67,8 @@ class NewContainer:
     pod: str | None = None
     mounts: tuple[Mount | MemoryMount, ...] = ()
     limits: ResourceLimits = field(default_factory=ResourceLimits)
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
     no_new_privileges: bool = False
     selinux: bool = False
     shm_bytes: int | None = None
@@ -99,6 +103,10 @@ def container_spec(name: str, new: NewContainer) -> dict[str, Any]:
             _memory(mount) if isinstance(mount, MemoryMount) else _bind(mount, selinux=new.selinux)
             for mount in new.mounts
         ]
+    if new.cap_add:
+        spec["cap_add"] = list(new.cap_add)
+    if new.cap_drop:
+        spec["cap_drop"] = list(new.cap_drop)
     if new.no_new_privileges:
         spec["no_new_privileges"] = True
     if new.shm_bytes is not None and new.pod is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.doctor.conftest import Missing, Node
@@ -9,6 +11,7 @@ from tryitnow.api.nodeagent import Verdict
 from tryitnow.doctor.checks import CheckName
 from tryitnow.doctor.host import CommandResult
 from tryitnow.doctor.mounts import Mount
+from tryitnow.doctor.report import can_take
 from tryitnow.doctor.version import parse_version, version_in
 
 PASS, WARN, FAIL = Verdict.PASS, Verdict.WARN, Verdict.FAIL
@@ -253,6 +256,20 @@ def test_limits_that_cannot_hold_are_named(node: Node) -> None:
     check = node.but(controllers=frozenset({"cpu"})).check("resource limits")
     assert check.verdict is Verdict.WARN
     assert "no controller for memory, pids" in check.found
+    assert "containers with these limits do not start" in check.found
+
+
+def test_where_no_container_could_have_its_limits_no_demo_is_taken(node: Node) -> None:
+    wanted = replace(node.facts.wanted, limits=frozenset({"memory"}))
+    lacking = node.but(controllers=frozenset({"cpu", "pids"}), wanted=wanted)
+    check = lacking.check("resource limits")
+    assert check.verdict is Verdict.FAIL
+    assert "agent.allowUnenforcedLimits" in check.remedy
+    taken, why = can_take([check])
+    assert not taken
+    assert "no controller for memory" in why
+    allowed = lacking.but(wanted=replace(wanted, unenforced_limits=True)).check("resource limits")
+    assert allowed.verdict is Verdict.WARN
 
 
 def test_without_nft_no_pod_has_a_firewall(node: Node, missing: Missing) -> None:

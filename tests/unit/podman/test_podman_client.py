@@ -163,7 +163,10 @@ async def test_the_images_own_command_stands_unless_it_is_replaced(
     await podman.create_and_start(NAME, NewContainer(make_template().containers[0], "1f2e"))
     spec = json.loads(libpod.asked[0].body)
     assert not {"entrypoint", "command"} & spec.keys()
-    assert not {"no_new_privileges", "shm_size", "mounts", "hostadd"} & spec.keys()
+    assert (
+        not {"cap_add", "cap_drop", "no_new_privileges", "shm_size", "mounts", "hostadd"}
+        & spec.keys()
+    )
 
 
 async def test_a_container_is_made_as_it_is_reported_and_not_started(
@@ -178,6 +181,8 @@ async def test_a_container_is_made_as_it_is_reported_and_not_started(
             MemoryMount("/cache", 1 << 20),
             MemoryMount("/run/lock"),
         ),
+        cap_add=("CAP_NET_RAW",),
+        cap_drop=("CAP_SETPCAP",),
         no_new_privileges=True,
         selinux=True,
         shm_bytes=256 << 20,
@@ -186,6 +191,7 @@ async def test_a_container_is_made_as_it_is_reported_and_not_started(
     [created] = libpod.asked
     spec = json.loads(created.body)
     assert spec["no_new_privileges"] is True
+    assert (spec["cap_add"], spec["cap_drop"]) == (["CAP_NET_RAW"], ["CAP_SETPCAP"])
     assert spec["shm_size"] == 256 << 20
     data, cache, lock = spec["mounts"]
     assert data["options"] == ["rbind", "rw", "z"]

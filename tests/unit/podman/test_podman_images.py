@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import urllib.parse
 from pathlib import Path
@@ -20,7 +21,7 @@ from tryitnow.podman.errors import (
     PodmanError,
     PodmanUnreachableError,
 )
-from tryitnow.podman.registry_auth import Credentials
+from tryitnow.podman.registry_auth import NO_CREDENTIALS, Credentials
 
 NAME = "tryitnow_demo_default_anna_12345678"
 DIGEST = "sha256:" + "5" * 64
@@ -42,9 +43,8 @@ def serve_image(libpod: FakeLibpod, *repo_digests: str) -> None:
          f"reg.example:5000/a/shop@{DIGEST}"], f"reg.example:5000/a/shop@{DIGEST}"),
         ("shop:1", [f"docker.io/library/shop@{DIGEST}"], f"docker.io/library/shop@{DIGEST}"),
         (f"reg.example/shop@{DIGEST}", [], f"reg.example/shop@{DIGEST}"),
-        ("reg.example/shop:1", [], "1f2e"),
     ],
-    ids=["tag", "port", "several", "short", "digest", "without a digest"],
+    ids=["tag", "port", "several", "short", "digest"],
 )  # fmt: skip
 async def test_an_image_is_pinned_to_what_was_pulled(
     libpod: FakeLibpod, podman: Podman, reference: str, digests: list[str], pinned: str
@@ -55,17 +55,44 @@ async def test_an_image_is_pinned_to_what_was_pulled(
     assert image.id == "1f2e"
 
 
-async def test_a_pull_asks_for_newer_layers_and_a_restore_only_for_missing_ones(
+async def test_a_pull_always_asks_the_registry_and_a_restore_only_for_what_is_missing(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
-    serve_image(libpod)
+    serve_image(libpod, f"reg.example/shop@{DIGEST}")
     await podman.pull("reg.example/shop:1.2")
     await podman.ensure_image(f"reg.example/shop@{DIGEST}")
     pulls = [a.query for a in libpod.asked if a.path == "/images/pull"]
     assert [(p["reference"], p["policy"]) for p in pulls] == [
-        ("reg.example/shop:1.2", "newer"),
+        ("reg.example/shop:1.2", "always"),
         (f"reg.example/shop@{DIGEST}", "missing"),
     ]
+
+
+async def test_without_credentials_of_its_own_a_pull_shows_none(
+    libpod: FakeLibpod, podman: Podman
+) -> None:
+    """Podman would show those that it is configured with, which are somebody else's."""
+    serve_image(libpod)
+    shown: list[str] = []
+    serve = libpod.answer_of("POST", "/images/pull")
+
+    async def note(request: web.Request) -> web.StreamResponse:
+        shown.append(request.headers["X-Registry-Auth"])
+        return await serve(request)
+
+    libpod.on("POST", "/images/pull", note)
+    await podman.pull(f"reg.example/shop@{DIGEST}")
+    await podman.ensure_image(f"reg.example/shop@{DIGEST}")
+    assert [json.loads(base64.urlsafe_b64decode(each)) for each in shown] == [{}, {}]
+
+
+@pytest.mark.parametrize("digests", [[], [f"z.example/shop@{DIGEST}"]])
+async def test_an_image_that_was_made_on_the_node_is_none_of_a_registry(
+    libpod: FakeLibpod, podman: Podman, digests: list[str]
+) -> None:
+    serve_image(libpod, *digests)
+    with pytest.raises(ImagePullError, match=r"made on this node.*push it to one"):
+        await podman.pull("reg.example/shop:1")
 
 
 async def test_a_pull_that_fails_halfway_is_an_error_though_the_status_was_200(
@@ -105,7 +132,7 @@ async def test_a_name_is_pulled_as_it_is_meant(libpod: FakeLibpod, podman: Podma
     ("reference", "policy", "asked"),
     [
         (f"reg.example/shop@{DIGEST}", None, "missing"),
-        ("reg.example/shop:1", None, "newer"),
+        ("reg.example/shop:1", None, "always"),
         ("reg.example/shop:1", PullPolicy.MISSING, "missing"),
         (f"reg.example/shop@{DIGEST}", PullPolicy.ALWAYS, "always"),
     ],
@@ -113,7 +140,7 @@ async def test_a_name_is_pulled_as_it_is_meant(libpod: FakeLibpod, podman: Podma
 async def test_the_registry_is_asked_when_it_has_to_be(
     libpod: FakeLibpod, podman: Podman, reference: str, policy: PullPolicy | None, asked: str
 ) -> None:
-    serve_image(libpod)
+    serve_image(libpod, f"reg.example/shop@{DIGEST}")
     await podman.pull(reference, policy=policy)
     assert libpod.asked[0].query["policy"] == asked
 
@@ -121,7 +148,7 @@ async def test_the_registry_is_asked_when_it_has_to_be(
 async def test_credentials_are_tried_one_after_the_other(
     libpod: FakeLibpod, podman: Podman
 ) -> None:
-    serve_image(libpod)
+    serve_image(libpod, f"reg.example/shop@{DIGEST}")
     serve = libpod.answer_of("POST", "/images/pull")
     anna, ben = Credentials("anna", "1"), Credentials("ben", "2")
     shown: list[str | None] = []
@@ -138,7 +165,8 @@ async def test_credentials_are_tried_one_after_the_other(
         await podman.pull("reg.example/shop:1", auth=[anna])
     with pytest.raises(ImagePullError, match="denied"):
         await podman.pull("reg.example/shop:1")
-    assert shown == [*(c.header()["X-Registry-Auth"] for c in (anna, ben, anna)), None]
+    nothing = NO_CREDENTIALS["X-Registry-Auth"]
+    assert shown == [*(c.header()["X-Registry-Auth"] for c in (anna, ben, anna)), nothing]
 
 
 async def test_a_service_that_dies_during_a_pull_is_no_fault_of_the_image(
@@ -150,6 +178,7 @@ async def test_a_service_that_dies_during_a_pull_is_no_fault_of_the_image(
 
 
 REPOSITORY = "localhost/tryitnow/prepared"
+BASE = f"reg.example/shop@{DIGEST}"
 
 
 def quoted(reference: str) -> str:
@@ -181,7 +210,7 @@ async def test_an_image_is_made_of_another_and_what_is_put_into_it(
     def fill(root: Path) -> None:
         (root / "index.html").write_text("welcome")
 
-    assert await podman.build_image(NAME, "1f2e", REPOSITORY, "77", fill) == "abcd"
+    assert await podman.build_image(NAME, BASE, REPOSITORY, "77", fill) == "abcd"
     assert (workshop / "index.html").read_text() == "welcome"
     asked = [(a.method, a.path) for a in libpod.asked]
     assert asked.index(("DELETE", f"/images/{quoted(f'{REPOSITORY}:77')}")) < asked.index(
@@ -191,7 +220,7 @@ async def test_an_image_is_made_of_another_and_what_is_put_into_it(
     [committed] = [a.query for a in libpod.asked if a.path == "/commit"]
     assert committed == {"container": NAME, "repo": REPOSITORY, "tag": "77"}
     [created] = [json.loads(a.body) for a in libpod.asked if a.path == "/containers/create"]
-    assert created["image"] == "1f2e"
+    assert created["image"] == BASE
 
 
 async def test_an_image_that_cannot_be_filled_leaves_nothing_behind(
@@ -203,7 +232,7 @@ async def test_an_image_that_cannot_be_filled_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        await podman.build_image(NAME, "1f2e", REPOSITORY, "77", full)
+        await podman.build_image(NAME, BASE, REPOSITORY, "77", full)
     asked = [(a.method, a.path) for a in libpod.asked]
     assert ("POST", "/commit") not in asked
     assert asked[-1] == ("DELETE", f"/containers/{NAME}")

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from tryitnow.api.node import Toleration
-from tryitnow.settings import InvalidSettingError, agent_settings, controller_settings
+from tryitnow.api.template import ResourceLimits
+from tryitnow.settings import (
+    ContainerSettings,
+    InvalidSettingError,
+    agent_settings,
+    controller_settings,
+)
 
 REQUIRED = {"NODE_NAME": "node-a", "NODE_ADDRESS": "192.0.2.1"}
 
@@ -151,6 +157,44 @@ def test_a_missing_setting_is_named(name: str, value: str | None) -> None:
         env[name] = value
     with pytest.raises(InvalidSettingError, match=name):
         agent_settings(env)
+
+
+def test_the_bounds_of_containers_are_read() -> None:
+    found = agent_settings(REQUIRED).containers
+    assert found.default_limits == ResourceLimits(cpu="4", memory="4Gi", pids=2048)
+    assert "SETUID" in found.capabilities
+    assert not found.allow_unenforced_limits
+    env = {
+        "DEFAULT_LIMITS": '{"cpu": null, "memory": "1Gi"}',
+        "CAPABILITIES": "",
+        "ALLOWED_CAPABILITIES": "NET_RAW, SETPCAP",
+        "ALLOW_PRIVILEGE_ESCALATION": "false",
+        "ALLOW_UNENFORCED_LIMITS": "true",
+    }
+    assert agent_settings({**REQUIRED, **env}).containers == ContainerSettings(
+        default_limits=ResourceLimits(memory="1Gi"),
+        capabilities=(),
+        allowed_capabilities=("NET_RAW", "SETPCAP"),
+        allow_privilege_escalation=False,
+        allow_unenforced_limits=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wrong"),
+    [
+        ("DEFAULT_LIMITS", "4Gi", "are no limits"),
+        ("DEFAULT_LIMITS", '{"memory": "4G!"}', "memory"),
+        ("CAPABILITIES", "CAP_CHOWN", "without CAP_"),
+        ("ALLOWED_CAPABILITIES", "chown", "without CAP_"),
+    ],
+)
+def test_bounds_of_containers_that_cannot_be_used_are_named(
+    name: str, value: str, wrong: str
+) -> None:
+    with pytest.raises(InvalidSettingError, match=name) as refused:
+        agent_settings({**REQUIRED, name: value})
+    assert wrong in str(refused.value)
 
 
 @pytest.mark.parametrize(

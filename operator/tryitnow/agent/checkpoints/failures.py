@@ -12,6 +12,7 @@ from tryitnow.agent.errors import (
     FirewallError,
     HookError,
     NodeShortError,
+    NotAllowedError,
     NotReadyError,
     SandboxError,
     SandboxLostError,
@@ -189,6 +190,8 @@ def _of_build(error: BaseException, text: str) -> Failure:
             )
         case PodmanError():
             return Failure(Blame.APPLICATION, "StartFailed", text)
+        case NotAllowedError():
+            return Failure(Blame.APPLICATION, "NotAllowed", text)
         case SandboxError():
             return Failure(Blame.APPLICATION, "VolumeFailed", text)
         case _:
@@ -205,6 +208,8 @@ def _of_restore(error: BaseException, text: str) -> Failure:
             return Failure(Blame.RESTORE, "VerifyNotReady", message)
         case PodmanError():
             return Failure(Blame.RESTORE, "RestoreFailed", f"the test restore failed: {text}")
+        case NotAllowedError():
+            return Failure(Blame.NODE, "NotAllowed", text)
         case SandboxError():
             return Failure(Blame.NODE, "VolumeFailed", text)
         case _:

@@ -16,6 +16,7 @@ from tryitnow.agent.checkpoints.state import State
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.checkpoints.verify import verify
 from tryitnow.agent.errors import ArchiveError
+from tryitnow.agent.restore.images import ensure_images
 from tryitnow.agent.revisions import RevisionError, expect_images
 from tryitnow.agent.sandbox.names import Role, waits_for, work_name
 from tryitnow.agent.storage.archives import ArchiveName
@@ -170,8 +171,9 @@ async def _fetch(
     sources = ", ".join(source.node_name for source in order.sources)
     report(f"fetching the archive from {sources}")
     await tools.fetcher.fetch(file, order, revision.definition)
-    for image in {order.archive.image, *order.archive.images.values()}:
-        await tools.start.podman.ensure_image(image)
+    await ensure_images(
+        tools.start, state.resource.key.namespace, revision.definition, images.values()
+    )
     signature = tools.archives.signature(file)
 
     def change(state: State) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tryitnow.agent.checkpoints.tools import CheckpointTools
 from tryitnow.agent.errors import UnpackError
+from tryitnow.agent.restore.images import ensure_images
 from tryitnow.agent.sandbox.names import Role, work_name
 from tryitnow.agent.storage.archives import ArchiveName, is_bundle
 from tryitnow.agent.storage.bundle import CONTAINERS, VOLUMES
@@ -56,6 +57,7 @@ async def prepare(
         ArchiveError: the archive is missing or damaged.
         NodeShortError: the disk has no room for what it unpacks to; nothing was written.
         UnpackError: it is not laid out as expected.
+        SourceError: a Secret for pulls cannot be used.
         PodmanError: an image cannot be made.
         OSError: the disk is full or broken.
 
@@ -67,14 +69,28 @@ async def prepare(
         async with made_in_thread(begin, tools.generations.abandon) as unfinished:
             async with tools.start.sandboxes.in_work(helper):
                 await in_thread(_lay_out, tools, definition, file, archive, unfinished)
-                images = await _make_images(tools, str(helper), definition, archive, unfinished)
+                images = await _make_images(
+                    tools,
+                    str(helper),
+                    node_checkpoint.key.namespace,
+                    definition,
+                    archive,
+                    unfinished,
+                )
             return await in_thread(tools.generations.finish, unfinished, archive.sha256, images)
 
 
 async def _make_images(
-    tools: CheckpointTools, helper: str, definition: Definition, archive: Archive, unfinished: Path
+    tools: CheckpointTools,
+    helper: str,
+    namespace: str,
+    definition: Definition,
+    archive: Archive,
+    unfinished: Path,
 ) -> dict[str, str]:
     images: dict[str, str] = {}
+    bases = [archive.image_of(member.name) for member in definition.template.members]
+    await ensure_images(tools.start, namespace, definition, bases)
     number = tools.generations.number_of(unfinished)
     for container in (member.name for member in definition.template.members):
         unpacked = unfinished / container

@@ -63,10 +63,9 @@ async def cold_start(
 
     """
     began = time.monotonic()
-    sources = await read_sources(
-        tools.kubernetes, tools.account, name.owner.namespace, definition.template
-    )
-    images = await pull_images(tools, definition, sources, pinned, newest=newest)
+    namespace = name.owner.namespace
+    sources = await read_sources(tools.kubernetes, tools.account, namespace, definition.template)
+    images = await pull_images(tools, namespace, definition, sources, pinned, newest=newest)
     pulled = time.monotonic()
     async with tools.sandboxes.create(name, definition, ports=ports) as sandbox:
         await in_thread(tools.volumes.write, sandbox.pod.tag, sources.files)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tryitnow.agent.health import LastHealth
+from tryitnow.agent.restore.given import GivenImages
 from tryitnow.agent.sandbox.containers import Containers
 from tryitnow.agent.sandbox.hooks import HookRunner
 from tryitnow.agent.sandbox.leftovers import Conmons
@@ -42,3 +43,4 @@ class StartTools:
     memory: Ledger
     conmons: Conmons
     metrics: Metrics
+    given: GivenImages = field(default_factory=GivenImages)

@@ -13,6 +13,7 @@ import aiohttp
 
 from tryitnow.agent.errors import ContainerDiedError, NotReadyError, SandboxError
 from tryitnow.agent.health import LastHealth
+from tryitnow.agent.sandbox.bounds import Bounds
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.agent.sandbox.namespaces import Hosts
@@ -43,6 +44,7 @@ class Containers:
     health: LastHealth
     prober: Prober
     hosts: Hosts
+    bounds: Bounds
 
     def new(
         self,
@@ -56,15 +58,21 @@ class Containers:
 
         Raises:
             VolumeError: a volume cannot be mounted.
+            NotAllowedError: it asks for more than the administrator allows.
+            NodeShortError: the node cannot hold one of its limits.
 
         """
+        privileges = self.bounds.privileges(container)
         return NewContainer(
             container,
             image,
             sources.env.get(container.name, {}),
             pod=str(sandbox.pod),
             mounts=self.volumes.mounts(sandbox.pod.tag, definition.template, container),
-            limits=self.health.current.enforceable(container.resources.limits),
+            limits=self.bounds.limits(container),
+            cap_add=privileges.add,
+            cap_drop=privileges.drop,
+            no_new_privileges=privileges.no_new_privileges,
             selinux=self.health.current.selinux,
         )
 
@@ -82,7 +90,7 @@ class Containers:
         Returns the directory in which Podman looks for what is to be restored in it.
 
         Raises:
-            VolumeError: a volume cannot be mounted.
+            Any error of ``new``.
             PodmanError: Podman refuses.
 
         """
@@ -111,7 +119,9 @@ class Containers:
         Raises:
             PodmanError: one cannot be started.
             NotReadyError: one did not start, or not end, in its time.
-            SandboxError: a volume cannot be mounted, or the sandbox is gone.
+            SandboxError: a volume cannot be mounted, the sandbox is gone, or a container asks for
+                more than the administrator allows.
+            NodeShortError: the node cannot hold one of its limits.
 
         """
         if host is not None:
@@ -167,9 +177,10 @@ class Containers:
             redacted: Keeps the secrets that they were made with out of messages (``secrets_of``).
 
         Raises:
-            SandboxError: the sandbox is gone.
+            SandboxError: the sandbox is gone, or a subPath leads out of its volume by now.
             PodmanError: one cannot be started.
             NotReadyError: one did not start in its time.
+            OSError: the disk is full or broken.
 
         """
         await self._set_name(sandbox, host)
@@ -182,6 +193,8 @@ class Containers:
                 msg = f"container {container.name} is gone; somebody removed it"
                 raise PodmanError(msg)
             if not state.alive:
+                # What runs beside it, or ran in it, may have put links there meanwhile.
+                await in_thread(self.volumes.hold_sub_paths, sandbox.pod.tag, container)
                 await self._start(own, host)
             await self._wait_started(sandbox, container, own, redacted)
 

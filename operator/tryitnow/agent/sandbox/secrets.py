@@ -152,12 +152,17 @@ async def read_sources(
             files[volume.name] = reader.files(
                 data, wanted.items, wanted.name, where, optional=wanted.optional
             )
-    pull_secrets = [
-        await reader.secret(ref.name, f"spec.template.imagePullSecrets[{ref.name}]", optional=False)
-        for ref in template.image_pull_secrets
-    ]
+    pull_secrets = await reader.pull_secrets(template)
     redacted = Redacted().also(v.decode(errors="replace") for v in reader.secret_values)
-    return Sources(env, files, redacted, tuple(pull_secrets))
+    return Sources(env, files, redacted, pull_secrets)
+
+
+async def read_pull_secrets(
+    kubernetes: KubernetesApi, account: str, namespace: str, template: Template
+) -> tuple[Mapping[str, bytes], ...]:
+    """Read only the credentials for registries, with the arguments and errors of
+    ``read_sources``."""
+    return await _Reader(kubernetes, account, namespace).pull_secrets(template)
 
 
 class _Reader:
@@ -172,6 +177,13 @@ class _Reader:
         data = await self._read("secrets", name, where, optional=optional)
         self.secret_values |= set(data.values())
         return data
+
+    async def pull_secrets(self, template: Template) -> tuple[Mapping[str, bytes], ...]:
+        found = []
+        for ref in template.image_pull_secrets:
+            where = f"spec.template.imagePullSecrets[{ref.name}]"
+            found.append(await self.secret(ref.name, where, optional=False))
+        return tuple(found)
 
     async def config_map(self, name: str, where: str, *, optional: bool) -> Mapping[str, bytes]:
         return await self._read("configmaps", name, where, optional=optional)

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from tryitnow.agent.errors import NodeShortError
@@ -83,8 +84,21 @@ def unmount_below(directory: Path) -> None:
 
     """
     home = f"{directory.absolute()}/"
-    points = [point for point in _mount_points() if point.startswith(home)]
-    for point in reversed(points):  # what is mounted in another mount comes after it
+    _unmount(point for point in _mount_points() if point.startswith(home))
+
+
+def unmount(path: Path) -> None:
+    """Unmount what is mounted at a path; fine when nothing is. Blocking.
+
+    Raises:
+        OSError: it is in use.
+
+    """
+    _unmount(point for point in _mount_points() if point == str(path.absolute()))
+
+
+def _unmount(found: Iterable[str]) -> None:
+    for point in reversed([*found]):  # what is mounted in another mount comes after it
         done = subprocess.run(["umount", "--", point], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise OSError(errno.EBUSY, done.stderr.strip()[-500:], point)

@@ -1,7 +1,7 @@
 """The volumes of sandboxes: ``volumes/<sandbox>/<volume>``, bound into containers.
 
 Directories are reachable for root and the containers alone: the one above them is 0700. A volume
-of memory is a tmpfs that is mounted there.
+of memory is a tmpfs that is mounted there. What subPaths lead to is mounted beside the volumes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from pathlib import Path
 
 from tryitnow.agent.errors import VolumeError
 from tryitnow.agent.storage.files import remove_tree, unmount_below
+from tryitnow.agent.storage.sub_paths import LeadsOutError, hold
 from tryitnow.api.quantity import parse_quantity
 from tryitnow.api.template import Container, Medium, Template, Volume
 from tryitnow.podman.client import Mount
+
+_SUB_PATHS = ".sub-paths"
+"""Beside the volumes of a sandbox, and no name that a volume can have."""
 
 
 class VolumeStore:
@@ -103,28 +107,44 @@ class VolumeStore:
 
         Raises:
             VolumeError: a subPath leads out of its volume.
+            OSError: the disk is full or broken.
 
         """
+        self.hold_sub_paths(tag, container)
         volumes = {volume.name: volume for volume in template.volumes}
         found = []
-        for mount in container.volume_mounts:
-            root = self.path(tag, mount.name)
-            source = root
+        for number, mount in enumerate(container.volume_mounts):
+            source = self.path(tag, mount.name)
             if mount.sub_path is not None:
-                # What is in the volume is the application's: a link in it may lead anywhere.
-                source = (root / mount.sub_path).resolve()
-                if not source.is_relative_to(root.resolve()):
-                    msg = (
-                        f"containers[{container.name}].volumeMounts[{mount.mount_path}].subPath "
-                        f"{mount.sub_path!r} leads out of the volume"
-                    )
-                    raise VolumeError(msg)
-                if not source.exists():  # it may be a file, as those of a ConfigMap are
-                    # Another container of the sandbox may make the same one at this moment.
-                    source.mkdir(parents=True, exist_ok=True)
+                source = self._held(tag, container, number)
             read_only = mount.read_only or volumes[mount.name].empty_dir is None
             found.append(Mount(source, mount.mount_path, read_only))
         return tuple(found)
+
+    def hold_sub_paths(self, tag: str, container: Container) -> None:
+        """Find anew what the subPaths of a container lead to, before each of its starts. Blocking.
+
+        Raises:
+            VolumeError: one leads out of its volume.
+            OSError: the disk is full or broken.
+
+        """
+        for number, mount in enumerate(container.volume_mounts):
+            if mount.sub_path is None:
+                continue
+            root, place = self.path(tag, mount.name), self._held(tag, container, number)
+            try:
+                hold(root, mount.sub_path, place)
+            except LeadsOutError as error:
+                msg = (
+                    f"containers[{container.name}].volumeMounts[{mount.mount_path}].subPath "
+                    f"{mount.sub_path!r} cannot be mounted: {error}; name a directory or a file "
+                    "of the volume, without links on the way"
+                )
+                raise VolumeError(msg) from error
+
+    def _held(self, tag: str, container: Container, number: int) -> Path:
+        return self.directory / tag / _SUB_PATHS / container.name / str(number)
 
     def remove(self, tag: str) -> None:
         """Remove the volumes of a sandbox; fine when there are none. Blocking.

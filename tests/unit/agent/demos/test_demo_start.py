@@ -4,6 +4,7 @@ above it. And what becomes of a demo of which no start succeeds."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -232,7 +233,9 @@ async def test_who_wants_a_cold_start_gets_one(shop: Shop, kept: Kept, podman: F
 
 
 async def test_without_criu_it_starts_cold_and_says_why(shop: Shop, node: Node) -> None:
-    node.health.current = type(node.health.current)(can_run=True, criu_message="no criu here")
+    node.health.current = replace(
+        node.health.current, criu_available=False, criu_message="no criu here"
+    )
     demo = await started(shop)
     assert demo.status.fallback_reason is FallbackReason.CRIU_NOT_AVAILABLE
     assert demo.status.fallback_message is not None

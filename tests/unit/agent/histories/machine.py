@@ -111,6 +111,7 @@ class Machine:
             criu_available=self.criu,
             criu_message="" if self.criu else "no criu",
             versions=Versions(kernel=f"6.{self.kernel}"),
+            controllers=frozenset({"cpu", "memory", "pids"}),
         )
 
     def available_bytes(self) -> int:

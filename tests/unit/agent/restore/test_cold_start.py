@@ -22,6 +22,7 @@ from tests.unit.sandbox import FakeFirewall, FakeHosts, State
 from tryitnow.agent.errors import ContainerDiedError, NotReadyError, SourceError
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore.cold_start import ColdStarted, cold_start
+from tryitnow.agent.restore.images import ensure_images
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.api.definition import Definition
@@ -66,11 +67,17 @@ async def test_a_demo_starts_from_the_images_of_its_revision(
     ]
 
 
-async def test_before_the_first_build_the_image_that_is_here_serves(
+async def test_before_the_first_build_the_registry_is_asked_once_and_what_it_gave_serves(
     tools: StartTools, podman: FakePodman
 ) -> None:
+    await cold_start(tools, NAME, make_definition(), {})
+    await tools.sandboxes.remove(NAME)
+    podman.made.clear()
     cold = await cold_start(tools, NAME, make_definition(), {})
-    assert [(name, policy) for name, policy, _ in podman.pulls] == [(IMAGE, PullPolicy.MISSING)]
+    assert [(name, policy) for name, policy, _ in podman.pulls] == [
+        (IMAGE, PullPolicy.ALWAYS),
+        (PINNED, PullPolicy.MISSING),
+    ]
     assert cold.images == {"shop": PINNED}
     assert [new.image for new in podman.made] == [PINNED]
 
@@ -82,9 +89,41 @@ async def test_a_first_build_asks_for_the_newest_and_a_later_one_for_its_own(
     await tools.sandboxes.remove(NAME)
     await cold_start(tools, NAME, make_definition(), {"shop": OF_THE_BUILD}, newest=True)
     assert [(name, policy) for name, policy, _ in podman.pulls] == [
-        (IMAGE, PullPolicy.NEWER),
+        (IMAGE, PullPolicy.ALWAYS),
         (OF_THE_BUILD, PullPolicy.MISSING),
     ]
+
+
+async def test_an_image_that_another_namespace_was_given_proves_nothing(
+    tools: StartTools, podman: FakePodman
+) -> None:
+    """It lies on the node: only the registry knows whether this namespace may have it."""
+    other = demo_name(make_demo(namespace="other"))
+    for name in (NAME, other):
+        await cold_start(tools, name, make_definition(), {})
+        await tools.sandboxes.remove(name)
+    await cold_start(tools, other, make_definition(), {}, newest=True)
+    assert [(name, policy) for name, policy, _ in podman.pulls] == [(IMAGE, PullPolicy.ALWAYS)] * 3
+
+
+async def test_the_images_of_an_archive_are_pulled_with_the_credentials_of_its_namespace(
+    tools: StartTools, podman: FakePodman, kubernetes: FakeKubernetes
+) -> None:
+    auth = base64.b64encode(b"anna:correct horse").decode()
+    config = json.dumps({"auths": {"registry.example": {"auth": auth}}}).encode()
+    template = make_template().model_copy(
+        update={"image_pull_secrets": (LocalReference(name="pull"),)}
+    )
+    definition = make_definition(template=template)
+    with pytest.raises(SourceError, match=r"imagePullSecrets\[pull\]: there is no Secret"):
+        await ensure_images(tools, "default", definition, [OF_THE_BUILD])
+    kubernetes.data["secrets", Key("default", "pull")] = {".dockerconfigjson": config}
+    await ensure_images(tools, "default", definition, [OF_THE_BUILD, OF_THE_BUILD])
+    [(image, [credentials])] = podman.ensured
+    assert (image, credentials.username) == (OF_THE_BUILD, "anna")
+    podman.images.add(OF_THE_BUILD)
+    del kubernetes.data["secrets", Key("default", "pull")]
+    await ensure_images(tools, "default", definition, [OF_THE_BUILD])
 
 
 async def test_an_image_that_cannot_be_had_is_named_by_its_field(

@@ -10,10 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.unit.agent.restore.conftest import AT_ONCE, cancelled_at, make_pod, until
-from tests.unit.builders import make_definition, make_demo, make_template
+from tests.unit.builders import make_container, make_definition, make_demo, make_template
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, FakeHosts, FakeOutbound, State
-from tryitnow.agent.errors import ContainerDiedError, FirewallError, NotReadyError, SandboxError
+from tryitnow.agent.errors import (
+    ContainerDiedError,
+    FirewallError,
+    NotReadyError,
+    SandboxError,
+    VolumeError,
+)
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore.cold_start import cold_start
 from tryitnow.agent.restore.restart import restart
@@ -25,7 +31,17 @@ from tryitnow.agent.turns import ShortTurns
 from tryitnow.api.definition import Definition, Readiness
 from tryitnow.api.demoinstance import StartedBy
 from tryitnow.api.meta import Key
-from tryitnow.api.template import EnvVar, EnvVarSource, Exec, KeySelector, StartupProbe
+from tryitnow.api.template import (
+    EmptyDir,
+    EnvVar,
+    EnvVarSource,
+    Exec,
+    KeySelector,
+    StartupProbe,
+    Template,
+    Volume,
+    VolumeMount,
+)
 from tryitnow.podman.client import Executed
 from tryitnow.podman.errors import NodeLimitError, PodmanError, PodmanUnreachableError
 
@@ -170,6 +186,31 @@ async def test_after_a_reboot_the_pod_is_set_up_first(
     assert podman.log.index(f"start infra {sandbox.pod}") < podman.log.index(f"start {NAME}")
     assert await tools.sandboxes.is_running(NAME)
     assert_nothing_removed(node, podman, sandbox, definition)
+
+
+async def test_a_link_in_the_place_of_a_sub_path_starts_nothing(
+    tools: StartTools, node: Node, podman: FakePodman, tmp_path: Path
+) -> None:
+    mount = VolumeMount(name="data", mount_path="/data", sub_path="orders")
+    template = Template(
+        containers=(make_container(volume_mounts=(mount,)),),
+        volumes=(Volume(name="data", empty_dir=EmptyDir()),),
+    )
+    definition = make_definition(template=template)
+    sandbox = (await cold_start(tools, NAME, definition, {})).running.sandbox
+    try:
+        podman.stop(str(NAME))
+        await again(tools, definition, sandbox)
+        podman.stop(str(NAME))
+        podman.log.clear()
+        orders = data_of(node, sandbox)
+        orders.rmdir()
+        orders.symlink_to(tmp_path)
+        with pytest.raises(VolumeError, match="is a link"):
+            await again(tools, definition, sandbox)
+        assert not any(line.startswith(("init", "start try")) for line in podman.log)
+    finally:
+        await tools.sandboxes.remove(NAME)
 
 
 # -- what fails, is slow, or is interrupted -------------------------------------------------------

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
 from tests.unit.builders import PINNED, make_container, make_definition, make_demo
 from tests.unit.fakes import FakePodman
 from tests.unit.sandbox import FakeHosts
+from tryitnow.agent.errors import NodeShortError
 from tryitnow.agent.health import Health
 from tryitnow.agent.node import Node
+from tryitnow.agent.sandbox.bounds import Bounds
 from tryitnow.agent.sandbox.containers import Containers
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import demo_name
 from tryitnow.agent.sandbox.secrets import Sources
 from tryitnow.api.definition import Definition
+from tryitnow.api.limits import NODE_LIMITS
 from tryitnow.api.template import (
     EmptyDir,
     ResourceLimits,
@@ -25,8 +29,10 @@ from tryitnow.api.template import (
     VolumeMount,
 )
 from tryitnow.podman.client import Mount, NewContainer
+from tryitnow.settings import ContainerSettings
 
 NAME = demo_name(make_demo())
+DEFAULT = ResourceLimits(memory="4Gi", pids=2048)
 
 
 @pytest.fixture
@@ -71,11 +77,19 @@ async def test_a_container_is_made_of_the_definition_and_of_nothing_else(
     assert not new.selinux
 
 
-async def test_limits_are_those_that_the_node_can_hold(
+async def test_a_limit_that_the_node_cannot_hold_starts_nothing_unless_that_is_allowed(
     containers: Containers, node: Node, definition: Definition
 ) -> None:
     sandbox = await make(node, definition)
     node.health.current = Health(controllers=frozenset({"memory"}), selinux=True)
+    with pytest.raises(
+        NodeShortError, match=r"containers\[shop\] has limits for cpu, pids"
+    ) as caught:
+        containers.new(definition, sandbox, definition.main, PINNED, Sources())
+    assert caught.value.limit in NODE_LIMITS, "the node's fault, not the application's"
+    assert "agent.allowUnenforcedLimits" in str(caught.value)
+    lenient = ContainerSettings(default_limits=DEFAULT, allow_unenforced_limits=True)
+    containers = replace(containers, bounds=Bounds(lenient, node.health))
     new = containers.new(definition, sandbox, definition.main, PINNED, Sources())
     assert new.limits == ResourceLimits(memory="1Gi")
     assert new.selinux, "binds are relabelled where SELinux is enforcing"

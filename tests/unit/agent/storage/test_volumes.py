@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from tests.unit.agent.storage.conftest import MakeDeep
 from tests.unit.builders import make_container
 from tryitnow.agent.errors import VolumeError
+from tryitnow.agent.storage.files import unmount_below
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.template import (
     ConfigMapVolume,
@@ -37,10 +39,11 @@ def template(*mounts: VolumeMount) -> tuple[Template, Container]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> VolumeStore:
+def store(tmp_path: Path) -> Iterator[VolumeStore]:
     store = VolumeStore(tmp_path / "volumes")
     store.open()
-    return store
+    yield store
+    unmount_below(store.directory)
 
 
 def test_nobody_but_root_gets_to_a_volume_from_outside(store: VolumeStore) -> None:
@@ -75,11 +78,11 @@ def test_files_of_the_cluster_can_only_be_read(store: VolumeStore) -> None:
 
 def test_a_sub_path_is_made_and_stays_inside(store: VolumeStore) -> None:
     whole, container = template(
-        VolumeMount(name="data", mount_path="/data", sub_path="a/b", read_only=True)
+        VolumeMount(name="data", mount_path="/data", sub_path="a/./b", read_only=True)
     )
     store.make(TAG, whole)
     [mount] = store.mounts(TAG, whole, container)
-    assert mount.source == store.path(TAG, "data") / "a/b"
+    assert mount.source.samefile(store.path(TAG, "data") / "a/b")
     assert mount.source.is_dir()
     assert mount.read_only
 
@@ -93,13 +96,107 @@ def test_a_sub_path_may_be_one_file_of_a_config_map(store: VolumeStore) -> None:
     assert found.source.read_bytes() == b"[shop]"
 
 
-@pytest.mark.parametrize("where", ["../other", "link/x"])
-def test_a_sub_path_that_leads_out_is_refused(store: VolumeStore, where: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("../other", "leads out"),
+        ("a/../../other", "leads out"),
+        ("link", "'link' is a link"),
+        ("link/x", "'link' is a link"),
+        ("a/inner", "'a/inner' is a link"),
+        ("file/x", "'file/x' lies in what is no directory"),
+    ],
+)
+def test_a_sub_path_that_leads_out_is_refused(store: VolumeStore, where: str, why: str) -> None:
     whole, container = template(VolumeMount(name="data", mount_path="/data", sub_path=where))
     store.make(TAG, whole)
-    (store.path(TAG, "data") / "link").symlink_to("/etc")
-    with pytest.raises(VolumeError, match="leads out"):
+    data = store.path(TAG, "data")
+    (data / "link").symlink_to("/etc")
+    (data / "a").mkdir()
+    (data / "a/inner").symlink_to(".")
+    (data / "file").touch()
+    with pytest.raises(VolumeError, match=f"{why}.*without links on the way"):
         store.mounts(TAG, whole, container)
+
+
+def swap(path: Path, target: Path) -> None:
+    """Put a link in the place of a directory, as a container with the whole volume can."""
+    path.rename(path.with_name("moved"))
+    path.symlink_to(target)
+
+
+def test_a_link_that_is_swapped_in_before_the_mount_leads_nowhere(
+    store: VolumeStore, tmp_path: Path
+) -> None:
+    """Podman mounts by a path: it must be one that no container can change."""
+    secret = tmp_path / "checkpoints"
+    secret.mkdir()
+    (secret / "archive").touch()
+    whole, container = template(VolumeMount(name="data", mount_path="/data", sub_path="x"))
+    store.make(TAG, whole)
+    [mount] = store.mounts(TAG, whole, container)
+    data = store.path(TAG, "data")
+    (data / "x/own").touch()
+    swap(data / "x", secret)
+    assert [path.name for path in mount.source.resolve().iterdir()] == ["own"]
+    assert not mount.source.is_relative_to(data), "out of the reach of containers"
+    with pytest.raises(VolumeError, match="'x' is a link"):
+        store.hold_sub_paths(TAG, container)
+
+
+def test_a_link_that_is_swapped_in_while_a_sub_path_is_opened_leads_nowhere(
+    store: VolumeStore, tmp_path: Path
+) -> None:
+    secret = tmp_path / "checkpoints"
+    (secret / "deep").mkdir(parents=True)
+    whole, container = template(VolumeMount(name="data", mount_path="/data", sub_path="x/deep"))
+    store.make(TAG, whole)
+    data, over = store.path(TAG, "data"), threading.Event()
+    (data / "x/deep").mkdir(parents=True)
+    (data / "link").symlink_to(secret)
+    exchange, libc = 2, ctypes.CDLL(None)  # RENAME_EXCHANGE of renameat2(2)
+
+    def keep_swapping() -> None:
+        while not over.is_set():
+            libc.renameat2(-100, bytes(data / "x"), -100, bytes(data / "link"), exchange)
+
+    swapper = threading.Thread(target=keep_swapping)
+    swapper.start()
+    outside = set()
+    try:
+        for _ in range(200):
+            try:
+                [mount] = store.mounts(TAG, whole, container)
+            except VolumeError:
+                continue
+            outside.add(mount.source.samefile(secret / "deep"))
+    finally:
+        over.set()
+        swapper.join()
+    assert outside <= {False}
+
+
+def test_a_sub_path_is_found_anew_before_each_start(store: VolumeStore) -> None:
+    whole, container = template(VolumeMount(name="data", mount_path="/data", sub_path="x"))
+    store.make(TAG, whole)
+    [mount] = store.mounts(TAG, whole, container)
+    path = store.path(TAG, "data") / "x"
+    path.rmdir()
+    path.write_text("a file by now")
+    store.hold_sub_paths(TAG, container)
+    assert mount.source.read_text() == "a file by now"
+    subprocess.run(["umount", mount.source], check=True)  # as by a reboot
+    store.hold_sub_paths(TAG, container)
+    assert mount.source.read_text() == "a file by now"
+
+
+def test_what_sub_paths_lead_to_outlives_their_sandbox_nowhere(store: VolumeStore) -> None:
+    whole, container = template(VolumeMount(name="data", mount_path="/data", sub_path="x"))
+    store.make(TAG, whole)
+    store.mounts(TAG, whole, container)
+    store.remove(TAG)
+    assert store.tags() == set()
+    assert str(store.directory) not in Path("/proc/self/mounts").read_text()
 
 
 def test_removing_takes_all_of_a_sandbox_and_nothing_else(store: VolumeStore) -> None:
@@ -114,21 +211,23 @@ def test_containers_that_begin_at_the_same_time_may_share_a_new_sub_path(
     store: VolumeStore,
 ) -> None:
     mount = VolumeMount(name="data", mount_path="/data", sub_path="a/b/c")
-    whole, container = template(mount)
+    whole, _ = template(mount)
     at_once = 8
     for round_ in range(20):
         tag = f"{round_:016x}"
         store.make(tag, whole)
         barrier = threading.Barrier(at_once)
 
-        def make_one(tag: str = tag, barrier: threading.Barrier = barrier) -> Path:
+        def make_one(number: int, tag: str = tag, barrier: threading.Barrier = barrier) -> Path:
+            container = make_container(f"shop-{number}", volume_mounts=(mount,))
             barrier.wait()
             [found] = store.mounts(tag, whole, container)
             return found.source
 
         with ThreadPoolExecutor(at_once) as pool:
-            runs = [pool.submit(make_one) for _ in range(at_once)]
-        assert {each.result() for each in runs} == {store.path(tag, "data") / "a/b/c"}
+            runs = [pool.submit(make_one, number) for number in range(at_once)]
+        shared = store.path(tag, "data") / "a/b/c"
+        assert all(each.result().samefile(shared) for each in runs)
 
 
 def test_a_tree_of_many_levels_can_be_removed(store: VolumeStore, make_deep: MakeDeep) -> None:
