@@ -11,6 +11,8 @@ lab := $(PYTHON) -m lab
 tools := $(lab) python --
 promtool := $(lab) tool promtool --
 kubectl := $(lab) tool kubectl --
+compile := $(lab) tool uv -- pip compile --quiet --universal --python-version=3.11 \
+	--generate-hashes --custom-compile-command='make lock'
 scripts := $(shell git grep --files-with-matches '^\#!/bin/\(ba\)\?sh$$')
 
 .DEFAULT_GOAL := help
@@ -94,6 +96,7 @@ argocd: ## Render manifests/argocd/argocd-cm.yaml from the health checks.
 image: ## Build the operator's image; writes build/try-it-now.tar. BASE=… builds from another base.
 	$(lab) operator-image $(if $(BASE),--base=$(BASE)) build/try-it-now.tar
 
-lock: ## Pin what the image installs from PyPI: pyproject.toml to requirements.txt.
-	$(lab) tool uv -- pip compile --quiet --universal --python-version=3.11 --generate-hashes \
-		--custom-compile-command='make lock' --output-file=requirements.txt pyproject.toml
+lock: ## Pin what the image's build takes from PyPI: pyproject.toml to requirements*.txt.
+	$(compile) --output-file=requirements.txt pyproject.toml
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(compile) --output-file=requirements-build.txt -

@@ -59,6 +59,8 @@ def test_it_says_what_it_is_and_runs_as_nobody(shipped: str) -> None:
     assert labels["org.opencontainers.image.title"] == project["name"]
     assert labels["org.opencontainers.image.version"] == project["version"]
     assert len(labels["org.opencontainers.image.revision"]) == 40
+    assert labels["org.opencontainers.image.licenses"] == project["license"]
+    assert labels["org.opencontainers.image.base.name"]
 
 
 def test_it_has_the_code_of_this_checkout(root: Path) -> None:
