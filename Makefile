@@ -16,7 +16,7 @@ compile := $(lab) tool uv -- pip compile --quiet --universal --python-version=3.
 scripts := $(shell git grep --files-with-matches '^\#!/bin/\(ba\)\?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system system-machine system-machines bench crds manifests docs argocd image lock recording
+.PHONY: help demo down test lint format unit system system-machine system-machines bench crds manifests docs argocd image sbom lock recording
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -32,7 +32,7 @@ test: lint unit system ## Everything CI runs.
 lint: ## Check style, types, imports, alerts, the chart, and that all generated files are up to date.
 	$(tools) -m ruff check .
 	$(tools) -m ruff format --check .
-	$(tools) -m mypy operator/tryitnow lab charts bench tests
+	$(tools) -m mypy operator/tryitnow lab charts bench tests image
 	PYTHONPATH=operator $(tools) -c 'import sys; from importlinter.cli import lint_imports_command; sys.argv = ["lint-imports"]; lint_imports_command()'
 	PYTHONPATH=operator $(tools) -m tryitnow.api.schema build/crds
 	diff -r --exclude=kustomization.yaml crds build/crds
@@ -95,6 +95,9 @@ argocd: ## Render manifests/argocd/argocd-cm.yaml from the health checks.
 
 image: ## Build the operator's image; writes build/try-it-now.tar. BASE=… builds from another base.
 	$(lab) operator-image $(if $(BASE),--base=$(BASE)) build/try-it-now.tar
+
+sbom: ## Build the image and write its bill of materials to build/try-it-now.cdx.json.
+	$(tools) -m lab.sbom build/try-it-now.cdx.json
 
 lock: ## Pin what the image's build takes from PyPI: pyproject.toml to requirements*.txt.
 	$(compile) --output-file=requirements.txt pyproject.toml

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import operator_image
+from lab import operator_image, sbom
 from lab.cluster import CHECKOUT
 
 SIZE_BOUND_MIB = 450
@@ -69,3 +69,7 @@ def test_it_has_the_code_of_this_checkout(root: Path) -> None:
     ours = {path.relative_to(sources): path.read_bytes() for path in sources.rglob("*.py")}
     theirs = {path.relative_to(packaged): path.read_bytes() for path in packaged.rglob("*.py")}
     assert ours == theirs
+
+
+def test_it_has_its_bill_of_materials(root: Path) -> None:
+    assert '"pkg:deb/debian/criu@' in sbom.check(root)
