@@ -139,6 +139,9 @@ class AgentSettings:
 
     network: NetworkSettings = NetworkSettings()
 
+    allowed_registries: tuple[str, ...] = ()
+    """Registries that images may be of, some with the beginning of a path; without any, all."""
+
     @property
     def data_path(self) -> Path:
         """Directory of the unpacked archives, beside the archives' own."""
@@ -343,6 +346,24 @@ def _addresses(env: Mapping[str, str], name: str) -> tuple[IPAddress, ...]:
         raise InvalidSettingError(msg) from error
 
 
+_REGISTRY = re.compile(
+    r"(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+)
+
+
+def _registries(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    words = (env.get(name) or "").replace(",", " ").split()
+    for word in words:
+        if not _REGISTRY.fullmatch(word):
+            msg = (
+                f"{name}: {word!r} is no registry; write its host, with a port or the beginning "
+                "of a path where wanted, such as registry.example.com, *.example.com:5000 or "
+                "docker.io/library"
+            )
+            raise InvalidSettingError(msg)
+    return tuple(words)
+
+
 _TRANSFER_PORT = 9443
 
 
@@ -415,6 +436,7 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
             allowed_egress=_allowed_egress(env, "ALLOWED_EGRESS"),
             dns_servers=_addresses(env, "DNS_SERVERS"),
         ),
+        allowed_registries=_registries(env, "ALLOWED_REGISTRIES"),
     )
 
 

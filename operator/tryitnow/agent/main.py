@@ -191,7 +191,7 @@ def build_node(
     node_checkpoints: Store[NodeCheckpoint] = Store(NodeCheckpoint)
     approvals = Approvals(settings.revisions_path)
     approvals.open()
-    revisions = Revisions(kubernetes, approvals)
+    revisions = Revisions(kubernetes, approvals, settings.allowed_registries)
 
     def free_capacity() -> int:
         return settings.capacity - len(demos) - checkpoints.stock_size
