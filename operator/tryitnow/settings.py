@@ -139,6 +139,9 @@ class AgentSettings:
 
     network: NetworkSettings = NetworkSettings()
 
+    wipe: bool = False
+    """Whether archives, unpacked files and the trash are overwritten when they are removed."""
+
     allowed_registries: tuple[str, ...] = ()
     """Registries that images may be of, some with the beginning of a path; without any, all."""
 
@@ -436,6 +439,7 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
             allowed_egress=_allowed_egress(env, "ALLOWED_EGRESS"),
             dns_servers=_addresses(env, "DNS_SERVERS"),
         ),
+        wipe=_flag(env, "WIPE", default=False),
         allowed_registries=_registries(env, "ALLOWED_REGISTRIES"),
     )
 

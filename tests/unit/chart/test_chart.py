@@ -202,6 +202,7 @@ def test_other_values_reach_the_agent() -> None:
     assert settings.disk_reserve_bytes == 20 << 30
     assert settings.orphan_grace == timedelta(hours=1)
     assert settings.trash_retention == timedelta(days=7)
+    assert settings.wipe
     assert settings.probe_interval == timedelta(seconds=5)
     assert settings.doctor_timeout == timedelta(minutes=1)
     entries = settings.network.allowed_egress
