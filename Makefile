@@ -11,10 +11,12 @@ lab := $(PYTHON) -m lab
 tools := $(lab) python --
 promtool := $(lab) tool promtool --
 kubectl := $(lab) tool kubectl --
+compile := $(lab) tool uv -- pip compile --quiet --universal --python-version=3.11 \
+	--generate-hashes --custom-compile-command='make lock'
 scripts := $(shell git grep --files-with-matches '^\#!/bin/\(ba\)\?sh$$')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down test lint format unit system system-machine system-machines bench crds manifests docs argocd image lock recording
+.PHONY: help demo down test lint format unit system system-machine system-machines bench crds manifests docs argocd image sbom lock recording
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -30,7 +32,7 @@ test: lint unit system ## Everything CI runs.
 lint: ## Check style, types, imports, alerts, the chart, and that all generated files are up to date.
 	$(tools) -m ruff check .
 	$(tools) -m ruff format --check .
-	$(tools) -m mypy operator/tryitnow lab charts bench tests
+	$(tools) -m mypy operator/tryitnow lab charts bench tests image
 	PYTHONPATH=operator $(tools) -c 'import sys; from importlinter.cli import lint_imports_command; sys.argv = ["lint-imports"]; lint_imports_command()'
 	PYTHONPATH=operator $(tools) -m tryitnow.api.schema build/crds
 	diff -r --exclude=kustomization.yaml crds build/crds
@@ -94,6 +96,10 @@ argocd: ## Render manifests/argocd/argocd-cm.yaml from the health checks.
 image: ## Build the operator's image; writes build/try-it-now.tar. BASE=… builds from another base.
 	$(lab) operator-image $(if $(BASE),--base=$(BASE)) build/try-it-now.tar
 
-lock: ## Pin what the image installs from PyPI: pyproject.toml to requirements.txt.
-	$(lab) tool uv -- pip compile --quiet --universal --python-version=3.11 --generate-hashes \
-		--custom-compile-command='make lock' --output-file=requirements.txt pyproject.toml
+sbom: ## Build the image and write its bill of materials to build/try-it-now.cdx.json.
+	$(tools) -m lab.sbom build/try-it-now.cdx.json
+
+lock: ## Pin what the image's build takes from PyPI: pyproject.toml to requirements*.txt.
+	$(compile) --output-file=requirements.txt pyproject.toml
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(compile) --output-file=requirements-build.txt -

@@ -35,9 +35,11 @@ def key(*made_from: str | bytes) -> str:
 
 
 def tree_key(directory: Path) -> str:
-    """A hash over the names, modes and contents of all files below a directory."""
+    """A hash over the names, modes and contents of all files below a directory, but bytecode."""
     parts: list[str | bytes] = []
     for path in sorted(directory.rglob("*")):
+        if "__pycache__" in path.relative_to(directory).parts:
+            continue  # of a module that was imported from there
         mode = path.lstat().st_mode
         parts.append(f"{path.relative_to(directory)} {mode:o}")
         if path.is_symlink():

@@ -41,6 +41,8 @@ _NOT_IN_SLIM = ("doc", "info", "locale", "man")
 
 _LOCK = "buildah"
 
+_RECIPES = ("Containerfile", "requirements.txt", "requirements-build.txt")
+
 # Part of every key: raise it when the way an image is made changes.
 _RECIPE = "2"
 
@@ -53,7 +55,7 @@ def version() -> str:
 
 def key() -> str:
     """A hash of everything below our own package in the image."""
-    files = [(CHECKOUT / name).read_bytes() for name in ("Containerfile", "requirements.txt")]
+    files = [(CHECKOUT / name).read_bytes() for name in _RECIPES]
     return cache.key(_RECIPE, *files, cache.tree_key(CHECKOUT / "image"))
 
 

@@ -180,6 +180,12 @@ class AgentSettings:
     network: NetworkSettings = NetworkSettings()
     containers: ContainerSettings = ContainerSettings()
 
+    wipe: bool = False
+    """Whether archives, unpacked files and the trash are overwritten when they are removed."""
+
+    allowed_registries: tuple[str, ...] = ()
+    """Registries that images may be of, some with the beginning of a path; without any, all."""
+
     @property
     def data_path(self) -> Path:
         """Directory of the unpacked archives, beside the archives' own."""
@@ -415,6 +421,24 @@ def _addresses(env: Mapping[str, str], name: str) -> tuple[IPAddress, ...]:
         raise InvalidSettingError(msg) from error
 
 
+_REGISTRY = re.compile(
+    r"(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
+)
+
+
+def _registries(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    words = (env.get(name) or "").replace(",", " ").split()
+    for word in words:
+        if not _REGISTRY.fullmatch(word):
+            msg = (
+                f"{name}: {word!r} is no registry; write its host, with a port or the beginning "
+                "of a path where wanted, such as registry.example.com, *.example.com:5000 or "
+                "docker.io/library"
+            )
+            raise InvalidSettingError(msg)
+    return tuple(words)
+
+
 _TRANSFER_PORT = 9443
 
 
@@ -501,6 +525,8 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
             allow_privilege_escalation=_flag(env, "ALLOW_PRIVILEGE_ESCALATION", default=True),
             allow_unenforced_limits=_flag(env, "ALLOW_UNENFORCED_LIMITS", default=False),
         ),
+        wipe=_flag(env, "WIPE", default=False),
+        allowed_registries=_registries(env, "ALLOWED_REGISTRIES"),
     )
 
 

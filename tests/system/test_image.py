@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import operator_image
+from lab import operator_image, sbom
 from lab.cluster import CHECKOUT
 
 SIZE_BOUND_MIB = 450
@@ -59,6 +59,8 @@ def test_it_says_what_it_is_and_runs_as_nobody(shipped: str) -> None:
     assert labels["org.opencontainers.image.title"] == project["name"]
     assert labels["org.opencontainers.image.version"] == project["version"]
     assert len(labels["org.opencontainers.image.revision"]) == 40
+    assert labels["org.opencontainers.image.licenses"] == project["license"]
+    assert labels["org.opencontainers.image.base.name"]
 
 
 def test_it_has_the_code_of_this_checkout(root: Path) -> None:
@@ -67,3 +69,7 @@ def test_it_has_the_code_of_this_checkout(root: Path) -> None:
     ours = {path.relative_to(sources): path.read_bytes() for path in sources.rglob("*.py")}
     theirs = {path.relative_to(packaged): path.read_bytes() for path in packaged.rglob("*.py")}
     assert ours == theirs
+
+
+def test_it_has_its_bill_of_materials(root: Path) -> None:
+    assert '"pkg:deb/debian/criu@' in sbom.check(root)

@@ -49,6 +49,7 @@ from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.storage.ports import PortRange, nobody_listens
 from tryitnow.agent.storage.trash import Trash
 from tryitnow.agent.storage.volumes import VolumeStore
+from tryitnow.agent.storage.wipe import Remover
 from tryitnow.agent.suspects import AllSuspects
 from tryitnow.agent.transfer.certificate import make_certificate
 from tryitnow.agent.transfer.client import Fetcher
@@ -152,10 +153,11 @@ def build_node(
 
     ``clock`` counts seconds, and is never set back.
     """
-    archives = ArchiveStore(settings.checkpoint_path)
-    generations = GenerationStore(settings.data_path)
+    remover = Remover(wipe=settings.wipe)
+    archives = ArchiveStore(settings.checkpoint_path, remover)
+    generations = GenerationStore(settings.data_path, remover)
     volumes = VolumeStore(settings.volumes_path)
-    trash = Trash(settings.trash_path)
+    trash = Trash(settings.trash_path, remover)
     for store in (archives, generations, volumes, trash):
         store.open()
     disk = Ledger(
@@ -199,7 +201,7 @@ def build_node(
     node_checkpoints: Store[NodeCheckpoint] = Store(NodeCheckpoint)
     approvals = Approvals(settings.revisions_path)
     approvals.open()
-    revisions = Revisions(kubernetes, approvals)
+    revisions = Revisions(kubernetes, approvals, settings.allowed_registries)
 
     def free_capacity(namespace: str) -> int:
         own = sum(demo.metadata.namespace == namespace for demo in demos)

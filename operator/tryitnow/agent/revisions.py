@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from tryitnow.agent.approvals import Approvals
@@ -22,7 +22,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.kubernetes.objects import UnreadableObjectError
-from tryitnow.podman.references import is_image_of
+from tryitnow.podman.references import is_image_of, is_of_registry
 
 _KEPT = 500
 """Revisions that are remembered: more than a node runs demos of."""
@@ -43,6 +43,12 @@ class UnconfirmedError(RevisionError):
     """Nobody but the controller says that an author wrote the definition of a revision."""
 
     reason = REVISION_UNCONFIRMED
+
+
+class RegistryNotAllowedError(RevisionError):
+    """A revision names an image of a registry that the administrator does not allow."""
+
+    reason = "RegistryNotAllowed"
 
 
 def expect_images(definition: Definition, images: Mapping[str, str], where: str) -> None:
@@ -70,9 +76,15 @@ def expect_images(definition: Definition, images: Mapping[str, str], where: str)
 class Revisions:
     """Reads revisions, checks that an author wrote them, and remembers them."""
 
-    def __init__(self, kubernetes: KubernetesApi, approvals: Approvals) -> None:
+    def __init__(
+        self,
+        kubernetes: KubernetesApi,
+        approvals: Approvals,
+        allowed_registries: Collection[str] = (),
+    ) -> None:
         self._kubernetes = kubernetes
         self._approvals = approvals
+        self._allowed_registries = allowed_registries
         self._known: OrderedDict[Key, CheckpointRevision] = OrderedDict()
 
     async def get(self, key: Key, *, need_images: bool = False) -> CheckpointRevision:
@@ -110,6 +122,27 @@ class Revisions:
         while len(self._known) > _KEPT:
             self._known.popitem(last=False)
         return found
+
+    def expect_allowed(self, revision: CheckpointRevision) -> None:
+        """Expect that all images are of registries that the administrator allows.
+
+        What runs already is not asked: it is watched, started again and ended as before.
+
+        Raises:
+            RegistryNotAllowedError: one is not.
+
+        """
+        if not self._allowed_registries:
+            return
+        for field, container in revision.definition.template.by_field():
+            image = container.image
+            if not any(is_of_registry(image, each) for each in self._allowed_registries):
+                msg = (
+                    f"{field}.image: {image} is of no registry that the administrator allows "
+                    f"(agent.images.allowedRegistries: {', '.join(self._allowed_registries)}). Use "
+                    "an image of one of these, or have an administrator add its registry"
+                )
+                raise RegistryNotAllowedError(msg)
 
     async def expect_live(self, revision: CheckpointRevision) -> Checkpoint:
         """Return the Checkpoint that a revision belongs to.

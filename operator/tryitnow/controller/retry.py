@@ -27,6 +27,7 @@ TRANSIENT = frozenset(
         "NodeLost",
         "PodmanFailed",
         "PodmanUnreachable",
+        "RegistryNotAllowed",
         "ReportRefused",
         "RevisionChanged",
         "RevisionUnconfirmed",

@@ -19,6 +19,7 @@ from tryitnow.doctor.kernel import KernelFacts, examine_kernel
 from tryitnow.doctor.mounts import MountFacts, examine_mounts
 from tryitnow.doctor.network import NetworkFacts, examine_network, seen_twice, strays
 from tryitnow.doctor.podman import PodmanFacts, ask_podman, list_containers
+from tryitnow.doctor.spills import SpillFacts, examine_spills
 from tryitnow.doctor.timeouts import Timeouts, timeouts_for
 from tryitnow.settings import AgentSettings
 
@@ -110,6 +111,7 @@ class NodeFacts:
     limits: KernelFacts
     network: NetworkFacts
     mounts: MountFacts
+    spills: SpillFacts
     cpu_features: tuple[str, ...]
     """Of the processors, those that a checkpoint depends on."""
 
@@ -141,7 +143,7 @@ async def gather(
     )
     podman = answer.facts
     podman_command, criu, criu_check, iptables, nft = results
-    directory, disk, limits, network, mounts = here
+    directory, disk, limits, network, mounts, spills = here
     if podman and strays(network.conmons, podman.container_ids):
         # Containers come and go meanwhile: they are listed between the two examinations.
         ids = await asyncio.to_thread(list_containers, settings.podman.socket, wait.podman)
@@ -191,19 +193,21 @@ async def gather(
         limits=limits,
         network=network,
         mounts=mounts,
+        spills=spills,
         cpu_features=cpu_features(node.read("/proc/cpuinfo")),
     )
 
 
 def _examine_node(
     host: Host, checkpoint_path: Path, ports: range
-) -> tuple[DirectoryFacts, DiskFacts | None, KernelFacts, NetworkFacts, MountFacts]:
+) -> tuple[DirectoryFacts, DiskFacts | None, KernelFacts, NetworkFacts, MountFacts, SpillFacts]:
     return (
         examine_directory(checkpoint_path),
         examine_disk(checkpoint_path),
         examine_kernel(host),
         examine_network(host, ports),
         examine_mounts(host, checkpoint_path.parent),
+        examine_spills(host),
     )
 
 

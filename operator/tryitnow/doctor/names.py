@@ -23,6 +23,8 @@ class CheckName(StrEnum):
     LIMITS = "resource limits"
     FIREWALL = "firewall"
     DIRECTORY = "checkpoint path"
+    SWAP = "swap"
+    CORE_DUMPS = "core dumps"
     FREE_SPACE = "free space"
     STORAGE_SPACE = "storage space"
     INODES = "inodes"

@@ -1,4 +1,4 @@
-"""SELinux, cgroups, the firewall of demos, and the directory of the archives."""
+"""SELinux, cgroups, the firewall of demos, and who else may get at the memory of applications."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from tryitnow.api.nodeagent import Check
 from tryitnow.doctor.facts import NodeFacts
 from tryitnow.doctor.names import CheckName
 from tryitnow.doctor.podman import PodmanFacts
-from tryitnow.doctor.verdicts import failed, install, passed, tail, warned
+from tryitnow.doctor.verdicts import failed, install, passed, sysctl, tail, warned
 
 LIMITED_BY = frozenset({"cpu", "memory", "pids"})
 """The controllers behind the limits of a template, by the names of both."""
 
 _OPEN_TO_OTHERS = 0o077
+
+_DISCARDING = frozenset({"/bin/false", "/bin/true", "/usr/bin/false", "/usr/bin/true"})
+_DISCARD = "'|/bin/false'"
 
 
 def system(facts: NodeFacts) -> Iterator[Check]:
@@ -29,6 +32,8 @@ def system(facts: NodeFacts) -> Iterator[Check]:
     yield _firewall(facts)
     if not (facts.directory.problem and facts.user != 0):
         yield _directory(facts)
+    yield _swap(facts)
+    yield _core_dumps(facts)
 
 
 def _selinux(facts: NodeFacts, podman: PodmanFacts) -> Check:
@@ -140,3 +145,39 @@ def _directory(facts: NodeFacts) -> Check:
             name, f"{path} cannot be written to", f"`touch {path}/x` shows the reason, as root"
         )
     return passed(name, f"{path}, {found.mode:04o}, root's")
+
+
+def _swap(facts: NodeFacts) -> Check:
+    swaps = facts.spills.swaps
+    if not swaps:
+        return passed(CheckName.SWAP, "off")
+    return warned(
+        CheckName.SWAP,
+        f"{', '.join(swaps)}: the kernel writes memory of demos there, secrets included, and a "
+        "demo that was swapped out answers late",
+        "on the node itself `swapoff --all`, and no swap in /etc/fstab for the next boot; or "
+        "encrypt it with a key of each boot (`swap` in crypttab(5))",
+    )
+
+
+def _core_dumps(facts: NodeFacts) -> Check:
+    name, pattern = CheckName.CORE_DUMPS, facts.spills.core_pattern
+    program = pattern.partition("|")[2].split()
+    if not pattern or (program and program[0] in _DISCARDING):
+        return passed(name, "discarded")
+    remedy = sysctl({"kernel.core_pattern": _DISCARD})
+    if program:
+        return warned(
+            name,
+            f"{program[0]} gets the memory of each process of a demo that crashes, secrets "
+            "included, and may keep it",
+            f"{remedy}; or have that program keep none (systemd-coredump: Storage=none)",
+        )
+    if not facts.spills.dumps_cores:
+        return passed(name, "off: Podman's limit for them is 0")
+    return warned(
+        name,
+        "a process of a demo that crashes writes its memory, secrets included, to a file "
+        f"({pattern})",
+        remedy,
+    )

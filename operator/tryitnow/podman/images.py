@@ -21,6 +21,7 @@ from tryitnow.podman.layers import create, mounted
 from tryitnow.podman.limits import as_node_limit
 from tryitnow.podman.references import full_reference, is_pinned, repository_of
 from tryitnow.podman.registry_auth import NO_CREDENTIALS, Credentials
+from tryitnow.podman.remedies import remedy_for_pull
 from tryitnow.podman.translate import text_of
 
 _PULL_SECONDS = 1800.0
@@ -186,6 +187,8 @@ def _pull(api: Any, reference: str, policy: PullPolicy, headers: Mapping[str, st
 
 def _not_pulled(reference: str, text: str) -> PodmanError:
     message = f"image {reference!r} cannot be pulled: {text}"
+    if remedy := remedy_for_pull(text):
+        return ImagePullError(f"{message}\nWhat to do: {remedy}")
     return as_node_limit(message) or ImagePullError(message)
 
 

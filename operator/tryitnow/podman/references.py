@@ -88,6 +88,30 @@ def is_image_of(pinned: str, name: str) -> bool:
     )
 
 
+def is_of_registry(name: str, registry: str) -> bool:
+    """Whether what a name means is of a registry.
+
+    Args:
+        name: As people write it.
+        registry: A host, ``*.example.com`` for all hosts below one, or a host with the beginning
+            of a path, such as ``quay.io/team``.
+
+    """
+    try:
+        repository = repository_of(full_reference(name))
+    except ImageNameError:
+        return False
+    host, _, path = repository.partition("/")
+    wanted_host, _, wanted_path = registry.partition("/")
+    is_host = (
+        host.lower().endswith(wanted_host[1:])
+        if wanted_host.startswith("*.")
+        else host.lower() == wanted_host
+    )
+    # By whole names: `quay.io/team` has nothing to do with `quay.io/teammate`.
+    return is_host and (not wanted_path or f"{path}/".startswith(f"{wanted_path}/"))
+
+
 def _is_host(first: str) -> bool:
     return first == _NODES_OWN or "." in first or ":" in first or first != first.lower()
 

@@ -1,6 +1,7 @@
-"""Remedies for CRIU's messages. Each was met on real applications.
+"""Remedies for CRIU's messages, each met on real applications, and for images that are refused.
 
-docs/checkpoint.md has the same table. Limits of the node have theirs in ``limits``.
+docs/checkpoint.md has the same table of CRIU's, docs/security/images.md that of images. Limits of
+the node have theirs in ``limits``.
 """
 
 from __future__ import annotations
@@ -97,6 +98,24 @@ REMEDIES = (
     ),
 )
 
+PULL_REMEDIES = (
+    Remedy(
+        "signature was required, but no signature exists",
+        "the image has no signature that the agents' policy accepts (agent.podman.policy): sign it "
+        "by its digest and push the signature, or have an administrator accept its repository",
+    ),
+    Remedy(
+        "is rejected by policy",
+        "the agents' policy accepts no image of this repository (agent.podman.policy): use a "
+        "repository that it names, or have an administrator add this one",
+    ),
+    Remedy(
+        "Source image rejected",
+        "no signature of the image is one that the agents' policy accepts (agent.podman.policy): "
+        "sign it with a key that the policy names, or have an administrator add the key",
+    ),
+)
+
 _EXIT_CODES = {
     132: (
         "it executed an instruction that this processor lacks (SIGILL), as after a restore on "
@@ -117,6 +136,12 @@ def remedy_for(lines: Iterable[str]) -> str:
             if remedy.sign in line:
                 return remedy.text
     return ""
+
+
+def remedy_for_pull(message: str) -> str:
+    """Return what to do about an image that Podman refuses; empty where nothing is known."""
+    found = (remedy.text for remedy in PULL_REMEDIES if remedy.sign in message)
+    return next(found, "")
 
 
 def remedy_for_exit(exit_code: int) -> str:

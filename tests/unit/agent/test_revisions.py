@@ -15,7 +15,12 @@ from tests.unit.builders import (
 )
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.agent.approvals import MOST, Approvals
-from tryitnow.agent.revisions import RevisionError, Revisions, UnconfirmedError
+from tryitnow.agent.revisions import (
+    RegistryNotAllowedError,
+    RevisionError,
+    Revisions,
+    UnconfirmedError,
+)
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.checkpointrevision import CheckpointRevision
 from tryitnow.api.nodecheckpoint import NodeCheckpointPhase
@@ -223,3 +228,20 @@ def test_approvals_are_forgotten_when_there_are_many_and_nothing_needs_them(
     approvals.trim({"needed"})
     assert approvals.has("needed")
     assert not approvals.has("once")
+
+
+def test_an_image_of_another_registry_is_refused_with_the_way_out(
+    kubernetes: FakeKubernetes, approvals: Approvals
+) -> None:
+    shop = make_revision(definition=make_definition(image="evil.example/shop:1"))
+    allowed = ("registry.example", "docker.io/library")
+    with pytest.raises(RegistryNotAllowedError) as refused:
+        Revisions(kubernetes, approvals, allowed).expect_allowed(shop)
+    assert str(refused.value) == (
+        "spec.template.containers[0].image: evil.example/shop:1 is of no registry that the "
+        "administrator allows (agent.images.allowedRegistries: registry.example, "
+        "docker.io/library). Use an image of one of these, or have an administrator add its "
+        "registry"
+    )
+    Revisions(kubernetes, approvals, (*allowed, "evil.example")).expect_allowed(shop)
+    Revisions(kubernetes, approvals).expect_allowed(shop)

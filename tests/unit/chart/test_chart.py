@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -201,6 +202,7 @@ def test_other_values_reach_the_agent() -> None:
     assert settings.disk_reserve_bytes == 20 << 30
     assert settings.orphan_grace == timedelta(hours=1)
     assert settings.trash_retention == timedelta(days=7)
+    assert settings.wipe
     assert settings.probe_interval == timedelta(seconds=5)
     assert settings.doctor_timeout == timedelta(minutes=1)
     entries = settings.network.allowed_egress
@@ -209,6 +211,7 @@ def test_other_values_reach_the_agent() -> None:
         "192.0.2.53",
         "2001:db8::53",
     ]
+    assert settings.allowed_registries == ("docker.io/library", "*.example.com:5000")
 
 
 def test_the_sidecars_podman_is_configured_by_files_variables_and_volumes_of_ones_own() -> None:
@@ -226,6 +229,25 @@ def test_the_sidecars_podman_is_configured_by_files_variables_and_volumes_of_one
     assert "registry-ca" in volumes
     assert mounts["/etc/containers/certs.d/registry.example.com"] == "registry-ca"
     assert "tryitnow-podman" not in of_kind("ConfigMap")
+
+
+def test_the_sidecars_podman_accepts_what_the_policy_says_and_what_the_agent_makes() -> None:
+    agent = of_kind("DaemonSet", *EVERYTHING)["tryitnow-agent"]["spec"]["template"]
+    (podman,) = agent["spec"]["initContainers"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in podman["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in agent["spec"]["volumes"]}
+    (item,) = volumes[mounts["/root/.config/containers"]]["configMap"]["items"]
+    assert item == {"key": "policy.json", "path": "policy.json"}
+    files = of_kind("ConfigMap", *EVERYTHING)["tryitnow-podman"]["data"]
+    policy = json.loads(files["policy.json"])
+    assert policy["default"] == [{"type": "reject"}]
+    assert policy["transports"]["docker"]["registry.example.com"][0]["type"] == "sigstoreSigned"
+    # Podman commits by this transport, and a pull never does.
+    assert policy["transports"]["containers-storage"] == {"": [{"type": "insecureAcceptAnything"}]}
+    (item,) = volumes[mounts["/etc/containers/registries.d"]]["configMap"]["items"]
+    assert yaml.safe_load(files[item["key"]])["default-docker"]["use-sigstore-attachments"] is True
+    plain = of_kind("DaemonSet")["tryitnow-agent"]["spec"]["template"]["spec"]
+    assert "/root/.config" not in str(plain["initContainers"]), "all images are accepted"
 
 
 def test_what_the_agent_names_to_a_nodes_own_podman_is_there() -> None:
@@ -352,7 +374,8 @@ def test_kustomize_takes_all_that_is_rendered() -> None:
 @pytest.mark.parametrize(
     "setting",
     ["agent.typo=1", "controller.replicas=0", "agent.podman.source=Docker", "agent.portRange=all",
-     "image.digest=latest", "agent.diskReserve=2GB", "agent.probeInterval=30s"],
+     "image.digest=latest", "agent.diskReserve=2GB", "agent.probeInterval=30s",
+     "agent.images.allowedRegistries={https://quay.io}", "agent.podman.policy.transports.docker=1"],
 )  # fmt: skip
 def test_a_value_that_cannot_be_is_refused(setting: str) -> None:
     with pytest.raises(CommandFailedError, match="values don't meet the specifications"):

@@ -19,6 +19,7 @@ from tryitnow.doctor.kernel import KernelFacts, Usage
 from tryitnow.doctor.mounts import Mount, MountFacts
 from tryitnow.doctor.network import NetworkFacts, Route
 from tryitnow.doctor.podman import PodmanFacts
+from tryitnow.doctor.spills import SpillFacts
 
 Missing = Callable[[str], CommandResult]
 
@@ -117,6 +118,7 @@ GOOD_NODE = NodeFacts(
         data=Mount("ext4", has_labels=False),
         selinux_enforcing=None,
     ),
+    spills=SpillFacts(swaps=(), core_pattern="core", dumps_cores=False),
     cpu_features=("avx", "avx2", "xsave"),
     cgroup_v2=True,
     cgroup_v1=(),
@@ -162,6 +164,9 @@ class Node:
 
     def with_mounts(self, **changes: Any) -> Node:
         return self.but(mounts=replace(self.facts.mounts, **changes))
+
+    def with_spills(self, **changes: Any) -> Node:
+        return self.but(spills=replace(self.facts.spills, **changes))
 
     def wanting(self, **changes: Any) -> Node:
         return self.but(wanted=replace(self.facts.wanted, **changes))

@@ -114,6 +114,30 @@ async def test_a_pull_that_is_refused_is_the_same_error(libpod: FakeLibpod, podm
         await podman.pull("shop")
 
 
+@pytest.mark.parametrize(
+    ("answer", "remedy"),
+    [
+        ("Source image rejected: A signature was required, but no signature exists", "sign it"),
+        (
+            "Source image rejected: Running image docker://reg.example/shop:1 is rejected by "
+            "policy.",
+            "use a repository that it names",
+        ),
+        (
+            "Source image rejected: cryptographic signature verification failed: invalid "
+            "signature when validating ASN.1 encoded signature",
+            "sign it with a key that the policy names",
+        ),
+    ],
+)
+async def test_an_image_without_a_good_signature_is_refused_with_the_remedy(
+    libpod: FakeLibpod, podman: Podman, answer: str, remedy: str
+) -> None:
+    libpod.on_stream("POST", "/images/pull", json.dumps({"error": answer}).encode() + b"\n")
+    with pytest.raises(ImagePullError, match=rf"(?s)What to do: .*agent\.podman\.policy.*{remedy}"):
+        await podman.pull("reg.example/shop:1")
+
+
 async def test_a_name_that_is_none_does_not_reach_podman(
     libpod: FakeLibpod, podman: Podman
 ) -> None:

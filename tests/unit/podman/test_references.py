@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tryitnow.podman.errors import ImageNameError, ImagePullError
-from tryitnow.podman.references import full_reference, repository_of
+from tryitnow.podman.references import full_reference, is_of_registry, repository_of
 
 DIGEST = "sha256:" + "5" * 64
 
@@ -76,3 +76,30 @@ def test_who_handles_a_failed_pull_handles_a_wrong_name() -> None:
 def test_the_repository_of_a_reference() -> None:
     assert repository_of("registry:5000/a/shop:1") == "registry:5000/a/shop"
     assert repository_of(f"registry:5000/shop@{DIGEST}") == "registry:5000/shop"
+
+
+@pytest.mark.parametrize(
+    ("name", "registry", "is_of"),
+    [
+        ("nginx", "docker.io", True),
+        ("nginx", "docker.io/library", True),
+        ("someone/nginx", "docker.io/library", False),
+        ("index.docker.io/nginx", "docker.io", True),
+        ("quay.io/team/shop:1", "quay.io", True),
+        ("quay.io/team/shop:1", "quay.io/team", True),
+        (f"quay.io/team/shop@{DIGEST}", "quay.io/team/shop", True),
+        ("quay.io/teammate/shop", "quay.io/team", False),
+        ("quay.io.evil.example/team/shop", "quay.io", False),
+        ("evil.example/quay.io/team", "quay.io", False),
+        ("QUAY.IO/team/shop", "quay.io", True),
+        ("reg.example:5000/shop", "reg.example", False),
+        ("reg.example:5000/shop", "reg.example:5000", True),
+        ("a.reg.example/shop", "*.reg.example", True),
+        ("a.b.reg.example/team/shop", "*.reg.example/team", True),
+        ("reg.example/shop", "*.reg.example", False),
+        ("evilreg.example/shop", "*.reg.example", False),
+        ("Shop!", "docker.io", False),
+    ],
+)
+def test_an_image_is_of_a_registry_by_whole_names(name: str, registry: str, is_of: bool) -> None:  # noqa: FBT001
+    assert is_of_registry(name, registry) is is_of

@@ -302,3 +302,18 @@ def test_demos_are_reached_at_the_nodes_address_unless_it_has_a_public_host() ->
 def test_a_public_host_that_is_none_is_refused(host: str) -> None:
     with pytest.raises(InvalidSettingError, match=r"PUBLIC_HOST.*is no host"):
         agent_settings({**REQUIRED, "PUBLIC_HOST": host})
+
+
+def test_registries_are_all_or_those_that_are_named() -> None:
+    assert agent_settings(REQUIRED).allowed_registries == ()
+    text = "docker.io/library, *.example.com:5000,[fd00::1]"
+    with pytest.raises(InvalidSettingError, match=r"'\[fd00::1\]' is no registry.*such as"):
+        agent_settings({**REQUIRED, "ALLOWED_REGISTRIES": text})
+    known = agent_settings({**REQUIRED, "ALLOWED_REGISTRIES": text.rpartition(",")[0]})
+    assert known.allowed_registries == ("docker.io/library", "*.example.com:5000")
+
+
+@pytest.mark.parametrize("wrong", ["https://quay.io", "Quay.io", "quay.io/", "*", "quay.io:tls"])
+def test_what_is_no_registry_is_named(wrong: str) -> None:
+    with pytest.raises(InvalidSettingError, match="is no registry"):
+        agent_settings({**REQUIRED, "ALLOWED_REGISTRIES": wrong})

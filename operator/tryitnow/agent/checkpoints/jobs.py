@@ -80,6 +80,8 @@ def _known(state: State) -> tuple[CheckpointRevision, ArchiveName]:
 async def _adopt(tools: CheckpointTools, state: State) -> Change:
     """Find what an agent before this one left. Nothing is read through: that is SCRUB's."""
     revision = await tools.revisions.get(state.resource.revision_key)
+    # Before all that follows: nothing is built, fetched, prepared or kept warm of it.
+    tools.revisions.expect_allowed(revision)
     file = replace(state, revision=revision).file
     assert file is not None
     status, archive = state.resource.status, state.resource.status.archive

@@ -34,6 +34,7 @@ from tryitnow.agent.storage.unpack import (
     is_new_dev_shm,
     unpack,
 )
+from tryitnow.agent.storage.wipe import Remover
 from tryitnow.api.archive import BYTES_PER_ENTRY, Archive
 from tryitnow.api.definition import Definition
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
@@ -104,7 +105,7 @@ async def _make_images(
             lambda root, unpacked=unpacked: fill_root(unpacked, root),  # type: ignore[misc]
         )
         images[container] = f"{REPOSITORY}:{tag}"
-        await in_thread(_drop_the_rest, unpacked)
+        await in_thread(_drop_the_rest, unpacked, tools.generations.remover)
     return images
 
 
@@ -128,7 +129,7 @@ def _lay_out(
             inner = home / part.stem
             inner.mkdir(parents=True)
             extract(part, inner)
-            part.unlink()
+            tools.generations.remover.file(part)
         if (target / kind).exists():
             (target / kind).rmdir()
 
@@ -174,19 +175,15 @@ def _expect_criu_images(unpacked: Path) -> None:
         raise UnpackError(msg)
 
 
-def _drop_the_rest(unpacked: Path) -> None:
+def _drop_the_rest(unpacked: Path, remover: Remover) -> None:
     """Remove what no restore needs."""
     needed = {CHECKPOINT, DEV_SHM, HOSTS}
     if (unpacked / DEV_SHM).exists() and is_new_dev_shm(unpacked / DEV_SHM):
         # Podman (5.8) starts a program of its own to unpack it: a sixth of a restore.
         needed.remove(DEV_SHM)
     for path in unpacked.iterdir():
-        if path.name in needed:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        if path.name not in needed:
+            remover.tree(path)
 
 
 async def retire(tools: CheckpointTools, generation: Generation) -> None:

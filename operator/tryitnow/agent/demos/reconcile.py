@@ -262,6 +262,7 @@ async def _start(tools: DemoTools, demo: DemoInstance) -> timedelta | None:
     demo_seen(metrics, demo)
     try:
         revision = await _revision_of(tools, demo)
+        tools.revisions.expect_allowed(revision)
         started, _ = await gather_or_cancel(
             start(tools, demo, revision, _former_ports(demo)), _hold(tools, demo)
         )

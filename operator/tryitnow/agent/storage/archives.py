@@ -21,6 +21,7 @@ import zstandard
 from tryitnow.agent.errors import ArchiveMissingError, DigestMismatchError
 from tryitnow.agent.storage.by_hand import by_hand
 from tryitnow.agent.storage.files import free_bytes, sync_directory, write_whole
+from tryitnow.agent.storage.wipe import Remover
 from tryitnow.api.archive import Archive
 from tryitnow.api.definition import Compression, Definition
 from tryitnow.api.meta import Key
@@ -70,8 +71,9 @@ class ArchiveName:
 class ArchiveStore:
     """The directory of archives (``CHECKPOINT_PATH``)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, remover: Remover | None = None) -> None:
         self.directory = directory
+        self.remover = remover or Remover()
 
     def open(self) -> None:
         """Make the directory, private to root, and clear what an interrupted write left.
@@ -81,7 +83,7 @@ class ArchiveStore:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         for leftover in self.directory.glob(".*.new"):
-            leftover.unlink()
+            self.remover.file(leftover)
 
     def path(self, name: ArchiveName) -> Path:
         """Return where an archive lies or would lie."""
@@ -119,10 +121,10 @@ class ArchiveStore:
                         sink.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.rename(target)
+            self.remover.replace(temporary, target)
             sync_directory(self.directory)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            self.remover.file(temporary)
             raise
         return Written(sink.sha256.hexdigest(), sink.size)
 
@@ -130,7 +132,7 @@ class ArchiveStore:
         """Make a complete, checked download the archive."""
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        partial.rename(self.path(name))
+        self.remover.replace(partial, self.path(name))
         sync_directory(self.directory)
 
     def describe(self, name: ArchiveName, archive: Archive, definition: Definition) -> None:
@@ -193,10 +195,10 @@ class ArchiveStore:
 
     def remove(self, name: ArchiveName) -> None:
         """Remove an archive, its metadata and its partial downloads."""
-        self.path(name).unlink(missing_ok=True)
+        self.remover.file(self.path(name))
         (self.directory / f"{name.stem}.md").unlink(missing_ok=True)
         for partial in self.directory.glob(f".{name}.*{_PARTIAL}"):
-            partial.unlink(missing_ok=True)
+            self.remover.file(partial)
 
     def free_bytes(self) -> int:
         """Return the free space of the file system."""

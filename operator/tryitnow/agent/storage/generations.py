@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from tryitnow.agent.storage.files import (
-    remove_tree,
     sync_directory,
     sync_file_system,
     write_whole,
 )
 from tryitnow.agent.storage.unpack import CHECKPOINT, DEV_SHM, HOSTS
+from tryitnow.agent.storage.wipe import Remover
 
 REPOSITORY = "localhost/tryitnow/prepared"
 """Images of ours: each is the root file system of one container at the checkpoint."""
@@ -145,8 +145,9 @@ class Generation:
 class GenerationStore:
     """The directory of all generations (``data`` beside the archives)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, remover: Remover | None = None) -> None:
         self.directory = directory
+        self.remover = remover or Remover()
 
     def open(self) -> None:
         """Make the directory, private to root, and clear what interrupted work left. Blocking."""
@@ -156,12 +157,12 @@ class GenerationStore:
             *self.directory.glob(f".*{_UNFINISHED}"),
             *self.directory.glob(f"*/.*{_UNFINISHED}"),
         ]:
-            remove_tree(leftover)
+            self.remover.tree(leftover)
 
     def scratch(self, name: str) -> Path:
         """Return an empty directory for work that leaves nothing. Blocking."""
         scratch = self.directory / f".{name}{_UNFINISHED}"
-        remove_tree(scratch)
+        self.remover.tree(scratch)
         scratch.mkdir(mode=0o700)
         return scratch
 
@@ -179,10 +180,9 @@ class GenerationStore:
         """Return the number of the generation that a directory becomes."""
         return int(unfinished.name.strip(".").removesuffix(_UNFINISHED))
 
-    @staticmethod
-    def abandon(unfinished: Path) -> None:
+    def abandon(self, unfinished: Path) -> None:
         """Remove what was begun and is not needed; fine when it is gone. Blocking."""
-        remove_tree(unfinished)
+        self.remover.tree(unfinished)
 
     def finish(self, unfinished: Path, archive_sha256: str, images: dict[str, str]) -> Generation:
         """Make what was unpacked a generation. Blocking.
@@ -223,12 +223,11 @@ class GenerationStore:
             return []
         return sorted((p for p in home.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
 
-    @staticmethod
-    def remove(directory: Path) -> None:
+    def remove(self, directory: Path) -> None:
         """Remove a generation; fine when it is gone. Blocking."""
         # The mark first: half a directory must not pass for a whole one.
         (directory / _MARK).unlink(missing_ok=True)
-        remove_tree(directory)
+        self.remover.tree(directory)
         with contextlib.suppress(OSError):  # another generation is still there
             directory.parent.rmdir()
 
@@ -237,7 +236,7 @@ class GenerationStore:
         home = self.directory / stem
         for directory in self._generations(stem):
             self.remove(directory)
-        remove_tree(home)
+        self.remover.tree(home)
 
     def stems(self) -> set[str]:
         """Return whose generations lie here. Blocking."""

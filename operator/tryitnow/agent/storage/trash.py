@@ -8,14 +8,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tryitnow.agent.storage.files import remove_tree, unmount_below
+from tryitnow.agent.storage.files import unmount_below
+from tryitnow.agent.storage.wipe import Remover
 
 
 class Trash:
     """The trash directory (``trash`` beside the archives)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, remover: Remover | None = None) -> None:
         self.directory = directory
+        self._remover = remover or Remover()
 
     def open(self) -> None:
         """Make the directory, private to root. Blocking."""
@@ -45,4 +47,4 @@ class Trash:
         """
         # Volumes of memory came along mounted.
         unmount_below(self.directory / name)
-        remove_tree(self.directory / name)
+        self._remover.tree(self.directory / name)

@@ -134,7 +134,7 @@ class Fetcher:
         if digest.hexdigest() == archive.sha256:
             return
         # Nothing of it can be trusted.
-        partial.unlink(missing_ok=True)
+        await in_thread(self.archives.remover.file, partial)
         if resumed:
             # The beginning came from another source, or from another day: this one is not to blame
             # before it has given all of it.
@@ -206,7 +206,7 @@ class Fetcher:
             msg = f"the connection broke after {have} bytes: {type(error).__name__} {error}"
             raise _SourceError(msg) from error
         if have != archive.size_bytes:
-            partial.unlink(missing_ok=True)
+            await in_thread(self.archives.remover.file, partial)
             msg = f"it gave {have} bytes or more, not {archive.size_bytes}"
             raise _SourceError(msg)
 

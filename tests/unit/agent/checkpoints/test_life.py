@@ -9,9 +9,11 @@ import pytest
 from tests.unit.agent.checkpoints.shop import SOURCE, Shop, fetch_order, for_a_while, until
 from tests.unit.builders import PINNED, make_archive, make_checkpoint_of, make_export
 from tests.unit.fakes import FakeKubernetes, FakePodman
+from tryitnow.agent.approvals import Approvals
 from tryitnow.agent.checkpoints.plan import RETEST_AFTER
 from tryitnow.agent.checkpoints.tools import AT_ONCE
 from tryitnow.agent.node import Node
+from tryitnow.agent.revisions import Revisions
 from tryitnow.agent.sandbox.names import Role, work_name
 from tryitnow.api.archive import Versions
 from tryitnow.api.nodecheckpoint import Fetch, NodeCheckpointPhase
@@ -65,6 +67,19 @@ async def test_an_archive_that_is_too_large_is_not_fetched(shop: Shop) -> None:
     shop.order(fetch=Fetch(archive=large, sources=(SOURCE,)))
     await until(lambda: "raise agent.maxCheckpointSize" in shop.ready.message)
     assert not list(shop.tools.archives.directory.iterdir())
+
+
+@pytest.mark.parametrize("fetch", [None, Fetch(archive=make_archive(), sources=(SOURCE,))])
+async def test_nothing_is_made_of_a_registry_that_is_not_allowed(
+    shop: Shop, node: Node, kubernetes: FakeKubernetes, fetch: Fetch | None
+) -> None:
+    approvals = Approvals(node.settings.revisions_path)
+    strict = Revisions(kubernetes, approvals, ("allowed.example",))
+    shop.tools.revisions.expect_allowed = strict.expect_allowed  # type: ignore[method-assign]
+    shop.order(fetch=fetch)
+    await until(lambda: shop.ready.reason == "RegistryNotAllowed")
+    assert "agent.images.allowedRegistries: allowed.example" in shop.ready.message
+    assert not shop.asked("pull", "create")
 
 
 async def test_an_archive_of_foreign_images_is_not_fetched(shop: Shop) -> None:

@@ -15,8 +15,10 @@ from tests.unit.builders import PINNED, make_archive, make_demo, pinned
 from tests.unit.conftest import ADDRESS
 from tests.unit.fakes import FakeKubernetes, FakePodman
 from tests.unit.sandbox import FakeFirewall, State
+from tryitnow.agent.approvals import Approvals
 from tryitnow.agent.demos.reconcile import MAX_STARTS
 from tryitnow.agent.node import Node
+from tryitnow.agent.revisions import Revisions
 from tryitnow.agent.upkeep.garbage import collect
 from tryitnow.api.archive import Versions
 from tryitnow.api.demoinstance import (
@@ -218,6 +220,20 @@ async def test_what_is_the_nodes_fault_is_not_held_against_the_archive(
     assert limit in demo.status.fallback_message
     assert actor.state.restore_failures == 0
     assert actor.is_ready
+
+
+@pytest.mark.parametrize("policy", list(StartPolicy))
+async def test_no_demo_is_started_of_a_registry_that_is_not_allowed_any_more(
+    shop: Shop, kept: Kept, node: Node, kubernetes: FakeKubernetes, policy: StartPolicy
+) -> None:
+    await kept.keep(warm=1)
+    strict = Revisions(kubernetes, Approvals(node.settings.revisions_path), ("allowed.example",))
+    tools = node.demo_tools
+    tools.revisions.expect_allowed = strict.expect_allowed  # type: ignore[method-assign]
+    demo = await started(shop, policy)
+    assert shop.ready_of(demo)[1] == "RegistryNotAllowed"
+    assert "agent.images.allowedRegistries: allowed.example" in shop.condition(demo).message
+    assert nothing_is_left(shop, demo)
 
 
 async def test_who_wants_a_cold_start_gets_one(shop: Shop, kept: Kept, podman: FakePodman) -> None:

@@ -45,6 +45,7 @@ local lasts = {
   NodeLost = true,
   NoPort = true,
   PodmanUnreachable = true,
+  RegistryNotAllowed = true,
   RestartFailed = true,
   RevisionChanged = true,
   RevisionUnconfirmed = true,
