@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from tryitnow.listening import Listener
 from tryitnow.metrics.instruments import Metrics
 from tryitnow.settings import InvalidSettingError
 
@@ -39,17 +40,16 @@ async def serving(
     app.router.add_get("/metrics", pages.metrics)
     app.router.add_get("/healthz", pages.alive)
     app.router.add_get("/readyz", pages.ready)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
+    listener = Listener(app)
     try:
         try:
-            await web.TCPSite(runner, host, port, reuse_address=True).start()
+            await listener.start(host, port)
         except OSError as error:
             msg = f"METRICS_PORT={port}: cannot listen there: {error}; set it to a free port"
             raise InvalidSettingError(msg) from error
         yield
     finally:
-        await runner.cleanup()
+        await listener.stop()
 
 
 class _Pages:

@@ -34,6 +34,7 @@ from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.audit import REVISION_HEADER
 from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate, trust_only
 from tryitnow.agent.transfer.client import Fetcher, FetchError, Timeouts
+from tryitnow.agent.transfer.identify import Identities, TooManyTokensError
 from tryitnow.agent.transfer.server import Held, TransferServer
 from tryitnow.api.definition import Compression
 from tryitnow.api.limits import DISK_FULL
@@ -409,7 +410,7 @@ async def test_a_good_token_is_reviewed_once_per_download(
     assert kubernetes.reviews == 1
     for _ in range(2):
         assert (await peer.get(token="made up"))[0] == 401
-    assert kubernetes.reviews == 3, "a refusal is never remembered"
+    assert kubernetes.reviews == 2
 
 
 async def test_a_token_that_cannot_be_reviewed_is_not_refused_but_asked_to_wait(
@@ -886,3 +887,69 @@ async def test_a_fetch_that_is_cancelled_goes_on_later(fetcher: Fetcher) -> None
     fetcher.archives.check(NAME, ARCHIVE)
     [request] = back.requests
     assert int(request.headers["Range"].removeprefix("bytes=").removesuffix("-")) >= 1 << 20
+
+
+# -- strangers ------------------------------------------------------------------------------------
+
+
+async def test_a_flood_of_tokens_is_no_flood_of_reviews(
+    fetcher: Fetcher, add_peer: AddPeer, kubernetes: FakeKubernetes
+) -> None:
+    peer = await add_peer("node-b")
+    await fetch_from(fetcher, peer.source())
+    before = kubernetes.reviews
+    statuses = [(await peer.get(token=f"made up {n}"))[0] for n in range(40)]
+    assert set(statuses) == {401, 429}
+    assert kubernetes.reviews - before < 10
+    assert (await peer.get())[0] == 200, "who is known is not kept out"
+
+
+async def test_a_bad_token_is_reviewed_and_logged_once(
+    add_peer: AddPeer, kubernetes: FakeKubernetes, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = await add_peer("node-b")
+    for _ in range(20):
+        assert (await peer.get(token="made up"))[0] == 401
+    assert kubernetes.reviews == 1
+    assert len(audited(caplog)) == 1
+
+
+async def test_strangers_at_one_address_keep_no_agent_at_another_out() -> None:
+    kubernetes = FakeKubernetes()
+    kubernetes.tokens[TOKEN] = AGENT
+    identities = Identities(kubernetes, AGENT.username)
+    for n in range(5):
+        assert await identities.of(f"made up {n}", "192.0.2.1") == (None, True)
+    with pytest.raises(TooManyTokensError):
+        await identities.of("one more", "192.0.2.1")
+    assert await identities.of(TOKEN, "192.0.2.2") == (AGENT, True)
+    assert await identities.of(TOKEN, "192.0.2.1") == (AGENT, False)
+
+
+async def test_what_is_remembered_of_strangers_is_bounded_and_passes() -> None:
+    now = 0.0
+    kubernetes = FakeKubernetes()
+    identities = Identities(kubernetes, AGENT.username, clock=lambda: now)
+    for n in range(6000):
+        now += 0.005
+        with suppress(TooManyTokensError):
+            await identities.of(f"made up {n}", f"192.0.2.{n}")
+    assert kubernetes.reviews <= 100 + 30 * 10
+    kubernetes.tokens["made up 5999"] = AGENT  # its node was not known to the API server yet
+    now += 61
+    assert (await identities.of("made up 5999", "192.0.2.5999"))[0] == AGENT
+
+
+@pytest.mark.parametrize("range_", ["bytes=0-1", "bytes=-5", "bytes=9999999-", "lines=1-", "x"])
+async def test_only_the_rest_from_a_byte_is_given(add_peer: AddPeer, range_: str) -> None:
+    peer = await add_peer("node-b")
+    headers = {"Authorization": f"Bearer {TOKEN}", REVISION_HEADER: REVISION, "Range": range_}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(
+            f"{peer.server.url}/{ARCHIVE.sha256}",
+            headers=headers,
+            ssl=trust_only(peer.certificate.pem),
+        ) as answer,
+    ):
+        assert answer.status == 416
