@@ -9,7 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from tryitnow.agent.transfer.audit import REVISION_HEADER, log_archive
-from tryitnow.agent.transfer.certificate import ServerCertificate
+from tryitnow.agent.transfer.certificate import Certificates
 from tryitnow.agent.transfer.identify import Identities, TooManyTokensError
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, node_checkpoint_name
@@ -56,11 +56,11 @@ class TransferServer:
         """Where other agents reach it."""
         return transfer_url(self._settings.node_address, self._settings.transfer_port)
 
-    async def start(self, certificate: ServerCertificate) -> None:
+    async def start(self, certificates: Certificates) -> None:
         """Listen, until ``stop``."""
         app = web.Application()
         app.router.add_get("/archives/{sha256:[0-9a-f]{64}}", self._archive, allow_head=False)
-        self._listener = Listener(app, LIMITS, tls=lambda: certificate.context)
+        self._listener = Listener(app, LIMITS, tls=lambda: certificates.context)
         await self._listener.start(self._settings.node_address, self._settings.transfer_port)
 
     async def stop(self) -> None:

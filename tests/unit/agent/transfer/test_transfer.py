@@ -32,7 +32,13 @@ from tryitnow.agent.errors import ArchiveMissingError, NodeShortError
 from tryitnow.agent.storage.archives import ArchiveName, ArchiveStore
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.audit import REVISION_HEADER
-from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate, trust_only
+from tryitnow.agent.transfer.certificate import (
+    LEAD_SECONDS,
+    ROTATE_SECONDS,
+    Certificates,
+    make_certificate,
+    trust_only,
+)
 from tryitnow.agent.transfer.client import Fetcher, FetchError, Timeouts
 from tryitnow.agent.transfer.identify import Identities, TooManyTokensError
 from tryitnow.agent.transfer.server import Held, TransferServer
@@ -65,7 +71,7 @@ class Peer:
     address: str
     archives: ArchiveStore
     server: TransferServer
-    certificate: ServerCertificate
+    certificate: Certificates
 
     @property
     def file(self) -> Path:
@@ -107,8 +113,14 @@ class AddPeer(Protocol):
 
 
 @pytest.fixture
+def now() -> list[float]:
+    """Seconds of the peers' clock."""
+    return [0.0]
+
+
+@pytest.fixture
 async def add_peer(
-    settings: AgentSettings, tmp_path: Path, kubernetes: FakeKubernetes, port: int
+    settings: AgentSettings, tmp_path: Path, kubernetes: FakeKubernetes, port: int, now: list[float]
 ) -> AsyncIterator[AddPeer]:
     kubernetes.tokens[TOKEN] = AGENT
     kubernetes.put(ORDER)
@@ -123,7 +135,7 @@ async def add_peer(
             archives.path(NAME).write_bytes(CONTENT)
             good = {ARCHIVE.sha256: Held(archives.path(NAME), make_node_checkpoint(name))}
             server = TransferServer(theirs, kubernetes, good.get)
-            certificate = make_certificate(certified_address or address)
+            certificate = Certificates(certified_address or address, lambda: now[0])
             await server.start(certificate)
             stack.push_async_callback(server.stop)
             return Peer(name, address, archives, server, certificate)
@@ -953,3 +965,38 @@ async def test_only_the_rest_from_a_byte_is_given(add_peer: AddPeer, range_: str
         ) as answer,
     ):
         assert answer.status == 416
+
+
+# -- a certificate is replaced --------------------------------------------------------------------
+
+
+async def test_a_certificate_is_replaced_without_a_failed_fetch(
+    fetcher: Fetcher, add_peer: AddPeer, now: list[float]
+) -> None:
+    peer = await add_peer("node-b")
+    first, orders = peer.certificate.pem, [peer.source()]
+    for _ in range(16):
+        now[0] += ROTATE_SECONDS / 7
+        await asyncio.to_thread(peer.certificate.turn)
+        peer.certificate.reported(peer.certificate.pem)
+        orders.append(peer.source())
+        # Whoever ordered a fetch ordered it not long ago.
+        for order in orders[-2:]:
+            await fetch_from(fetcher, order)
+            fetcher.archives.remove(NAME)
+    assert first not in peer.certificate.pem
+    with pytest.raises(FetchError, match="another certificate"):
+        await fetch_from(fetcher, orders[0])
+
+
+async def test_the_next_certificate_does_not_serve_before_the_cluster_knows_it(
+    fetcher: Fetcher, add_peer: AddPeer, now: list[float]
+) -> None:
+    peer = await add_peer("node-b")
+    before = peer.source()
+    now[0] += ROTATE_SECONDS
+    peer.certificate.turn()
+    peer.certificate.reported(before.certificate)
+    now[0] += 30 * LEAD_SECONDS  # the API server is away
+    peer.certificate.turn()
+    await fetch_from(fetcher, before)
