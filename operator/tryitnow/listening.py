@@ -104,7 +104,7 @@ class Listener:
         for guest in list(self._guests):
             guest.end()
 
-    def admit(self, guest: _Guest) -> bool:
+    def accept(self, guest: _Guest) -> bool:
         """Give a connection its place, or say that there is none."""
         if self._by_address[guest.address] >= self.limits.per_address:
             return False
@@ -129,7 +129,7 @@ class Listener:
             del self._by_address[guest.address]
 
     def enter(self, guest: _Guest, transport: asyncio.Transport) -> None:
-        """Let a connection that was admitted in: by TLS first, where there is TLS."""
+        """Let a connection that was accepted in: by TLS first, where there is TLS."""
         if self._tls is None:
             guest.open(transport)
             return
@@ -198,7 +198,7 @@ class _Guest(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.address = _host_of(transport)
-        if self._listener.admit(self):
+        if self._listener.accept(self):
             self._listener.enter(self, self._transport)
         else:
             self._transport.abort()

@@ -280,6 +280,7 @@ async def run(settings: AgentSettings) -> None:
             missing,
             host=settings.node_address,
             port=settings.metrics_port,
+            token_file=settings.metrics_token_file,
         ),
     ):
         node.metrics.read_from(lambda: gauges(node))
