@@ -21,6 +21,7 @@ from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.durations import DURATION
 from tryitnow.cli.failures import translate_errors
 from tryitnow.cli.programs import log_to_stderr
+from tryitnow.cli.say import say
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection
 from tryitnow.kubernetes.errors import ConflictError
@@ -56,7 +57,7 @@ def end_demos(*, timeout: timedelta) -> None:
         remaining = asyncio.run(_end(controller_settings(), timeout))
     for resource in remaining:
         kind = model_of(resource).kind_name
-        click.echo(f"{kind} {resource.key} is still there: see its finalizers")
+        say(f"{kind} {resource.key} is still there: see its finalizers")
     sys.exit(1 if remaining else 0)
 
 
