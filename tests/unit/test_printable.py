@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tryitnow.cli import commands
-from tryitnow.cli.say import say
+from tryitnow.cli.output import emit
 from tryitnow.printable import LogLines, all_printable, printable
 
 HOSTILE = {
@@ -86,11 +86,11 @@ def test_nor_what_an_exception_says() -> None:
 def test_the_command_prints_nothing_that_steers_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    say("a\x1b[2Jb")
-    say("c\x9bHd", err=True)
+    emit("a\x1b[2Jb")
+    emit("c\x9bHd", err=True)
     assert capsys.readouterr() == ("ab\n", "cd\n")
     folder = Path(commands.__file__).parent
     others = [
         file.name for file in sorted(folder.glob("*.py")) if "click.echo(" in file.read_text()
     ]
-    assert others == ["completion.py", "say.py"], "print by say()"
+    assert others == ["completion.py", "output.py"], "print by emit()"

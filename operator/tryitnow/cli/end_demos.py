@@ -20,8 +20,8 @@ from tryitnow.api.meta import NODE_FINALIZER, Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.durations import DURATION
 from tryitnow.cli.failures import translate_errors
+from tryitnow.cli.output import emit
 from tryitnow.cli.programs import log_to_stderr
-from tryitnow.cli.say import say
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection
 from tryitnow.kubernetes.errors import ConflictError
@@ -57,7 +57,7 @@ def end_demos(*, timeout: timedelta) -> None:
         remaining = asyncio.run(_end(controller_settings(), timeout))
     for resource in remaining:
         kind = model_of(resource).kind_name
-        say(f"{kind} {resource.key} is still there: see its finalizers")
+        emit(f"{kind} {resource.key} is still there: see its finalizers")
     sys.exit(1 if remaining else 0)
 
 

@@ -7,6 +7,6 @@ import click
 from tryitnow.printable import printable
 
 
-def say(text: str, *, err: bool = False) -> None:
+def emit(text: str, *, err: bool = False) -> None:
     """Print a text to standard output, or to standard error."""
     click.echo(printable(text), err=err)
