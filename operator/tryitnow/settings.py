@@ -100,6 +100,9 @@ class ControllerSettings:
     metrics_port: int
     """Port of /metrics, /healthz and /readyz, on all addresses of the Pod."""
 
+    metrics_token_file: Path | None = None
+    """Holds the token that a scrape must show; None means that none is needed."""
+
     transfer_port: int
     """Port of the nodes where agents serve archives: a URL with another port is not handed on."""
 
@@ -173,6 +176,9 @@ class AgentSettings:
     transfer_token_file: Path
     metrics_port: int
     """Port of /metrics, /healthz and /readyz, on the node's address."""
+
+    metrics_token_file: Path | None = None
+    """Holds the token that a scrape must show; None means that none is needed."""
 
     scrub_interval: timedelta
     """How often every archive's digest is checked, used or not."""
@@ -439,6 +445,11 @@ def _registries(env: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _metrics_token_file(env: Mapping[str, str]) -> Path | None:
+    text = env.get("METRICS_TOKEN_FILE")
+    return Path(text) if text else None
+
+
 _TRANSFER_PORT = 9443
 
 
@@ -454,6 +465,7 @@ def controller_settings(env: Mapping[str, str] = os.environ) -> ControllerSettin
         # Outside of a Pod, several may run on one machine.
         identity=env.get("POD_NAME") or f"{os.uname().nodename}_{uuid.uuid4()}",
         metrics_port=_number(env, "METRICS_PORT", 8080, 1, 65535),
+        metrics_token_file=_metrics_token_file(env),
         transfer_port=_number(env, "TRANSFER_PORT", _TRANSFER_PORT, 1, 65535),
         builder_selector=_labels(env, "BUILDER_SELECTOR"),
         agent_tolerations=_tolerations(env, "AGENT_TOLERATIONS"),
@@ -513,6 +525,7 @@ def agent_settings(env: Mapping[str, str] = os.environ) -> AgentSettings:
         ),
         # Beside the transfer port: agents share their node's ports with whatever runs there.
         metrics_port=_number(env, "METRICS_PORT", 9444, 1, 65535),
+        metrics_token_file=_metrics_token_file(env),
         scrub_interval=_duration(env, "SCRUB_INTERVAL", "10m"),
         network=NetworkSettings(
             allowed_egress=_allowed_egress(env, "ALLOWED_EGRESS"),

@@ -51,7 +51,7 @@ from tryitnow.agent.storage.trash import Trash
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.agent.storage.wipe import Remover
 from tryitnow.agent.suspects import AllSuspects
-from tryitnow.agent.transfer.certificate import make_certificate
+from tryitnow.agent.transfer.certificate import TURN_EVERY_SECONDS, Certificates
 from tryitnow.agent.transfer.client import Fetcher
 from tryitnow.agent.transfer.server import TransferServer
 from tryitnow.agent.turns import PrioritySemaphore, ShortTurns
@@ -294,6 +294,7 @@ async def run(settings: AgentSettings) -> None:
             missing,
             host=settings.node_address,
             port=settings.metrics_port,
+            token_file=settings.metrics_token_file,
         ),
     ):
         node.metrics.read_from(lambda: gauges(node))
@@ -310,10 +311,10 @@ async def run(settings: AgentSettings) -> None:
         await examine_node(node)
         await adopt_running(node)
         answered.set()
-        certificate = make_certificate(settings.node_address)
+        certificates = Certificates(settings.node_address)
         server = TransferServer(settings, node.kubernetes, node.checkpoints.find_archive)
-        await server.start(certificate)
-        reporter = Reporter(node, server.url, certificate)
+        await server.start(certificates)
+        reporter = Reporter(node, server.url, certificates)
         demo_watch = Watch(node.demo_tools, demos.add)
         background = [asyncio.create_task(keep_collecting(node, listed))]
         logger.info("agent of %s: %s", node.name, node.health.current.criu_message or "CRIU works")
@@ -323,6 +324,7 @@ async def run(settings: AgentSettings) -> None:
                 asyncio.create_task(reporter.keep_reporting()),
                 asyncio.create_task(reporter.keep_asking_podman()),
                 asyncio.create_task(reporter.keep_examining()),
+                asyncio.create_task(keep_turning(certificates)),
                 *(asyncio.create_task(work) for work in periodic_work(node, demo_watch)),
             ]
             await watch(registry)
@@ -378,6 +380,20 @@ async def keep_collecting(node: Node, listed: asyncio.Event) -> None:
         # off for as long as the later ones.
         pause_seconds=lambda: EVERY_SECONDS if listed.is_set() else FIRST_AGAIN_SECONDS,
         expected=_EXPECTED,
+    )
+
+
+async def keep_turning(certificates: Certificates) -> NoReturn:
+    """Replace the certificate of the transfer server for ever."""
+
+    async def turn() -> None:
+        await asyncio.to_thread(certificates.turn)
+
+    await run_periodically(
+        "replace the certificate",
+        turn,
+        pause_seconds=lambda: TURN_EVERY_SECONDS,
+        expected=(OSError,),
     )
 
 

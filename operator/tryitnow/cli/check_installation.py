@@ -15,6 +15,7 @@ import click
 from tryitnow.api.meta import Key, now
 from tryitnow.api.nodeagent import NodeAgent
 from tryitnow.cli.failures import translate_errors
+from tryitnow.cli.output import emit
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.errors import NotFoundError
 from tryitnow.kubernetes.lease import CONTROLLER_LEASE, Lease
@@ -30,7 +31,7 @@ def check_installation() -> None:
     with translate_errors():
         problems = asyncio.run(_check(controller_settings().namespace))
     for problem in problems:
-        click.echo(f"problem: {problem}")
+        emit(f"problem: {problem}")
     sys.exit(1 if problems else 0)
 
 
@@ -57,7 +58,7 @@ def _leader(lease: Lease | None, at: datetime) -> list[str]:
     # Two clocks are compared here, so a lease gets twice its time before it counts as run out.
     if lease is None or not lease.holder or at - lease.renewed > 2 * lease.duration:
         return ["no controller leads: `kubectl logs -l app.kubernetes.io/component=controller`"]
-    click.echo(f"controller: {lease.holder} leads")
+    emit(f"controller: {lease.holder} leads")
     return []
 
 
@@ -69,10 +70,10 @@ def _nodes(agents: Sequence[NodeAgent], at: datetime) -> list[str]:
             can = "starts every demo cold"
         else:
             can = "runs no demos"
-        click.echo(f"node {agent.metadata.name}: {can}")
+        emit(f"node {agent.metadata.name}: {can}")
         for condition in agent.status.conditions:
             if condition.status != "True":
-                click.echo(f"  {condition.type}: {condition.message}")
+                emit(f"  {condition.type}: {condition.message}")
     if not any(agent.can_run(at) for agent in agents):
         return ["no node can run demos: `kubectl get nodeagents -o wide`"]
     return []

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from tryitnow import __version__
 from tryitnow.cli import programs
+from tryitnow.cli.output import emit
 from tryitnow.settings import InvalidSettingError
 
 _PEOPLE = {
@@ -84,7 +85,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except InvalidSettingError as error:
-            click.echo(f"tryitnow: {error}", err=True)
+            emit(f"tryitnow: {error}", err=True)
             sys.exit(2)
 
 

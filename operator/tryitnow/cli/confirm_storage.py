@@ -10,6 +10,7 @@ from tryitnow.api.meta import Key
 from tryitnow.api.nodeagent import CONFIRM_STORAGE_ANNOTATION, STORAGE_CHANGED, NodeAgent
 from tryitnow.cli.failures import STATUSES, translate_errors
 from tryitnow.cli.names import complete_node, some_name
+from tryitnow.cli.output import emit
 from tryitnow.kubernetes.access import find_access
 from tryitnow.kubernetes.client import connect
 
@@ -27,7 +28,7 @@ def confirm_storage(*, node: str, yes: bool, context: str | None) -> None:
     """
     with translate_errors():
         result = asyncio.run(_confirm(node, context, asks=not yes))
-    click.echo(result)
+    emit(result)
 
 
 async def _confirm(node: str, context: str | None, *, asks: bool) -> str:
@@ -37,7 +38,7 @@ async def _confirm(node: str, context: str | None, *, asks: bool) -> str:
         changed = next((c for c in agent.status.conditions if c.type == STORAGE_CHANGED), None)
         if changed is None or changed.status != "True":
             return f"the storage of node {node} has not changed: there is nothing to confirm"
-        click.echo(changed.message, err=True)
+        emit(changed.message, err=True)
         if asks:
             click.confirm("Confirm it as it is?", abort=True, err=True)
         annotation = {CONFIRM_STORAGE_ANNOTATION: agent.status.storage.id}

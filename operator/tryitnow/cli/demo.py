@@ -19,6 +19,7 @@ from tryitnow.cli.durations import DURATION
 from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError, translate_errors
 from tryitnow.cli.names import complete_checkpoint
 from tryitnow.cli.options import output, where
+from tryitnow.cli.output import emit
 from tryitnow.cli.parameters import as_mapping
 from tryitnow.cli.steps import steps
 from tryitnow.cli.table import first_line, seconds
@@ -163,7 +164,7 @@ class _Progress:
 
 def _print(running: Demo, *, as_json: bool) -> None:
     body = {"apiVersion": API_VERSION, **running.instance.to_api()}
-    click.echo(json.dumps(body, indent=2, ensure_ascii=False) if as_json else running.url)
+    emit(json.dumps(body, indent=2, ensure_ascii=False) if as_json else running.url)
     took = ", ".join(f"{step.name} {seconds(step.took)}" for step in steps(running.timings))
     _print_line(f"ready in {seconds(running.timings.total)} by {running.started_by}: {took}")
     if running.fallback_reason is not None:
@@ -209,4 +210,4 @@ async def _until_gone(client: AsyncClient, running: Demo) -> None:
 
 
 def _print_line(line: str) -> None:
-    click.echo(line, err=True)
+    emit(line, err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tryitnow.cli.options import output
+from tryitnow.cli.output import emit
 
 if TYPE_CHECKING:
     from tryitnow.doctor import Examination
@@ -36,7 +37,7 @@ def doctor(*, json_too: bool, as_json: bool) -> None:
     settings = agent_settings({**defaults, **os.environ})
     checks = asyncio.run(_with_time(settings)).checks
     wants_json = as_json or json_too
-    click.echo(render_json(checks, settings.node_name) if wants_json else render_text(checks))
+    emit(render_json(checks, settings.node_name) if wants_json else render_text(checks))
     sys.exit(exit_status(checks))
 
 
@@ -48,8 +49,6 @@ async def _with_time(settings: AgentSettings) -> Examination:
     for _ in range(ATTEMPTS - 1):
         if not examination.unanswered:
             break
-        click.echo(
-            f"no answer in time: {', '.join(examination.unanswered)}; looking again", err=True
-        )
+        emit(f"no answer in time: {', '.join(examination.unanswered)}; looking again", err=True)
         examination = await examine(settings, examination)
     return examination

@@ -20,6 +20,7 @@ from tryitnow.api.meta import NODE_FINALIZER, Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint
 from tryitnow.cli.durations import DURATION
 from tryitnow.cli.failures import translate_errors
+from tryitnow.cli.output import emit
 from tryitnow.cli.programs import log_to_stderr
 from tryitnow.kubernetes.client import KubernetesApi, connect
 from tryitnow.kubernetes.election import LeaderElection
@@ -56,7 +57,7 @@ def end_demos(*, timeout: timedelta) -> None:
         remaining = asyncio.run(_end(controller_settings(), timeout))
     for resource in remaining:
         kind = model_of(resource).kind_name
-        click.echo(f"{kind} {resource.key} is still there: see its finalizers")
+        emit(f"{kind} {resource.key} is still there: see its finalizers")
     sys.exit(1 if remaining else 0)
 
 

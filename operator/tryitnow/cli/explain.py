@@ -20,6 +20,7 @@ from tryitnow.cli.distribution import Distribution, Samples
 from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError
 from tryitnow.cli.names import complete_demo, some_name
 from tryitnow.cli.options import output, where
+from tryitnow.cli.output import emit
 from tryitnow.cli.slow import Cause, Facts, causes
 from tryitnow.cli.steps import MEANING, Step, steps
 from tryitnow.cli.table import seconds, table
@@ -57,9 +58,7 @@ def explain_slow(
         return await _facts(kubernetes, Key(namespace or default, name), prometheus_url)
 
     facts = ask(context, gather)
-    click.echo(
-        json.dumps(_as_json(facts), indent=2, ensure_ascii=False) if as_json else _as_text(facts)
-    )
+    emit(json.dumps(_as_json(facts), indent=2, ensure_ascii=False) if as_json else _as_text(facts))
 
 
 async def _facts(kubernetes: KubernetesApi, key: Key, prometheus_url: str | None) -> Facts:

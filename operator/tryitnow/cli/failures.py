@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import click
 
+from tryitnow.cli.output import emit
 from tryitnow.client import errors as client
 from tryitnow.kubernetes import errors as kubernetes
 from tryitnow.kubernetes.objects import UnreadableObjectError
@@ -43,7 +44,7 @@ class CommandFailedError(click.ClickException):
 
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
         """Print it."""
-        click.echo(f"tryitnow: {self.message}", err=True)
+        emit(f"tryitnow: {self.message}", err=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import logging
 import sys
 
 from tryitnow import __version__
+from tryitnow.printable import LogLines
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +52,8 @@ _PROGRAMS = {"controller": _controller, "agent": _agent}
 
 def log_to_stderr() -> None:
     """Write log lines as all programs do."""
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # Kopf tells each event that it hands over; what came of it is in our own lines.
     logging.getLogger("kopf").setLevel(logging.WARNING)

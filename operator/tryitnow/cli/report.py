@@ -12,6 +12,7 @@ from tryitnow.cli import bundle
 from tryitnow.cli.cluster import ask
 from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError
 from tryitnow.cli.options import output_file, where
+from tryitnow.cli.output import emit
 from tryitnow.cli.table import size
 from tryitnow.kubernetes.client import KubernetesApi
 
@@ -48,7 +49,7 @@ def report(
 
     files = ask(context, gather)
     if file == "json":
-        click.echo(json.dumps(files, indent=2, ensure_ascii=False))
+        emit(json.dumps(files, indent=2, ensure_ascii=False))
         return
     target = Path(file or f"tryitnow-report-{at:%Y%m%d-%H%M%S}.tar.gz")
     try:
@@ -56,5 +57,5 @@ def report(
     except OSError as error:
         raise CommandFailedError(f"{target}: {error}", FAILED) from error
     for name, text in files.items():
-        click.echo(f"{size(len(text.encode())):>10}  {name}", err=True)
-    click.echo(str(target))
+        emit(f"{size(len(text.encode())):>10}  {name}", err=True)
+    emit(str(target))

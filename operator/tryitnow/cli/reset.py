@@ -14,6 +14,7 @@ from tryitnow.cli.durations import DURATION
 from tryitnow.cli.failures import FAILED, STATUSES, CommandFailedError, translate_errors
 from tryitnow.cli.names import complete_demo, some_name
 from tryitnow.cli.options import where
+from tryitnow.cli.output import emit
 from tryitnow.kubernetes.access import find_access
 from tryitnow.kubernetes.client import KubernetesApi, connect
 
@@ -43,7 +44,7 @@ def reset(
     with translate_errors():
         url = asyncio.run(_reset(name, timeout, namespace, context))
     if url:
-        click.echo(url)
+        emit(url)
 
 
 async def _reset(

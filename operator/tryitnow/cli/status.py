@@ -15,6 +15,7 @@ from tryitnow.cli.failures import STATUSES
 from tryitnow.cli.kinds import MODELS, model_of
 from tryitnow.cli.names import complete_object
 from tryitnow.cli.options import output, where
+from tryitnow.cli.output import emit
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.metrics.bounds import START_OBJECTIVE_SECONDS
 
@@ -51,9 +52,7 @@ def status(
             return await overview.collect(kubernetes, within, now())
 
         seen = ask(context, collect)
-        click.echo(
-            _dumped(overview.as_json(seen, slow)) if as_json else overview.as_text(seen, slow)
-        )
+        emit(_dumped(overview.as_json(seen, slow)) if as_json else overview.as_text(seen, slow))
         return
     models, wanted = _meant(name)
 
@@ -61,7 +60,7 @@ def status(
         return await story.collect(kubernetes, models, Key(namespace or default, wanted), now())
 
     result = ask(context, read)
-    click.echo(_dumped(story.as_json(result)) if as_json else story.as_text(result))
+    emit(_dumped(story.as_json(result)) if as_json else story.as_text(result))
 
 
 def _meant(name: str) -> tuple[list[type[Resource]], str]:

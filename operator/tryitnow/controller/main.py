@@ -66,6 +66,7 @@ async def run(settings: ControllerSettings) -> None:
             lambda: _missing(election, cluster),
             host=None,
             port=settings.metrics_port,
+            token_file=settings.metrics_token_file,
         ):
             logger.info("controller started; it waits for its lease")
             try:

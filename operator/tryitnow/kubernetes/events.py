@@ -14,6 +14,7 @@ from tryitnow.background import happens
 from tryitnow.kubernetes.call import TIMEOUT_SECONDS, call_api
 from tryitnow.kubernetes.errors import ConflictError, KubernetesError
 from tryitnow.kubernetes.objects import AnyObject, model_of
+from tryitnow.printable import printable
 
 PAUSE_SECONDS = 0.1
 """Between what happened and its Event: a warm demo is ready after 40 ms."""
@@ -57,7 +58,7 @@ class EventRecorder:
             metadata=aio.V1ObjectMeta(name=name, namespace=namespace),
             action=reason,
             event_time=at,
-            note=note[:1024],  # the API server's limit
+            note=printable(note)[:1024],  # the API server's limit
             reason=reason,
             regarding=aio.V1ObjectReference(
                 api_version=API_VERSION,

@@ -16,6 +16,7 @@ from tryitnow.kubernetes.errors import ConflictError, NamesakeError, NotFoundErr
 from tryitnow.kubernetes.merge import merge_patch
 from tryitnow.kubernetes.objects import AnyObject, model_of, read
 from tryitnow.kubernetes.reading import Reading
+from tryitnow.printable import all_printable
 
 R = TypeVar("R", bound=Resource)
 
@@ -110,7 +111,7 @@ class Writing(Reading):
             RefusedError: the status is invalid or forbidden.
 
         """
-        change = merge_patch(stored(before).get("status", {}), status)
+        change = merge_patch(stored(before).get("status", {}), all_printable(status))
         return await self._write_status(before, change, only_if_unchanged=only_if_unchanged)
 
     async def patch_status_fields(self, before: R, fields: dict[str, Any]) -> R:
@@ -124,7 +125,8 @@ class Writing(Reading):
 
         """
         known = stored(before).get("status", {})
-        change = {name: value for name, value in fields.items() if known.get(name) != value}
+        shown = {name: all_printable(value) for name, value in fields.items()}
+        change = {name: value for name, value in shown.items() if known.get(name) != value}
         return await self._write_status(before, change)
 
     async def _write_status(

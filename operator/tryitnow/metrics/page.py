@@ -16,13 +16,17 @@ _HEAD = """\
 Both programs serve `/metrics` (Prometheus), `/healthz` (200 while the program lives) and `/readyz`
 (200 once it knows the cluster and, on a node, Podman's containers; before that 503 and the reason).
 The port is `METRICS_PORT`: by default 8080 for the controller and 9444 for the agents, which listen
-on their node's address. No authentication is needed: the metrics contain numbers, versions, and
-names of Checkpoints, namespaces and nodes.
+on their node's address. By default no authentication is needed: the metrics contain numbers,
+versions, and names of Checkpoints, namespaces and nodes.
 
-State is read at each scrape, so it is never older than the scrape. The controller's metrics about a
-node have a `node` label: they are there when that node's agent is silent. An agent's metrics about
-its own node have no such label: scrape them with the node's name as the target label `node`, as
-[the example](../manifests/prometheus/scrape.yaml) does.
+With the chart's `monitoring.tokenSecret` a scrape must show the token in the key `token` of that
+Secret, which is of use for nothing else; `/healthz` and `/readyz` need none. Make it of 32 random
+bytes, such as `openssl rand -hex 32` writes. A changed one counts without a restart.
+
+State is read at each scrape, and at most once a second: it is never older than that. The
+controller's metrics about a node have a `node` label: they are there when that node's agent is
+silent. An agent's metrics about its own node have no such label: scrape them with the node's name
+as the target label `node`, as [the example](../manifests/prometheus/scrape.yaml) does.
 
 `method`, `policy`, `phase` and `fallback_reason` have the values of the resources' status. When a
 program restarts, its counters begin at 0. Series of a Checkpoint end with its last NodeCheckpoint

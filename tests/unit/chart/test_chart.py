@@ -79,7 +79,8 @@ def test_only_the_agent_has_rights_on_its_node(files: tuple[Path, ...]) -> None:
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert not {"hostNetwork", "hostPID", "volumes"} & spec.keys()
+        assert not {"hostNetwork", "hostPID"} & spec.keys()
+        assert {v["name"] for v in spec.get("volumes", [])} <= {"metrics-token"}
         for container in containers(spec):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -388,3 +389,21 @@ def test_each_value_has_its_line_in_the_page() -> None:
     assert '| `agent.podman.source` | `Sidecar` or `Node` | `"Sidecar"` |' in text
     with pytest.raises(UndocumentedValueError, match=r"agent\.colour"):
         list(documented("agent:\n  colour: red\n"))
+
+
+def test_the_token_of_the_metrics_is_mounted_and_shown_by_the_monitors() -> None:
+    for name, spec in pod_specs(*EVERYTHING):
+        if name not in ("tryitnow-agent", "tryitnow-controller"):
+            continue
+        (container,) = spec["containers"]
+        mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+        file = environment(spec)["METRICS_TOKEN_FILE"]
+        assert file == f"{mounts['metrics-token']}/token"
+        (volume,) = (v for v in spec["volumes"] if v["name"] == "metrics-token")
+        assert volume["secret"]["secretName"] == "tryitnow-metrics"
+    for monitor in of_kind("PodMonitor", *EVERYTHING).values():
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        shown = endpoint["authorization"]["credentials"]
+        assert shown == {"name": "tryitnow-metrics", "key": "token"}
+    for _, spec in pod_specs(*LITTLE):
+        assert "metrics-token" not in yaml.safe_dump(spec)

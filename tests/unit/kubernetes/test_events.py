@@ -53,3 +53,11 @@ async def test_an_event_says_when_it_happened_not_when_it_was_told(
     assert event.event_time.timestamp() < flushing
     assert len(event.note or "") == 1024, "the API server's limit"
     assert event.type == "Warning"
+
+
+async def test_no_event_steers_a_terminal(reported: list[aio.EventsV1Event]) -> None:
+    recorder = EventRecorder(aio.ApiClient(), "agent")
+    recorder.record(make_demo(), "Failed", "it said \x1b[2J\u202eno\x9b1m", warning=True)
+    await recorder.flush()
+    (event,) = reported
+    assert event.note == "it said no"

@@ -222,3 +222,20 @@ def test_metadata_is_read_of_whatever_there_is() -> None:
     found = read_any(DemoInstance, body)
     assert isinstance(found, UnreadableObject)
     assert (found.key.name, found.is_deleting, found.has_finalizer) == ("x", False, False)
+
+
+# -- what others wrote ----------------------------------------------------------------------------
+
+
+async def test_no_status_steers_a_terminal(kubernetes: FakeKubernetes) -> None:
+    hostile = make_condition("Ready", message="it said \x1b[2J\u202eok\nand more")
+    seen = kubernetes.put(make_demo())
+    whole = await kubernetes.patch_status(seen, ready(seen, conditions=(hostile,)))
+    (condition,) = whole.status.conditions
+    assert condition.message == "it said ok\nand more"
+    count = len(kubernetes.writes)
+    assert await kubernetes.patch_status(whole, ready(whole, conditions=(hostile,))) == whole
+    assert len(kubernetes.writes) == count, "the same again is no write"
+    fields = {"conditions": [hostile.model_dump(mode="json", by_alias=True, exclude_none=True)]}
+    part = await kubernetes.patch_status_fields(seen, fields)
+    assert part.status.conditions[0].message == "it said ok\nand more"

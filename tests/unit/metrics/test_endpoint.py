@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -11,7 +12,7 @@ from tests.unit.conftest import ADDRESS
 from tests.unit.metrics.scrape import Scrape
 from tryitnow.metrics.endpoint import serving
 from tryitnow.metrics.family import Program
-from tryitnow.metrics.instruments import Metrics
+from tryitnow.metrics.instruments import Metrics, Reading
 from tryitnow.metrics.node import FETCHED_BYTES
 from tryitnow.settings import InvalidSettingError
 
@@ -86,3 +87,62 @@ async def test_a_port_that_is_taken_is_named_with_its_setting() -> None:
     with pytest.raises(InvalidSettingError, match=f"METRICS_PORT={PORT}: .*free port"):
         async with serving(Metrics(Program.AGENT), tuple, host=ADDRESS, port=PORT):
             pass
+
+
+async def test_scrapes_in_a_row_cost_one(metrics: Metrics, http: aiohttp.ClientSession) -> None:
+    reads = 0
+
+    def read() -> list[Reading]:
+        nonlocal reads
+        reads += 1
+        return []
+
+    metrics.read_from(read)
+    for _ in range(50):
+        async with http.get(f"{URL}/metrics") as answer:
+            assert answer.status == 200
+    assert reads <= 2, "the fifty may take longer than a second, not longer than two"
+
+
+@pytest.fixture
+async def token_file(tmp_path: Path) -> AsyncIterator[Path]:
+    file = tmp_path / "token"
+    file.write_text("the token\n")
+    async with serving(Metrics(Program.AGENT), tuple, host=ADDRESS, port=PORT, token_file=file):
+        yield file
+
+
+@pytest.mark.usefixtures("token_file")
+@pytest.mark.parametrize(
+    ("shown", "status"),
+    [
+        ("Bearer the token", 200),
+        ("Bearer another", 401),
+        ("Bearer ", 401),
+        ("Basic the token", 401),
+        ("Bearer caf\xe9", 401),
+        ("", 401),
+    ],
+)
+async def test_where_there_is_a_token_a_scrape_must_show_it(
+    http: aiohttp.ClientSession, shown: str, status: int
+) -> None:
+    async with http.get(f"{URL}/metrics", headers={"Authorization": shown}) as answer:
+        assert answer.status == status
+        assert ("tryitnow_" in await answer.text()) == (status == 200)
+    for page in ("healthz", "readyz"):  # the kubelet shows none
+        async with http.get(f"{URL}/{page}") as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("content", ["", "\n", None])
+async def test_without_a_usable_token_nobody_is_let_in(
+    token_file: Path, http: aiohttp.ClientSession, content: str | None
+) -> None:
+    if content is None:
+        token_file.unlink()
+    else:
+        token_file.write_text(content)
+    for shown in ("", "Bearer", "Bearer "):
+        async with http.get(f"{URL}/metrics", headers={"Authorization": shown}) as answer:
+            assert answer.status == 503

@@ -18,13 +18,14 @@ from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName
 from tryitnow.agent.sandbox.namespaces import Hosts
 from tryitnow.agent.sandbox.probe import LOOPBACK, Prober, wait_until
-from tryitnow.agent.sandbox.secrets import Redacted, Sources, printable, secrets_of
+from tryitnow.agent.sandbox.secrets import Redacted, Sources, secrets_of
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
 from tryitnow.api.template import Container, InitContainer, StartupProbe
 from tryitnow.background import gather_results, in_thread
 from tryitnow.podman.client import NewContainer, Podman
 from tryitnow.podman.errors import ExecTimeoutError, NodeLimitError, PodmanError
+from tryitnow.printable import printable
 
 logger = logging.getLogger(__name__)
 

@@ -22,16 +22,12 @@ from tryitnow.api.template import KeyToPath, Template
 from tryitnow.kubernetes.client import KubernetesApi
 from tryitnow.kubernetes.errors import NotFoundError, RefusedError
 from tryitnow.podman.client import Podman
+from tryitnow.printable import printable
 
 HIDDEN = "***"
 
 _SHORTEST = 3
 """Characters: anything shorter hides nothing and would garble every message."""
-
-
-def printable(text: str) -> str:
-    """Return a text without control characters, which could steer a terminal or forge log lines."""
-    return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
 @dataclass(frozen=True)
@@ -42,10 +38,14 @@ class Redacted:
 
     def text(self, text: str) -> str:
         """Return a text without any of the values, and without control characters."""
+        # Again afterwards: control characters may have been between the letters of one.
+        return self._without(printable(self._without(text)))
+
+    def _without(self, text: str) -> str:
         # The longest first: one may be a part of another.
         for value in sorted(self.values, key=len, reverse=True):
             text = text.replace(value, HIDDEN)
-        return printable(text)
+        return text
 
     def also(self, values: Iterable[str]) -> Redacted:
         """Return one that knows more. A value of several lines is hidden line by line as well."""

@@ -89,9 +89,20 @@ class ArchiveStore:
         """Return where an archive lies or would lie."""
         return self.directory / str(name)
 
-    def partial(self, name: ArchiveName, sha256: str) -> Path:
-        """Return where a download gathers; its name holds the digest, so it resumes only itself."""
-        return self.directory / f".{name}.{sha256[:16]}{_PARTIAL}"
+    def partial(self, name: ArchiveName, sha256: str, source: str) -> Path:
+        """Return where a download gathers: one file for each archive and each node that gives it.
+
+        What one node gave wrong spoils nothing that another one gives.
+        """
+        whose = hashlib.sha256(f"{sha256} {source}".encode()).hexdigest()[:16]
+        return self.directory / f".{name}.{whose}{_PARTIAL}"
+
+    def drop_partials(self, name: ArchiveName, keep: Path, *, longest: bool) -> None:
+        """Remove the downloads of an archive but one, and the longest of the others if told so."""
+        others = [path for path in self._partials(name) if path != keep]
+        others.sort(key=lambda path: path.stat().st_size)
+        for path in others[: len(others) - longest]:
+            self.remover.file(path)
 
     def names(self) -> set[str]:
         """Return the names of all files that belong to archives."""
@@ -134,6 +145,7 @@ class ArchiveStore:
             os.fsync(file.fileno())
         self.remover.replace(partial, self.path(name))
         sync_directory(self.directory)
+        self.drop_partials(name, partial, longest=False)
 
     def describe(self, name: ArchiveName, archive: Archive, definition: Definition) -> None:
         """Write the ``.md`` beside an archive."""
@@ -197,8 +209,11 @@ class ArchiveStore:
         """Remove an archive, its metadata and its partial downloads."""
         self.remover.file(self.path(name))
         (self.directory / f"{name.stem}.md").unlink(missing_ok=True)
-        for partial in self.directory.glob(f".{name}.*{_PARTIAL}"):
+        for partial in self._partials(name):
             self.remover.file(partial)
+
+    def _partials(self, name: ArchiveName) -> list[Path]:
+        return list(self.directory.glob(f".{name}.*{_PARTIAL}"))
 
     def free_bytes(self) -> int:
         """Return the free space of the file system."""

@@ -7,6 +7,8 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,14 +41,16 @@ class Timeouts:
     """How long a source is waited for. There is no limit on the whole: archives have gigabytes.
 
     Attributes:
-        silence_seconds: A source that is silent for that long counts as gone, and the next one
-            continues from the same byte.
+        silence_seconds: A source that is silent for that long counts as gone, and the next one is
+            asked.
+        headers_seconds: How long a source may take from the connection to the end of its headers.
         least_bytes_per_second: A source that gives less is left for the next one.
         rate_window_seconds: How long it is looked at for that.
 
     """
 
     silence_seconds: float = 30.0
+    headers_seconds: float = 60.0
     least_bytes_per_second: int = 64 << 10
     rate_window_seconds: float = 60.0
 
@@ -58,6 +62,10 @@ class Timeouts:
 
 _ERROR_BYTES = 200
 """Most that is read of an error's body."""
+
+_MOST_HEADERS = 32
+_HEADER_BYTES = 4096
+"""Most headers of an answer, and most of one: an agent gives a dozen short ones."""
 
 
 class FetchError(Exception):
@@ -90,22 +98,18 @@ class Fetcher:
         """
         if await self._is_here(name, order.archive):
             return  # fetched before, and something else failed since
-        partial = self.archives.partial(name, order.archive.sha256)
-        here = partial.stat().st_size if partial.exists() else 0
-        missing = max(order.archive.size_bytes - here, 0)
-        with self.disk.reserved(missing, f"fetching {name}"):
-            try:
-                await self._fetch(name, order, definition, partial)
-            except OSError as error:
-                raise short_of_disk(error, f"fetching {name}", self.archives.directory) from error
+        try:
+            await self._fetch(name, order, definition)
+        except OSError as error:
+            raise short_of_disk(error, f"fetching {name}", self.archives.directory) from error
 
-    async def _fetch(
-        self, name: ArchiveName, order: Fetch, definition: Definition, partial: Path
-    ) -> None:
+    async def _fetch(self, name: ArchiveName, order: Fetch, definition: Definition) -> None:
         answers = []
         for source in order.sources:
+            partial = self.archives.partial(name, order.archive.sha256, source.node_name)
             try:
-                await self._fetch_from(source, partial, order.archive, name.revision)
+                with self._room(name, order.archive, partial):
+                    await self._fetch_from(source, partial, order.archive, name.revision)
             except _SourceError as error:
                 logger.warning("fetching %s from %s: %s", name, source.node_name, error)
                 answers.append(f"{source.node_name}: {error}")
@@ -115,6 +119,21 @@ class Fetcher:
             return
         msg = f"{name} could not be fetched: {'; '.join(answers) or 'no node has it'}"
         raise FetchError(msg)
+
+    @contextmanager
+    def _room(self, name: ArchiveName, archive: Archive, partial: Path) -> Iterator[None]:
+        """Reserve what a download still needs.
+
+        The longest download from another source is kept beside it while there is room: that source
+        may be back for the next try.
+        """
+        self.archives.drop_partials(name, partial, longest=True)
+        here = partial.stat().st_size if partial.exists() else 0
+        missing = max(archive.size_bytes - here, 0)
+        if missing > self.disk.available_bytes:
+            self.archives.drop_partials(name, partial, longest=False)
+        with self.disk.reserved(missing, f"fetching {name}"):
+            yield
 
     async def _is_here(self, name: ArchiveName, archive: Archive) -> bool:
         try:
@@ -136,8 +155,8 @@ class Fetcher:
         # Nothing of it can be trusted.
         await in_thread(self.archives.remover.file, partial)
         if resumed:
-            # The beginning came from another source, or from another day: this one is not to blame
-            # before it has given all of it.
+            # The beginning is of another day, and a disk may have damaged it since: the source is
+            # not to blame before it has given all of it.
             await self._fetch_from(source, partial, archive, revision)
             return
         msg = f"its archive has sha256 {digest.hexdigest()}, not {archive.sha256}; dropped"
@@ -182,14 +201,20 @@ class Fetcher:
         url = f"{source.url}/{archive.sha256}"
         try:
             async with (
-                aiohttp.ClientSession(timeout=self.timeouts.timeout) as session,
-                # A redirect could lead into this node's own network.
-                session.get(url, headers=headers, ssl=trust, allow_redirects=False) as answer,
+                aiohttp.ClientSession(
+                    timeout=self.timeouts.timeout,
+                    auto_decompress=False,  # few bytes could become many
+                    max_line_size=_HEADER_BYTES,
+                    max_field_size=_HEADER_BYTES,
+                    max_headers=_MOST_HEADERS,
+                ) as session,
+                AsyncExitStack() as opened,
             ):
-                if answer.status != (206 if have else 200):
-                    text = (await answer.content.read(_ERROR_BYTES)).decode(errors="replace")
-                    msg = f"it answered {answer.status}: {text.strip()}"
-                    raise _SourceError(msg)
+                async with asyncio.timeout(self.timeouts.headers_seconds):
+                    # A redirect could lead into this node's own network.
+                    asked = session.get(url, headers=headers, ssl=trust, allow_redirects=False)
+                    answer = await opened.enter_async_context(asked)
+                    await _expect_status(answer, 206 if have else 200)
                 have = await self._receive(answer, partial, archive, digest, have)
         except aiohttp.ClientConnectorCertificateError as error:
             msg = (
@@ -243,6 +268,13 @@ class Fetcher:
         finally:
             os.close(handle)
         return have
+
+
+async def _expect_status(answer: aiohttp.ClientResponse, status: int) -> None:
+    if answer.status != status:
+        text = (await answer.content.read(_ERROR_BYTES)).decode(errors="replace")
+        msg = f"it answered {answer.status}: {text.strip()}"
+        raise _SourceError(msg)
 
 
 def _append(handle: int, digest: hashlib._Hash, chunk: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,21 @@ from pathlib import Path
 from aiohttp import web
 
 from tryitnow.agent.transfer.audit import REVISION_HEADER, log_archive
-from tryitnow.agent.transfer.certificate import ServerCertificate
+from tryitnow.agent.transfer.certificate import Certificates
+from tryitnow.agent.transfer.identify import Identities, TooManyTokensError
 from tryitnow.api.meta import Key
 from tryitnow.api.nodecheckpoint import NodeCheckpoint, node_checkpoint_name
+from tryitnow.background import in_thread
 from tryitnow.kubernetes.client import KubernetesApi, TokenIdentity
 from tryitnow.kubernetes.errors import KubernetesError, NotFoundError
 from tryitnow.kubernetes.objects import UnreadableObjectError
-from tryitnow.settings import TRANSFER_AUDIENCE, AgentSettings, transfer_url
+from tryitnow.listening import Limits, Listener
+from tryitnow.settings import AgentSettings, transfer_url
 
-REVIEW_KEPT_SECONDS = 60.0
-"""How long a good TokenReview is believed: the API server is asked once per download, not once
-per range. A token that was revoked meanwhile works for this long at most."""
+LIMITS = Limits(connections=64, per_address=8)
+"""An agent fetches a few archives at once, and is one address."""
+
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -45,42 +48,35 @@ class TransferServer:
         self._settings = settings
         self._kubernetes = kubernetes
         self._find_archive = find_archive
-        self._reviewed: dict[str, tuple[TokenIdentity, float]] = {}
-        self._runner: web.AppRunner | None = None
+        self._identities = Identities(kubernetes, settings.agent_user)
+        self._listener: Listener | None = None
 
     @property
     def url(self) -> str:
         """Where other agents reach it."""
         return transfer_url(self._settings.node_address, self._settings.transfer_port)
 
-    async def start(self, certificate: ServerCertificate) -> None:
+    async def start(self, certificates: Certificates) -> None:
         """Listen, until ``stop``."""
         app = web.Application()
-        app.router.add_get("/archives/{sha256:[0-9a-f]{64}}", self._archive)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(
-            self._runner,
-            self._settings.node_address,
-            self._settings.transfer_port,
-            ssl_context=certificate.context,
-            reuse_address=True,
-        )
-        await site.start()
+        app.router.add_get("/archives/{sha256:[0-9a-f]{64}}", self._archive, allow_head=False)
+        self._listener = Listener(app, LIMITS, tls=lambda: certificates.context)
+        await self._listener.start(self._settings.node_address, self._settings.transfer_port)
 
     async def stop(self) -> None:
         """Listen no more; fine when it does not."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._listener is not None:
+            await self._listener.stop()
+            self._listener = None
 
     async def _archive(self, request: web.Request) -> web.StreamResponse:
         sha256, remote = request.match_info["sha256"], request.remote or ""
-        identity = await self._identify(request)
+        identity, is_news = await self._identify(request)
         if identity is None or identity.username != self._settings.agent_user:
             who = identity.username if identity is not None else ""
             why = "the token is not that of a try-it-now agent"
-            log_archive("refused", sha256=sha256, remote=remote, user=who, why=why)
+            if is_news:  # the same again is no line more
+                log_archive("refused", sha256=sha256, remote=remote, user=who, why=why)
             raise web.HTTPUnauthorized(text=f"{why}\n")
         held = self._find_archive(sha256)
         if held is None or not held.path.exists():
@@ -102,7 +98,7 @@ class TransferServer:
             log_archive("refused", **facts, why=why)
             raise web.HTTPForbidden(text=f"{why}\n")
         log_archive("given", **facts)
-        return web.FileResponse(held.path, chunk_size=1 << 20)
+        return await _give(request, held.path)
 
     async def _why_not(self, identity: TokenIdentity, held: Held, sha256: str) -> str:
         """Say why a node may not have an archive; empty where the controller ordered it there."""
@@ -124,19 +120,49 @@ class TransferServer:
             return f"node {identity.node} is to fetch another archive"
         return ""
 
-    async def _identify(self, request: web.Request) -> TokenIdentity | None:
-        """Return whom a request comes from; None where its token proves nothing."""
+    async def _identify(self, request: web.Request) -> tuple[TokenIdentity | None, bool]:
+        """Return whom a request comes from, and whether that was not known before."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not token:
-            return None
-        now = time.monotonic()
-        self._reviewed = {t: known for t, known in self._reviewed.items() if known[1] > now}
-        if token in self._reviewed:
-            return self._reviewed[token][0]
         try:
-            identity = await self._kubernetes.review_token(token, TRANSFER_AUDIENCE)
+            return await self._identities.of(
+                token if scheme == "Bearer" else "", request.remote or ""
+            )
+        except TooManyTokensError as error:
+            headers = {"Retry-After": "5"}
+            raise web.HTTPTooManyRequests(text=f"{error}\n", headers=headers) from error
         except KubernetesError as error:
             raise web.HTTPServiceUnavailable(text=f"cannot review the token: {error}\n") from error
-        if identity is not None and identity.username == self._settings.agent_user:
-            self._reviewed[token] = identity, now + REVIEW_KEPT_SECONDS
-        return identity
+
+
+async def _give(request: web.Request, path: Path) -> web.StreamResponse:
+    """Give a file, or the rest of it where the request says from where.
+
+    Not aiohttp's FileResponse: over TLS asyncio sends that in pieces of 16 KiB, and past the limits
+    for who does not read.
+    """
+    size = path.stat().st_size
+    headers = {"Content-Type": "application/octet-stream"}
+    first = 0
+    if "Range" in request.headers:
+        first = _first_byte(request)
+        if not 0 <= first < size:
+            raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size}"})
+        headers["Content-Range"] = f"bytes {first}-{size - 1}/{size}"
+    headers["Content-Length"] = str(size - first)
+    answer = web.StreamResponse(status=206 if "Range" in request.headers else 200, headers=headers)
+    await answer.prepare(request)
+    with path.open("rb") as file:
+        file.seek(first)
+        while chunk := await in_thread(file.read, _CHUNK_BYTES):
+            await answer.write(chunk)
+    await answer.write_eof()
+    return answer
+
+
+def _first_byte(request: web.Request) -> int:
+    """Return where the answer is to begin, as an agent asks for it; -1 where it asks otherwise."""
+    try:
+        wanted = request.http_range
+    except ValueError:
+        return -1
+    return wanted.start if wanted.start is not None and wanted.stop is None else -1

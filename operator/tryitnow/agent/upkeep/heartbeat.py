@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tryitnow.agent.health import Health
 from tryitnow.agent.node import Node
-from tryitnow.agent.transfer.certificate import ServerCertificate
+from tryitnow.agent.transfer.certificate import Certificates
 from tryitnow.agent.upkeep.memory import available_memory_bytes
 from tryitnow.api.meta import Condition, ConditionStatus, Key, now, set_condition
 from tryitnow.api.nodeagent import (
@@ -79,10 +79,10 @@ async def examine_node(node: Node) -> None:
 class Reporter:
     """Keeps this node's NodeAgent object true."""
 
-    def __init__(self, node: Node, transfer_url: str, certificate: ServerCertificate) -> None:
+    def __init__(self, node: Node, transfer_url: str, certificates: Certificates) -> None:
         self._node = node
         self._transfer_url = transfer_url
-        self._certificate = certificate
+        self._certificates = certificates
         self._seen: NodeAgent | None = None
         self._stopping = False
         self._answered_at = time.monotonic()
@@ -99,9 +99,9 @@ class Reporter:
             self._cannot_run(f"Podman has not answered for {silence:.0f} s")
         before = self._seen or await self._find()
         try:
-            self._seen = await self._node.kubernetes.patch_status(
-                before, (await self._status(before)).to_api()
-            )
+            status = await self._status(before)
+            self._seen = await self._node.kubernetes.patch_status(before, status.to_api())
+            self._certificates.reported(status.transfer_certificate)
         except NotFoundError:
             # Somebody deleted it, or the Node it belonged to: the next report makes it anew.
             self._seen = None
@@ -226,7 +226,7 @@ class Reporter:
             conditions=tuple(conditions),
             address=node.settings.node_address,
             transfer_url=self._transfer_url,
-            transfer_certificate=self._certificate.pem,
+            transfer_certificate=self._certificates.pem,
             versions=health.versions,
             capacity=node.settings.capacity,
             namespace_capacity=node.settings.namespace_capacity,

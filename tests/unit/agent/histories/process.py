@@ -31,7 +31,7 @@ from tryitnow.agent.main import (
 from tryitnow.agent.node import Node
 from tryitnow.agent.revisions import RevisionError
 from tryitnow.agent.sandbox.leftovers import Conmons
-from tryitnow.agent.transfer.certificate import ServerCertificate
+from tryitnow.agent.transfer.certificate import Certificates
 from tryitnow.agent.upkeep.heartbeat import Reporter
 from tryitnow.api.meta import Resource
 from tryitnow.kubernetes.errors import KubernetesError
@@ -108,8 +108,7 @@ class Process:
         node.health.current = self._health()
         await adopt_running(node)
         listed = asyncio.Event()
-        certificate: Any = None
-        reporter = Reporter(node, "https://node-a.example:9443", _Certificate(certificate))
+        reporter = Reporter(node, "https://node-a.example:9443", _Certificates())
         self._watch = watch = Watch(node.demo_tools, queue.add, loop.time)
         self._background = [asyncio.create_task(keep_collecting(node, listed))]
         await wait_for_first_look(listed)
@@ -195,8 +194,15 @@ def _handlers(found: Any) -> dict[str, Handler]:
     return handlers
 
 
-class _Certificate(ServerCertificate):
+class _Certificates(Certificates):
     """Nobody fetches anything here."""
 
-    def __init__(self, context: Any) -> None:
-        super().__init__("certificate of node-a", context)
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def pem(self) -> str:
+        return "certificate of node-a"
+
+    def reported(self, pem: str) -> None:
+        pass

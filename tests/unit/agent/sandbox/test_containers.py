@@ -140,6 +140,6 @@ async def test_the_words_are_those_of_the_container_that_ended(
     podman.last_lines = "\x1b[31mout of memory\x1b[0m"
     podman.stop(sandbox.pod.member("database"))
     message = await containers.silent_words(NAME, definition, sandbox)
-    assert message == "\nThe last lines of container database:\n[31mout of memory[0m"
+    assert message == "\nThe last lines of container database:\nout of memory"
     podman.last_lines = ""
     assert await containers.silent_words(NAME, definition, sandbox) == ""

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.builders import make_container
 from tests.unit.fakes import FakeKubernetes
 from tryitnow.agent.errors import SourceError
-from tryitnow.agent.sandbox.secrets import Redacted, printable, read_sources
+from tryitnow.agent.sandbox.secrets import Redacted, read_sources
 from tryitnow.api.meta import Key
 from tryitnow.api.template import Template
 
@@ -111,8 +111,12 @@ def test_what_is_too_short_to_be_a_secret_garbles_nothing() -> None:
 
 def test_nothing_steers_a_terminal_or_forges_a_line() -> None:
     message = "ok\x1b[2J\x1b]0;owned\x07\rforged\x00 caf\u00e9\u202e\tend\n"
-    assert printable(message) == "ok[2J]0;ownedforged caf\u00e9\tend\n"
-    assert Redacted().text(message) == printable(message)
+    assert Redacted().text(message) == "okforged caf\u00e9\tend\n"
+
+
+def test_a_secret_with_control_characters_put_between_is_hidden() -> None:
+    redacted = Redacted().also(["hunter2"])
+    assert redacted.text("it is hun\x1b[0mt\u202eer2") == "it is ***"
 
 
 def test_a_secret_with_control_characters_between_is_hidden_as_it_was_written() -> None:

@@ -172,7 +172,7 @@ def test_what_an_interrupted_write_left_is_cleared_at_the_start(store: ArchiveSt
     archive = write(store)
     leftover = store.directory / f".{PLAIN}.new"
     leftover.write_bytes(b"half")
-    partial = store.partial(PLAIN, archive.sha256)
+    partial = store.partial(PLAIN, archive.sha256, "node-b")
     partial.write_bytes(b"half")
     store.open()
     assert store.names() == {str(PLAIN), partial.name}, "a partial download is resumed"
@@ -189,7 +189,7 @@ def test_a_link_that_somebody_left_is_not_written_through(store: ArchiveStore) -
 
 def test_a_complete_download_becomes_the_archive(store: ArchiveStore) -> None:
     archive = make_archive(CONTENT)
-    partial = store.partial(PLAIN, archive.sha256)
+    partial = store.partial(PLAIN, archive.sha256, "node-b")
     partial.write_bytes(CONTENT)
     store.adopt(PLAIN, partial)
     store.check(PLAIN, archive)
@@ -197,14 +197,15 @@ def test_a_complete_download_becomes_the_archive(store: ArchiveStore) -> None:
 
 
 def test_downloads_of_different_contents_do_not_mix(store: ArchiveStore) -> None:
-    assert store.partial(PLAIN, "a" * 64) != store.partial(PLAIN, "b" * 64)
+    assert store.partial(PLAIN, "a" * 64, "node-b") != store.partial(PLAIN, "b" * 64, "node-b")
+    assert store.partial(PLAIN, "a" * 64, "node-b") != store.partial(PLAIN, "a" * 64, "node-c")
 
 
 def test_removing_takes_everything_of_that_archive_and_nothing_else(store: ArchiveStore) -> None:
     other = ArchiveName(SHOP, "9999999999", Compression.NONE)
     for name in (PLAIN, other):
         store.describe(name, write(store, name), make_definition())
-        store.partial(name, "a" * 64).write_bytes(b"half")
+        store.partial(name, "a" * 64, "node-b").write_bytes(b"half")
     store.remove(PLAIN)
     assert all("9999999999" in name for name in store.names())
     assert len(store.names()) == 3
@@ -292,7 +293,7 @@ def test_the_longest_names_still_make_file_names(store: ArchiveStore) -> None:
     name = ArchiveName(Key("n" * 63, "c" * 253), "0" * 32, Compression.ZSTD)
     archive = write(store, name)
     store.describe(name, archive, make_definition())
-    partial = store.partial(name, archive.sha256)
+    partial = store.partial(name, archive.sha256, "node-b")
     partial.touch()
     in_the_trash = f"{10**19}_{partial.name}"
     (store.directory / in_the_trash).touch()

@@ -32,8 +32,15 @@ from tryitnow.agent.errors import ArchiveMissingError, NodeShortError
 from tryitnow.agent.storage.archives import ArchiveName, ArchiveStore
 from tryitnow.agent.storage.ledger import Ledger
 from tryitnow.agent.transfer.audit import REVISION_HEADER
-from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate, trust_only
+from tryitnow.agent.transfer.certificate import (
+    LEAD_SECONDS,
+    ROTATE_SECONDS,
+    Certificates,
+    make_certificate,
+    trust_only,
+)
 from tryitnow.agent.transfer.client import Fetcher, FetchError, Timeouts
+from tryitnow.agent.transfer.identify import Identities, TooManyTokensError
 from tryitnow.agent.transfer.server import Held, TransferServer
 from tryitnow.api.definition import Compression
 from tryitnow.api.limits import DISK_FULL
@@ -64,7 +71,7 @@ class Peer:
     address: str
     archives: ArchiveStore
     server: TransferServer
-    certificate: ServerCertificate
+    certificate: Certificates
 
     @property
     def file(self) -> Path:
@@ -106,8 +113,14 @@ class AddPeer(Protocol):
 
 
 @pytest.fixture
+def now() -> list[float]:
+    """Seconds of the peers' clock."""
+    return [0.0]
+
+
+@pytest.fixture
 async def add_peer(
-    settings: AgentSettings, tmp_path: Path, kubernetes: FakeKubernetes, port: int
+    settings: AgentSettings, tmp_path: Path, kubernetes: FakeKubernetes, port: int, now: list[float]
 ) -> AsyncIterator[AddPeer]:
     kubernetes.tokens[TOKEN] = AGENT
     kubernetes.put(ORDER)
@@ -122,7 +135,7 @@ async def add_peer(
             archives.path(NAME).write_bytes(CONTENT)
             good = {ARCHIVE.sha256: Held(archives.path(NAME), make_node_checkpoint(name))}
             server = TransferServer(theirs, kubernetes, good.get)
-            certificate = make_certificate(certified_address or address)
+            certificate = Certificates(certified_address or address, lambda: now[0])
             await server.start(certificate)
             stack.push_async_callback(server.stop)
             return Peer(name, address, archives, server, certificate)
@@ -179,8 +192,8 @@ def assert_nothing_kept(fetcher: Fetcher) -> None:
     assert fetcher.disk.reserved_bytes == 0
 
 
-def partial_of(fetcher: Fetcher) -> Path:
-    return fetcher.archives.partial(NAME, ARCHIVE.sha256)
+def partial_of(fetcher: Fetcher, source: str = "node-b") -> Path:
+    return fetcher.archives.partial(NAME, ARCHIVE.sha256, source)
 
 
 # -- the good way ---------------------------------------------------------------------------------
@@ -202,15 +215,20 @@ async def test_a_download_goes_on_where_it_broke_off(fetcher: Fetcher, add_peer:
     fetcher.archives.check(NAME, ARCHIVE)
 
 
-async def test_another_source_goes_on_where_the_first_broke_off(
+async def test_what_one_source_began_is_kept_while_another_is_asked(
     fetcher: Fetcher, add_peer: AddPeer
 ) -> None:
-    gone, peer = await add_peer("node-b"), await add_peer("node-c")
-    gone.file.unlink()
-    partial_of(fetcher).write_bytes(CONTENT[: 2 << 20])
-    peer.damage(1000)
-    await fetch_from(fetcher, gone.source(), peer.source())
+    first, second = await add_peer("node-b"), await add_peer("node-c")
+    first.file.unlink()
+    second.file.unlink()
+    partial_of(fetcher, "node-b").write_bytes(CONTENT[: 2 << 20])
+    with pytest.raises(FetchError):
+        await fetch_from(fetcher, first.source(), second.source())
+    first.file.write_bytes(CONTENT)
+    first.damage(1000)  # a byte that is here already
+    await fetch_from(fetcher, second.source(), first.source())
     fetcher.archives.check(NAME, ARCHIVE)
+    assert fetcher.archives.names() == {str(NAME), f"{NAME.stem}.md"}
 
 
 async def test_a_complete_download_is_not_asked_for_again(
@@ -283,15 +301,18 @@ async def test_a_source_of_the_wrong_length_is_passed_over(
     fetcher.archives.check(NAME, ARCHIVE)
 
 
-async def test_a_download_that_a_shorter_source_cannot_continue_is_not_lost(
+async def test_of_several_downloads_that_broke_off_the_longest_is_kept(
     fetcher: Fetcher, add_peer: AddPeer
 ) -> None:
-    short, good = await add_peer("node-b"), await add_peer("node-c")
-    os.truncate(short.file, 1_000_000)
-    partial_of(fetcher).write_bytes(CONTENT[: 2 << 20])
-    good.damage(1000)
-    await fetch_from(fetcher, short.source(), good.source())
-    fetcher.archives.check(NAME, ARCHIVE)
+    peer = await add_peer("node-b")
+    peer.file.unlink()
+    for size, node in enumerate(("node-c", "node-d", "node-e"), start=1):
+        partial_of(fetcher, node).write_bytes(CONTENT[:size])
+    partial_of(fetcher).write_bytes(b"")
+    with pytest.raises(FetchError):
+        await fetch_from(fetcher, peer.source())
+    kept = {partial_of(fetcher).name, partial_of(fetcher, "node-e").name}
+    assert fetcher.archives.names() == kept
 
 
 async def test_a_source_that_is_away_is_passed_over(
@@ -401,7 +422,7 @@ async def test_a_good_token_is_reviewed_once_per_download(
     assert kubernetes.reviews == 1
     for _ in range(2):
         assert (await peer.get(token="made up"))[0] == 401
-    assert kubernetes.reviews == 3, "a refusal is never remembered"
+    assert kubernetes.reviews == 2
 
 
 async def test_a_token_that_cannot_be_reviewed_is_not_refused_but_asked_to_wait(
@@ -729,33 +750,74 @@ async def test_more_than_was_reserved_is_not_written(fetcher: Fetcher) -> None:
     assert_nothing_kept(fetcher)
 
 
-async def test_what_a_poisoned_beginning_spoils_is_not_blamed_on_the_next(
+async def test_what_one_source_gave_wrong_spoils_nothing_of_the_next(
     fetcher: Fetcher, add_peer: AddPeer
 ) -> None:
     good = await add_peer("node-c")
     async with evil_peer(fetcher, lambda request: broken_off(request, bytes(4096))) as evil:
         await fetch_from(fetcher, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
-    assert len(evil.requests) == 1
+    fetched = fetcher.metrics.registry.get_sample_value("tryitnow_fetched_bytes_total")
+    assert fetched == len(CONTENT) + 4096, "the good one gave the whole once"
 
 
-async def test_two_poisoners_do_not_keep_the_good_one_away(
+async def test_what_a_good_source_began_is_not_lost_to_a_bad_one(
     fetcher: Fetcher, add_peer: AddPeer
 ) -> None:
     good = await add_peer("node-c")
-    async with evil_peer(fetcher, lambda request: broken_off(request, bytes(4096))) as evil:
-        await fetch_from(fetcher, evil.source, evil.source, good.source())
+    partial_of(fetcher, "node-c").write_bytes(CONTENT[: 2 << 20])
+    good.damage(1000)  # is not asked for again
+    wrong = bytes(len(CONTENT))
+    async with evil_peer(fetcher, lambda _: respond(wrong)) as evil:
+        await fetch_from(fetcher, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
 
 
-async def test_a_source_that_breaks_off_is_continued_by_the_next(
-    fetcher: Fetcher, add_peer: AddPeer
+async def respond(content: bytes) -> web.StreamResponse:
+    return web.Response(body=content)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"".join(b"X-%d: x\r\n" % n for n in range(1000)),
+        b"X-Long: " + b"x" * 100_000 + b"\r\n",
+        b"\r\n" * 1000,
+        b"Content-Encoding: gzip\r\nContent-Length: 30\r\n\r\n" + b"x" * 30,
+    ],
+    ids=["many", "long", "none", "packed"],
+)
+async def test_headers_that_no_agent_gives_are_refused(
+    fetcher: Fetcher, add_peer: AddPeer, headers: bytes
 ) -> None:
     good = await add_peer("node-c")
-    good.damage(1000)  # of the first half, which the other one gives
-    half = CONTENT[: 2 << 20]
-    async with evil_peer(fetcher, lambda request: broken_off(request, half)) as first:
-        await fetch_from(fetcher, first.source, good.source())
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n")
+        await asyncio.sleep(0.05)
+        request.transport.close()
+        return web.Response()
+
+    async with evil_peer(fetcher, answer) as evil, asyncio.timeout(5):
+        await fetch_from(fetcher, evil.source, good.source())
+    fetcher.archives.check(NAME, ARCHIVE)
+
+
+async def test_a_source_whose_headers_never_end_is_left_for_the_next(
+    fetcher: Fetcher, add_peer: AddPeer
+) -> None:
+    async def drip(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        while not request.transport.is_closing():
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await asyncio.sleep(0.02)
+        return web.Response()
+
+    good = await add_peer("node-c")
+    hasty = replace(fetcher, timeouts=Timeouts(headers_seconds=0.2))
+    async with evil_peer(fetcher, drip) as evil, asyncio.timeout(5):
+        await fetch_from(hasty, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
 
 
@@ -766,7 +828,7 @@ async def test_a_source_that_ignores_where_to_go_on_is_not_believed(
         return web.Response(body=CONTENT)
 
     good = await add_peer("node-c")
-    partial_of(fetcher).write_bytes(CONTENT[: 2 << 20])
+    partial_of(fetcher, "evil").write_bytes(CONTENT[: 2 << 20])
     async with evil_peer(fetcher, whole) as evil:
         await fetch_from(fetcher, evil.source, good.source())
     fetcher.archives.check(NAME, ARCHIVE)
@@ -808,7 +870,7 @@ async def test_a_source_that_falls_silent_is_left_for_the_next(
     fetcher.archives.check(NAME, ARCHIVE)
 
 
-async def test_a_fetch_that_is_cancelled_goes_on_later(fetcher: Fetcher, add_peer: AddPeer) -> None:
+async def test_a_fetch_that_is_cancelled_goes_on_later(fetcher: Fetcher) -> None:
     async def half(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Length": str(len(CONTENT))})
         await answer.prepare(request)
@@ -816,10 +878,12 @@ async def test_a_fetch_that_is_cancelled_goes_on_later(fetcher: Fetcher, add_pee
         await asyncio.sleep(60)
         return answer
 
-    good = await add_peer("node-c")
+    async def rest(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=206, body=CONTENT[request.http_range.start :])
+
     async with evil_peer(fetcher, half) as slow:
         task = asyncio.create_task(fetch_from(fetcher, slow.source))
-        partial = partial_of(fetcher)
+        partial = partial_of(fetcher, "evil")
         async with asyncio.timeout(5):
             while True:
                 if partial.exists() and partial.stat().st_size >= 1 << 20:
@@ -830,6 +894,109 @@ async def test_a_fetch_that_is_cancelled_goes_on_later(fetcher: Fetcher, add_pee
             await task
     assert partial.exists()
     assert fetcher.disk.reserved_bytes == 0
-    good.damage(1000)  # what is here already is not asked for again
-    await fetch_from(fetcher, good.source())
+    async with evil_peer(fetcher, rest) as back:
+        await fetch_from(fetcher, back.source)
     fetcher.archives.check(NAME, ARCHIVE)
+    [request] = back.requests
+    assert int(request.headers["Range"].removeprefix("bytes=").removesuffix("-")) >= 1 << 20
+
+
+# -- strangers ------------------------------------------------------------------------------------
+
+
+async def test_a_flood_of_tokens_is_no_flood_of_reviews(
+    fetcher: Fetcher, add_peer: AddPeer, kubernetes: FakeKubernetes
+) -> None:
+    peer = await add_peer("node-b")
+    await fetch_from(fetcher, peer.source())
+    before = kubernetes.reviews
+    statuses = [(await peer.get(token=f"made up {n}"))[0] for n in range(40)]
+    assert set(statuses) == {401, 429}
+    assert kubernetes.reviews - before < 10
+    assert (await peer.get())[0] == 200, "who is known is not kept out"
+
+
+async def test_a_bad_token_is_reviewed_and_logged_once(
+    add_peer: AddPeer, kubernetes: FakeKubernetes, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = await add_peer("node-b")
+    for _ in range(20):
+        assert (await peer.get(token="made up"))[0] == 401
+    assert kubernetes.reviews == 1
+    assert len(audited(caplog)) == 1
+
+
+async def test_strangers_at_one_address_keep_no_agent_at_another_out() -> None:
+    kubernetes = FakeKubernetes()
+    kubernetes.tokens[TOKEN] = AGENT
+    identities = Identities(kubernetes, AGENT.username)
+    for n in range(5):
+        assert await identities.of(f"made up {n}", "192.0.2.1") == (None, True)
+    with pytest.raises(TooManyTokensError):
+        await identities.of("one more", "192.0.2.1")
+    assert await identities.of(TOKEN, "192.0.2.2") == (AGENT, True)
+    assert await identities.of(TOKEN, "192.0.2.1") == (AGENT, False)
+
+
+async def test_what_is_remembered_of_strangers_is_bounded_and_passes() -> None:
+    now = 0.0
+    kubernetes = FakeKubernetes()
+    identities = Identities(kubernetes, AGENT.username, clock=lambda: now)
+    for n in range(6000):
+        now += 0.005
+        with suppress(TooManyTokensError):
+            await identities.of(f"made up {n}", f"192.0.2.{n}")
+    assert kubernetes.reviews <= 100 + 30 * 10
+    kubernetes.tokens["made up 5999"] = AGENT  # its node was not known to the API server yet
+    now += 61
+    assert (await identities.of("made up 5999", "192.0.2.5999"))[0] == AGENT
+
+
+@pytest.mark.parametrize("range_", ["bytes=0-1", "bytes=-5", "bytes=9999999-", "lines=1-", "x"])
+async def test_only_the_rest_from_a_byte_is_given(add_peer: AddPeer, range_: str) -> None:
+    peer = await add_peer("node-b")
+    headers = {"Authorization": f"Bearer {TOKEN}", REVISION_HEADER: REVISION, "Range": range_}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(
+            f"{peer.server.url}/{ARCHIVE.sha256}",
+            headers=headers,
+            ssl=trust_only(peer.certificate.pem),
+        ) as answer,
+    ):
+        assert answer.status == 416
+
+
+# -- a certificate is replaced --------------------------------------------------------------------
+
+
+async def test_a_certificate_is_replaced_without_a_failed_fetch(
+    fetcher: Fetcher, add_peer: AddPeer, now: list[float]
+) -> None:
+    peer = await add_peer("node-b")
+    first, orders = peer.certificate.pem, [peer.source()]
+    for _ in range(16):
+        now[0] += ROTATE_SECONDS / 7
+        await asyncio.to_thread(peer.certificate.turn)
+        peer.certificate.reported(peer.certificate.pem)
+        orders.append(peer.source())
+        # Whoever ordered a fetch ordered it not long ago.
+        for order in orders[-2:]:
+            await fetch_from(fetcher, order)
+            fetcher.archives.remove(NAME)
+    assert first not in peer.certificate.pem
+    with pytest.raises(FetchError, match="another certificate"):
+        await fetch_from(fetcher, orders[0])
+
+
+async def test_the_next_certificate_does_not_serve_before_the_cluster_knows_it(
+    fetcher: Fetcher, add_peer: AddPeer, now: list[float]
+) -> None:
+    peer = await add_peer("node-b")
+    before = peer.source()
+    now[0] += ROTATE_SECONDS
+    peer.certificate.turn()
+    peer.certificate.reported(before.certificate)
+    now[0] += 30 * LEAD_SECONDS  # the API server is away
+    peer.certificate.turn()
+    await fetch_from(fetcher, before)

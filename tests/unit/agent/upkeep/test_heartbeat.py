@@ -15,7 +15,7 @@ from tryitnow.agent.health import Health
 from tryitnow.agent.node import Node
 from tryitnow.agent.storage.guard import StorageGuard
 from tryitnow.agent.storage.ledger import Ledger
-from tryitnow.agent.transfer.certificate import ServerCertificate, make_certificate
+from tryitnow.agent.transfer.certificate import Certificates
 from tryitnow.agent.upkeep.heartbeat import (
     EXAMINE_BROKEN_EVERY_SECONDS,
     EXAMINE_EVERY_SECONDS,
@@ -61,8 +61,8 @@ class Doctor:
 
 
 @pytest.fixture(scope="module")
-def certificate() -> ServerCertificate:
-    return make_certificate(ADDRESS)
+def certificate() -> Certificates:
+    return Certificates(ADDRESS)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch) -> Doctor:
 
 
 @pytest.fixture
-def reporter(node: Node, certificate: ServerCertificate) -> Reporter:
+def reporter(node: Node, certificate: Certificates) -> Reporter:
     return Reporter(node, URL, certificate)
 
 
@@ -101,7 +101,7 @@ async def test_the_first_report_makes_the_object_and_it_goes_with_its_node(
 
 
 async def test_a_report_says_all_that_others_decide_by(
-    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: ServerCertificate
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: Certificates
 ) -> None:
     node.health.current = replace(node.health.current, versions=Versions(criu="4.2.1"), checks=GOOD)
     await reporter.report()
@@ -127,7 +127,7 @@ async def test_a_report_is_a_sign_of_life(reporter: Reporter, kubernetes: FakeKu
 
 
 async def test_an_agent_that_starts_again_goes_on_with_its_object(
-    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: ServerCertificate
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: Certificates
 ) -> None:
     await reporter.report()
     before = await reported(kubernetes)
@@ -145,7 +145,7 @@ async def test_an_object_that_somebody_deleted_is_made_anew(
     node: Node,
     reporter: Reporter,
     kubernetes: FakeKubernetes,
-    certificate: ServerCertificate,
+    certificate: Certificates,
     *,
     namesake: bool,
 ) -> None:
@@ -279,7 +279,7 @@ async def test_a_podman_that_hangs_does_not_make_the_node_silent(
 
 
 async def test_an_agent_that_ends_gets_nothing_new_until_the_next_one_reports(
-    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: ServerCertificate
+    node: Node, reporter: Reporter, kubernetes: FakeKubernetes, certificate: Certificates
 ) -> None:
     await reporter.report_stopping()  # before it said that it is there
     await reporter.report()
