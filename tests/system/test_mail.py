@@ -1,4 +1,4 @@
-"""Mail that demos send: taken in their own network, kept where that is asked for, never delivered."""
+"""Mail that demos send: taken in their own network, kept where asked for, never delivered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ kind = (lambda: smtplib.SMTP_SSL(host, port, timeout=10, context=trusting)) if p
     lambda: smtplib.SMTP(host, port, timeout=10))
 try:
     with kind() as client:
-        client.sendmail("shop@example.com", ["anna@example.com"], f"Subject: {subject}\r\n\r\nhello")
+        text = f"Subject: {subject}\r\n\r\nhello"
+        client.sendmail("shop@example.com", ["anna@example.com"], text)
 except OSError as error:
     print(type(error).__name__)
 else:
