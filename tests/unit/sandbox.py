@@ -13,6 +13,7 @@ from enum import Enum
 import aiohttp
 
 from tryitnow.agent.errors import FirewallError
+from tryitnow.agent.mail.server import MailServer
 from tryitnow.agent.sandbox.egress import EgressProblem
 from tryitnow.agent.sandbox.firewall import Firewall
 from tryitnow.agent.sandbox.model import Sandbox
@@ -20,7 +21,7 @@ from tryitnow.agent.sandbox.namespaces import Hosts
 from tryitnow.agent.sandbox.outbound import Outbound
 from tryitnow.agent.sandbox.probe import Prober, Target
 from tryitnow.api.definition import Definition
-from tryitnow.api.network import Network
+from tryitnow.api.network import Mail, Network
 
 
 class State(Enum):
@@ -93,6 +94,37 @@ class FakeOutbound(Outbound):
         return self.problems if network.egress else ()
 
     async def refresh(self) -> None:
+        return
+
+
+@dataclass
+class FakeMail(MailServer):
+    """Remembers whose mail is taken, and whether it is kept."""
+
+    keeps: dict[str, bool] = field(default_factory=dict)
+    fails: bool = False
+
+    async def serve(self, name: str, tag: str, pid: int, mail: Mail, *, keeps: bool) -> None:
+        assert tag
+        assert pid, "mail is taken in a sandbox that runs"
+        if self.fails:
+            raise OSError(98, "Address already in use")
+        if mail is not Mail.REFUSE:
+            self.keeps[name] = keeps
+
+    def serves(self, name: str, pid: int) -> bool:
+        assert pid
+        return name in self.keeps
+
+    def hand_over(self, name: str, to: str, *, keeps: bool) -> None:
+        if name in self.keeps:
+            del self.keeps[name]
+            self.keeps[to] = keeps
+
+    def stop(self, name: str) -> None:
+        self.keeps.pop(name, None)
+
+    def stop_gone(self) -> None:
         return
 
 

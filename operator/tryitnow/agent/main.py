@@ -25,6 +25,8 @@ from tryitnow.agent.demos.tools import DemoTools
 from tryitnow.agent.demos.watch import TICK_SECONDS, Watch
 from tryitnow.agent.handlers import register
 from tryitnow.agent.health import LastHealth
+from tryitnow.agent.mail.server import HOST as MAIL_HOST
+from tryitnow.agent.mail.server import MailServer
 from tryitnow.agent.node import Node
 from tryitnow.agent.restore.tools import StartTools
 from tryitnow.agent.revisions import RevisionError, Revisions
@@ -35,7 +37,7 @@ from tryitnow.agent.sandbox.hooks import HookRunner
 from tryitnow.agent.sandbox.leftovers import Conmons
 from tryitnow.agent.sandbox.lifecycle import Sandboxes
 from tryitnow.agent.sandbox.names import PREFIX, Role, parse
-from tryitnow.agent.sandbox.namespaces import Hosts
+from tryitnow.agent.sandbox.namespaces import Hosts, network_of
 from tryitnow.agent.sandbox.nearby import Nearby
 from tryitnow.agent.sandbox.nftables import Nftables
 from tryitnow.agent.sandbox.outbound import Outbound
@@ -177,7 +179,10 @@ def build_node(
         return port not in held and nobody_listens(port)
 
     ports = PortRange(settings.first_port, settings.last_port, is_free)
-    sandboxes = Sandboxes(podman, volumes, ports, firewall, outbound)
+    mail = MailServer(
+        settings.volumes_path, network_of, lambda: make_certificate(MAIL_HOST).context
+    )
+    sandboxes = Sandboxes(podman, volumes, ports, firewall, outbound, mail)
     health = LastHealth()
     start = StartTools(
         kubernetes=kubernetes,
@@ -335,6 +340,7 @@ async def run(settings: AgentSettings) -> None:
             await reporter.report_stopping()
             await demo_watch.stop()
             await drain(node, demos)
+            node.sandboxes.mail.close()
             await server.stop()
             await end_with_node()
 

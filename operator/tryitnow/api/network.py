@@ -23,6 +23,13 @@ HOST_PATTERN = rf"^{_LABEL}(\.{_LABEL})+$"
 MAIL_PORTS = frozenset({25, 465, 587})
 """SMTP, SMTP over TLS, and submission (RFC 5321, RFC 8314, RFC 6409)."""
 
+TLS_MAIL_PORT = 465
+"""SMTP that is TLS from its first byte."""
+
+SINK_PORTS = frozenset({*MAIL_PORTS, 2525})
+"""The ports of which mail is taken: these, and the one that mail services offer where networks
+close the others. No standard gives it to mail, so a Checkpoint may open it for something else."""
+
 _PORT = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -31,6 +38,14 @@ class Protocol(StrEnum):
 
     TCP = "TCP"
     UDP = "UDP"
+
+
+class Mail(StrEnum):
+    """What becomes of the mail that a demo sends."""
+
+    REFUSE = "Refuse"
+    DROP = "Drop"
+    SINK = "Sink"
 
 
 def _network(text: str) -> IPNetwork:
@@ -109,13 +124,48 @@ class EgressRule(Model):
         return self.host or self.cidr or ""
 
 
+_SINK_IS_TAKEN = "port 2525 is one of mail while spec.network.mail is Drop or Sink: name another"
+
+
 class Network(Model):
     """The connections that the containers may open to the outside. The firewall of the sandbox
     refuses all others, during builds and test restores as well."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "!has(self.mail) || self.mail == 'Refuse' || !has(self.egress)"
+                    " || !self.egress.exists(e, 2525 in e.ports"
+                    " && (!has(e.protocol) || e.protocol == 'TCP'))",
+                    "message": _SINK_IS_TAKEN,
+                    "fieldPath": ".egress",
+                },
+            ]
+        }
+    )
+
     egress: Annotated[tuple[EgressRule, ...], Field(max_length=MAX_EGRESS)] = ()
     """Hosts and ranges of addresses that the containers may connect to. Each must be within what
     the administrator allows (the chart's agent.network.allowedEgress). Defaults to none."""
+
+    mail: Mail = Mail.REFUSE
+    """The treatment of mail to addresses outside of the demo (ports 25, 465, 587 and 2525). None is
+    ever delivered. Refuse refuses the connections, Drop accepts each mail and forgets it, Sink
+    accepts each mail and keeps the last 100 of a demo for `kubectl tryitnow mail`. Defaults to
+    Refuse."""
+
+    @model_validator(mode="after")
+    def _mail_has_its_ports(self) -> Self:
+        taken = any(2525 in e.ports and e.protocol is Protocol.TCP for e in self.egress)
+        if self.takes_mail and taken:
+            raise ValueError(_SINK_IS_TAKEN)
+        return self
+
+    @property
+    def takes_mail(self) -> bool:
+        """Whether mail is accepted, be it to be forgotten."""
+        return self.mail is not Mail.REFUSE
 
 
 class AllowedEgress(Model):

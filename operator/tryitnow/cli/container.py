@@ -35,10 +35,10 @@ _SHELL = ["sh", "-c", "if command -v bash >/dev/null; then exec bash; else exec 
 _member = click.option(
     "-c", "--container", help="Container of the template; by default the main one."
 )
-_on_node = click.option(
+on_node_option = click.option(
     "--on-node", is_flag=True, help="This is the demo's node: ask its Podman, not the cluster."
 )
-_agent_namespace = click.option(
+agent_namespace_option = click.option(
     "--agent-namespace",
     default="tryitnow-system",
     show_default=True,
@@ -51,8 +51,8 @@ _agent_namespace = click.option(
 @click.option("-f", "--follow", is_flag=True, help="Print new output as it comes.")
 @click.option("--tail", type=click.IntRange(min=0), help="Print only so many lines.")
 @_member
-@_on_node
-@_agent_namespace
+@on_node_option
+@agent_namespace_option
 @where
 def logs(
     *,
@@ -75,15 +75,15 @@ def logs(
     words = ["logs", name, *_member_words(container), *(["--follow"] if follow else [])]
     if tail is not None:
         words.append(f"--tail={tail}")
-    _go_to_node(name, words, namespace, context, agent_namespace, terminal=False)
+    go_to_node(name, words, namespace, context, agent_namespace, terminal=False)
 
 
 @click.command(epilog=STATUSES, context_settings={"ignore_unknown_options": False})
 @click.argument("name", metavar="DEMO", callback=some_name, shell_complete=complete_demo)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @_member
-@_on_node
-@_agent_namespace
+@on_node_option
+@agent_namespace_option
 @where
 def shell(
     *,
@@ -105,7 +105,7 @@ def shell(
         found = _found(Key(namespace or "default", name), container)
         _become(exec_argv(_socket(), found, command or _SHELL, terminal=terminal))
     words = ["shell", name, *_member_words(container)]
-    _go_to_node(name, words, namespace, context, agent_namespace, terminal=terminal, more=command)
+    go_to_node(name, words, namespace, context, agent_namespace, terminal=terminal, more=command)
 
 
 def _socket() -> str:
@@ -159,7 +159,7 @@ def _is_main(container: str, key: Key) -> bool:
     return name is not None and name.role is Role.DEMO and name.owner == key
 
 
-def _go_to_node(
+def go_to_node(
     name: str,
     words: list[str],
     namespace: str | None,

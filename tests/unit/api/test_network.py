@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.unit.builders import UID_OF_SHOP, make_definition
-from tryitnow.api.network import AllowedEgress, EgressRule, Network
+from tryitnow.api.network import AllowedEgress, EgressRule, Mail, Network
 
 
 def rule(**fields: Any) -> EgressRule:
@@ -90,3 +90,21 @@ def test_a_change_of_the_network_is_a_new_revision_and_its_default_is_none() -> 
     assert before.network == Network()
     assert spelt.identity(UID_OF_SHOP) == before.identity(UID_OF_SHOP)
     assert after.identity(UID_OF_SHOP) != before.identity(UID_OF_SHOP)
+
+
+def test_a_network_that_takes_mail_has_its_ports_to_itself() -> None:
+    taken = {"cidr": "192.0.2.7/32", "ports": [443, 2525]}
+    for policy in (Mail.DROP, Mail.SINK):
+        with pytest.raises(ValidationError, match="2525 is one of mail"):
+            Network.model_validate({"mail": policy, "egress": [taken]})
+        Network.model_validate({"mail": policy, "egress": [{**taken, "protocol": "UDP"}]})
+    assert Network.model_validate({"mail": "Refuse", "egress": [taken]}).mail is Mail.REFUSE
+
+
+def test_mail_is_refused_where_nothing_is_said_and_then_the_revision_is_as_ever() -> None:
+    before = make_definition()
+    refusing = before.model_copy(update={"network": Network(mail=Mail.REFUSE)})
+    keeping = before.model_copy(update={"network": Network(mail=Mail.SINK)})
+    assert before.network.mail is Mail.REFUSE
+    assert refusing.identity(UID_OF_SHOP) == before.identity(UID_OF_SHOP)
+    assert keeping.identity(UID_OF_SHOP) != before.identity(UID_OF_SHOP)

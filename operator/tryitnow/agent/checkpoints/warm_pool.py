@@ -296,7 +296,7 @@ class WarmPool:
         except NoSuchContainerError:
             return None  # a part of it was removed
         try:
-            await start.sandboxes.outbound.close(sandbox.pid, definition.network)
+            await start.sandboxes.guard(name, sandbox, definition.network)
         except FirewallError as error:
             logger.warning("%s: its firewall cannot be set: %s", name, error)
             return None

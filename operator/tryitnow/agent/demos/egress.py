@@ -45,6 +45,7 @@ class EgressWatch:
             if demo.metadata.uid not in self._found:
                 await self._find(demo)
         await self._tools.start.sandboxes.outbound.refresh()
+        self._tools.start.sandboxes.mail.stop_gone()
         for demo in running:
             # One that does not answer has something else to say first.
             is_known = demo.metadata.uid in self._found
@@ -57,11 +58,12 @@ class EgressWatch:
         sandboxes = self._tools.start.sandboxes
         try:
             definition = (await self._tools.revisions.get(_key(demo))).definition
-            sandbox = await sandboxes.find(demo_name(demo))
+            name = demo_name(demo)
+            sandbox = await sandboxes.find(name)
             if sandbox is None or not sandbox.pid:
                 return  # it has ended, and its rules are set when it is started again
-            if not sandboxes.outbound.guards(sandbox.pid):
-                await sandboxes.outbound.close(sandbox.pid, definition.network)
+            if not sandboxes.guards(name, sandbox, definition.network):
+                await sandboxes.guard(name, sandbox, definition.network)
         except FirewallError as error:
             logger.warning("%s: what it may reach cannot be set: %s", demo.key, error)
         except (KubernetesError, RevisionError, PodmanError, PodmanUnreachableError) as error:

@@ -47,7 +47,7 @@ async def restart(
         began = time.monotonic()
         pid = await _start_infra(tools, sandbox)
         sandbox = Sandbox(sandbox.pod, sandbox.ports, pid)
-        await tools.sandboxes.outbound.close(pid, definition.network)
+        await tools.sandboxes.guard(name, sandbox, definition.network)
         await tools.sandboxes.firewall.close(pid)
         await in_thread(tools.volumes.mount_memory, sandbox.pod.tag, definition.template)
         secrets = await tools.containers.secrets_of(name, definition, sandbox)

@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from tryitnow.agent.errors import FirewallError
+from tryitnow.agent.mail.server import MailServer
 from tryitnow.agent.sandbox.firewall import Firewall
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import (
     PREFIX,
     ContainerName,
     PodName,
+    Role,
     new_pod,
     parse,
     parse_pod,
@@ -20,6 +23,7 @@ from tryitnow.agent.sandbox.outbound import Outbound
 from tryitnow.agent.storage.ports import PortRange
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.api.definition import Definition
+from tryitnow.api.network import Network
 from tryitnow.background import in_thread, uncancelled
 from tryitnow.podman.client import ContainerState, Podman, PodState, PortMapping
 from tryitnow.podman.errors import NameTakenError
@@ -34,6 +38,7 @@ class Sandboxes:
     ports: PortRange
     firewall: Firewall
     outbound: Outbound
+    mail: MailServer
     _pods_in_work: set[str] = field(default_factory=set)
     _names_in_work: set[str] = field(default_factory=set)
     _found: set[str] | None = None
@@ -88,15 +93,37 @@ class Sandboxes:
             pid = await self.podman.create_pod(
                 str(pod), wanted, dns_servers=self.outbound.dns_servers
             )
-            await self.outbound.close(pid, definition.network)
+            sandbox = Sandbox(pod, wanted, pid)
+            await self.guard(name, sandbox, definition.network)
             await self.firewall.close(pid, tcp_blocked=tcp_blocked)
-            yield Sandbox(pod, wanted, pid)
+            yield sandbox
         except BaseException:
             await self.remove_failed(pod, name)
             raise
         finally:
             self._pods_in_work.discard(str(pod))
             self._names_in_work.discard(str(name))
+
+    async def guard(self, name: ContainerName, sandbox: Sandbox, network: Network) -> None:
+        """Let nothing out of a sandbox but what it may reach, and take its mail.
+
+        Raises:
+            FirewallError: its rules cannot be set, or its mail cannot be taken.
+
+        """
+        await self.outbound.close(sandbox.pid, network)
+        try:
+            await self.mail.serve(
+                str(name), sandbox.pod.tag, sandbox.pid, network.mail, keeps=name.role is Role.DEMO
+            )
+        except OSError as error:
+            msg = f"its mail cannot be taken (spec.network.mail): {error}"
+            raise FirewallError(msg) from error
+
+    def guards(self, name: ContainerName, sandbox: Sandbox, network: Network) -> bool:
+        """Whether ``guard`` was called for a sandbox since this agent began."""
+        is_led = not network.takes_mail or self.mail.serves(str(name), sandbox.pid)
+        return is_led and self.outbound.guards(sandbox.pid)
 
     async def remove_failed(self, pod: PodName, *names: ContainerName) -> None:
         """Remove a sandbox that was not brought up, whichever of these names it had by then.
@@ -115,6 +142,7 @@ class Sandboxes:
                     # Podman may not know it and have half of it, with its name in the way.
                     await self.podman.remove(name)
                     self.ports.release(name)
+                    self.mail.stop(name)
 
         await uncancelled(all_of_it())
 
@@ -180,6 +208,8 @@ class Sandboxes:
         """
 
         async def all_of_it() -> None:
+            # First: a socket holds its network.
+            self.mail.stop(str(name))
             await self._remove_container(str(name))
             self.ports.release(str(name))
             self._made.discard(str(name))
@@ -224,6 +254,7 @@ class Sandboxes:
         try:
             await self.podman.rename(str(sandbox), str(name))
             self.ports.hand_over(str(sandbox), str(name))
+            self.mail.hand_over(str(sandbox), str(name), keeps=name.role is Role.DEMO)
         finally:
             self._names_in_work.discard(str(sandbox))
 

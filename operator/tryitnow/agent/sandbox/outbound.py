@@ -2,18 +2,23 @@
 
 Loopback, what belongs to connections that are there already, the DNS servers that the administrator
 names, and what is decided in ``egress``; all else is refused at once, so that no application waits.
+Mail is led to the agent's own server in the sandbox, where the definition asks for that.
 It is there from before the first container until the sandbox ends, in builds and test restores too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tryitnow.agent.errors import FirewallError
+from tryitnow.agent.mail.server import ADDRESSES as MAIL_SERVER
+from tryitnow.agent.mail.server import HOST as MAIL_HOST
+from tryitnow.agent.mail.server import PLAIN_PORT, TLS_PORT
 from tryitnow.agent.sandbox.egress import (
     EgressDecision,
     EgressProblem,
@@ -26,7 +31,7 @@ from tryitnow.agent.sandbox.namespaces import Hosts, network_of
 from tryitnow.agent.sandbox.nearby import Nearby
 from tryitnow.agent.sandbox.nftables import Nftables, NftablesError
 from tryitnow.agent.sandbox.resolver import Resolver
-from tryitnow.api.network import IPAddress, IPNetwork, Network
+from tryitnow.api.network import SINK_PORTS, TLS_MAIL_PORT, IPAddress, IPNetwork, Network
 from tryitnow.background import in_thread
 from tryitnow.settings import NetworkSettings
 
@@ -34,11 +39,20 @@ logger = logging.getLogger(__name__)
 
 TABLE = "tryitnow_out"
 
+MAIL_ADDRESS = ipaddress.IPv4Address("192.0.2.25")
+"""Address of the mail server for applications, behind its name in /etc/hosts. Any other outside of
+the sandbox does as well; this one is for documentation (RFC 5737) and is nobody's."""
+
+_MAIL_RATE = "limit rate 10/second burst 20 packets"
+"""New connections for mail. More is refused: each costs the agent some milliseconds."""
+
 NO_DNS = "127.0.0.1"
 """The DNS server of sandboxes that have none: nobody answers there, and that at once."""
 
 
-def render(decision: EgressDecision, dns_servers: Iterable[IPAddress]) -> str:
+def render(
+    decision: EgressDecision, dns_servers: Iterable[IPAddress], *, takes_mail: bool = False
+) -> str:
     """Return a script that sets all rules, in the place of whatever is set, as one transaction."""
     rules = [
         'oifname "lo" accept',
@@ -52,6 +66,11 @@ def render(decision: EgressDecision, dns_servers: Iterable[IPAddress]) -> str:
         rules.append(
             f"{family} daddr {{ {servers} }} meta l4proto {{ tcp, udp }} th dport 53 accept"
         )
+    if takes_mail:
+        for family, address in zip(("ip", "ip6"), MAIL_SERVER, strict=True):
+            # What was led there had another interface when it came here, and has it still.
+            ports = f"{{ {PLAIN_PORT}, {TLS_PORT} }}"
+            rules.append(f"{family} daddr {address} tcp dport {ports} accept")
     for opening in decision.openings:
         rules += _accepted(opening)
     # Refused, not dropped: an application that waits for an answer makes its client wait. A reset,
@@ -63,6 +82,28 @@ def render(decision: EgressDecision, dns_servers: Iterable[IPAddress]) -> str:
         " { type filter hook output priority filter; policy drop; }\n"
         f"flush chain inet {TABLE} output\n"
         + "".join(f"add rule inet {TABLE} output {rule}\n" for rule in rules)
+        + (_led_mail() if takes_mail else "")
+    )
+
+
+def _led_mail() -> str:
+    """Return a chain that leads new connections for mail to the server in the sandbox.
+
+    Not those to its own addresses: an application may have a mail server of its own there.
+    """
+    plain = ", ".join(str(port) for port in sorted(SINK_PORTS - {TLS_MAIL_PORT}))
+    rules = [
+        f'oifname != "lo" {match} tcp dport {{ {ports} }} {_MAIL_RATE} dnat {to}:{server_port}'
+        for match, to in (
+            ("meta nfproto ipv4", f"ip to {MAIL_SERVER[0]}"),
+            ("meta nfproto ipv6", f"ip6 to [{MAIL_SERVER[1]}]"),
+        )
+        for ports, server_port in ((plain, PLAIN_PORT), (str(TLS_MAIL_PORT), TLS_PORT))
+    ]
+    return (
+        f"add chain inet {TABLE} mail {{ type nat hook output priority -100; policy accept; }}\n"
+        f"flush chain inet {TABLE} mail\n"
+        + "".join(f"add rule inet {TABLE} mail {rule}\n" for rule in rules)
     )
 
 
@@ -213,7 +254,9 @@ class Outbound:
     def _set(self, pid: int, guarded: _Guarded, of_node: frozenset[IPNetwork]) -> None:
         try:
             decision = self._decide(pid, guarded.network, of_node)
-            script = render(decision, self._settings.dns_servers)
+            script = render(
+                decision, self._settings.dns_servers, takes_mail=guarded.network.takes_mail
+            )
             guarded.problems = decision.problems
             if script != guarded.script:
                 # First: it makes sure that the process is in a sandbox, and not one of the node.
@@ -231,6 +274,14 @@ class Outbound:
             raise FirewallError(msg) from error
 
     def _decide(self, pid: int, network: Network, of_node: frozenset[IPNetwork]) -> EgressDecision:
+        decision = self._decide_egress(pid, network, of_node)
+        if network.takes_mail:
+            return replace(decision, hosts=((MAIL_HOST, MAIL_ADDRESS), *decision.hosts))
+        return decision
+
+    def _decide_egress(
+        self, pid: int, network: Network, of_node: frozenset[IPNetwork]
+    ) -> EgressDecision:
         if not network.egress:
             return EgressDecision()
         own = self._nearby.of_sandbox(pid)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.unit.builders import PINNED, make_container, make_definition, make_demo
 from tests.unit.fakes import FakePodman
-from tests.unit.sandbox import FakeFirewall, FakeOutbound, State
+from tests.unit.sandbox import FakeFirewall, FakeMail, FakeOutbound, State
 from tryitnow.agent.errors import FirewallError, NodeShortError
+from tryitnow.agent.mail.mailbox import Envelope, Mailbox
 from tryitnow.agent.node import Node
 from tryitnow.agent.sandbox.lifecycle import Sandboxes
 from tryitnow.agent.sandbox.model import Sandbox
 from tryitnow.agent.sandbox.names import ContainerName, Role, demo_name
 from tryitnow.api.definition import Definition
 from tryitnow.api.meta import Key
-from tryitnow.api.network import EgressRule, Network
+from tryitnow.api.network import EgressRule, Mail, Network
 from tryitnow.api.template import EmptyDir, Template, Volume
 from tryitnow.podman.client import NewContainer, PortMapping
 from tryitnow.podman.errors import NameTakenError, PodmanError, PodmanUnreachableError
@@ -308,3 +310,69 @@ async def test_a_demo_has_the_ports_that_it_had(
     async with sandboxes.create(NAME, definition, ports=wanted) as sandbox:
         assert sandbox.ports == wanted
     assert node.ports.of(str(NAME)) == [23011]
+
+
+# -- its mail -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mail() -> FakeMail:
+    return FakeMail()
+
+
+@pytest.fixture
+def mailing(sandboxes: Sandboxes, mail: FakeMail) -> Sandboxes:
+    return replace(sandboxes, mail=mail)
+
+
+@pytest.fixture
+def sending(definition: Definition) -> Definition:
+    return definition.model_copy(update={"network": Network(mail=Mail.SINK)})
+
+
+async def test_a_demos_mail_is_kept_from_its_beginning_until_it_is_removed(
+    mailing: Sandboxes, mail: FakeMail, sending: Definition
+) -> None:
+    async with mailing.create(NAME, sending) as sandbox:
+        assert mail.keeps == {str(NAME): True}
+        assert mailing.guards(NAME, sandbox, sending.network)
+        new = NewContainer(sending.main, PINNED, {}, pod=str(sandbox.pod))
+        await mailing.podman.create_and_start(str(NAME), new)
+    await mailing.remove(NAME)
+    assert mail.keeps == {}
+
+
+async def test_a_warm_sandboxs_mail_is_kept_once_it_is_a_demos(
+    mailing: Sandboxes, mail: FakeMail, sending: Definition
+) -> None:
+    await make(mailing, sending, WARM)
+    assert mail.keeps == {str(WARM): False}
+    await mailing.rename(WARM, NAME)
+    assert mail.keeps == {str(NAME): True}
+
+
+@pytest.mark.parametrize("role", sorted(set(Role) - {Role.DEMO, Role.WARM}))
+async def test_nobody_elses_mail_is_kept(
+    mailing: Sandboxes, mail: FakeMail, sending: Definition, role: Role
+) -> None:
+    name = replace(WARM, role=role)
+    async with mailing.create(name, sending):
+        assert mail.keeps == {str(name): False}
+
+
+async def test_a_sandbox_whose_mail_cannot_be_taken_is_not_made(
+    mailing: Sandboxes, node: Node, podman: FakePodman, mail: FakeMail, sending: Definition
+) -> None:
+    mail.fails = True
+    with pytest.raises(FirewallError, match=r"spec\.network\.mail"):
+        await make(mailing, sending)
+    assert_nothing_left(node, podman)
+
+
+async def test_a_demos_mails_go_with_it(
+    mailing: Sandboxes, node: Node, sending: Definition
+) -> None:
+    sandbox = await make(mailing, sending)
+    Mailbox(node.volumes.directory / sandbox.pod.tag).add(Envelope("a@b", ("c@d",)), b"hello")
+    await mailing.remove(NAME)
+    assert node.volumes.tags() == set()

@@ -22,7 +22,7 @@ from tryitnow.agent.sandbox.namespaces import Hosts
 from tryitnow.agent.sandbox.nearby import Nearby
 from tryitnow.agent.sandbox.outbound import Outbound
 from tryitnow.agent.sandbox.resolver import Answer, NoAnswerError, Resolver
-from tryitnow.api.network import AllowedEgress, IPAddress, Network
+from tryitnow.api.network import AllowedEgress, IPAddress, Mail, Network
 from tryitnow.settings import NetworkSettings
 
 __all__ = ["sandbox"]
@@ -177,6 +177,46 @@ async def test_what_is_near_is_named_before_anything_is_made(around: Surrounding
     problem = around.outbound().not_allowed(near)
     assert problem is not None
     assert "spec.network.egress[0].cidr: 169.254.169.254/32 is in" in problem.message
+
+
+@pytest.mark.parametrize("mail", [Mail.DROP, Mail.SINK])
+async def test_mail_is_led_to_the_server_in_the_sandbox(
+    around: Surroundings, sandbox: int, mail: Mail
+) -> None:
+    await around.outbound().close(sandbox, Network(mail=mail))
+    script = around.nft.scripts[-1][0].splitlines()
+    led = [line for line in script if " dnat " in line]
+    assert len(led) == 4
+    assert all('oifname != "lo"' in line for line in led), "its own mail server is its own"
+    assert all("limit rate" in line for line in led)
+    assert led[0].endswith("dnat ip to 127.25.25.25:61025")
+    assert "tcp dport { 25, 587, 2525 }" in led[0]
+    assert "tcp dport { 465 }" in led[3]
+    assert led[3].endswith("dnat ip6 to [::1]:61465")
+    server = "ip daddr 127.25.25.25 tcp dport { 61025, 61465 } accept"
+    assert around.rules.index(server) < around.rules.index("meta l4proto tcp reject with tcp reset")
+    assert around.hosts.written == [[("mail.tryitnow.internal", "192.0.2.25")]]
+
+
+async def test_mail_is_refused_unless_something_else_is_said(
+    around: Surroundings, sandbox: int
+) -> None:
+    await around.outbound().close(sandbox, Network())
+    script = around.nft.scripts[-1][0]
+    assert "dnat" not in script
+    assert "127.25.25.25" not in script
+    assert around.hosts.written == []
+
+
+async def test_hosts_that_may_be_reached_are_written_beside_that_of_mail(
+    around: Surroundings, sandbox: int
+) -> None:
+    network = NAMED.model_copy(update={"mail": Mail.DROP})
+    await around.outbound().close(sandbox, network)
+    assert [host for host, _ in around.hosts.written[-1]] == [
+        "mail.tryitnow.internal",
+        "api.example.com",
+    ]
 
 
 async def test_a_sandbox_that_is_gone_is_forgotten(around: Surroundings, sandbox: int) -> None:
