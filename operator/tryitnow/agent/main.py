@@ -53,7 +53,7 @@ from tryitnow.agent.storage.trash import Trash
 from tryitnow.agent.storage.volumes import VolumeStore
 from tryitnow.agent.storage.wipe import Remover
 from tryitnow.agent.suspects import AllSuspects
-from tryitnow.agent.transfer.certificate import TURN_EVERY_SECONDS, Certificates
+from tryitnow.agent.transfer.certificate import TURN_EVERY_SECONDS, Certificates, make_certificate
 from tryitnow.agent.transfer.client import Fetcher
 from tryitnow.agent.transfer.server import TransferServer
 from tryitnow.agent.turns import PrioritySemaphore, ShortTurns

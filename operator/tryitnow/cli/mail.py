@@ -15,13 +15,13 @@ import click
 
 from tryitnow.agent.mail.mailbox import MOST_MAILS, KeptMail, Mailbox
 from tryitnow.agent.sandbox.names import PREFIX, Role, parse, parse_pod
-from tryitnow.agent.sandbox.secrets import printable
 from tryitnow.api.meta import Key
 from tryitnow.cli.container import agent_namespace_option, go_to_node, on_node_option
 from tryitnow.cli.failures import FAILED, NOT_FOUND, STATUSES, CommandFailedError
 from tryitnow.cli.letter import Letter, read_letter
 from tryitnow.cli.names import complete_demo, some_name
 from tryitnow.cli.options import output, where
+from tryitnow.cli.output import emit
 from tryitnow.cli.table import first_line, size, table
 
 _NO_MAIL = (
@@ -78,18 +78,18 @@ def _print(key: Key, number: int | None, *, as_json: bool) -> None:
         raise CommandFailedError(msg, NOT_FOUND)
     letter = read_letter(found)
     if as_json:
-        click.echo(_json({**_summary(found, letter), **_whole(found, letter)}))
+        emit(_json({**_summary(found, letter), **_whole(found, letter)}))
     else:
-        click.echo(_page(letter))
+        emit(_page(letter))
 
 
 def _print_list(mails: list[KeptMail], *, as_json: bool) -> None:
     read = [(each, read_letter(each)) for each in mails]
     if as_json:
-        click.echo(_json([_summary(each, letter) for each, letter in read]))
+        emit(_json([_summary(each, letter) for each, letter in read]))
         return
     if not read:
-        click.echo(_NO_MAIL, err=True)
+        emit(_NO_MAIL, err=True)
         return
     rows = [
         (
@@ -102,11 +102,11 @@ def _print_list(mails: list[KeptMail], *, as_json: bool) -> None:
         )
         for each, letter in read
     ]
-    click.echo(table(("MAIL", "RECEIVED (UTC)", "FROM", "TO", "SIZE", "SUBJECT"), rows))
+    emit(table(("MAIL", "RECEIVED (UTC)", "FROM", "TO", "SIZE", "SUBJECT"), rows))
 
 
 def _cell(text: str) -> str:
-    return first_line(printable(text), _WIDTH)
+    return first_line(text, _WIDTH)
 
 
 def _page(letter: Letter) -> str:
@@ -121,8 +121,8 @@ def _page(letter: Letter) -> str:
         ),
     ]
     # What a mail says must forge no line of its head here.
-    lines = [printable(" ".join(line.split())) for line in head]
-    return "\n".join([*lines, "", printable(letter.text or letter.html)])
+    lines = [" ".join(line.split()) for line in head]
+    return "\n".join([*lines, "", letter.text or letter.html])
 
 
 def _summary(mail: KeptMail, letter: Letter) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def test_an_archive_that_is_removed_is_overwritten_where_that_is_wanted(
     store.open()
     store.write(NAME, iter([SECRET]))
     archive = store.path(NAME)
-    partial = secret(store.partial(NAME, "2" * 64), witness)
+    partial = secret(store.partial(NAME, "2" * 64, "node-b"), witness)
     witness.watch(archive)
     store.remove(NAME)
     assert store.names() == set()
