@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,6 @@ from lab import LabError
 
 _ANSWER_WITHIN_S = 30.0
 _POLL_S = 0.1  # the agent does not tell when a command has ended
-
-_SYNC = 20_261_130
-"""Any number: the agent repeats it, and what comes before belongs to a client that went away."""
 
 
 class NoAnswerError(LabError):
@@ -105,14 +103,16 @@ def _connected(path: Path, within_s: float = _ANSWER_WITHIN_S) -> Iterator[TextI
 
 
 def _sync(stream: TextIO) -> None:
-    # 0xFF ends whatever a client before us may have sent half of.
+    # 0xFF ends whatever a client before us may have sent half of. The number is of this client
+    # alone: a machine that boots answers those that gave up before us first.
+    number = random.getrandbits(31)
     stream.buffer.write(b"\xff")
-    _write(stream, "guest-sync-delimited", {"id": _SYNC})
+    _write(stream, "guest-sync-delimited", {"id": number})
     while True:
         line = stream.readline().lstrip("\ufffd\xff\n")
         if not line:
             raise NoAnswerError("the machine closed the connection to its agent")
-        if json.loads(line).get("return") == _SYNC:
+        if json.loads(line).get("return") == number:
             return
 
 

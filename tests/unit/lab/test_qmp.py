@@ -6,7 +6,7 @@ import base64
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @contextmanager
-def agent(path: Path, answer: Answer) -> Iterator[None]:
-    """An agent that answers one client."""
+def agent(path: Path, answer: Answer, late: Sequence[dict[str, Any]] = ()) -> Iterator[None]:
+    """An agent that answers one client, after what clients before it did not wait for."""
 
     def serve() -> None:
         connection, _ = listener.accept()
         with connection, connection.makefile("rwb") as stream:
+            for reply in late:
+                stream.write(b"\xff" + json.dumps(reply).encode() + b"\n")
+            stream.flush()
             for line in stream:
                 request = json.loads(line.lstrip(b"\xff"))
                 stream.write(b"\xff" if request["execute"] == "guest-sync-delimited" else b"")
@@ -75,6 +78,23 @@ def test_a_command_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
         pytest.raises(LabError, match="guest-exec: no such program"),
     ):
         qmp.run(tmp_path / "agent", ["nothing"], within_s=5)
+
+
+def test_answers_to_clients_that_went_away_are_passed_over(tmp_path: Path) -> None:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        return {"return": request["arguments"].get("id", "mine")}
+
+    numbers: list[int] = []
+
+    def noted(request: dict[str, Any]) -> dict[str, Any]:
+        numbers.extend(request["arguments"].values())
+        return answer(request)
+
+    with agent(tmp_path / "a", noted):
+        qmp.ask_agent(tmp_path / "a", "guest-ping")
+    late: list[dict[str, Any]] = [{"return": numbers[0]}, {"error": {"desc": "JSON parse error"}}]
+    with agent(tmp_path / "b", answer, late):
+        assert qmp.ask_agent(tmp_path / "b", "guest-ping") == "mine"
 
 
 def test_a_machine_that_is_off_does_not_answer(tmp_path: Path) -> None:
