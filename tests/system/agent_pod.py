@@ -161,6 +161,8 @@ class AgentPod:
         }
         # What the killed Pod was just making is nobody's, and is looked for at the test's end.
         found["ORPHAN_GRACE"] = "5s"
+        # The lab's nodes have no cgroup controllers (lab/values.yaml).
+        found["ALLOW_UNENFORCED_LIMITS"] = "true"
         return {**found, "KUBECONFIG": f"{nodes.SECRETS}/agent-{self._node}/kubeconfig"}
 
 

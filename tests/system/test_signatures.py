@@ -76,7 +76,7 @@ def test_a_signed_image_is_built_and_restored(
     objects.checkpoint("signed", notes_spec(image, distribution=on_node(NODE)))
     objects.ready_checkpoint("signed")
     objects.demo("mine", "signed")
-    assert visit(objects.ready_demo("mine")).get("/healthz").text == "ok"
+    assert visit(objects.ready_demo("mine")).get("/healthz").text == "ok\n"
 
 
 @pytest.mark.usefixtures("signer")

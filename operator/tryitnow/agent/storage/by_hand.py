@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from tryitnow.agent.storage.bundle import CONTAINERS, VOLUMES
+import shlex
+
+from tryitnow.agent.storage.bundle import CONTAINERS, SUB_PATHS, VOLUMES
 from tryitnow.api.definition import Compression, Definition, TCPPolicy
 
 _INTRODUCTION = (
@@ -85,6 +87,20 @@ def _unpack_parts(archive: str, definition: Definition) -> list[str]:
             path = f"{VOLUMES}/{volume.name}"
             lines.append(f"mkdir {path}")
             lines.append(f"tar --extract --file {path}.tar --directory {path}")
+    return [*lines, *_sub_paths(definition)]
+
+
+def _sub_paths(definition: Definition) -> list[str]:
+    """Return what puts a link where each container's mount of a subPath is looked for."""
+    lines = []
+    for member in definition.template.members:
+        held = f"{VOLUMES}/{SUB_PATHS}/{member.name}"
+        links = [
+            f"ln --symbolic {shlex.quote(f'../../{mount.name}/{mount.sub_path}')} {held}/{number}"
+            for number, mount in enumerate(member.volume_mounts)
+            if mount.sub_path is not None
+        ]
+        lines += [f"mkdir --parents {held}", *links] if links else []
     return lines
 
 

@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tryitnow.agent.errors import VolumeError
+from tryitnow.agent.storage.bundle import SUB_PATHS
 from tryitnow.agent.storage.files import remove_tree, unmount_below
 from tryitnow.agent.storage.sub_paths import LeadsOutError, hold
 from tryitnow.api.quantity import parse_quantity
 from tryitnow.api.template import Container, Medium, Template, Volume
 from tryitnow.podman.client import Mount
-
-_SUB_PATHS = ".sub-paths"
-"""Beside the volumes of a sandbox, and no name that a volume can have."""
 
 
 class VolumeStore:
@@ -144,7 +142,7 @@ class VolumeStore:
                 raise VolumeError(msg) from error
 
     def _held(self, tag: str, container: Container, number: int) -> Path:
-        return self.directory / tag / _SUB_PATHS / container.name / str(number)
+        return self.directory / tag / SUB_PATHS / container.name / str(number)
 
     def remove(self, tag: str) -> None:
         """Remove the volumes of a sandbox; fine when there are none. Blocking.
