@@ -16,7 +16,7 @@ from tryitnow.agent.errors import VolumeError
 CONTAINERS = "containers"
 VOLUMES = "volumes"
 SUB_PATHS = ".sub-paths"
-"""Beside the volumes, and no name that one can have: what their subPaths lead to, as CONTAINER/NUMBER OF THE MOUNT."""
+"""Beside the volumes, and no name that one can have: what subPaths lead to, as CONTAINER/NUMBER."""
 
 _CHUNK_BYTES = 1 << 20
 
