@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from tryitnow.agent.storage.bundle import CONTAINERS, SUB_PATHS, VOLUMES
@@ -24,7 +25,7 @@ _UNPACK_TO = (
 # name where connections are to be restored. Of two files of one name in a tar it takes the second.
 _REWRITE = (
     "    tar --extract --file {containers}/$name.tar config.dump spec.dump",
-    "    sed --in-place"
+    "    sed --in-place{sub_paths}"
     """ -e 's#"source": *"[^"]*/{volumes}/[0-9a-f]*/#"source": "'$PWD'/{volumes}/#'"""
     """ -e 's#"name": *"tryitnow_[^"]*"#"name": "demo-'$name'"#' config.dump spec.dump""",
     "    tar --append --file {containers}/$name.tar config.dump spec.dump",
@@ -87,20 +88,6 @@ def _unpack_parts(archive: str, definition: Definition) -> list[str]:
             path = f"{VOLUMES}/{volume.name}"
             lines.append(f"mkdir {path}")
             lines.append(f"tar --extract --file {path}.tar --directory {path}")
-    return [*lines, *_sub_paths(definition)]
-
-
-def _sub_paths(definition: Definition) -> list[str]:
-    """Return what puts a link where each container's mount of a subPath is looked for."""
-    lines = []
-    for member in definition.template.members:
-        held = f"{VOLUMES}/{SUB_PATHS}/{member.name}"
-        links = [
-            f"ln --symbolic {shlex.quote(f'../../{mount.name}/{mount.sub_path}')} {held}/{number}"
-            for number, mount in enumerate(member.volume_mounts)
-            if mount.sub_path is not None
-        ]
-        lines += [f"mkdir --parents {held}", *links] if links else []
     return lines
 
 
@@ -114,8 +101,21 @@ def _unpack_export(archive: str, definition: Definition) -> list[str]:
 def _rewrite(definition: Definition) -> list[str]:
     """Return what tells each export where its volumes are, and its container's new name."""
     names = " ".join(member.name for member in definition.template.members)
-    lines = (line.format(containers=CONTAINERS, volumes=VOLUMES) for line in _REWRITE)
-    return [f"for name in {names}; do", *lines]
+    words = {"containers": CONTAINERS, "volumes": VOLUMES, "sub_paths": _sub_paths(definition)}
+    return [f"for name in {names}; do", *(line.format(**words) for line in _REWRITE)]
+
+
+def _sub_paths(definition: Definition) -> str:
+    """Return the rules of sed that put what a subPath leads to in the place of what held it."""
+    rules = []
+    for member in definition.template.members:
+        for number, mount in enumerate(member.volume_mounts):
+            if mount.sub_path is not None:
+                held = re.escape(f"/{SUB_PATHS}/{member.name}/{number}")
+                real = re.sub(r"([&#\\\\])", r"\\\1", f"{mount.name}/{mount.sub_path}")
+                rule = shlex.quote(f's#/{VOLUMES}/[0-9a-f]*{held}"#/{VOLUMES}/0/{real}"#')
+                rules.append(f" -e {rule}")
+    return "".join(rules)
 
 
 def _restores(definition: Definition) -> list[str]:
