@@ -156,7 +156,10 @@ class Machine:
         return True
 
     def _booted_since(self, before: str) -> bool:
-        return self._answers() and self.boot_id() != before
+        try:
+            return self._answers() and self.boot_id() != before
+        except NoAnswerError:  # it answered, and then went down
+            return False
 
     def _save(self, hardware: Hardware) -> None:
         written = json.dumps(dataclasses.asdict(hardware), default=str)
