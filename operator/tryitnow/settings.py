@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -345,65 +346,64 @@ def _bytes(env: Mapping[str, str], name: str, default: str) -> int:
 
 
 _TOLERATIONS = TypeAdapter(tuple[Toleration, ...])
+_LABELS = TypeAdapter(dict[str, str])
+_ALLOWED_EGRESS = TypeAdapter(tuple[AllowedEgress, ...])
+_LIMITS = TypeAdapter(ResourceLimits)
+
+T = TypeVar("T")
+
+
+def _in_json(name: str, text: str, adapter: TypeAdapter[T], fault: str, remedy: str) -> T:
+    """Read a setting in JSON; ``{where}`` of ``fault`` says what in it is wrong."""
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        found = error.errors()[0]
+        where = f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}"
+        msg = f"{name}={text!r} {fault.format(where=where)}; {remedy}"
+        raise InvalidSettingError(msg) from error
 
 
 def _tolerations(env: Mapping[str, str], name: str) -> tuple[Toleration, ...]:
-    text = env.get(name) or "[]"
-    try:
-        return _TOLERATIONS.validate_json(text)
-    except ValidationError as error:
-        msg = (
-            f"{name}={text!r} is no list of tolerations; write it as the tolerations of a Pod in "
-            'JSON, such as [{"key": "demos", "operator": "Exists"}]'
-        )
-        raise InvalidSettingError(msg) from error
-
-
-_LABELS = TypeAdapter(dict[str, str])
+    return _in_json(
+        name,
+        env.get(name) or "[]",
+        _TOLERATIONS,
+        "is no list of tolerations",
+        'write it as the tolerations of a Pod in JSON, such as [{"key": "demos", '
+        '"operator": "Exists"}]',
+    )
 
 
 def _labels(env: Mapping[str, str], name: str) -> dict[str, str]:
-    text = env.get(name) or "{}"
-    try:
-        return _LABELS.validate_json(text)
-    except ValidationError as error:
-        msg = (
-            f"{name}={text!r} names no labels; write it as the nodeSelector of a Pod in JSON, "
-            'such as {"example.com/builds": "true"}'
-        )
-        raise InvalidSettingError(msg) from error
-
-
-_ALLOWED_EGRESS = TypeAdapter(tuple[AllowedEgress, ...])
+    return _in_json(
+        name,
+        env.get(name) or "{}",
+        _LABELS,
+        "names no labels",
+        'write it as the nodeSelector of a Pod in JSON, such as {"example.com/builds": "true"}',
+    )
 
 
 def _allowed_egress(env: Mapping[str, str], name: str) -> tuple[AllowedEgress, ...]:
-    text = env.get(name) or "[]"
-    try:
-        return _ALLOWED_EGRESS.validate_json(text)
-    except ValidationError as error:
-        found = error.errors()[0]
-        where = ".".join(str(part) for part in found["loc"])
-        msg = (
-            f"{name}={text!r} is no list of hosts and ranges of addresses ({where}: "
-            f"{found['msg']}); write it in JSON, such as "
-            '[{"cidr": "192.0.2.0/24", "ports": [5432]}, {"host": "*.example.com"}]'
-        )
-        raise InvalidSettingError(msg) from error
+    return _in_json(
+        name,
+        env.get(name) or "[]",
+        _ALLOWED_EGRESS,
+        "is no list of hosts and ranges of addresses ({where})",
+        'write it in JSON, such as [{"cidr": "192.0.2.0/24", "ports": [5432]}, '
+        '{"host": "*.example.com"}]',
+    )
 
 
 def _limits(env: Mapping[str, str], name: str) -> ResourceLimits:
-    text = env.get(name, DEFAULT_LIMITS)
-    try:
-        return ResourceLimits.model_validate_json(text)
-    except ValidationError as error:
-        found = error.errors()[0]
-        where = ".".join(str(part) for part in found["loc"])
-        msg = (
-            f"{name}={text!r} are no limits ({where}: {found['msg']}); write them as those of a "
-            f"container in JSON, such as {DEFAULT_LIMITS}"
-        )
-        raise InvalidSettingError(msg) from error
+    return _in_json(
+        name,
+        env.get(name, DEFAULT_LIMITS),
+        _LIMITS,
+        "are no limits ({where})",
+        f"write them as those of a container in JSON, such as {DEFAULT_LIMITS}",
+    )
 
 
 def _capabilities(env: Mapping[str, str], name: str, default: str) -> tuple[str, ...]:

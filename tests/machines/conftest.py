@@ -20,6 +20,7 @@ from tests.machines.guestbook import FOLDER
 from tests.machines.waiting import GONE_WITHIN, ready_checkpoint
 from tests.system.leftovers import leftovers
 from tests.system.objects import Objects, own_namespace, wait_until
+from tests.system.terminal import Terminal
 from tryitnow.api.checkpoint import Checkpoint
 from tryitnow.api.demoinstance import DemoInstance
 
@@ -80,6 +81,14 @@ def demos(all_objects: Objects, checkpointed: Checkpoint) -> Iterator[Objects]:
     yield all_objects
     all_objects.delete_all(DemoInstance)
     wait_until(lambda: not all_objects.all(DemoInstance), "all demos to be gone", GONE_WITHIN)
+
+
+@pytest.fixture
+def terminal(
+    cluster: Cluster, demos: Objects, tmp_path_factory: pytest.TempPathFactory
+) -> Terminal:
+    """A person's terminal, in the namespace of the demos."""
+    return Terminal(cluster, demos.namespace, tmp_path_factory.mktemp("terminal"))
 
 
 @pytest.fixture(scope="module")

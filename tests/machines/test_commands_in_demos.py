@@ -26,13 +26,6 @@ def guest(demos: Objects) -> Guest:
     return Guest(ready_demo(demos, DEMO))
 
 
-@pytest.fixture
-def terminal(
-    cluster: Cluster, demos: Objects, tmp_path_factory: pytest.TempPathFactory
-) -> Terminal:
-    return Terminal(cluster, demos.namespace, tmp_path_factory.mktemp("terminal"))
-
-
 def test_the_kernel_kills_the_command_that_takes_all_memory_and_nothing_else(
     cluster: Cluster, machine: Machine, demos: Objects, guest: Guest, terminal: Terminal
 ) -> None:

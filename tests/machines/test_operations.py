@@ -39,13 +39,6 @@ def guest(demos: Objects) -> Guest:
     return guest
 
 
-@pytest.fixture
-def terminal(
-    cluster: Cluster, demos: Objects, tmp_path_factory: pytest.TempPathFactory
-) -> Terminal:
-    return Terminal(cluster, demos.namespace, tmp_path_factory.mktemp("terminal"))
-
-
 def runs_on(demos: Objects, guest: Guest) -> bool:
     """Whether the demo runs as it did: its data is there, and nothing of it was started again."""
     demo = demos.get(DemoInstance, DEMO)

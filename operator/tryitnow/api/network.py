@@ -52,7 +52,28 @@ def _network(text: str) -> IPNetwork:
     return ipaddress.ip_network(text, strict=True)
 
 
-class EgressRule(Model):
+class _Target(Model):
+    """A host or a range of addresses."""
+
+    host: str | None = None
+    cidr: str | None = None
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.host is None) is (self.cidr is None):
+            msg = "exactly one of host and cidr must be set"
+            raise ValueError(msg)
+        return self
+
+    @field_validator("cidr")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value is not None:
+            _network(value)
+        return value
+
+
+class EgressRule(_Target):
     """Ports of one host or of one range of addresses outside of the demo."""
 
     model_config = ConfigDict(
@@ -90,20 +111,6 @@ class EgressRule(Model):
 
     protocol: Protocol = Protocol.TCP
     """TCP or UDP. Defaults to TCP."""
-
-    @model_validator(mode="after")
-    def _one_target(self) -> Self:
-        if (self.host is None) is (self.cidr is None):
-            msg = "exactly one of host and cidr must be set"
-            raise ValueError(msg)
-        return self
-
-    @field_validator("cidr")
-    @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        if value is not None:
-            _network(value)
-        return value
 
     @field_validator("ports")
     @classmethod
@@ -168,7 +175,7 @@ class Network(Model):
         return self.mail is not Mail.REFUSE
 
 
-class AllowedEgress(Model):
+class AllowedEgress(_Target):
     """An administrator's permission: an upper bound for ``spec.network.egress``."""
 
     model_config = ConfigDict(extra="forbid")
@@ -187,20 +194,6 @@ class AllowedEgress(Model):
 
     protocol: Protocol | None = None
     """TCP or UDP; both where it is not said."""
-
-    @model_validator(mode="after")
-    def _one_target(self) -> Self:
-        if (self.host is None) is (self.cidr is None):
-            msg = "exactly one of host and cidr must be set"
-            raise ValueError(msg)
-        return self
-
-    @field_validator("cidr")
-    @classmethod
-    def _readable(cls, value: str | None) -> str | None:
-        if value is not None:
-            _network(value)
-        return value
 
     @property
     def network(self) -> IPNetwork | None:
